@@ -1,0 +1,19 @@
+"""Models, registered with the Auto classes of transformers."""
+
+from transformers import AutoConfig, AutoModel
+
+from .configuration_multimodal import MultimodalConfig
+from .encoders import ENCODERS
+from .fusion import FUSIONS
+from .modeling_multimodal import MultimodalClassifierOutput, MultimodalForClassification
+
+AutoConfig.register(MultimodalConfig.model_type, MultimodalConfig)
+AutoModel.register(MultimodalConfig, MultimodalForClassification)
+
+__all__ = [
+    "ENCODERS",
+    "FUSIONS",
+    "MultimodalClassifierOutput",
+    "MultimodalConfig",
+    "MultimodalForClassification",
+]

@@ -1,0 +1,50 @@
+"""Modulations: the methods that hold the dominant modality back. To add one: a file, a line in MODULATIONS, a test."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from .base import BalanceState, Modulation, ModulationConfig, ModulationStack
+from .discrepancy import DiscrepancyMonitor, discrepancy_ratios, discriminative_scores
+from .ogm import OGM, OGMConfig, gradient_coefficients
+from .opm import OPM, OPMConfig, drop_probabilities
+
+MODULATIONS: dict[str, type[Modulation]] = {"opm": OPM, "ogm": OGM}
+
+__all__ = [
+    "MODULATIONS",
+    "OGM",
+    "OPM",
+    "BalanceState",
+    "DiscrepancyMonitor",
+    "Modulation",
+    "ModulationConfig",
+    "ModulationStack",
+    "OGMConfig",
+    "OPMConfig",
+    "build_modulations",
+    "discrepancy_ratios",
+    "discriminative_scores",
+    "drop_probabilities",
+    "gradient_coefficients",
+]
+
+
+def build_modulations(specification: Mapping[str, Mapping[str, Any] | None] | None) -> list[Modulation]:
+    """Builds modulations from `{"opm": {"q_base": 0.5}, "ogm": {"alpha": 0.8, "noise": "entry_std"}}`.
+
+    Raises:
+        ValueError: unknown name or option (the closest valid one is named), or a value out of range.
+    """
+    modulations = []
+    for name, options in (specification or {}).items():
+        if name not in MODULATIONS:
+            close = difflib.get_close_matches(str(name), MODULATIONS, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"Unknown modulation {name!r}.{hint} Known: {sorted(MODULATIONS)}.")
+        if options is not None and not isinstance(options, Mapping):
+            raise ValueError(f"Options of modulation {name!r} must be a mapping or empty, found {options!r}.")
+        modulations.append(MODULATIONS[name](**(options or {})))
+    return modulations

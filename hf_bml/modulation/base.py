@@ -1,0 +1,247 @@
+"""The face of a modulation: what it is configured with, when it acts, and where the trainer calls it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .running_mean import RunningMean
+
+
+@dataclass
+class BalanceState:
+    """What a modulation may know about the run at an optimizer step.
+
+    Attributes:
+        modalities: names, in the model's order.
+        step: optimizer steps already taken.
+        epoch: epochs already done, fractional.
+        scores: `(modalities,)` of the last closed optimizer step, None before the first.
+        ratios: `(modalities,)`, the same.
+        seed: the run's seed.
+        rank: process index.
+    """
+
+    modalities: tuple[str, ...]
+    step: int = 0
+    epoch: float = 0.0
+    scores: Tensor | None = None
+    ratios: Tensor | None = None
+    seed: int = 0
+    rank: int = 0
+
+
+@dataclass
+class ModulationConfig:
+    """Options every modulation has.
+
+    Args:
+        preset: `"paper"` (default) or `"released"`, the defaults of the authors' code; options given beside it win.
+        start: first moment of the active window, included, in `unit`.
+        end: end of the active window, excluded; None for the whole training.
+        unit: `"epochs"` or `"steps"` (optimizer steps).
+    """
+
+    preset: str = field(default="paper", metadata={"help": "Defaults to start from: paper or released."})
+    start: float = field(default=0, metadata={"help": "First moment of the active window (included), in `unit`."})
+    end: float | None = field(default=None, metadata={"help": "End of the active window (excluded); null: never."})
+    unit: str = field(default="epochs", metadata={"help": "Unit of start and end: epochs or steps."})
+
+    RELEASED: ClassVar[dict[str, Any]] = {}
+
+    def __post_init__(self) -> None:
+        check_choice("preset", self.preset, ("paper", "released"))
+        check_choice("unit", self.unit, ("epochs", "steps"))
+        check_range("start", self.start, low=0)
+        if self.end is not None:
+            check_range("end", self.end, low=self.start, low_open=True)
+
+    @classmethod
+    def from_dict(cls, options: Mapping[str, Any], name: str = "") -> ModulationConfig:
+        """Builds the config from YAML or command line options; an unknown key names the closest valid one.
+
+        Raises:
+            ValueError: unknown option or a value out of its range.
+        """
+        valid = [f.name for f in fields(cls)]
+        for key in options:
+            if key not in valid:
+                close = difflib.get_close_matches(str(key), valid, n=1)
+                hint = f" Did you mean {close[0]!r}?" if close else ""
+                raise ValueError(f"Modulation {name!r} has no option {key!r}.{hint} Its options are: {valid}.")
+        base = cls.RELEASED if options.get("preset") == "released" else {}
+        return cls(**{**base, **options})
+
+
+class Modulation:
+    """Base class: a modulation that does nothing. Subclasses override the hooks they need.
+
+    The trainer calls, for every optimizer step: `begin_step` once; `modulate_features` and `modulate_loss` for each
+    micro-batch; `modulate_gradients` once, when the gradients of all micro-batches and ranks are summed and not yet
+    clipped. Outside the active window no hook is called.
+
+    Args:
+        config: the modulation's config object.
+        options: or its fields as keywords.
+    """
+
+    name: ClassVar[str]
+    config_class: ClassVar[type[ModulationConfig]] = ModulationConfig
+    needs_gradient_scale: ClassVar[bool] = False  # True: useless with an optimizer that ignores a gradient's scale
+
+    def __init__(self, config: ModulationConfig | None = None, **options: Any):
+        if config is not None and options:
+            raise ValueError(f"{type(self).__name__} takes a config object or keywords, not both; found {options}.")
+        self.config = config if config is not None else self.config_class.from_dict(options, self.name)
+        self.means = RunningMean(())
+        self._generators: dict[torch.device, torch.Generator] = {}
+
+    def bind(self, modalities: Sequence[str]) -> None:
+        """Tells the modulation which modalities the model has, before training."""
+        self.means = RunningMean(modalities)
+
+    def is_active(self, state: BalanceState) -> bool:
+        now = state.epoch if self.config.unit == "epochs" else state.step
+        return is_inside_window(now, self.config.start, self.config.end)
+
+    def begin_step(self, state: BalanceState) -> None:
+        """Called before the first micro-batch of an optimizer step."""
+
+    def modulate_features(
+        self,
+        features: dict[str, Tensor],
+        unimodal_logits: dict[str, Tensor],
+        labels: Tensor | None,
+        modality_mask: Tensor | None = None,
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Changes the features before fusion.
+
+        Args:
+            features: per modality `(batch, ..., dim)`.
+            unimodal_logits: per modality `(batch, num_labels)`, detached, of the features as they came.
+            labels: `(batch,)` or None.
+            modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality; None if none does.
+
+        Returns:
+            the features, and a bool keep mask `(batch, modalities)` or None for "all kept".
+        """
+        return features, None
+
+    def modulate_loss(self, loss: Tensor, output: Mapping[str, Any], labels: Tensor | None) -> Tensor:
+        """Changes the loss of a micro-batch; `loss` and the result are scalars with a graph."""
+        return loss
+
+    def modulate_gradients(self, parameters: Mapping[str, Sequence[nn.Parameter]], state: BalanceState) -> None:
+        """Changes `.grad` in place, once per optimizer step; `state` holds this step's scores and ratios.
+
+        Args:
+            parameters: the encoder parameters of each modality, `theta^m`.
+        """
+
+    def logs(self) -> dict[str, Tensor]:
+        """Scalars (0-d tensors) since the last call, keyed `<modulation>/<quantity>_<modality>`."""
+        return self.means.pop()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"means": self.means.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.means.load_state_dict(state["means"])
+
+    def seeded_generator(self, device: torch.device, *key: int) -> torch.Generator:
+        """A random generator on `device` that depends on `key` (and the method) alone, so resuming needs no state."""
+        if device not in self._generators:
+            self._generators[device] = torch.Generator(device)
+        entropy = np.random.SeedSequence([*self.name.encode(), *key])
+        return self._generators[device].manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
+
+
+class ModulationStack:
+    """Several modulations called as one, in the given order.
+
+    Args:
+        modulations: the modulations; each name at most once.
+        modalities: modality names, in the model's order.
+    """
+
+    def __init__(self, modulations: Iterable[Modulation], modalities: Sequence[str]):
+        self.modulations = list(modulations)
+        names = [modulation.name for modulation in self.modulations]
+        if len(set(names)) != len(names):
+            raise ValueError(f"Each modulation can be used once, found {names}.")
+        for modulation in self.modulations:
+            modulation.bind(modalities)
+        self.active: list[Modulation] = []
+
+    def begin_step(self, state: BalanceState) -> None:
+        self.active = [modulation for modulation in self.modulations if modulation.is_active(state)]
+        for modulation in self.active:
+            modulation.begin_step(state)
+
+    def modulate_features(
+        self,
+        features: dict[str, Tensor],
+        unimodal_logits: dict[str, Tensor],
+        labels: Tensor | None,
+        modality_mask: Tensor | None = None,
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
+        kept = modality_mask
+        for modulation in self.active:
+            features, keep_mask = modulation.modulate_features(features, unimodal_logits, labels, kept)
+            kept = keep_mask if keep_mask is not None else kept
+        return features, kept
+
+    def modulate_loss(self, loss: Tensor, output: Mapping[str, Any], labels: Tensor | None) -> Tensor:
+        for modulation in self.active:
+            loss = modulation.modulate_loss(loss, output, labels)
+        return loss
+
+    def modulate_gradients(self, parameters: Mapping[str, Sequence[nn.Parameter]], state: BalanceState) -> None:
+        for modulation in self.active:
+            modulation.modulate_gradients(parameters, state)
+
+    def logs(self) -> dict[str, Tensor]:
+        return {key: value for modulation in self.modulations for key, value in modulation.logs().items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {modulation.name: modulation.state_dict() for modulation in self.modulations}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for modulation in self.modulations:
+            if modulation.name in state:
+                modulation.load_state_dict(state[modulation.name])
+
+
+def is_inside_window(now: float, start: float, end: float | None) -> bool:
+    """Whether `now` lies in the half-open window [start, end); `end=None` means no end."""
+    return now >= start and (end is None or now < end)
+
+
+def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
+    """Raises ValueError unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {list(choices)}, found {value!r}.")
+
+
+def check_range(
+    name: str,
+    value: Any,
+    low: float | None = None,
+    high: float | None = None,
+    low_open: bool = False,
+    high_open: bool = False,
+) -> None:
+    """Raises ValueError unless `value` is a number inside the interval; NaN is always outside."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    above = is_number and (low is None or (value > low if low_open else value >= low))
+    below = is_number and (high is None or (value < high if high_open else value <= high))
+    if not (above and below) or value != value:
+        left = "(-inf" if low is None else f"{'(' if low_open else '['}{low}"
+        right = "inf)" if high is None else f"{high}{')' if high_open else ']'}"
+        raise ValueError(f"{name} must be a number in {left}, {right}, found {value!r}.")

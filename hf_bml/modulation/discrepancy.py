@@ -1,0 +1,160 @@
+"""How discriminative is each modality right now? Scores, ratios, and the monitor that keeps them during training.
+
+Source: paper Sec. 3.2.1, Eq. 6 (score) and Eq. 7 (ratio). Everything here is detached and in float32 or better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .running_mean import RunningMean
+
+
+def true_class_probabilities(unimodal_logits: Mapping[str, Tensor], labels: Tensor) -> Tensor:
+    """Softmax probability that each modality alone gives to the true class, `s_i^m` of paper Eq. 6.
+
+    Args:
+        unimodal_logits: per modality `(batch, num_labels)`, any floating dtype; further dimensions between the
+            two (segments) are allowed.
+        labels: class indices `(batch,)`, or `(batch, segments)` for segment logits.
+
+    Returns:
+        `(modalities, batch, ...)`, float32 (float64 for float64 logits), without gradient.
+    """
+    logits = torch.stack([logits.detach() for logits in unimodal_logits.values()])
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    true_logit = logits.gather(-1, labels.expand(logits.shape[:-1]).unsqueeze(-1)).squeeze(-1)
+    return (true_logit - logits.logsumexp(-1)).exp()
+
+
+def discriminative_scores(unimodal_logits: Mapping[str, Tensor], labels: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Batch score `S^m = sum_i s_i^m`: the summed true-class probability of every modality (paper Eq. 6).
+
+    Args:
+        unimodal_logits: per modality `(batch, num_labels)`, or `(batch, segments, num_labels)`.
+        labels: `(batch,)` or `(batch, segments)`, integer class indices.
+        mask: optional bool `(batch, modalities)`; a sample that lacks a modality does not count for it.
+
+    Returns:
+        `(modalities,)`, in the order of `unimodal_logits`.
+
+    Example:
+        >>> import torch
+        >>> logits = {"audio": torch.tensor([[9.0, 1.0]]).log(), "visual": torch.tensor([[1.5, 1.0]]).log()}
+        >>> discriminative_scores(logits, torch.tensor([0]))
+        tensor([0.9000, 0.6000])
+    """
+    probabilities = true_class_probabilities(unimodal_logits, labels)
+    if mask is not None:
+        probabilities = torch.where(_modality_first(mask, probabilities), probabilities, 0.0)
+    return probabilities.flatten(1).sum(1)
+
+
+def discrepancy_ratios(scores: Tensor, observed: Tensor | None = None) -> Tensor:
+    """Discrepancy ratio `rho^m`: the mean over the other modalities of `S^m / S^j` (paper Eq. 7).
+
+    A ratio above 1 means that the modality is more discriminative than the others. The smallest score always has
+    a ratio of at most 1, so at least one modality is never held back.
+
+    Args:
+        scores: `(modalities,)`, non-negative; values below 1e-8 count as 1e-8 in a denominator.
+        observed: optional bool `(modalities,)`; a modality that no sample had is left out of the other ratios and
+            gets 1 itself.
+
+    Returns:
+        `(modalities,)`; all ones for a single modality.
+
+    Example:
+        >>> import torch
+        >>> discrepancy_ratios(torch.tensor([1.8, 1.2, 0.8]))
+        tensor([1.8750, 1.0833, 0.5556])
+    """
+    others = ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    if observed is not None:
+        others = others & observed
+    quotients = torch.where(others, scores[:, None] / scores.clamp_min(1e-8), 0.0)
+    count = others.sum(1)
+    ratios = torch.where(count > 0, quotients.sum(1) / count.clamp_min(1), 1.0)
+    return ratios if observed is None else torch.where(observed, ratios, 1.0)
+
+
+def tanh_shifted(ratios: Tensor) -> Tensor:
+    """`z(x) = tanh(x - 1)`, which maps ratios above 1 into (0, 1) (paper Sec. 3.2.1)."""
+    return torch.tanh(ratios - 1)
+
+
+class DiscrepancyMonitor:
+    """Collects scores over the micro-batches and ranks of one optimizer step, then forms the ratios once.
+
+    `update` is called for every micro-batch and stays on the device; `step` is called when the gradients are
+    synchronised. The effective batch of paper Eq. 7 is therefore the whole batch of the optimizer step. A modality
+    that some samples lack is compared by its mean over the samples that have it, scaled to the full batch.
+
+    Args:
+        modalities: modality names, in the model's order.
+    """
+
+    def __init__(self, modalities: Sequence[str]):
+        self.modalities = tuple(modalities)
+        self.scores: Tensor | None = None
+        self.ratios: Tensor | None = None
+        self._pending: Tensor | None = None
+        self._means = RunningMean(self.modalities)
+
+    @torch.no_grad()
+    def update(self, unimodal_logits: Mapping[str, Tensor], labels: Tensor, mask: Tensor | None = None) -> None:
+        """Adds one micro-batch.
+
+        Args:
+            unimodal_logits: per modality `(batch, num_labels)` or `(batch, segments, num_labels)`.
+            labels: `(batch,)` or `(batch, segments)`.
+            mask: optional bool `(batch, modalities)`, False where a sample lacks a modality.
+        """
+        probabilities = true_class_probabilities(unimodal_logits, labels)
+        correct = torch.stack([logits.argmax(-1) for logits in unimodal_logits.values()]) == labels
+        present = torch.ones_like(correct) if mask is None else _modality_first(mask, correct).expand_as(correct)
+        totals = torch.stack([torch.where(present, probabilities, 0.0), correct & present, present])
+        totals = totals.flatten(2).sum(2)
+        self._pending = totals if self._pending is None else self._pending + totals
+
+    @torch.no_grad()
+    def step(self, reduce: Callable[[Tensor], Tensor] | None = None) -> None:
+        """Closes an optimizer step: sums over ranks with `reduce`, sets `scores` and `ratios`, both `(modalities,)`."""
+        if self._pending is None:
+            raise RuntimeError("DiscrepancyMonitor.step() was called without any update() since the last step.")
+        totals, self._pending = self._pending, None
+        if reduce is not None:
+            totals = reduce(totals)
+        score_sums, correct, count = totals
+        observed = count > 0
+        means = score_sums / count.clamp_min(1)
+        self.scores = means * count.amax()
+        self.ratios = discrepancy_ratios(self.scores, observed)
+        self._means.add(
+            {
+                "balance/score": means,
+                "balance/ratio": self.ratios,
+                "unimodal/accuracy": correct / count.clamp_min(1),
+            }
+        )
+
+    def logs(self) -> dict[str, Tensor]:
+        """Means since the last call: `balance/score_<m>` in [0, 1] (mean true-class probability),
+        `balance/ratio_<m>` (mean of the steps' ratios) and `unimodal/accuracy_<m>` in [0, 1]."""
+        return self._means.pop()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"scores": self.scores, "ratios": self.ratios, "means": self._means.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.scores, self.ratios = state["scores"], state["ratios"]
+        self._means.load_state_dict(state["means"])
+
+
+def _modality_first(mask: Tensor, like: Tensor) -> Tensor:
+    """`(batch, modalities)` to `(modalities, batch, 1, ...)` with as many dimensions as `like`."""
+    return mask.bool().t().reshape(mask.shape[1], mask.shape[0], *[1] * (like.dim() - 2))

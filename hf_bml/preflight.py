@@ -1,0 +1,91 @@
+"""What the trainer refuses before the first step, so that no run fails at step 500."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+from torch import nn
+from transformers import Trainer
+
+from .modulation import Modulation
+
+
+def check_model(model: nn.Module) -> None:
+    """Raises TypeError unless the model has what balancing needs: encoders by modality."""
+    if not isinstance(getattr(model, "encoders", None), nn.ModuleDict):
+        raise TypeError(
+            "MultimodalBalancedTrainer needs a model with `encoders`, an nn.ModuleDict from modality to encoder, such "
+            f"as MultimodalForClassification; found {type(model).__name__}."
+        )
+
+
+def check_dataset(dataset: Any, split: str, modalities: Sequence[str], num_labels: int) -> None:
+    """Checks a `datasets.Dataset`: not empty, a column per modality, integer labels in [0, num_labels).
+
+    Raises:
+        ValueError: naming the split, what was expected and what was found.
+    """
+    if isinstance(dataset, dict):
+        for name, part in dataset.items():
+            check_dataset(part, f"{split}[{name!r}]", modalities, num_labels)
+    if not isinstance(dataset, datasets.Dataset):
+        return
+    if len(dataset) == 0:
+        raise ValueError(f"{split} is empty: expected at least one sample.")
+    missing = [column for column in (*modalities, "labels") if column not in dataset.column_names]
+    if missing:
+        raise ValueError(
+            f"{split} lacks the columns {missing}: expected one column per modality and `labels`, "
+            f"found {dataset.column_names}. Rename the columns or the model's modalities."
+        )
+    labels = np.asarray(dataset.with_format(None).select_columns("labels")["labels"][:])
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"{split}: labels must be integers in [0, {num_labels}), found {labels.dtype}.")
+    wrong = np.flatnonzero(
+        (labels.reshape(len(dataset), -1) < 0).any(1) | (labels.reshape(len(dataset), -1) >= num_labels).any(1)
+    )
+    if len(wrong):
+        raise ValueError(
+            f"{split}: labels must be in [0, {num_labels}) (config.num_labels), found {labels[wrong[0]]} in row "
+            f"{wrong[0]} ({len(wrong)} such rows)."
+        )
+
+
+def check_parallelism(trainer: Trainer, modulations: Iterable[Modulation]) -> None:
+    """Raises ValueError where the way of running cannot do what the modulations need."""
+    if trainer.args.n_gpu > 1:
+        raise ValueError(
+            f"One process with {trainer.args.n_gpu} GPUs would use nn.DataParallel, whose replicas lose the "
+            "discrepancy scores. Launch with `accelerate launch` or `torchrun`, or show one GPU "
+            "(CUDA_VISIBLE_DEVICES=0)."
+        )
+    on_gradients = [m.name for m in modulations if type(m).modulate_gradients is not Modulation.modulate_gradients]
+    if not on_gradients:
+        return
+    if trainer.is_deepspeed_enabled:
+        raise ValueError(
+            f"{on_gradients} change gradients between backward and step, but DeepSpeed steps inside backward. "
+            "Use DDP or FSDP2, or OPM, which acts on the features."
+        )
+    if trainer.is_fsdp_enabled and getattr(trainer.accelerator.state.fsdp_plugin, "fsdp_version", 1) == 1:
+        raise ValueError(
+            f"{on_gradients} change gradients per parameter, which FSDP1 flattens. Use FSDP2 "
+            "(fsdp_config: {version: 2}) or DDP, or OPM, which acts on the features."
+        )
+
+
+def check_encoders_share_nothing(model: nn.Module, modulations: Iterable[Modulation]) -> None:
+    """Raises ValueError if two modalities share an encoder parameter that a gradient modulation would scale twice."""
+    if not any(type(m).modulate_gradients is not Modulation.modulate_gradients for m in modulations):
+        return
+    owned = {name: {id(p) for p in encoder.parameters()} for name, encoder in model.encoders.items()}
+    for first, second in itertools.combinations(owned, 2):
+        if owned[first] & owned[second]:
+            raise ValueError(
+                f"The encoders of {first!r} and {second!r} share parameters, so a gradient cannot be modulated for "
+                "one modality alone. Use separate encoders, or OPM, which acts on the features."
+            )

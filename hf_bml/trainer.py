@@ -1,0 +1,167 @@
+"""`transformers.Trainer` that watches how discriminative each modality is, and lets modulations act on it."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer
+
+from .modulation import BalanceState, DiscrepancyMonitor, Modulation, ModulationStack, build_modulations
+from .preflight import check_dataset, check_encoders_share_nothing, check_model, check_parallelism
+from .training_args import BalancedTrainingArguments
+
+MODULATION_STATE_NAME = "modulation_state.pt"
+
+
+class MultimodalBalancedTrainer(Trainer):
+    """Trains a multimodal model with modulations; without any it is a plain Trainer that logs the discrepancy.
+
+    Scores are summed over all micro-batches and processes of an optimizer step; ratios and coefficients are formed
+    once per optimizer step, so gradient accumulation and data parallelism give the update of the big batch. The
+    trainer only says when; what is done is the modulations' business.
+
+    Args:
+        model: a model with `encoders`, a `nn.ModuleDict` by modality, such as [`MultimodalForClassification`].
+        args: [`BalancedTrainingArguments`].
+        modulations: modulation objects; default: those described in `args.modulations`.
+        kwargs: as for `transformers.Trainer`.
+
+    Raises:
+        TypeError, ValueError: the model, a dataset or the way of launching does not fit (see `preflight`).
+
+    Logged with the loss, as means since the last log: `balance/score_<m>`, `balance/ratio_<m>`,
+    `unimodal/accuracy_<m>` and whatever the modulations log.
+    """
+
+    loss_is_scaled_for_ga = False  # the model's loss is a mean over the micro-batch
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        args: BalancedTrainingArguments | None = None,
+        modulations: Iterable[Modulation] | None = None,
+        **kwargs: Any,
+    ):
+        args = args if args is not None else BalancedTrainingArguments()
+        super().__init__(model=model, args=args, **kwargs)
+        if self.compute_loss_func is not None:
+            self.loss_is_scaled_for_ga = True  # as in Trainer: such a function divides by num_items_in_batch
+        check_model(self.model)
+        self.modalities = tuple(self.model.encoders)
+        if modulations is None:
+            modulations = build_modulations(getattr(args, "modulations", None))
+        self.modulation = ModulationStack(modulations, self.modalities)
+        self.monitor = DiscrepancyMonitor(self.modalities)
+        self._step_is_open = False
+        self._encoder_parameters: dict[str, list[nn.Parameter]] = {}
+        check_parallelism(self, self.modulation.modulations)
+        check_encoders_share_nothing(self.model, self.modulation.modulations)
+        for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
+            check_dataset(dataset, split, self.modalities, self.model.config.num_labels)
+
+    def train(self, *args: Any, **kwargs: Any):
+        self.monitor = DiscrepancyMonitor(self.modalities)
+        self._step_is_open, self._encoder_parameters = False, {}
+        return super().train(*args, **kwargs)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        optimizer = super().create_optimizer(model)
+        sensitive = [m.name for m in self.modulation.modulations if m.needs_gradient_scale]
+        name = type(getattr(optimizer, "optimizer", optimizer)).__name__
+        if sensitive and any(family in name.lower() for family in ("adam", "lamb", "rmsprop", "adagrad", "lion")):
+            warnings.warn(
+                f"{sensitive} scale gradients, but {name} divides each gradient by its own running size, which "
+                "cancels a constant scale. Use `optim: sgd` with `optim_args: momentum=0.9`.",
+                stacklevel=2,
+            )
+        return optimizer
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        if not model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if not self._step_is_open:
+            self.modulation.begin_step(self._balance_state())
+            self._step_is_open = True
+        if self.modulation.active:
+            inputs = {**inputs, "modulate_features": self.modulation.modulate_features}
+        outputs = model(**inputs)
+        labels = inputs["labels"]
+        self.monitor.update(outputs["unimodal_logits"], labels, inputs.get("modality_mask"))
+        if self.compute_loss_func is not None:
+            loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
+        elif self.label_smoother is not None:
+            loss = self.label_smoother(outputs, labels)
+        else:
+            loss = outputs["loss"]
+        loss = self.modulation.modulate_loss(loss, outputs, labels)
+        return (loss, outputs) if return_outputs else loss
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        if self.accelerator.sync_gradients:
+            distributed = self.accelerator.num_processes > 1
+            self.monitor.step(self._sum_over_processes if distributed else None)
+            self.modulation.modulate_gradients(self._parameters_by_modality(model), self._balance_state())
+            self._step_is_open = False
+        return loss
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            balance = {**self.monitor.logs(), **self.modulation.logs()}
+            if balance:
+                values = torch.stack([value.float() for value in balance.values()]).tolist()  # the only host sync
+                logs = {**logs, **dict(zip(balance, values, strict=True))}
+        super().log(logs, start_time)
+
+    def _balance_state(self) -> BalanceState:
+        return BalanceState(
+            modalities=self.modalities,
+            step=self.state.global_step,
+            epoch=self.state.epoch or 0.0,
+            scores=self.monitor.scores,
+            ratios=self.monitor.ratios,
+            seed=self.args.seed,
+            rank=self.args.process_index,
+        )
+
+    def _sum_over_processes(self, totals: Tensor) -> Tensor:
+        return self.accelerator.reduce(totals, reduction="sum")
+
+    def _parameters_by_modality(self, model: nn.Module) -> dict[str, list[nn.Parameter]]:
+        if not self._encoder_parameters:
+            encoders = self.accelerator.unwrap_model(model).encoders
+            self._encoder_parameters = {name: list(encoder.parameters()) for name, encoder in encoders.items()}
+        return self._encoder_parameters
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save:
+            state = {"monitor": self.monitor.state_dict(), "modulations": self.modulation.state_dict()}
+            torch.save(state, Path(output_dir) / MODULATION_STATE_NAME)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        path = Path(checkpoint) / MODULATION_STATE_NAME
+        if not path.is_file():
+            warnings.warn(
+                f"{path} is missing: the modulations start anew, as at the beginning of a run.", stacklevel=2
+            )
+            return
+        state = torch.load(path, map_location=self.args.device, weights_only=True)
+        self.monitor.load_state_dict(state["monitor"])
+        self.modulation.load_state_dict(state["modulations"])

@@ -1,0 +1,49 @@
+"""Training arguments of the balanced trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from transformers import TrainingArguments
+
+from .modulation import build_modulations
+
+
+@dataclass
+class BalancedTrainingArguments(TrainingArguments):
+    """`transformers.TrainingArguments` and the modulations.
+
+    Defaults that differ from `TrainingArguments`: `remove_unused_columns=False` (the columns are the modalities) and
+    `label_names=["labels"]`.
+
+    Args:
+        modulations: options per modulation, such as `{"opm": {"q_base": 0.5, "lam": 0.5}, "ogm": {"alpha": 0.8}}`;
+            JSON on the command line. Empty or None: plain training that still logs the discrepancy.
+
+    Raises:
+        ValueError: unknown modulation or option, or a value out of its range.
+    """
+
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "modulations"]
+
+    modulations: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": 'Options per modulation, such as {"opm": {"q_base": 0.5}, "ogm": {"alpha": 0.8}}.'},
+    )
+    remove_unused_columns: bool = field(
+        default=False, metadata={"help": "Remove columns that are not in the signature of the model's forward."}
+    )
+    label_names: list[str] | None = field(
+        default_factory=lambda: ["labels"], metadata={"help": "Keys of the inputs that are labels."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.modulations is not None and not isinstance(self.modulations, Mapping):
+            raise ValueError(
+                f"modulations must be a mapping from name to options, found {self.modulations!r}. "
+                "On the command line give JSON: --modulations '{\"opm\": {}}'."
+            )
+        build_modulations(self.modulations)
