@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import TrainingArguments
 
@@ -26,7 +26,7 @@ class BalancedTrainingArguments(TrainingArguments):
         ValueError: unknown modulation or option, or a value out of its range.
     """
 
-    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "modulations"]
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, "modulations"]
 
     modulations: dict[str, Any] | str | None = field(
         default=None,

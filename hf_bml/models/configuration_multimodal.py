@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from transformers import PreTrainedConfig
+
+from ..suggestion import did_you_mean
 
 
 @dataclass
@@ -122,13 +123,13 @@ def build_encoder_config(modality: str, options: Mapping[str, Any]) -> Any:
     if kind not in ENCODER_CONFIGS:
         raise ValueError(
             f"Encoder of modality {modality!r}: `type` must be one of {list(ENCODER_CONFIGS)}, found {kind!r}."
+            f"{did_you_mean(kind, ENCODER_CONFIGS)}"
         )
     config_class = ENCODER_CONFIGS[kind]
     valid = {f.name: f for f in fields(config_class)}
     for key in options:
         if key not in valid:
-            close = difflib.get_close_matches(key, valid, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(key, valid)
             raise ValueError(
                 f"Encoder of modality {modality!r}: type {kind!r} has no option {key!r}.{hint} "
                 f"Its options are: {list(valid)}."
@@ -148,6 +149,8 @@ class MultimodalConfig(PreTrainedConfig):
     Args:
         modalities (`dict[str, dict]`): encoder config per modality, each with a `type` (`timm`, `transformers`,
             `sequence` or `conv`) and that type's options. The order is the modality order everywhere.
+        modality_order (`list[str]`, *optional*): the names of `modalities` in that order; kept because `config.json`
+            sorts its keys.
         fusion (`str`): `"concat"` or `"sum"`.
         head_hidden_sizes (`list[int]`): hidden layers of the head; empty for a linear head.
         head_dropout (`float`): dropout before every layer of the head, in [0, 1).
@@ -173,18 +176,25 @@ class MultimodalConfig(PreTrainedConfig):
     """
 
     model_type = "multimodal"
-    keys_to_ignore_at_inference = ("features", "keep_mask")
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["features", "keep_mask"]
 
     modalities: dict[str, Any] | None = None
+    modality_order: list[str] | None = None
     fusion: str = "concat"
     head_hidden_sizes: list[int] | None = None
     head_dropout: float = 0.0
     bias_split: dict[str, float] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        encoders = self.modalities or {}
+        self.modality_order = list(self.modality_order or encoders)
+        if sorted(self.modality_order) != sorted(encoders):
+            raise ValueError(
+                f"modality_order must hold the names of modalities {list(encoders)}, found {self.modality_order}."
+            )
         self.modalities = {
-            name: {"type": options.get("type"), **asdict(build_encoder_config(name, options))}
-            for name, options in (self.modalities or {}).items()
+            name: {"type": encoders[name].get("type"), **asdict(build_encoder_config(name, encoders[name]))}
+            for name in self.modality_order
         }
         reserved = {"labels", "modality_mask", "modulate_features", "self"} & set(self.modalities)
         if reserved:

@@ -5,6 +5,7 @@ Inputs are positional (the main input) or keywords; the caller picks by passing 
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -84,7 +85,7 @@ class ConvEncoder(ImageEncoder):
         self.in_channels = config.in_channels
         sizes = [config.in_channels, *config.channels]
         self.layers = nn.ModuleList(
-            Conv2dNormActivation(before, after, kernel_size=3) for before, after in zip(sizes, sizes[1:], strict=False)
+            Conv2dNormActivation(before, after, kernel_size=3) for before, after in itertools.pairwise(sizes)
         )
         self.output_size = config.channels[-1]
 

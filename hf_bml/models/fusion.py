@@ -6,6 +6,7 @@ features are set to zero (paper Sec. 4.3.7).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -20,7 +21,7 @@ from .configuration_multimodal import MultimodalConfig
 def layers(sizes: Sequence[int], dropout: float) -> nn.Sequential:
     """Linear layers between consecutive `sizes` with ReLU between them, dropout before each."""
     modules: list[nn.Module] = []
-    for index, (before, after) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for index, (before, after) in enumerate(itertools.pairwise(sizes)):
         modules += [nn.ReLU()] if index else []
         modules += [nn.Dropout(dropout)] if dropout else []
         modules.append(nn.Linear(before, after))

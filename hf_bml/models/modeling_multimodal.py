@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
+from ..suggestion import did_you_mean
 from .configuration_multimodal import MultimodalConfig
 from .encoders import build_encoder
 from .fusion import FUSIONS
@@ -145,8 +145,7 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
     def _check_names(self, modalities: dict[str, Any]) -> None:
         for name in modalities:
             if name not in self.encoders:
-                close = difflib.get_close_matches(name, self.encoders, n=1)
-                hint = f" Did you mean {close[0]!r}?" if close else ""
+                hint = did_you_mean(name, self.encoders)
                 raise ValueError(f"Unknown modality {name!r}.{hint} The model has {list(self.encoders)}.")
         missing = [name for name in self.encoders if name not in modalities]
         if missing:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
+from ..suggestion import did_you_mean
 from .base import BalanceState, Modulation, ModulationConfig, ModulationStack
 from .discrepancy import DiscrepancyMonitor, discrepancy_ratios, discriminative_scores
 from .ogm import OGM, OGMConfig, gradient_coefficients
@@ -41,8 +41,7 @@ def build_modulations(specification: Mapping[str, Mapping[str, Any] | None] | No
     modulations = []
     for name, options in (specification or {}).items():
         if name not in MODULATIONS:
-            close = difflib.get_close_matches(str(name), MODULATIONS, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(name, MODULATIONS)
             raise ValueError(f"Unknown modulation {name!r}.{hint} Known: {sorted(MODULATIONS)}.")
         if options is not None and not isinstance(options, Mapping):
             raise ValueError(f"Options of modulation {name!r} must be a mapping or empty, found {options!r}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..suggestion import did_you_mean
 from .running_mean import RunningMean
 
 
@@ -72,8 +72,7 @@ class ModulationConfig:
         valid = [f.name for f in fields(cls)]
         for key in options:
             if key not in valid:
-                close = difflib.get_close_matches(str(key), valid, n=1)
-                hint = f" Did you mean {close[0]!r}?" if close else ""
+                hint = did_you_mean(key, valid)
                 raise ValueError(f"Modulation {name!r} has no option {key!r}.{hint} Its options are: {valid}.")
         base = cls.RELEASED if options.get("preset") == "released" else {}
         return cls(**{**base, **options})

@@ -123,7 +123,7 @@ class DiscrepancyMonitor:
 
     @torch.no_grad()
     def step(self, reduce: Callable[[Tensor], Tensor] | None = None) -> None:
-        """Closes an optimizer step: sums over ranks with `reduce`, sets `scores` and `ratios`, both `(modalities,)`."""
+        """Closes an optimizer step: sums over ranks with `reduce`, sets `scores` and `ratios` `(modalities,)`."""
         if self._pending is None:
             raise RuntimeError("DiscrepancyMonitor.step() was called without any update() since the last step.")
         totals, self._pending = self._pending, None

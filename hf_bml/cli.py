@@ -1,0 +1,33 @@
+"""The `hf-bml` command."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from . import __version__
+from .suggestion import did_you_mean
+
+COMMANDS = {
+    "train": "train recipes, over several seeds if asked, and test them",
+    "evaluate": "evaluate a finished run on a split",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `hf-bml COMMAND ...`; each command is the module of that name in `hf_bml.commands`."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: hf-bml COMMAND ...\n\ncommands (each has its own --help):")
+        for name, text in COMMANDS.items():
+            print(f"  {name:10} {text}")
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(__version__)
+        return 0
+    if arguments[0] not in COMMANDS:
+        hint = did_you_mean(arguments[0], COMMANDS)
+        print(f"hf-bml: unknown command {arguments[0]!r}.{hint} Known: {', '.join(COMMANDS)}.", file=sys.stderr)
+        return 2
+    return importlib.import_module(f".commands.{arguments[0]}", __package__).main(arguments[1:])

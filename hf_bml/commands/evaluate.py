@@ -1,0 +1,57 @@
+"""`hf-bml evaluate RUN_DIR [--split test]`: metrics of a finished run's model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..analysis.summary import run_table
+from .experiment import CONFIG_NAME, build_data, build_model, build_trainer, without_prefix
+from .recipe import parse_recipe
+from .train import build_parser as build_recipe_parser
+from .train import quiet_libraries
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 0, or 2 with one line on stderr for bad input."""
+    parser = argparse.ArgumentParser(
+        prog="hf-bml evaluate", description="Evaluates a run's model and writes RUN_DIR/metrics_SPLIT.json."
+    )
+    parser.add_argument("run_dir", type=Path, help="folder that hf-bml train wrote")
+    parser.add_argument("--split", default="test", help="train, validation or test (default: test)")
+    chosen = parser.parse_args(arguments)
+    quiet_libraries()
+    try:
+        metrics = evaluate(chosen.run_dir, chosen.split)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"hf-bml evaluate: {error}", file=sys.stderr)
+        return 2
+    print(run_table(metrics, {}))
+    return 0
+
+
+def evaluate(run_dir: Path, split: str) -> dict[str, float]:
+    """Metrics of the saved model on a split, also written to `metrics_<split>.json`.
+
+    Raises:
+        FileNotFoundError: not a run's folder.
+        ValueError: unknown split.
+    """
+    if not (run_dir / CONFIG_NAME).is_file():
+        raise FileNotFoundError(f"{run_dir} holds no {CONFIG_NAME}; expected a folder that hf-bml train wrote.")
+    config = str(run_dir / CONFIG_NAME)
+    recipe = parse_recipe(build_recipe_parser(), config, [config, "--model_name_or_path", str(run_dir)])
+    dataset, _ = build_data(recipe)
+    if split not in dataset:
+        raise ValueError(f"the dataset has the splits {list(dataset)}, found {split!r}.")
+    trainer = build_trainer(recipe, dataset, build_model(recipe, None, 0))
+    metrics = without_prefix(trainer.evaluate(dataset[split], metric_key_prefix=split))
+    (run_dir / f"metrics_{split}.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    return metrics
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,215 @@
+"""Recipes: a flat YAML of model, data and training options, any of which the command line can override."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from transformers import HfArgumentParser
+
+from ..suggestion import did_you_mean
+from ..training_args import BalancedTrainingArguments
+
+
+@dataclass
+class ModelArguments:
+    """What is trained."""
+
+    modalities: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Encoder config per modality, each with a `type` and its options; the order counts."},
+    )
+    fusion: str = field(default="concat", metadata={"help": "Fusion head: concat or sum."})
+    head_hidden_sizes: list[int] = field(
+        default_factory=list, metadata={"help": "Hidden layer sizes of the head; none for a linear head."}
+    )
+    head_dropout: float = field(default=0.0, metadata={"help": "Dropout before every layer of the head, in [0, 1)."})
+    bias_split: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Share of the linear head's bias per modality in its own prediction."}
+    )
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "Start from this checkpoint (folder or Hub id) with its own config."},
+    )
+
+    def __post_init__(self) -> None:
+        parse_json_fields(self, ("modalities", "bias_split"))
+
+
+@dataclass
+class DataArguments:
+    """What it is trained on."""
+
+    dataset: str = field(
+        default="digits",
+        metadata={"help": "A dataset of hf_bml.data, or `package.module:function` that returns a DatasetDict."},
+    )
+    dataset_options: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Keywords of the dataset's load function, such as {data_dir: ...}."}
+    )
+    processors: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Processor config per modality, each with a `type` and its options."}
+    )
+    dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that prepare the data."})
+
+    def __post_init__(self) -> None:
+        parse_json_fields(self, ("dataset_options", "processors"))
+
+
+@dataclass
+class Recipe:
+    """A parsed recipe.
+
+    Attributes:
+        name: the YAML's stem.
+        model, data, training: the parsed blocks.
+        explicit: the options that differ from the defaults, as YAML can hold them; a recipe again.
+    """
+
+    name: str
+    model: ModelArguments
+    data: DataArguments
+    training: BalancedTrainingArguments
+    explicit: dict[str, Any]
+
+
+BLOCKS = (ModelArguments, DataArguments, BalancedTrainingArguments)
+
+
+class RecipeLoader(yaml.SafeLoader):
+    """Safe YAML that also reads `1e-2` as a number and refuses a key that stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = {str(key) for key in keys if keys.count(key) > 1}
+        if twice:
+            raise ValueError(f"the keys {sorted(twice)} stand twice in one mapping ({node.start_mark}).")
+        return super().construct_mapping(node, deep)
+
+
+RecipeLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def parse_json_fields(arguments: Any, names: Sequence[str]) -> None:
+    """Replaces JSON strings, as the command line gives them, by mappings.
+
+    Raises:
+        ValueError: neither a mapping nor JSON of one.
+    """
+    for name in names:
+        value = getattr(arguments, name)
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"--{name} must be a JSON mapping, found {value!r} ({error}).") from error
+        if value is not None and not isinstance(value, Mapping):
+            raise ValueError(f"{name} must be a mapping, found {value!r}.")
+        setattr(arguments, name, value)
+
+
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """Reads a recipe's YAML.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a mapping, a key twice, or an unknown key (the closest valid one is named).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"recipe {path} does not exist; expected the path of a YAML file.")
+    try:
+        options = yaml.load(path.read_text(encoding="utf-8"), Loader=RecipeLoader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not isinstance(options, dict):
+        raise ValueError(f"{path}: expected a mapping of options, found {type(options).__name__}.")
+    valid = [f.name for block in BLOCKS for f in fields(block) if f.init]
+    for key in options:
+        if key not in valid:
+            raise ValueError(f"{path}: unknown key {key!r}.{did_you_mean(key, valid)} See hf-bml train --help.")
+    return options
+
+
+def split_dotted(arguments: Sequence[str]) -> tuple[list[str], list[tuple[list[str], Any]]]:
+    """Takes `--modulations.opm.q_base 0.8` and `--modulations.opm.q_base=0.8` out of a command line.
+
+    Returns:
+        the other arguments, and the dotted ones as (path, value read as YAML).
+    """
+    others: list[str] = []
+    dotted: list[tuple[list[str], Any]] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        name, equals, value = argument.partition("=")
+        if not (name.startswith("--") and "." in name):
+            others.append(argument)
+            continue
+        if not equals:
+            value = next(remaining, None)
+            if value is None:
+                raise ValueError(f"{argument} needs a value.")
+        dotted.append((name[2:].replace("-", "_").split("."), yaml.load(value, Loader=RecipeLoader)))
+    return others, dotted
+
+
+def set_nested(options: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Sets `options[path[0]][path[1]]... = value`, creating mappings on the way."""
+    for key in path[:-1]:
+        if options.get(key) is None:
+            options[key] = {}
+        if not isinstance(options[key], dict):
+            raise ValueError(f"--{'.'.join(path)}: {key!r} is not a mapping but {options[key]!r}.")
+        options = options[key]
+    options[path[-1]] = value
+
+
+def parse_recipe(parser: HfArgumentParser, path: str | Path, arguments: Sequence[str]) -> Recipe:
+    """A recipe's YAML with the command line's overrides.
+
+    Args:
+        parser: made of BLOCKS; it may have further options, which are ignored here.
+        path: the YAML.
+        arguments: the command line.
+
+    Raises:
+        ValueError, FileNotFoundError: see `read_recipe`, and the blocks' own validation.
+    """
+    options = read_recipe(path)
+    others, dotted = split_dotted(arguments)
+    valid = {f.name for block in BLOCKS for f in fields(block) if f.init}
+    for nested, value in dotted:
+        if nested[0] not in valid:
+            raise ValueError(f"unknown option --{'.'.join(nested)}.{did_you_mean(nested[0], valid)}")
+        set_nested(options, nested, value)
+    defaults: dict[str, Any] = {}
+    for action in parser._actions:  # the second action of a switch is its --no_ form
+        defaults.setdefault(action.dest, action.default)
+    parser.set_defaults(**options)
+    try:
+        namespace, unknown = parser.parse_known_args(others)
+    finally:
+        parser.set_defaults(**{name: defaults[name] for name in options})
+    if unknown:
+        option = unknown[0].split("=")[0].lstrip("-")
+        raise ValueError(f"unknown option {unknown[0]!r}.{did_you_mean(option, valid)} See hf-bml train --help.")
+    chosen = {name: getattr(namespace, name) for name in sorted(valid)}
+    explicit = {name: value for name, value in chosen.items() if value != defaults[name]}
+    blocks = [block(**{f.name: chosen[f.name] for f in fields(block) if f.init}) for block in BLOCKS]
+    for block in blocks[:2]:  # a JSON string of the command line becomes the mapping it stands for
+        explicit.update({f.name: getattr(block, f.name) for f in fields(block) if f.name in explicit})
+    if "modulations" in explicit:
+        explicit["modulations"] = blocks[2].modulations
+    return Recipe(Path(path).stem, *blocks, explicit=explicit)
+
+
+def write_recipe(options: Mapping[str, Any], path: str | Path) -> None:
+    """Writes options as a recipe's YAML."""
+    Path(path).write_text(yaml.safe_dump(dict(options), sort_keys=False, allow_unicode=True), encoding="utf-8")

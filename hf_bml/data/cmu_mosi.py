@@ -1,0 +1,185 @@
+"""CMU-MOSI: sentiment of 2199 utterances in 93 video monologues, three modalities, two classes.
+
+Source: `declare-lab/multimodal-deep-learning` at 111b401, folder `bc-LSTM/data` (utterance features and transcripts);
+standard folds from the CMU-MultimodalSDK.
+
+Licence: the carrying repository is MIT; MOSI itself is for research use (CMU-MultimodalSDK).
+
+Columns (utterance level, one vector each)
+    text: 100 values of a text CNN; with `text="transcript"` the transcript, a string in upper case.
+    audio: 73 openSMILE values.
+    visual: 100 values of a 3D CNN, 32 of them constant 0.
+    labels: 0 negative, 1 positive.
+
+Splits
+    "bc_lstm": 62 training and 31 test videos (test 752 utterances). The release has no validation split; whole
+        videos are held out of train in the order of the SHA-1 of their names until they hold 12 % of its utterances:
+        train 1270 in 55 videos, validation 177 in 7 videos.
+    "cmu_sdk": standard folds, train 1284, validation 229, test 686.
+
+Pitfalls
+    - The text and visual features come from networks trained on the labels of the bc-LSTM training videos. Many of
+      those are test videos of the standard folds, so these features leak labels there (logistic regression: text
+      .934, visual .844). `load` refuses such combinations. The same networks saw the labels of the bc-LSTM
+      validation videos: validation accuracy of text and visual is optimistic, the test split is sound.
+    - Audio and visual features identify the speaker, and most videos have one: never split videos.
+    - Majority class of the bc-LSTM test split: .621.
+
+Reference (logistic regression trained on train + validation, bc-LSTM test accuracy): text .757, audio .557, visual
+.515, all .767; tf-idf of the transcript .688.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import ClassLabel, DatasetDict, Features, List, Value
+
+from .location import find_data_file
+from .splits import cut_table, held_out_groups
+
+FILE = "mosi/mosi.parquet"
+MODALITIES = ("text", "audio", "visual")
+SDK_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
+VALIDATION_FRACTION = 0.12
+
+
+def load(
+    modalities: Sequence[str] = MODALITIES,
+    text: str = "feature",
+    split: str = "bc_lstm",
+    standardize: bool = True,
+    data_dir: str | os.PathLike | None = None,
+) -> DatasetDict:
+    """CMU-MOSI sentiment.
+
+    Args:
+        modalities: Which of "text", "audio", "visual", in the order of the columns.
+        text: "feature" (vector) or "transcript" (string).
+        split: "bc_lstm" or "cmu_sdk", see the module.
+        standardize: Subtract the training split's mean from each feature dimension and divide by its standard
+            deviation; dimensions that are constant in train become 0.
+        data_dir: Folder that holds `mosi/mosi.parquet`; see `hf_bml.data.location`.
+
+    Returns:
+        Splits train, validation and test with one column per modality and `labels`.
+
+    Raises:
+        ValueError: An option is unknown, the combination leaks labels, or a feature is not finite.
+        FileNotFoundError: The file is missing.
+    """
+    check_options(modalities, text, split)
+    path = find_data_file(FILE, data_dir)
+    table = pq.read_table(path)
+    if split == "bc_lstm":
+        row_splits = bc_lstm_splits(table["split"].to_pylist(), table["video_id"].to_pylist())
+    else:
+        row_splits = np.array([SDK_SPLITS[name] for name in table["split_cmu_sdk"].to_pylist()])
+    columns: dict[str, pa.Array | pa.ChunkedArray] = {}
+    features = Features()
+    for modality in modalities:
+        if modality == "text" and text == "transcript":
+            columns[modality] = table["text"]
+            features[modality] = Value("string")
+            continue
+        values = finite_features(table, f"{modality}_feature", path)
+        if standardize:
+            values = standardized(values, row_splits == "train")
+        columns[modality] = pa.FixedSizeListArray.from_arrays(values.astype(np.float32).ravel(), values.shape[1])
+        features[modality] = List(Value("float32"), length=values.shape[1])
+    columns["labels"] = table["label"]
+    features["labels"] = ClassLabel(names=["negative", "positive"])
+    return cut_table(pa.table(columns), row_splits, features)
+
+
+def check_options(modalities: Sequence[str], text: str, split: str) -> None:
+    """Refuse unknown options and combinations that leak labels.
+
+    Args:
+        modalities: See `load`.
+        text: See `load`.
+        split: See `load`.
+
+    Raises:
+        ValueError: An option is unknown, or the standard folds meet features trained on their test labels.
+    """
+    if isinstance(modalities, str) or not modalities or not set(modalities) <= set(MODALITIES):
+        raise ValueError(
+            f"Expected a list of modalities out of {MODALITIES}, found {modalities!r}. Pass e.g. ['text']."
+        )
+    if len(set(modalities)) < len(modalities):
+        raise ValueError(f"Expected every modality once, found {modalities!r}. Drop the repetition.")
+    if text not in ("feature", "transcript"):
+        raise ValueError(f"Expected text 'feature' or 'transcript', found {text!r}. Choose one of the two.")
+    if split not in ("bc_lstm", "cmu_sdk"):
+        raise ValueError(f"Expected split 'bc_lstm' or 'cmu_sdk', found {split!r}. Choose one of the two.")
+    leaking = ["text feature"] if "text" in modalities and text == "feature" else []
+    leaking += ["visual feature"] if "visual" in modalities else []
+    if split == "cmu_sdk" and leaking:
+        raise ValueError(
+            f"Expected only label-free inputs with split='cmu_sdk', found the {' and the '.join(leaking)}: these come "
+            "from networks trained on the labels of the bc-LSTM training videos, many of which are test videos here, "
+            "so test labels leak. Use split='bc_lstm', or text='transcript' with modalities=['text', 'audio'] (or one "
+            "of the two)."
+        )
+
+
+def bc_lstm_splits(released: Sequence[str], videos: Sequence[str]) -> np.ndarray:
+    """Split of every utterance: the released one, with whole training videos as validation.
+
+    Args:
+        released: "train" or "test" for every utterance, length (rows,).
+        videos: Video of every utterance, length (rows,).
+
+    Returns:
+        "train", "validation" or "test", shape (rows,).
+    """
+    training_videos = [video for video, part in zip(videos, released, strict=True) if part == "train"]
+    held_out = held_out_groups(training_videos, VALIDATION_FRACTION)
+    return np.array(
+        ["validation" if video in held_out else part for video, part in zip(videos, released, strict=True)]
+    )
+
+
+def finite_features(table: pa.Table, column: str, path: Path) -> np.ndarray:
+    """Feature vectors of one column.
+
+    Args:
+        table: Holds `column`, a list of numbers of one length in every row.
+        column: Name of the column.
+        path: The table's file, shown in errors.
+
+    Returns:
+        Shape (rows, dim), float64.
+
+    Raises:
+        ValueError: A value is missing, NaN or infinite.
+    """
+    values = np.stack([np.asarray(row, dtype=np.float64) for row in table[column].to_pylist()])
+    bad_rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    if len(bad_rows):
+        dimension = np.flatnonzero(~np.isfinite(values[bad_rows[0]]))[0]
+        raise ValueError(
+            f"Expected finite features, found {values[bad_rows[0], dimension]} in file '{path}', column '{column}', "
+            f"row {bad_rows[0]}, dimension {dimension} ({len(bad_rows)} such rows). Repair or drop these rows."
+        )
+    return values
+
+
+def standardized(values: np.ndarray, is_train: np.ndarray) -> np.ndarray:
+    """Zero mean and unit variance per dimension, by the statistics of the training rows.
+
+    Args:
+        values: Shape (rows, dim).
+        is_train: Rows that define the statistics, bool, shape (rows,).
+
+    Returns:
+        Shape (rows, dim). Dimensions with equal values in all training rows are 0 everywhere.
+    """
+    train = values[is_train]
+    constant = train.max(axis=0) == train.min(axis=0)
+    deviation = np.where(constant, 1.0, train.std(axis=0))
+    return np.where(constant, 0.0, (values - train.mean(axis=0)) / deviation)

@@ -1,0 +1,48 @@
+"""Where a data file lies: an explicit folder, the environment variable `HF_BML_DATA`, or `../shared/data`."""
+
+import os
+from pathlib import Path
+
+DATA_VARIABLE = "HF_BML_DATA"
+SHARED_DATA = Path("..", "shared", "data")
+REPOSITORY_ROOT = Path(__file__).resolve().parents[2]
+
+
+def data_folders(data_dir: str | os.PathLike | None = None) -> list[Path]:
+    """Folders that are searched, in order.
+
+    Args:
+        data_dir: The only folder to search. `None` reads the environment variable `HF_BML_DATA`; if that is unset or
+            empty, `../shared/data` seen from the repository and from the current directory are searched.
+
+    Returns:
+        At least one absolute folder, which need not exist.
+    """
+    chosen = data_dir if data_dir is not None else os.environ.get(DATA_VARIABLE)
+    if chosen:
+        return [Path(chosen).expanduser().resolve()]
+    return list(dict.fromkeys((root / SHARED_DATA).resolve() for root in (REPOSITORY_ROOT, Path.cwd())))
+
+
+def find_data_file(relative_path: str, data_dir: str | os.PathLike | None = None) -> Path:
+    """Absolute path of a data file.
+
+    Args:
+        relative_path: Path below the data folder, e.g. "mosi/mosi.parquet".
+        data_dir: See `data_folders`.
+
+    Returns:
+        The first match.
+
+    Raises:
+        FileNotFoundError: No searched folder holds the file.
+    """
+    folders = data_folders(data_dir)
+    for folder in folders:
+        if (folder / relative_path).is_file():
+            return folder / relative_path
+    searched = ", ".join(map(str, folders))
+    raise FileNotFoundError(
+        f"Expected the data file '{relative_path}', found none in: {searched}. Pass data_dir=<folder that holds "
+        f"{relative_path}> or set the environment variable {DATA_VARIABLE} to that folder."
+    )

@@ -1,0 +1,81 @@
+"""What every data set of this package must look like."""
+
+import numpy as np
+from datasets import ClassLabel, DatasetDict, Value
+
+from .splits import SPLITS
+
+LABELS = "labels"
+
+
+def check_dataset(dataset: DatasetDict, name: str) -> DatasetDict:
+    """Check the contract between data sets and recipes, and return the data set unchanged.
+
+    Args:
+        dataset: Splits train, validation and test, each with the same columns, among them `labels`: integers in
+            [0, classes) if the column is a `ClassLabel`, otherwise >= 0.
+        name: Shown in errors.
+
+    Returns:
+        `dataset`.
+
+    Raises:
+        ValueError: The contract is broken; the message names the split and the remedy.
+    """
+    if not isinstance(dataset, DatasetDict):
+        raise ValueError(
+            f"Expected data set '{name}' to be a datasets.DatasetDict, found {type(dataset).__name__}. Return "
+            "DatasetDict(train=..., validation=..., test=...)."
+        )
+    if set(dataset) != set(SPLITS):
+        raise ValueError(
+            f"Expected data set '{name}' to have the splits {list(SPLITS)}, found {list(dataset)}. Rename or drop "
+            "splits, and hold validation rows out of train if the release has none."
+        )
+    for split in SPLITS:
+        if len(dataset[split]) == 0:
+            raise ValueError(
+                f"Expected rows in every split of data set '{name}', found none in '{split}'. Check the option that "
+                "chooses the split."
+            )
+        _check_columns(dataset, split, name)
+        _check_labels(dataset, split, name)
+    return dataset
+
+
+def _check_columns(dataset: DatasetDict, split: str, name: str) -> None:
+    if LABELS not in dataset[split].column_names:
+        raise ValueError(
+            f"Expected a column '{LABELS}' in split '{split}' of data set '{name}', found "
+            f"{dataset[split].column_names}. Rename the label column to '{LABELS}'."
+        )
+    if dataset[split].features != dataset["train"].features:
+        raise ValueError(
+            f"Expected split '{split}' of data set '{name}' to have the columns and types of 'train', "
+            f"{dict(dataset['train'].features)}, found {dict(dataset[split].features)}. Build all splits with the "
+            "same features."
+        )
+
+
+def _check_labels(dataset: DatasetDict, split: str, name: str) -> None:
+    feature = dataset[split].features[LABELS]
+    is_class_label = isinstance(feature, ClassLabel)
+    if not is_class_label and not (isinstance(feature, Value) and "int" in feature.dtype):
+        raise ValueError(
+            f"Expected integer labels in split '{split}' of data set '{name}', found the feature {feature}. Cast the "
+            f"column with cast_column('{LABELS}', ClassLabel(names=...))."
+        )
+    column = dataset[split].with_format("arrow")[LABELS][:]
+    if column.null_count:
+        raise ValueError(
+            f"Expected a label in every row of split '{split}' of data set '{name}', found {column.null_count} rows "
+            "without one. Drop them."
+        )
+    labels = np.asarray(column)
+    upper = feature.num_classes if is_class_label else np.inf
+    wrong = np.flatnonzero((labels < 0) | (labels >= upper))
+    if len(wrong):
+        raise ValueError(
+            f"Expected labels in [0, {upper}) in split '{split}' of data set '{name}', found {labels[wrong[0]]} in "
+            f"row {wrong[0]} ({len(wrong)} such rows). Map the labels to 0, 1, ... or correct the class names."
+        )

@@ -1,0 +1,19 @@
+"""Metrics: numpy functions, and thin `evaluate.Metric` classes that work offline."""
+
+from .accuracy import Accuracy, accuracy
+from .classification import classification_metrics
+from .f1 import F1, f1_score
+from .mean_average_precision import MeanAveragePrecision, mean_average_precision
+from .unimodal_accuracy import UnimodalAccuracy, unimodal_accuracy
+
+__all__ = [
+    "F1",
+    "Accuracy",
+    "MeanAveragePrecision",
+    "UnimodalAccuracy",
+    "accuracy",
+    "classification_metrics",
+    "f1_score",
+    "mean_average_precision",
+    "unimodal_accuracy",
+]

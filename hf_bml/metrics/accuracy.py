@@ -1,0 +1,49 @@
+"""Accuracy (Eq. 18 of the OPM/OGM paper, TPAMI 2024)."""
+
+import evaluate
+from datasets import Features, List, Value
+from numpy.typing import ArrayLike
+
+from .validation import predicted_classes
+
+
+def accuracy(logits_or_predictions: ArrayLike, labels: ArrayLike) -> float:
+    """Share of samples whose predicted class is the label.
+
+    Args:
+        logits_or_predictions: Scores of shape (n, classes), or predicted classes of shape (n,).
+        labels: Class numbers, shape (n,).
+
+    Returns:
+        Accuracy in [0, 1].
+
+    Raises:
+        ValueError: Empty input, NaN, differing lengths, or a label out of range.
+    """
+    predictions, labels = predicted_classes(logits_or_predictions, labels)
+    return float((predictions == labels).mean())
+
+
+class Accuracy(evaluate.Metric):
+    """`accuracy` as an `evaluate.Metric`; predictions are classes, or rows of scores.
+
+    Example:
+        >>> Accuracy().compute(predictions=[0, 1, 1], references=[0, 1, 0])["accuracy"] == 2 / 3
+        True
+        >>> Accuracy().compute(predictions=[[0.9, 0.1], [0.4, 0.6]], references=[0, 0])
+        {'accuracy': 0.5}
+    """
+
+    def _info(self) -> evaluate.MetricInfo:
+        return evaluate.MetricInfo(
+            description="Share of samples whose predicted class is the label.",
+            citation="",
+            inputs_description="predictions: classes, or rows of scores; references: classes.",
+            features=[
+                Features({"predictions": Value("int64"), "references": Value("int64")}),
+                Features({"predictions": List(Value("float64")), "references": Value("int64")}),
+            ],
+        )
+
+    def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, float]:
+        return {"accuracy": accuracy(predictions, references)}

@@ -1,0 +1,55 @@
+"""All classification metrics at once, for `Trainer(compute_metrics=...)`."""
+
+from scipy.special import softmax
+from transformers import EvalPrediction
+
+from .accuracy import accuracy
+from .f1 import f1_score
+from .mean_average_precision import mean_average_precision
+from .unimodal_accuracy import unimodal_accuracy
+from .validation import validated_scores
+
+
+def classification_metrics(eval_prediction: EvalPrediction) -> dict[str, float]:
+    """Joint and uni-modal metrics of a multimodal classifier.
+
+    Args:
+        eval_prediction: `label_ids` of shape (n,), and `predictions`: logits of shape (n, classes), or a tuple of
+            these and `{modality: (n, classes)}`, as the evaluation loop returns them for a model with
+            `unimodal_logits`.
+
+    Returns:
+        Flat floats: `accuracy`, `mean_average_precision` (of float64 softmax probabilities, over the classes that
+        occur), `mean_average_precision_classes` (how many occur), `f1_weighted`, `f1_binary` (two classes only),
+        `accuracy_<modality>`.
+
+    Raises:
+        ValueError: Empty input, NaN in logits, differing lengths, a label out of range, or another form of
+            `predictions`.
+    """
+    predictions = eval_prediction.predictions
+    unimodal_logits = {}
+    if isinstance(predictions, tuple):
+        predictions, *others = predictions
+        if others:
+            unimodal_logits = others[0]
+        if len(others) > 1 or not isinstance(unimodal_logits, dict):
+            raise ValueError(
+                "Expected predictions to be logits or (logits, {modality: logits}), found a tuple of "
+                f"{[type(item).__name__ for item in eval_prediction.predictions]}. "
+                "List other model outputs in keys_to_ignore_at_inference."
+            )
+    logits, labels = validated_scores(predictions, eval_prediction.label_ids)
+    map_value, num_present = mean_average_precision(softmax(logits, axis=1), labels)
+    metrics = {
+        "accuracy": accuracy(logits, labels),
+        "mean_average_precision": map_value,
+        "mean_average_precision_classes": float(num_present),
+        "f1_weighted": f1_score(logits, labels, "weighted"),
+    }
+    if logits.shape[1] == 2:
+        metrics["f1_binary"] = f1_score(logits, labels, "binary")
+    if unimodal_logits:
+        unimodal = unimodal_accuracy(unimodal_logits, labels)
+        metrics.update({f"accuracy_{name}": value for name, value in unimodal.items()})
+    return metrics

@@ -1,0 +1,77 @@
+"""Accuracy of each modality alone: the number that makes an imbalance visible."""
+
+from typing import Any
+
+import evaluate
+from datasets import Features, List, Value
+from numpy.typing import ArrayLike
+
+from .accuracy import accuracy
+
+
+def unimodal_accuracy(unimodal_logits: dict[str, ArrayLike], labels: ArrayLike) -> dict[str, float]:
+    """Accuracy of every modality's own logits.
+
+    Args:
+        unimodal_logits: `{modality: (n, classes)}`.
+        labels: Class numbers, shape (n,).
+
+    Returns:
+        `{modality: accuracy in [0, 1]}`, in the order given.
+
+    Raises:
+        ValueError: No modality, or input that `accuracy` rejects (the message names the modality).
+    """
+    if not unimodal_logits:
+        raise ValueError("Expected logits of at least one modality, found none. Pass {modality: logits}.")
+    result = {}
+    for name, logits in unimodal_logits.items():
+        try:
+            result[name] = accuracy(logits, labels)
+        except ValueError as error:
+            raise ValueError(f"modality {name!r}: {error}") from error
+    return result
+
+
+class UnimodalAccuracy(evaluate.Metric):
+    """`unimodal_accuracy` as an `evaluate.Metric` with one input column per modality, plus `references`.
+
+    Inside `evaluate.combine`, feed it with `add_batch(predictions=..., references=..., **unimodal_logits)` and then
+    call `compute()` without arguments.
+
+    Args:
+        modalities: Names of the modalities; any set without "predictions" and "references".
+        options: Keywords of `evaluate.Metric`, such as `experiment_id` or `keep_in_memory`.
+
+    Raises:
+        ValueError: No modality name, or a reserved one.
+
+    Example:
+        >>> metric = UnimodalAccuracy(["audio", "visual"])
+        >>> metric.compute(audio=[[0.9, 0.1], [0.2, 0.8]], visual=[[0.1, 0.9], [0.3, 0.7]], references=[0, 1])
+        {'accuracy_audio': 1.0, 'accuracy_visual': 0.5}
+    """
+
+    def __init__(self, modalities: list[str], **options: Any):
+        if not modalities or {"predictions", "references"} & set(modalities):
+            raise ValueError(
+                f"Expected at least one modality name other than 'predictions' and 'references', found {modalities}. "
+                "Rename the modality."
+            )
+        self.modalities = list(modalities)
+        super().__init__(**options)
+
+    def _info(self) -> evaluate.MetricInfo:
+        columns = {name: List(Value("float64")) for name in self.modalities}
+        return evaluate.MetricInfo(
+            description="Accuracy of each modality's own logits.",
+            citation="",
+            inputs_description="One column per modality: rows of logits; references: classes.",
+            features=Features({**columns, "references": Value("int64")}),
+        )
+
+    def _compute(
+        self, references: ArrayLike, predictions: None = None, **unimodal_logits: ArrayLike
+    ) -> dict[str, float]:
+        """`predictions` is what `evaluate.combine` passes to all its metrics; it is not used."""
+        return {f"accuracy_{name}": value for name, value in unimodal_accuracy(unimodal_logits, references).items()}

@@ -1,0 +1,70 @@
+"""Checks shared by the metrics: errors say what was expected, what was found, and what to do."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def validated_labels(labels: ArrayLike, num_classes: int | None = None) -> np.ndarray:
+    """Labels as an int64 array of shape (n,).
+
+    Raises:
+        ValueError: Not 1-D, empty, not integers, or outside [0, num_classes).
+    """
+    labels = np.asarray(labels)
+    if labels.ndim != 1 or labels.size == 0:
+        raise ValueError(
+            f"Expected labels of shape (n,) with n >= 1, found shape {labels.shape}. Evaluate at least one sample."
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"Expected integer labels, found {labels.dtype}. Convert the labels to class numbers.")
+    out_of_range = labels[(labels < 0) | (labels >= (np.inf if num_classes is None else num_classes))]
+    if out_of_range.size:
+        upper = "number of classes" if num_classes is None else num_classes
+        raise ValueError(
+            f"Expected labels in [0, {upper}), found {int(out_of_range[0])}. "
+            "Renumber the classes or widen the model's num_labels."
+        )
+    return labels.astype(np.int64)
+
+
+def validated_scores(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Scores as a float64 array of shape (n, classes) and labels as an int64 array of shape (n,).
+
+    Raises:
+        ValueError: Not 2-D, empty, NaN, a different number of labels, or a label out of range.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 2 or scores.size == 0:
+        raise ValueError(
+            f"Expected scores of shape (n, classes) with n >= 1, found shape {scores.shape}. "
+            "Pass one row of scores per sample."
+        )
+    if np.isnan(scores).any():
+        row = int(np.isnan(scores).any(axis=1).argmax())
+        raise ValueError(f"Expected scores without NaN, found NaN in row {row}. Check whether training diverged.")
+    labels = validated_labels(labels, scores.shape[1])
+    _check_same_length(scores, labels)
+    return scores, labels
+
+
+def predicted_classes(logits_or_predictions: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted classes and labels, both int64 (n,), from logits (n, classes) or from predicted classes (n,).
+
+    Raises:
+        ValueError: As `validated_scores` and `validated_labels`.
+    """
+    predictions = np.asarray(logits_or_predictions)
+    if predictions.ndim == 2:
+        scores, labels = validated_scores(predictions, labels)
+        return scores.argmax(axis=1), labels
+    predictions, labels = validated_labels(predictions), validated_labels(labels)
+    _check_same_length(predictions, labels)
+    return predictions, labels
+
+
+def _check_same_length(predictions: np.ndarray, labels: np.ndarray) -> None:
+    if len(predictions) != len(labels):
+        raise ValueError(
+            f"Expected one label per prediction, found {len(predictions)} predictions and {len(labels)} labels. "
+            "Pass matching arrays."
+        )

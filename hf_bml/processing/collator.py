@@ -1,0 +1,201 @@
+"""Samples of tensors -> one batch, with padding and with absent modalities."""
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+Value = Tensor | dict[str, Tensor]
+
+
+class MultimodalDataCollator:
+    """List of `{modality: Tensor | dict[str, Tensor] | None, "labels": int}` -> a batch for the model.
+
+    | sample value | batch value |
+    |---|---|
+    | rank 1 `(dim,)` or rank 3 `(channels, height, width)` | stacked tensor `(batch, ...)`; shapes must agree |
+    | rank 2 `(time, dim)` | `{"values": (batch, time, dim), "mask": bool (batch, time)}`, zero padded |
+    | rank 4 `(frames, channels, height, width)` | stacked tensor; as rank 2 when the number of frames varies |
+    | dict of tensors (token ids) | dict; every key padded on its first axis to the longest sample |
+
+    Labels become `"labels": int64 (batch,)`; they may be missing from all samples (prediction). Other columns are
+    ignored.
+
+    An absent modality (`None`) is filled with zeros of the shape of the others, and `"modality_mask"`, bool
+    (batch, modalities) in the order of `modalities`, marks what is present; the key exists only when something is
+    absent. An absent sequence is one *valid* zero step (token: `pad_token_id` with attention 1), because a row whose
+    mask is all False gives NaN in an attention softmax; the model discards it by `modality_mask`. When a modality is
+    absent in a whole batch, the shape last seen by this collator is used.
+
+    Args:
+        modalities: Names, in the order of the model.
+        num_labels: Labels must lie in [0, num_labels); `None` checks only that they are not negative.
+        pad_token_id: Padding of `input_ids`. Everything else, `attention_mask` included, is padded with 0.
+
+    Raises:
+        ValueError: An invalid sample; the message names its index in the batch.
+
+    Example:
+        >>> collator = MultimodalDataCollator(["audio", "text"], num_labels=2)
+        >>> batch = collator([{"audio": torch.ones(3), "text": torch.ones(2, 4), "labels": 1},
+        ...                   {"audio": None, "text": torch.ones(5, 4), "labels": 0}])
+        >>> batch["text"]["values"].shape, batch["modality_mask"].tolist()
+        (torch.Size([2, 5, 4]), [[True, True], [False, True]])
+    """
+
+    def __init__(self, modalities: list[str], num_labels: int | None = None, pad_token_id: int = 0):
+        self.modalities = list(modalities)
+        self.num_labels = num_labels
+        self.pad_token_id = pad_token_id
+        self._placeholders: dict[str, Value] = {}
+
+    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
+        """Build a batch from samples."""
+        modality_mask = presence(samples, self.modalities)
+        batch: dict[str, Any] = {}
+        for name in self.modalities:
+            values = [sample[name] for sample in samples]
+            try:
+                batch[name] = self._collate(name, values)
+            except ValueError as error:
+                raise ValueError(f"modality {name!r}: {error}") from error
+        if any("labels" in sample for sample in samples):
+            batch["labels"] = collate_labels([sample.get("labels") for sample in samples], self.num_labels)
+        if not modality_mask.all():
+            batch["modality_mask"] = modality_mask
+        return batch
+
+    def _collate(self, name: str, values: list[Value | None]) -> Value:
+        check_same_kind(values)
+        example = next((value for value in values if value is not None), None)
+        if example is not None:
+            self._placeholders[name] = placeholder(example, self.pad_token_id)
+        if name not in self._placeholders:
+            raise ValueError(
+                "expected a shape from this or an earlier batch, found the modality absent in every sample so far. "
+                f"Pass the collator one sample that has {name!r} before training, or drop the modality."
+            )
+        filled = [self._placeholders[name] if value is None else value for value in values]
+        if isinstance(filled[0], dict):
+            return {
+                key: pad([value[key] for value in filled], self.pad_token_id if key == "input_ids" else 0)
+                for key in filled[0]
+            }
+        rank = filled[0].ndim
+        lengths = torch.tensor([len(value) for value in filled])
+        if rank == 2 or (rank == 4 and len(lengths.unique()) > 1):
+            values_padded = pad(filled)  # (batch, time, ...)
+            mask = torch.arange(values_padded.shape[1]) < lengths[:, None]  # (batch, time)
+            return {"values": values_padded, "mask": mask}
+        return stack(filled)
+
+
+def presence(samples: list[dict[str, Any]], modalities: list[str]) -> Tensor:
+    """Which sample has which modality: bool (batch, modalities).
+
+    Raises:
+        ValueError: No sample, a modality's column is missing, or a sample has no modality at all.
+    """
+    if not samples:
+        raise ValueError("Expected at least one sample, found none. Check the sampler.")
+    for index, sample in enumerate(samples):
+        missing = [name for name in modalities if name not in sample]
+        if missing:
+            raise ValueError(
+                f"sample {index}: expected columns {modalities}, found {list(sample)}: {missing} missing. Rename the "
+                "columns, set an absent modality to None, and train with remove_unused_columns=False."
+            )
+        if all(sample[name] is None for name in modalities):
+            raise ValueError(
+                f"sample {index}: expected at least one of the modalities {modalities}, found none. Remove the sample."
+            )
+    return torch.tensor([[sample[name] is not None for name in modalities] for sample in samples])
+
+
+def collate_labels(labels: list[Any], num_labels: int | None) -> Tensor:
+    """Integer labels -> int64 (batch,). Raises ValueError for a missing, non-integer or out-of-range label."""
+    upper = "num_labels" if num_labels is None else num_labels
+    for index, label in enumerate(labels):
+        try:
+            number = operator.index(label)
+            valid = number >= 0 and (num_labels is None or number < num_labels)
+        except TypeError:
+            valid = False
+        if not valid:
+            raise ValueError(
+                f"sample {index}: expected an integer label in [0, {upper}), found {label!r}. "
+                "Map the label column to class numbers or raise num_labels."
+            )
+    return torch.tensor([operator.index(label) for label in labels], dtype=torch.int64)
+
+
+def placeholder(example: Value, pad_token_id: int = 0) -> Value:
+    """Stand-in for an absent value shaped like `example`; sequences and token dicts have length 1."""
+    if isinstance(example, Tensor):
+        return torch.zeros_like(example[:1] if example.ndim == 2 else example)
+    fill = {"input_ids": pad_token_id, "attention_mask": 1}
+    return {key: torch.full_like(tensor[:1], fill.get(key, 0)) for key, tensor in example.items()}
+
+
+def check_same_kind(values: list[Value | None]) -> None:
+    """Require tensors of one rank (1 to 4), or dicts of tensors with the same keys; `None` is skipped.
+
+    Raises:
+        ValueError: Naming the first sample that differs.
+    """
+    expected = None
+    for index, value in enumerate(values):
+        if value is None:
+            continue
+        tensors = list(value.values()) if isinstance(value, dict) else [value]
+        if not tensors or not all(isinstance(tensor, Tensor) for tensor in tensors):
+            raise ValueError(
+                f"sample {index}: expected a torch.Tensor, a dict of them or None, found {type(value).__name__}. "
+                "Apply a MultimodalProcessor or dataset.with_format('torch')."
+            )
+        kind = f"keys {sorted(value)}" if isinstance(value, dict) else f"rank {value.ndim}"
+        if isinstance(value, Tensor) and not 1 <= value.ndim <= 4:
+            raise ValueError(f"sample {index}: expected rank 1 to 4, found {tuple(value.shape)}. Reshape the tensor.")
+        if expected is not None and kind != expected:
+            raise ValueError(f"sample {index}: expected {expected} as in earlier samples, found {kind}. Use one form.")
+        expected = kind
+        for tensor in tensors:
+            if 0 in tensor.shape or tensor.ndim == 0:
+                raise ValueError(
+                    f"sample {index}: expected at least one element, found shape {tuple(tensor.shape)}. "
+                    "Set an absent modality to None."
+                )
+
+
+def stack(tensors: list[Tensor]) -> Tensor:
+    """Equal shapes -> (batch, ...). Raises ValueError for differing shapes, NaN or infinity."""
+    for index, tensor in enumerate(tensors):
+        if tensor.shape != tensors[0].shape:
+            raise ValueError(
+                f"sample {index}: expected shape {tuple(tensors[0].shape)} as in sample 0, found "
+                f"{tuple(tensor.shape)}. Give all samples one size (duration, size) in the processor."
+            )
+    return _finite(torch.stack(tensors))
+
+
+def pad(tensors: list[Tensor], padding_value: int = 0) -> Tensor:
+    """(length_i, ...) -> (batch, longest, ...). Raises ValueError for differing trailing shapes, NaN or infinity."""
+    for index, tensor in enumerate(tensors):
+        if tensor.shape[1:] != tensors[0].shape[1:]:
+            raise ValueError(
+                f"sample {index}: expected trailing shape {tuple(tensors[0].shape[1:])} as in sample 0, found "
+                f"{tuple(tensor.shape[1:])}. Only the first axis may vary."
+            )
+    return _finite(pad_sequence(tensors, batch_first=True, padding_value=padding_value))
+
+
+def _finite(batch: Tensor) -> Tensor:
+    if batch.is_floating_point() and not torch.isfinite(batch).all():
+        index = int((~torch.isfinite(batch)).flatten(1).any(dim=1).nonzero()[0])
+        raise ValueError(
+            f"sample {index}: expected finite values, found NaN or infinity. "
+            "Clean the data, or set the modality to None."
+        )
+    return batch

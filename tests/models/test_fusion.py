@@ -1,0 +1,106 @@
+import math
+
+import pytest
+import torch
+from conftest import tiny_config
+from torch import nn
+
+from hf_bml.models.fusion import FUSIONS, ConcatHead, SumHead, evaluation_mode
+
+SIZES = {"audio": 2, "visual": 3, "text": 4}
+
+
+def head_and_features(fusion, sizes=None, **options):
+    sizes = sizes or SIZES
+    torch.manual_seed(0)
+    head = FUSIONS[fusion](sizes, tiny_config(tuple(sizes), num_labels=5, fusion=fusion, **options))
+    nn.init.normal_(next(p for name, p in head.named_parameters() if name.endswith("bias")))
+    return head, {name: torch.randn(6, size) for name, size in sizes.items()}
+
+
+def test_linear_concat_split_is_exact_and_sums_to_the_joint_logits():
+    head, features = head_and_features("concat")
+    linear = head.classifier[-1]
+    parts = head.unimodal_logits(features)
+    start = 0
+    for name, size in SIZES.items():
+        expected = features[name] @ linear.weight[:, start : start + size].T + linear.bias / 3
+        torch.testing.assert_close(parts[name], expected)
+        start += size
+    torch.testing.assert_close(sum(parts.values()), head(features))
+
+
+def test_sum_head_parts_use_their_own_full_bias():
+    head, features = head_and_features("sum")
+    parts = head.unimodal_logits(features)
+    for name in SIZES:
+        linear = head.classifiers[name][-1]
+        torch.testing.assert_close(parts[name], features[name] @ linear.weight.T + linear.bias)
+    torch.testing.assert_close(sum(parts.values()), head(features))
+
+
+def test_multi_layer_zero_out_of_the_hand_computed_case():
+    """T-C1."""
+    head = ConcatHead({"a": 1, "b": 1}, tiny_config(("audio", "visual"), num_labels=2, head_hidden_sizes=[2]))
+    first, last = head.classifier[0], head.classifier[-1]
+    with torch.no_grad():
+        first.weight.copy_(torch.tensor([[1.0, -1.0], [0.5, 1.0]]))
+        first.bias.copy_(torch.tensor([0.0, -0.5]))
+        last.weight.copy_(torch.diag(torch.tensor([1.0, 2.0])))
+        last.bias.copy_(torch.tensor([0.1, -0.1]))
+    features = {"a": torch.tensor([[2.0]]), "b": torch.tensor([[1.0]])}
+    torch.testing.assert_close(head(features), torch.tensor([[1.1, 2.9]]))
+    parts = head.unimodal_logits(features)
+    torch.testing.assert_close(parts["a"], torch.tensor([[2.1, 0.9]]))
+    torch.testing.assert_close(parts["b"], torch.tensor([[0.1, 0.9]]))
+    neither = head({name: torch.zeros_like(f) for name, f in features.items()})
+    torch.testing.assert_close(neither, torch.tensor([[0.1, -0.1]]))
+    probability = {name: logits.softmax(-1)[0, 1].item() for name, logits in parts.items()}
+    assert probability["a"] == pytest.approx(0.231475, abs=1e-6)
+    assert probability["b"] == pytest.approx(0.689974, abs=1e-6)
+    assert math.isclose(probability["b"] / probability["a"], 2.98, abs_tol=0.005)
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_multi_layer_scoring_ignores_dropout_and_restores_it(fusion):
+    head, features = head_and_features(fusion, head_hidden_sizes=[8], head_dropout=0.5)
+    head.train()
+    first, second = head.unimodal_logits(features), head.unimodal_logits(features)
+    for name in features:
+        assert torch.equal(first[name], second[name])
+    assert all(m.training for m in head.modules())
+    assert not torch.equal(head(features), head(features))
+
+
+def test_evaluation_mode_leaves_batch_norm_statistics_alone():
+    module = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 3))
+    frozen = nn.BatchNorm1d(3).eval()
+    module.append(frozen)
+    with evaluation_mode(module):
+        module(torch.randn(8, 3) + 5)
+        assert not module[0].training and module[1].training
+    assert module[0].running_mean.abs().max() == 0
+    assert module[0].training and not frozen.training
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+@pytest.mark.parametrize("hidden", [[], [6]])
+@pytest.mark.parametrize("modalities", [("audio",), ("audio", "visual"), ("audio", "visual", "text")])
+def test_every_head_with_one_two_and_three_modalities(fusion, hidden, modalities):
+    head, features = head_and_features(fusion, {m: SIZES[m] for m in modalities}, head_hidden_sizes=hidden)
+    parts = head.unimodal_logits(features)
+    assert list(parts) == list(modalities)
+    assert all(part.shape == (6, 5) for part in parts.values())
+    if len(modalities) == 1:
+        torch.testing.assert_close(parts[modalities[0]], head(features))
+    head(features).sum().backward()
+    assert all(p.grad is not None for p in head.parameters())
+
+
+def test_sum_head_does_not_mix_modalities():
+    head, features = head_and_features("sum", head_hidden_sizes=[8])
+    assert isinstance(head, SumHead)
+    changed = {**features, "audio": features["audio"] + 1}
+    before, after = head.unimodal_logits(features), head.unimodal_logits(changed)
+    assert torch.equal(before["visual"], after["visual"])
+    assert not torch.equal(before["audio"], after["audio"])

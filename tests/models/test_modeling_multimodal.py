@@ -1,0 +1,179 @@
+import pytest
+import torch
+from conftest import SIZES, tiny_config, tiny_model
+from transformers import AutoConfig, AutoModel
+
+from hf_bml import MultimodalConfig, MultimodalForClassification
+
+
+def inputs(modalities=("audio", "visual"), batch=4):
+    torch.manual_seed(1)
+    return {name: torch.randn(batch, SIZES[name]) for name in modalities}
+
+
+@pytest.mark.parametrize("modalities", [("audio",), ("audio", "visual"), ("audio", "visual", "text")])
+def test_output_shapes(modalities):
+    output = tiny_model(modalities)(**inputs(modalities), labels=torch.tensor([0, 1, 2, 0]))
+    assert output.logits.shape == (4, 3)
+    assert list(output.unimodal_logits) == list(output.features) == list(modalities)
+    assert all(not logits.requires_grad for logits in output.unimodal_logits.values())
+    assert output.keep_mask is None
+    torch.testing.assert_close(sum(output.unimodal_logits.values()), output.logits)
+    expected = torch.nn.functional.cross_entropy(output.logits, torch.tensor([0, 1, 2, 0]))
+    assert torch.equal(output.loss, expected)
+
+
+@pytest.mark.parametrize("fusion", ["concat", "sum"])
+@pytest.mark.parametrize("hidden", [[], [6]])
+def test_save_and_load_give_equal_outputs(tmp_path, fusion, hidden):
+    model = tiny_model(("visual", "audio", "text"), fusion=fusion, head_hidden_sizes=hidden).eval()
+    model.save_pretrained(tmp_path)
+    batch = inputs(("audio", "visual", "text"))
+    expected = model(**batch)
+    for again in (MultimodalForClassification.from_pretrained(tmp_path), AutoModel.from_pretrained(tmp_path)):
+        assert type(again) is MultimodalForClassification
+        output = again.eval()(**batch)
+        assert torch.equal(output.logits, expected.logits)
+        for name in batch:
+            assert torch.equal(output.unimodal_logits[name], expected.unimodal_logits[name])
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert isinstance(config, MultimodalConfig)
+    assert config.modalities == model.config.modalities
+    assert list(config.modalities) == ["visual", "audio", "text"]  # though config.json is sorted
+    assert (tmp_path / "model.safetensors").is_file()
+
+
+def test_timm_model_round_trip_including_batch_norm(tmp_path):
+    config = MultimodalConfig(
+        modalities={
+            "audio": {"type": "timm", "architecture": "resnet18", "in_channels": 1},
+            "visual": {"type": "conv", "in_channels": 3},
+        },
+        num_labels=4,
+    )
+    model = MultimodalForClassification(config)
+    batch = {"audio": torch.randn(4, 1, 33, 40), "visual": torch.randn(4, 2, 3, 16, 16)}
+    model(**batch)  # moves the running statistics
+    model.eval().save_pretrained(tmp_path)
+    again = AutoModel.from_pretrained(tmp_path).eval()
+    assert torch.equal(model(**batch).logits, again(**batch).logits)
+
+
+def test_modality_order_follows_the_config_not_the_call():
+    model = tiny_model(("visual", "audio")).eval()
+    batch = inputs()
+    forward = model(audio=batch["audio"], visual=batch["visual"])
+    backward = model(visual=batch["visual"], audio=batch["audio"])
+    assert list(forward.features) == ["visual", "audio"]
+    assert torch.equal(forward.logits, backward.logits)
+
+
+def test_absent_samples_have_zero_features_and_mask():
+    model = tiny_model().eval()
+    batch = inputs()
+    mask = torch.tensor([[True, True], [False, True], [True, False], [True, True]])
+    output = model(**batch, modality_mask=mask)
+    assert (output.features["audio"][1] == 0).all() and (output.features["visual"][2] == 0).all()
+    assert torch.equal(output.keep_mask, mask)
+    garbage = {**batch, "audio": batch["audio"].clone()}
+    garbage["audio"][1] = float("nan")
+    assert torch.equal(model(**garbage, modality_mask=mask).logits, output.logits)
+
+
+def test_a_modality_of_none_equals_an_all_false_mask():
+    model = tiny_model().eval()
+    batch = inputs()
+    mask = torch.tensor([[True, False]] * 4)
+    output = model(audio=batch["audio"], visual=None)
+    assert torch.equal(output.logits, model(**batch, modality_mask=mask).logits)
+    assert torch.equal(output.keep_mask, mask)
+
+
+def test_hook_sees_features_and_decides_what_the_head_sees():
+    model = tiny_model()
+    seen = {}
+
+    def hook(features, unimodal_logits, labels, modality_mask):
+        seen.update(features=features, labels=labels, mask=modality_mask, logits=unimodal_logits)
+        keep = torch.tensor([[False, True]] * 4)
+        return {**features, "audio": features["audio"] * 0}, keep
+
+    labels = torch.tensor([0, 1, 2, 0])
+    output = model(**inputs(), labels=labels, modulate_features=hook)
+    plain = model(**inputs(), labels=labels)
+    assert torch.equal(seen["labels"], labels) and seen["mask"] is None
+    assert torch.equal(output.features["audio"], plain.features["audio"])  # before modulation
+    for name in plain.unimodal_logits:
+        assert torch.equal(output.unimodal_logits[name], plain.unimodal_logits[name])  # of undropped features
+    torch.testing.assert_close(output.logits, model(audio=None, visual=inputs()["visual"]).logits)
+    assert output.keep_mask.tolist() == [[False, True]] * 4
+    output.loss.backward()
+    assert all((p.grad == 0).all() for p in model.encoders["audio"].parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_unimodal_logits_are_float32_under_autocast(dtype):
+    model = tiny_model()
+    with torch.autocast("cpu", dtype=dtype):
+        output = model(**inputs())
+    assert output.logits.dtype == dtype
+    assert all(logits.dtype == torch.float32 for logits in output.unimodal_logits.values())
+
+
+def test_float64_stays_float64():
+    output = tiny_model(dtype=torch.float64)(**{name: value.double() for name, value in inputs().items()})
+    assert output.unimodal_logits["audio"].dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        ({"audoi": torch.zeros(4, 5)}, "Unknown modality 'audoi'. Did you mean 'audio'"),
+        ({"audio": torch.zeros(4, 5)}, r"found no input for \['visual'\]"),
+        ({"audio": None, "visual": None}, "At least one"),
+        (
+            {"audio": torch.zeros(4, 5), "visual": torch.zeros(4, 7), "modality_mask": torch.ones(4, 3)},
+            r"\(4, 2\), found \(4, 3\)",
+        ),
+        ({"audio": {"valves": torch.zeros(4, 5)}, "visual": torch.zeros(4, 7)}, "Modality 'audio'"),
+    ],
+)
+def test_bad_calls(call, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        tiny_model()(**call)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"modalities": {}}, "modalities is empty"),
+        ({"fusion": "conact"}, "fusion must be one of .*concat"),
+    ],
+)
+def test_bad_models(options, message):
+    config = tiny_config()
+    for name, value in options.items():
+        setattr(config, name, value)
+    with pytest.raises(ValueError, match=message):
+        MultimodalForClassification(config)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"modalities": {"labels": {"type": "conv"}}}, "cannot be modality names"),
+        ({"modalities": {"a": {"type": "conv"}}, "bias_split": {"b": 1.0}}, "bias_split must name"),
+        ({"modalities": {"a": {"type": "conv"}}, "bias_split": {"a": 1.0}, "fusion": "sum"}, "linear concat head"),
+        ({"modalities": {"a": {"type": "conv"}}, "modality_order": ["b"]}, "modality_order must hold"),
+        ({"modalities": {"a": {"type": "conv"}}, "head_dropout": 1.0}, r"head_dropout must be in \[0, 1\)"),
+    ],
+)
+def test_bad_configs(options, message):
+    with pytest.raises(ValueError, match=message):
+        MultimodalConfig(**options)
+
+
+def test_label_names_travel_with_the_config(tmp_path):
+    config = tiny_config(num_labels=2, id2label={0: "no", 1: "yes"}, label2id={"no": 0, "yes": 1})
+    MultimodalForClassification(config).save_pretrained(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path).id2label == {0: "no", 1: "yes"}

@@ -1,0 +1,116 @@
+import pytest
+import torch
+
+from hf_bml import MODULATIONS, OGM, OPM, Modulation, OPMConfig
+from hf_bml.modulation import BalanceState, ModulationStack, build_modulations
+from hf_bml.modulation.base import is_inside_window
+from hf_bml.modulation.running_mean import RunningMean
+
+
+@pytest.mark.parametrize(
+    ("now", "start", "end", "inside"),
+    [(0, 0, None, True), (5.99, 6, None, False), (6, 6, 61, True), (60.9, 6, 61, True), (61, 6, 61, False)],
+)
+def test_active_window(now, start, end, inside):
+    assert is_inside_window(now, start, end) is inside
+
+
+def test_window_in_steps_and_epochs():
+    opm = OPM(start=3, unit="steps")
+    assert not opm.is_active(BalanceState(("a",), step=2, epoch=9.0))
+    assert opm.is_active(BalanceState(("a",), step=3, epoch=0.0))
+    assert OPM(start=3).is_active(BalanceState(("a",), step=0, epoch=3.0))
+
+
+class Recorder(Modulation):
+    name = "recorder"
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.calls = []
+
+    def begin_step(self, state):
+        self.calls.append(("begin", state.step))
+
+    def modulate_features(self, features, unimodal_logits, labels, modality_mask=None):
+        self.calls.append(("features", modality_mask))
+        return features, torch.tensor([[True, False]])
+
+    def modulate_loss(self, loss, output, labels):
+        return loss * 2
+
+
+def test_stack_calls_only_active_modulations_and_passes_masks_on():
+    early, late = Recorder(end=1), Recorder(start=1)
+    early.name, late.name = "early", "late"
+    stack = ModulationStack([early, late], ("a", "b"))
+    stack.begin_step(BalanceState(("a", "b"), epoch=0.5))
+    _, keep = stack.modulate_features({}, {}, None)
+    assert keep.tolist() == [[True, False]]
+    assert [call[0] for call in early.calls] == ["begin", "features"]
+    assert late.calls == []
+    assert stack.modulate_loss(torch.tensor(1.5), {}, None).item() == 3
+
+
+def test_second_modulation_sees_what_the_first_kept():
+    first, second = Recorder(), Recorder()
+    first.name, second.name = "first", "second"
+    stack = ModulationStack([first, second], ("a", "b"))
+    stack.begin_step(BalanceState(("a", "b")))
+    stack.modulate_features({}, {}, None)
+    assert second.calls[-1][1].tolist() == [[True, False]]
+
+
+def test_names_are_unique():
+    with pytest.raises(ValueError, match="used once"):
+        ModulationStack([OPM(), OPM()], ("a", "b"))
+
+
+def test_registry_builds_from_options():
+    opm, ogm = build_modulations({"opm": {"q_base": 0.3}, "ogm": None})
+    assert isinstance(opm, OPM) and opm.config.q_base == 0.3
+    assert isinstance(ogm, OGM)
+    assert build_modulations(None) == []
+
+
+@pytest.mark.parametrize(
+    ("specification", "message"),
+    [({"ogmm": {}}, "Did you mean 'ogm'"), ({"opm": 0.5}, "must be a mapping"), ({"xyz": {}}, "Known")],
+)
+def test_registry_errors(specification, message):
+    with pytest.raises(ValueError, match=message):
+        build_modulations(specification)
+
+
+def test_config_or_keywords_not_both():
+    with pytest.raises(ValueError, match="not both"):
+        OPM(OPMConfig(), q_base=0.1)
+
+
+@pytest.mark.parametrize("name", MODULATIONS)
+def test_every_option_has_a_help_text(name):
+    from dataclasses import fields
+
+    for option in fields(MODULATIONS[name].config_class):
+        assert len(option.metadata.get("help", "")) > 10, f"{name}.{option.name}"
+
+
+def test_running_mean_resumes():
+    means, other = RunningMean(("a", "b")), RunningMean(("a", "b"))
+    means.add({"x": torch.tensor([1.0, 2.0])})
+    other.load_state_dict(means.state_dict())
+    for m in (means, other):
+        m.add({"x": torch.tensor([3.0, 4.0])})
+    assert means.pop() == other.pop() == {"x_a": torch.tensor(2.0), "x_b": torch.tensor(3.0)}
+
+
+def test_generator_depends_on_its_key_and_method():
+    device = torch.device("cpu")
+
+    def draw(modulation, *key):
+        return torch.rand(4, generator=modulation.seeded_generator(device, *key))
+
+    opm = OPM()
+    assert torch.equal(draw(opm, 1, 2), draw(OPM(), 1, 2))
+    assert not torch.equal(draw(opm, 1, 2), draw(opm, 2, 1))
+    assert not torch.equal(draw(opm, 1, 2), draw(OGM(), 1, 2))

@@ -1,0 +1,165 @@
+import math
+
+import pytest
+import torch
+from conftest import tiny_model
+
+from hf_bml.modulation.discrepancy import (
+    DiscrepancyMonitor,
+    discrepancy_ratios,
+    discriminative_scores,
+    true_class_probabilities,
+)
+
+
+def hand_computed_case():
+    """T-A1: two modalities, W^1 = diag(ln 9, ln 4), W^2 = diag(ln 1.5, 0), identity features, labels (0, 1)."""
+    logits = {
+        "audio": torch.diag(torch.tensor([math.log(9), math.log(4)])),
+        "visual": torch.diag(torch.tensor([math.log(1.5), 0.0])),
+    }
+    return logits, torch.tensor([0, 1])
+
+
+def test_scores_and_ratios_of_the_hand_computed_case():
+    logits, labels = hand_computed_case()
+    torch.testing.assert_close(
+        true_class_probabilities(logits, labels), torch.tensor([[0.9, 0.8], [0.6, 0.5]]), atol=1e-6, rtol=0
+    )
+    scores = discriminative_scores(logits, labels)
+    torch.testing.assert_close(scores, torch.tensor([1.7, 1.1]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(discrepancy_ratios(scores), torch.tensor([1.545455, 0.647059]), atol=1e-6, rtol=0)
+
+
+def test_ratios_of_three_modalities():
+    ratios = discrepancy_ratios(torch.tensor([1.8, 1.2, 0.8]))
+    torch.testing.assert_close(ratios, torch.tensor([1.875, 1.083333, 0.555556]), atol=1e-6, rtol=0)
+
+
+def test_scores_equal_a_naive_loop():
+    torch.manual_seed(0)
+    logits = {m: torch.randn(6, 5) for m in ("a", "b", "c")}
+    labels = torch.randint(0, 5, (6,))
+    expected = [sum(torch.softmax(logits[m][i], 0)[labels[i]].item() for i in range(6)) for m in logits]
+    torch.testing.assert_close(discriminative_scores(logits, labels), torch.tensor(expected))
+
+
+def test_segment_scores_sum_over_samples_and_segments():
+    torch.manual_seed(0)
+    logits = {m: torch.randn(2, 4, 5) for m in ("a", "b")}
+    labels = torch.randint(0, 5, (2, 4))
+    flat = discriminative_scores({m: value.flatten(0, 1) for m, value in logits.items()}, labels.flatten())
+    torch.testing.assert_close(discriminative_scores(logits, labels), flat)
+
+
+def test_masked_samples_do_not_count():
+    logits, labels = hand_computed_case()
+    mask = torch.tensor([[True, True], [False, True]])
+    scores = discriminative_scores(logits, labels, mask)
+    torch.testing.assert_close(scores, torch.tensor([0.9, 1.1]), atol=1e-6, rtol=0)
+
+
+def test_half_precision_logits_are_scored_in_float32_and_detached():
+    logits = {"a": torch.tensor([[30.0, 0.0]], dtype=torch.float16, requires_grad=True)}
+    scores = discriminative_scores(logits, torch.tensor([1]))
+    assert scores.dtype == torch.float32
+    assert not scores.requires_grad
+    assert 0 < scores.item() < 1e-12
+
+
+def test_ratios_of_one_modality_and_of_vanishing_scores():
+    assert discrepancy_ratios(torch.tensor([3.0])).tolist() == [1.0]
+    assert torch.isfinite(discrepancy_ratios(torch.tensor([1.0, 0.0]))).all()
+
+
+def test_the_smallest_score_is_never_above_one():
+    torch.manual_seed(0)
+    for modalities in (2, 3, 5):
+        for scores in torch.rand(50, modalities):
+            assert discrepancy_ratios(scores)[scores.argmin()] <= 1
+
+
+def test_an_unobserved_modality_is_left_out():
+    ratios = discrepancy_ratios(torch.tensor([1.8, 0.0, 0.6]), torch.tensor([True, False, True]))
+    torch.testing.assert_close(ratios, torch.tensor([3.0, 1.0, 1 / 3]))
+
+
+@pytest.mark.parametrize("sizes", [(8,), (4, 4), (1,) * 8, (5, 3)])
+def test_monitor_gives_the_same_ratios_however_the_batch_is_cut(sizes):
+    torch.manual_seed(0)
+    logits = {m: torch.randn(8, 3) for m in ("a", "b")}
+    labels = torch.randint(0, 3, (8,))
+    monitor = DiscrepancyMonitor(("a", "b"))
+    start = 0
+    for size in sizes:
+        part = slice(start, start + size)
+        monitor.update({m: value[part] for m, value in logits.items()}, labels[part])
+        start += size
+    monitor.step()
+    expected = discriminative_scores(logits, labels)
+    torch.testing.assert_close(monitor.scores, expected)
+    torch.testing.assert_close(monitor.ratios, discrepancy_ratios(expected))
+
+
+def test_monitor_compares_means_when_samples_lack_a_modality():
+    logits, labels = hand_computed_case()
+    monitor = DiscrepancyMonitor(("audio", "visual"))
+    monitor.update(logits, labels, torch.tensor([[True, True], [False, True]]))
+    monitor.step()
+    torch.testing.assert_close(monitor.scores, torch.tensor([1.8, 1.1]), atol=1e-6, rtol=0)  # 0.9 x 2, not 0.9
+    torch.testing.assert_close(monitor.ratios[0], torch.tensor(1.8 / 1.1), atol=1e-5, rtol=0)
+
+
+def test_monitor_reduces_over_ranks_before_forming_ratios():
+    logits, labels = hand_computed_case()
+    monitor = DiscrepancyMonitor(("audio", "visual"))
+    monitor.update(logits, labels)
+    monitor.step(reduce=lambda totals: totals * 2)  # a second rank with the same batch
+    torch.testing.assert_close(monitor.scores, torch.tensor([3.4, 2.2]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(monitor.ratios, torch.tensor([1.545455, 0.647059]), atol=1e-6, rtol=0)
+
+
+def test_monitor_logs_means_of_ratios_and_accuracy():
+    logits, labels = hand_computed_case()
+    monitor = DiscrepancyMonitor(("audio", "visual"))
+    for _ in range(2):
+        monitor.update(logits, labels)
+        monitor.step()
+    logs = monitor.logs()
+    assert logs["balance/score_audio"].item() == pytest.approx(0.85)
+    assert logs["balance/ratio_visual"].item() == pytest.approx(0.647059, abs=1e-6)
+    assert logs["unimodal/accuracy_audio"].item() == 1.0
+    assert logs["unimodal/accuracy_visual"].item() == 0.5  # a tie goes to class 0
+    assert monitor.logs() == {}
+
+
+def test_monitor_state_round_trip():
+    logits, labels = hand_computed_case()
+    monitor, other = DiscrepancyMonitor(("audio", "visual")), DiscrepancyMonitor(("audio", "visual"))
+    monitor.update(logits, labels)
+    monitor.step()
+    other.load_state_dict(monitor.state_dict())
+    assert torch.equal(other.ratios, monitor.ratios)
+    assert other.logs() == monitor.logs()
+
+
+def test_monitor_step_without_update_is_an_error():
+    with pytest.raises(RuntimeError, match="without any update"):
+        DiscrepancyMonitor(("a",)).step()
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0, 0.333333), (1 / 3, 0.442493), (1 / 2, 0.5), (2 / 3, 0.557507), (1, 0.666667)]
+)
+def test_bias_split(share, expected):
+    """T-B4: W^m phi^m = (0, ln 2), b = (ln 4, 0), label 0."""
+    model = tiny_model(num_labels=2, bias_split={"audio": share, "visual": 1 - share})
+    linear = model.head.classifier[-1]
+    with torch.no_grad():
+        linear.weight.zero_()
+        linear.weight[1, 0] = math.log(2)
+        linear.bias.copy_(torch.tensor([math.log(4), 0.0]))
+    features = {"audio": torch.eye(4)[:1], "visual": torch.zeros(1, 4)}
+    logits = model.head.unimodal_logits(features)
+    score = discriminative_scores({"audio": logits["audio"]}, torch.tensor([0]))
+    assert score.item() == pytest.approx(expected, abs=1e-6)

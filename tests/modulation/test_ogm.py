@@ -1,0 +1,150 @@
+import math
+
+import pytest
+import torch
+from test_discrepancy import hand_computed_case
+from torch import nn
+
+from hf_bml import OGM
+from hf_bml.modulation import BalanceState
+from hf_bml.modulation.discrepancy import discrepancy_ratios, discriminative_scores
+from hf_bml.modulation.ogm import (
+    enhance_gradients,
+    gradient_coefficients,
+    gradient_entry_std,
+    released_gradient_coefficients,
+    scale_gradients,
+)
+
+
+def parameters_with_gradients(value=1.0):
+    shapes = {"conv": (2, 1, 3, 3), "matrix": (4, 3), "bias": (4,)}
+    result = {}
+    for modality in ("audio", "visual"):
+        result[modality] = [nn.Parameter(torch.zeros(shape)) for shape in shapes.values()]
+        for parameter in result[modality]:
+            parameter.grad = torch.full_like(parameter, value)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("form", "alpha", "expected"),
+    [
+        (gradient_coefficients, 0.8, (0.920266, 0.630306, 0.390725, 0.228778)),
+        (released_gradient_coefficients, 0.8, (0.293581, 0.166345, 0.078331, 0.016325)),
+        (gradient_coefficients, 0.1, (0.990033, 0.953788, 0.923841, 0.903597)),
+        (released_gradient_coefficients, 0.1, (0.890442, 0.851115, 0.802625, 0.708687)),
+    ],
+)
+def test_coefficients(form, alpha, expected):
+    coefficients = form(torch.tensor([1.1, 1.5, 2.0, 3.0]), alpha)
+    torch.testing.assert_close(coefficients, torch.tensor(expected), atol=1e-6, rtol=0)
+
+
+def test_coefficients_are_one_below_and_at_a_ratio_of_one_and_never_negative():
+    ratios = torch.tensor([0.5, 1.0, float("nan"), 100.0])
+    assert gradient_coefficients(ratios, 3.0).tolist() == [1, 1, 1, 0]
+    assert released_gradient_coefficients(ratios, 0.8).tolist()[:3] == [1, 1, 1]
+
+
+def test_hand_computed_update():
+    """T-B1: theta 1, g 0.5, eta 0.1; with h = 0.2 the update ends at 0.949884, without at 0.969884."""
+    ratios = discrepancy_ratios(discriminative_scores(*hand_computed_case()))
+    coefficients = gradient_coefficients(ratios, 0.8)
+    torch.testing.assert_close(coefficients, torch.tensor([0.602315, 1.0]), atol=1e-6, rtol=0)
+    gradient = torch.tensor([0.5])
+    scale_gradients([gradient], coefficients[0])
+    assert 1 - 0.1 * gradient.item() == pytest.approx(0.969884, abs=1e-6)
+    assert 1 - 0.1 * (gradient.item() + 0.2) == pytest.approx(0.949884, abs=1e-6)
+
+
+def test_noise_standard_deviation():
+    """T-B2: unbiased."""
+    assert gradient_entry_std(torch.tensor([1.0, 2, 3, 4])).item() == pytest.approx(1.290994, abs=1e-6)
+    assert gradient_entry_std(torch.tensor([5.0])).item() == 0
+
+
+def test_enhanced_gradient_has_the_mean_and_spread_of_the_method():
+    torch.manual_seed(0)
+    original = torch.randn(200_000) * 3 + 1
+    gradient = original.clone()
+    enhance_gradients([gradient], torch.tensor(0.25), torch.Generator().manual_seed(7))
+    noise = gradient - 0.25 * original
+    assert noise.mean().item() == pytest.approx(0, abs=0.03)
+    assert noise.std().item() == pytest.approx(original.std().item(), rel=0.01)  # of the unscaled gradient
+    assert torch.corrcoef(torch.stack([noise, original]))[0, 1].item() == pytest.approx(0, abs=0.01)
+
+
+@pytest.mark.parametrize("bad", [math.inf, math.nan])
+def test_overflow_stays_visible_to_a_gradient_scaler(bad):
+    gradient = torch.tensor([1.0, bad])
+    enhance_gradients([gradient], torch.tensor(0.0), torch.Generator())
+    assert not torch.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize(("which", "touched"), [("all", 3), ("matrix", 2), ("conv", 1)])
+def test_which_parameters_are_scaled(which, touched):
+    parameters = parameters_with_gradients()
+    ogm = OGM(parameters=which)
+    ogm.bind(("audio", "visual"))
+    ogm.modulate_gradients(parameters, BalanceState(("audio", "visual"), ratios=torch.tensor([2.0, 0.5])))
+    scaled = [p.grad.flatten()[0].item() != 1 for p in parameters["audio"]]
+    assert scaled == [True] * touched + [False] * (3 - touched)
+    assert parameters["audio"][0].grad.flatten()[0].item() == pytest.approx(0.390725, abs=1e-6)
+    assert all((p.grad == 1).all() for p in parameters["visual"])
+    assert ogm.logs()["ogm/coefficient_audio"].item() == pytest.approx(0.390725, abs=1e-6)
+
+
+def test_frozen_parameters_are_skipped():
+    parameters = parameters_with_gradients()
+    parameters["audio"][1].grad = None
+    for parameter in parameters["visual"]:
+        parameter.grad = None
+    ogm = OGM(noise="entry_std")
+    ogm.bind(("audio", "visual"))
+    ogm.modulate_gradients(parameters, BalanceState(("audio", "visual"), ratios=torch.tensor([2.0, 0.5])))
+    assert parameters["audio"][1].grad is None
+
+
+def noisy_gradients(**state):
+    torch.manual_seed(0)
+    parameters = parameters_with_gradients()
+    for parameter in (p for group in parameters.values() for p in group):
+        parameter.grad = torch.randn_like(parameter)
+    ogm = OGM(noise="entry_std")
+    ogm.bind(("audio", "visual"))
+    before = [p.grad.clone() for p in parameters["visual"]]
+    ogm.modulate_gradients(parameters, BalanceState(("audio", "visual"), ratios=torch.tensor([2.0, 0.5]), **state))
+    return [p.grad - b for p, b in zip(parameters["visual"], before, strict=True)]
+
+
+def test_noise_is_the_same_on_every_rank_and_differs_by_step_and_seed():
+    base = noisy_gradients(seed=1, step=3, rank=0)
+    assert all(noise.abs().sum() > 0 for noise in base)  # drawn although k = 1
+    for same in ({"rank": 1},):
+        assert all(map(torch.equal, base, noisy_gradients(**{"seed": 1, "step": 3, **same})))
+    for other in ({"seed": 2}, {"step": 4}):
+        assert not any(map(torch.equal, base, noisy_gradients(**{"seed": 1, "step": 3, **other})))
+
+
+def test_presets():
+    paper, released = OGM().config, OGM(preset="released", alpha=0.1).config
+    assert (paper.coefficient, paper.parameters, paper.start, paper.end) == ("paper", "all", 0, None)
+    assert (released.coefficient, released.parameters, released.start, released.end) == ("released", "conv", 6, 61)
+    assert released.alpha == 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"alpha": -0.1}, r"alpha must be a number in \[0, inf\), found -0.1"),
+        ({"noise": "gaussian"}, "noise must be one of"),
+        ({"parameters": "bias"}, "parameters must be one of"),
+        ({"start": 5, "end": 5}, "end"),
+        ({"unit": "minutes"}, "unit"),
+        ({"alfa": 1}, "Did you mean 'alpha'"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        OGM(**options)

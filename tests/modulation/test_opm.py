@@ -1,0 +1,180 @@
+import pytest
+import torch
+from test_discrepancy import hand_computed_case
+
+from hf_bml import OPM
+from hf_bml.modulation import BalanceState
+from hf_bml.modulation.discrepancy import discrepancy_ratios, discriminative_scores, tanh_shifted
+from hf_bml.modulation.opm import drop_features, drop_probabilities, keep_masks, mean_drop_probability
+
+
+def bound(opm: OPM, ratios, modalities=("audio", "visual"), **state) -> OPM:
+    ratios = None if ratios is None else torch.tensor(ratios)
+    opm.bind(modalities)
+    opm.begin_step(BalanceState(modalities=modalities, ratios=ratios, **state))
+    return opm
+
+
+def test_probabilities_of_the_hand_computed_case():
+    """T-A1."""
+    ratios = discrepancy_ratios(discriminative_scores(*hand_computed_case()))
+    torch.testing.assert_close(tanh_shifted(ratios)[0], torch.tensor(0.497106), atol=1e-6, rtol=0)
+    probabilities = drop_probabilities(ratios, q_base=0.5, lam=0.5)
+    torch.testing.assert_close(probabilities, torch.tensor([0.624276, 0.0]), atol=1e-6, rtol=0)
+    theta = mean_drop_probability(probabilities, [2, 2])
+    assert theta.item() == pytest.approx(0.312138, abs=1e-6)
+    assert 1 / (1 - theta.item()) == pytest.approx(1.453780, abs=1e-6)
+    assert 0.7 * probabilities[0].item() == pytest.approx(0.436994, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("masks", "rescale", "expected", "loss"),
+    [
+        ([[False, True], [True, True]], True, [[0.589457, 0], [0, 2.015368]], 0.283172),
+        ([[False, True], [True, True]], False, [[0.405465, 0], [0, 1.386294]], 0.366985),
+        ([[True, True], [True, True]], False, [[2.602690, 0], [0, 1.386294]], 0.147301),
+    ],
+)
+def test_forced_masks_through_a_linear_head(masks, rescale, expected, loss):
+    """T-A1 with r^1 = (0, 1): the head sees dropped, optionally rescaled features."""
+    weights, labels = hand_computed_case()
+    features = drop_features({"audio": torch.eye(2), "visual": torch.eye(2)}, torch.tensor(masks))
+    factor = 1.453780 if rescale else 1.0
+    logits = sum(features[m] @ weights[m] * factor for m in weights)
+    torch.testing.assert_close(logits, torch.tensor(expected), atol=2e-6, rtol=0)
+    assert torch.nn.functional.cross_entropy(logits, labels).item() == pytest.approx(loss, abs=2e-6)
+
+
+def test_probabilities_of_three_modalities():
+    """T-A2."""
+    probabilities = drop_probabilities(discrepancy_ratios(torch.tensor([1.8, 1.2, 0.8])), 0.5, 0.5)
+    torch.testing.assert_close(probabilities, torch.tensor([0.675976, 0.520785, 0.0]), atol=1e-6, rtol=0)
+    assert mean_drop_probability(probabilities, [1, 1, 1]).item() == pytest.approx(0.398921, abs=1e-6)
+    assert mean_drop_probability(probabilities, [512, 256, 128]).item() == pytest.approx(0.535068, abs=1e-6)
+    assert probabilities[:2].prod().item() == pytest.approx(0.352038, abs=1e-6)
+
+
+def test_probability_is_clipped_at_one():
+    """T-A3: 0.9 (1 + 0.5 tanh 2) = 1.333812."""
+    assert 0.9 * (1 + 0.5 * tanh_shifted(torch.tensor(3.0)).item()) == pytest.approx(1.333812, abs=1e-6)
+    assert drop_probabilities(torch.tensor([3.0, 0.3]), 0.9, 0.5).tolist() == [1.0, 0.0]
+
+
+def test_no_drop_at_a_tie_or_for_nan():
+    assert drop_probabilities(torch.tensor([1.0, float("nan")]), 0.5, 0.5).tolist() == [0.0, 0.0]
+
+
+def test_keep_masks_follow_the_probabilities():
+    torch.manual_seed(0)
+    keep = keep_masks(torch.tensor([0.7, 0.0, 0.2]), torch.rand(20000, 3))
+    torch.testing.assert_close(keep.float().mean(0), torch.tensor([0.3, 1.0, 0.8]), atol=0.015, rtol=0)
+    together = (~keep[:, 0] & ~keep[:, 2]).float().mean().item()
+    assert together == pytest.approx(0.7 * 0.2, abs=0.015)  # independent between modalities
+
+
+def test_no_sample_loses_every_modality_it_has():
+    uniform = torch.zeros(4, 2)
+    assert keep_masks(torch.tensor([1.0, 1.0]), uniform).all()
+    present = torch.tensor([[True, True], [True, False], [False, True], [True, True]])
+    keep = keep_masks(torch.tensor([1.0, 0.0]), uniform, present)
+    assert keep.tolist() == [[False, True], [True, False], [False, True], [False, True]]
+
+
+def test_drop_keeps_the_features_and_gradients_of_what_is_kept():
+    features = {"a": torch.ones(2, 3, requires_grad=True), "b": torch.ones(2, 4, 5, requires_grad=True)}
+    dropped = drop_features(features, torch.tensor([[True, False], [False, True]]))
+    sum(value.sum() for value in dropped.values()).backward()
+    assert features["a"].grad[:, 0].tolist() == [1, 0]
+    assert features["b"].grad[:, 0, 0].tolist() == [0, 1]
+    assert dropped["b"].shape == (2, 4, 5)
+
+
+def test_first_step_drops_nothing_then_the_previous_ratios_act():
+    features = {"audio": torch.ones(1000, 2), "visual": torch.ones(1000, 2)}
+    logits, labels = {m: torch.zeros(1000, 2) for m in features}, torch.zeros(1000, dtype=torch.long)
+    opm = bound(OPM(), None)
+    out, keep = opm.modulate_features(features, logits, labels)
+    assert keep.all() and torch.equal(out["audio"], features["audio"])
+    opm.begin_step(BalanceState(("audio", "visual"), step=1, ratios=torch.tensor([1.5454545, 0.647])))
+    out, keep = opm.modulate_features(features, logits, labels)
+    assert keep[:, 0].float().mean().item() == pytest.approx(1 - 0.624276, abs=0.05)
+    assert keep[:, 1].all()
+    assert torch.equal(out["audio"][:, 0], keep[:, 0].float())  # no rescale by default
+    logs = opm.logs()
+    assert logs["opm/drop_probability_audio"].item() == pytest.approx(0.624276 / 2, abs=1e-5)  # mean of two steps
+    assert logs["opm/drop_fraction_visual"].item() == 0
+
+
+def test_draws_depend_on_seed_step_and_rank_alone():
+    features = {"audio": torch.ones(64, 2), "visual": torch.ones(64, 2)}
+    logits = {m: torch.zeros(64, 2) for m in features}
+
+    def keep(**state):
+        return bound(OPM(), [2.0, 0.5], **state).modulate_features(features, logits, None)[1]
+
+    base = keep(seed=1, step=5, rank=0)
+    torch.manual_seed(123)
+    assert torch.equal(base, keep(seed=1, step=5, rank=0))
+    for other in ({"seed": 2}, {"step": 6}, {"rank": 1}):
+        assert not torch.equal(base, keep(**{"seed": 1, "step": 5, "rank": 0, **other}))
+
+
+def test_masks_of_micro_batches_continue_one_stream():
+    features = {m: torch.ones(8, 2) for m in ("audio", "visual")}
+    logits = {m: torch.zeros(8, 2) for m in features}
+    whole = bound(OPM(), [2.0, 0.5]).modulate_features(features, logits, None)[1]
+    opm = bound(OPM(), [2.0, 0.5])
+    parts = [opm.modulate_features({m: f[i : i + 1] for m, f in features.items()}, logits, None)[1] for i in range(8)]
+    assert torch.equal(whole, torch.cat(parts))
+
+
+def test_released_preset_uses_the_current_batch_gates_and_rescales():
+    opm = bound(OPM(preset="released"), None)
+    assert (opm.config.timing, opm.config.p_exe, opm.config.rescale, opm.config.start) == ("current", 0.7, True, 6)
+    logits, labels = hand_computed_case()
+    features = {"audio": torch.eye(2), "visual": torch.eye(2)}
+    factors, executed = [], 0
+    for step in range(400):
+        opm.begin_step(BalanceState(("audio", "visual"), step=step))
+        out, keep = opm.modulate_features(features, logits, labels)
+        factor = out["visual"][0, 0].item()
+        factors.append(round(factor, 4))
+        executed += factor > 1
+        assert torch.equal(out["audio"].sum(1), keep[:, 0] * out["visual"].sum(1))
+    assert set(factors) == {1.0, 1.4538}
+    assert executed / 400 == pytest.approx(0.7, abs=0.07)
+
+
+def test_released_probability_carries_no_gradient():
+    head = torch.nn.Linear(2, 2)
+    features = {"audio": torch.eye(2, requires_grad=True), "visual": torch.eye(2)}
+    logits = {m: head(f) for m, f in features.items()}
+    opm = bound(OPM(preset="released", p_exe=1.0), None)
+    out, _ = opm.modulate_features(features, logits, torch.tensor([0, 1]))
+    sum(value.sum() for value in out.values()).backward()
+    assert head.weight.grad is None
+
+
+def test_one_modality_is_never_dropped():
+    features = {"audio": torch.ones(4, 2)}
+    out, keep = bound(OPM(), [1.0], modalities=("audio",)).modulate_features(features, {}, None)
+    assert out is features and keep is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"q_base": 0}, r"q_base must be a number in \(0, 1\), found 0"),
+        ({"q_base": 1.0}, "q_base"),
+        ({"q_base": float("nan")}, "q_base"),
+        ({"q_base": "0.5"}, "q_base"),
+        ({"lam": 0}, "lam"),
+        ({"p_exe": 0}, "p_exe"),
+        ({"timing": "next"}, "timing"),
+        ({"qbase": 0.5}, "Did you mean 'q_base'"),
+        ({"preset": "papers"}, "preset"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        OPM(**options)

@@ -1,0 +1,119 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hf_bml.processing import FrameTransform
+
+GENERATOR = np.random.default_rng(0)
+
+
+def image(height=20, width=30, channels=3):
+    return GENERATOR.integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+def test_same_size_image_is_only_normalised():
+    pixels = image(8, 8)
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    expected = ((pixels / 255 - mean) / std).transpose(2, 0, 1)
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, format="PNG")
+    forms = [
+        Image.fromarray(pixels),
+        {"bytes": png.getvalue(), "path": None},
+        pixels,
+        pixels.tolist(),
+        torch.from_numpy(pixels).permute(2, 0, 1),
+        torch.from_numpy(pixels).permute(2, 0, 1) / 255,
+    ]
+    for result in FrameTransform(size=8)(forms):
+        assert result.shape == (3, 8, 8) and result.dtype == torch.float32
+        np.testing.assert_allclose(result, expected, atol=1e-5)
+
+
+def test_constant_grey_image():
+    result = FrameTransform(size=(4, 6), num_channels=1)([Image.new("RGB", (50, 40), (255, 255, 255))])[0]
+    torch.testing.assert_close(result, torch.ones(1, 4, 6))
+    custom = FrameTransform(size=4, num_channels=1, mean=[0.0], std=[2.0])([np.full((9, 9), 255, np.uint8)])[0]
+    torch.testing.assert_close(custom, torch.full((1, 4, 4), 0.5))
+
+
+def test_clips_gain_a_frame_axis():
+    frames = [image() for _ in range(4)]
+    stacked = np.stack(frames)
+    forms = [
+        frames,
+        [Image.fromarray(frame) for frame in frames],
+        stacked,
+        stacked.tolist(),
+        torch.from_numpy(stacked).permute(0, 3, 1, 2),
+    ]
+    transform = FrameTransform(size=16)
+    expected = torch.stack(transform(frames))
+    for result in transform(forms):
+        assert result.shape == (4, 3, 16, 16)
+        torch.testing.assert_close(result, expected)
+    assert transform([frames[:1]])[0].shape == (1, 3, 16, 16)
+
+
+def test_augmentation_is_shared_by_the_frames_of_a_clip():
+    transform = FrameTransform(size=16, augment="crop_flip")
+    frame = image()
+    torch.manual_seed(0)
+    clips = transform([[frame] * 3] * 6, training=True)
+    for clip in clips:
+        torch.testing.assert_close(clip[0], clip[1])
+        torch.testing.assert_close(clip[0], clip[2])
+    assert not torch.equal(clips[0], clips[1])
+    torch.manual_seed(0)
+    torch.testing.assert_close(transform([[frame] * 3] * 6, training=True)[5], clips[5])
+
+
+def test_evaluation_is_deterministic():
+    transform, frame = FrameTransform(size=16, augment="crop_flip"), image()
+    assert transform.is_random and not FrameTransform().is_random
+    plain = FrameTransform(size=16)
+    torch.testing.assert_close(transform([frame])[0], plain([frame])[0])
+    torch.testing.assert_close(plain([frame], training=True)[0], plain([frame])[0])
+
+
+def test_flip_probability_and_crop_range_are_options():
+    pixels = image(8, 8)
+    whole = {"size": 8, "augment": "crop_flip", "crop_scale": [1.0, 1.0], "crop_ratio": [1.0, 1.0]}
+    plain = FrameTransform(size=8)([pixels])[0]
+    torch.testing.assert_close(FrameTransform(**whole, flip=0.0)([pixels], training=True)[0], plain)
+    torch.testing.assert_close(FrameTransform(**whole, flip=1.0)([pixels], training=True)[0], plain.flip(-1))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.zeros((8, 8), np.uint8), "Expected 3 channels, found 1"),
+        (np.zeros((8, 8, 4), np.uint8), "Expected 3 channels, found 4"),
+        (torch.zeros(8, 8, 3), "Expected 3 channels, found 8"),
+        (np.zeros((8, 8, 3), np.int64), "uint8 or float"),
+        ([[[300, 0, 0]]], "uint8 or float"),
+        ([], "Expected a PIL image"),
+        ("cat.png", "found str"),
+        ([np.zeros((8, 8, 3), np.uint8), np.zeros((9, 8, 3), np.uint8)], "one shape"),
+    ],
+)
+def test_invalid_images(value, message):
+    with pytest.raises(ValueError, match=message):
+        FrameTransform(size=8)([value])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_channels": 2}, "1 or 3"),
+        ({"augment": "mixup"}, "crop_flip"),
+        ({"mean": [0.5]}, "3 values"),
+        ({"std": [1.0, 0.0, 1.0]}, "positive std"),
+    ],
+)
+def test_invalid_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        FrameTransform(**options)

@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import scipy.signal
+import torch
+from transformers.audio_utils import mel_filter_bank
+
+from hf_bml.processing import LogSpectrogram, log_spectrogram
+
+GENERATOR = np.random.default_rng(0)
+
+
+def reference(signal, rate=16000, window=512, overlap=353):
+    return np.log(scipy.signal.spectrogram(signal, rate, nperseg=window, noverlap=overlap)[2] + 1e-7)
+
+
+@pytest.mark.parametrize(("seconds", "frames"), [(3, 299), (10, 1004)])
+def test_equals_scipy_with_the_paper_shape(seconds, frames):
+    signal = GENERATOR.uniform(-1, 1, (2, 16000 * seconds))
+    expected = reference(signal)
+    actual = log_spectrogram(torch.from_numpy(signal).float())
+    assert actual.shape == (2, 257, frames) == expected.shape
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_equals_scipy_for_a_tone_and_silence():
+    time = np.arange(16000) / 16000
+    tone = 0.3 + 0.5 * np.sin(2 * np.pi * 1000 * time) * (time > 0.5)
+    actual = log_spectrogram(torch.from_numpy(tone).float()[None])[0]
+    np.testing.assert_allclose(actual, reference(tone), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("rate", "window", "overlap"), [(8000, 200, 120), (8000, 33, 0), (4000, 8, 7)])
+def test_equals_scipy_for_other_windows(rate, window, overlap):
+    signal = GENERATOR.normal(size=(3, 999))
+    actual = log_spectrogram(torch.from_numpy(signal), rate, window, overlap)
+    np.testing.assert_allclose(actual, reference(signal, rate, window, overlap), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(511,), (1, 511), (1, 1, 600)])
+def test_rejects_wrong_shape(shape):
+    with pytest.raises(ValueError, match="window_length=512"):
+        log_spectrogram(torch.zeros(shape))
+
+
+def test_mel_filters_act_on_the_power():
+    signal = GENERATOR.uniform(-1, 1, 8000)
+    transform = LogSpectrogram(8000, 1.0, window_length=200, overlap=120, num_mel_bins=40, standardize=False)
+    power = scipy.signal.spectrogram(signal, 8000, nperseg=200, noverlap=120)[2]
+    expected = np.log(mel_filter_bank(101, 40, 0.0, 4000.0, 8000).T @ power + 1e-7)
+    actual = transform([signal])[0]
+    assert actual.shape == (1, 40, 98)
+    np.testing.assert_allclose(actual[0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_standardized_output_has_zero_mean_and_unit_deviation():
+    for spectrogram in LogSpectrogram()([GENERATOR.uniform(-1, 1, n) for n in (16000, 48000, 60000)]):
+        assert spectrogram.shape == (1, 257, 299) and spectrogram.dtype == torch.float32
+        assert abs(float(spectrogram.mean())) < 1e-4
+        assert float(spectrogram.std(correction=0)) == pytest.approx(1, abs=1e-4)
+
+
+def test_silence_is_finite():
+    assert torch.isfinite(LogSpectrogram(duration=1.0)([np.zeros(16000)])[0]).all()
+
+
+def test_short_clips_are_tiled_or_zero_padded_and_long_ones_cut_at_the_centre():
+    options = {"sampling_rate": 100, "duration": 1.0, "window_length": 50, "overlap": 0, "standardize": False}
+    short, long = GENERATOR.uniform(-1, 1, 40), GENERATOR.uniform(-1, 1, 140)
+    tiled = np.concatenate([short, short, short[:20]])
+    padded = np.concatenate([short, np.zeros(60)])
+    for pad, clip, expected in [("repeat", short, tiled), ("zero", short, padded), ("zero", long, long[20:120])]:
+        actual = LogSpectrogram(pad=pad, **options)([clip])[0][0]
+        np.testing.assert_allclose(actual, reference(expected, 100, 50, 0), rtol=1e-4, atol=1e-4)
+
+
+def test_random_crop_only_in_training():
+    transform = LogSpectrogram(100, 1.0, window_length=50, overlap=0, random_crop=True)
+    clip = GENERATOR.uniform(-1, 1, 500)
+    torch.manual_seed(0)
+    crops = [transform([clip], training=True)[0] for _ in range(3)]
+    assert transform.is_random and not LogSpectrogram().is_random
+    assert not torch.equal(crops[0], crops[1])
+    torch.testing.assert_close(transform([clip])[0], transform([clip])[0])
+    torch.manual_seed(0)
+    torch.testing.assert_close(transform([clip], training=True)[0], crops[0])
+
+
+def test_no_clips():
+    assert LogSpectrogram()([]) == []
+
+
+@pytest.mark.filterwarnings("ignore:At least one mel filter")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"overlap": 512}, "overlap < window_length=512"),
+        ({"pad": "mirror"}, "'repeat' or 'zero'"),
+        ({"duration": 0.01}, "160"),
+        ({"num_mel_bins": 300}, "empty filters"),
+    ],
+)
+def test_invalid_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        LogSpectrogram(**options)

@@ -1,0 +1,101 @@
+import datasets
+import pytest
+from conftest import tiny_dataset, tiny_model
+from torch import nn
+
+from hf_bml import BalancedTrainingArguments, MultimodalBalancedTrainer
+
+
+def trainer(training_args, **options):
+    return MultimodalBalancedTrainer(tiny_model(), training_args(**options.pop("args", {})), **options)
+
+
+@pytest.mark.parametrize("which", ["train_dataset", "eval_dataset"])
+def test_missing_column(training_args, which):
+    dataset = tiny_dataset().rename_column("audio", "sound")
+    with pytest.raises(ValueError, match=rf"{which} lacks the columns \['audio'\].*found \['sound', 'visual'"):
+        trainer(training_args, **{which: dataset})
+
+
+def test_empty_split(training_args):
+    with pytest.raises(ValueError, match="train_dataset is empty"):
+        trainer(training_args, train_dataset=tiny_dataset().select([]))
+
+
+@pytest.mark.parametrize(("label", "row"), [(3, 5), (-1, 0)])
+def test_label_out_of_range(training_args, label, row):
+    dataset = tiny_dataset()
+    labels = list(dataset["labels"])
+    labels[row] = label
+    dataset = dataset.remove_columns("labels").add_column("labels", [int(x) for x in labels])
+    with pytest.raises(ValueError, match=rf"labels must be in \[0, 3\).*found {label} in row {row}"):
+        trainer(training_args, train_dataset=dataset)
+
+
+def test_float_labels(training_args):
+    dataset = tiny_dataset().cast_column("labels", datasets.Value("float32"))
+    with pytest.raises(ValueError, match="labels must be integers"):
+        trainer(training_args, train_dataset=dataset)
+
+
+def test_a_dict_of_evaluation_sets_is_checked(training_args):
+    with pytest.raises(ValueError, match=r"eval_dataset\['b'\] is empty"):
+        trainer(training_args, eval_dataset={"a": tiny_dataset(), "b": tiny_dataset().select([])})
+
+
+def test_a_model_without_encoders(training_args):
+    model = nn.Linear(2, 2)
+    with pytest.raises(TypeError, match="needs a model with `encoders`"):
+        MultimodalBalancedTrainer(model, training_args())
+
+
+def test_data_parallel_is_refused(training_args):
+    args = training_args()
+    args._n_gpu = 2
+    with pytest.raises(ValueError, match="accelerate launch"):
+        MultimodalBalancedTrainer(tiny_model(), args)
+
+
+@pytest.mark.parametrize("kind", ["deepspeed", "fsdp1"])
+def test_gradient_modulations_name_the_way_out(training_args, monkeypatch, kind):
+    from hf_bml import preflight
+
+    class Parallel:
+        class args:
+            n_gpu = 1
+
+        is_deepspeed_enabled = kind == "deepspeed"
+        is_fsdp_enabled = kind == "fsdp1"
+
+        class accelerator:
+            class state:
+                class fsdp_plugin:
+                    fsdp_version = 1
+
+    from hf_bml import OGM, OPM
+
+    with pytest.raises(ValueError, match="FSDP2"):
+        preflight.check_parallelism(Parallel, [OGM()])
+    preflight.check_parallelism(Parallel, [OPM()])
+
+
+@pytest.mark.parametrize(
+    ("modulations", "message"),
+    [
+        ({"opm": {"q_base": 1.5}}, r"q_base must be a number in \(0, 1\), found 1.5"),
+        ({"ogm": {"alpha": -1}}, "alpha"),
+        ({"opn": {}}, "Did you mean 'opm'"),
+        ("opm", "must be a mapping"),
+        ('{"opm": {"lam": 0}}', "lam"),
+    ],
+)
+def test_bad_modulations_fail_when_the_arguments_are_built(tmp_path, modulations, message):
+    with pytest.raises(ValueError, match=message):
+        BalancedTrainingArguments(output_dir=str(tmp_path), modulations=modulations, use_cpu=True)
+
+
+def test_argument_defaults(tmp_path):
+    args = BalancedTrainingArguments(output_dir=str(tmp_path), modulations='{"opm": {"q_base": 0.3}}', use_cpu=True)
+    assert args.remove_unused_columns is False
+    assert args.label_names == ["labels"]
+    assert args.modulations == {"opm": {"q_base": 0.3}}
