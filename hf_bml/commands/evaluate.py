@@ -16,7 +16,7 @@ from .train import quiet_libraries
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0, or 2 with one line on stderr for bad input."""
+    """Runs the command; returns 0, or 2 with one line on stderr for bad input."""
     parser = argparse.ArgumentParser(
         prog="hf-bml evaluate", description="Evaluates a run's model and writes RUN_DIR/metrics_SPLIT.json."
     )

@@ -33,8 +33,19 @@ def build_data(recipe: Recipe) -> tuple[DatasetDict, MultimodalProcessor | None]
     Raises:
         ValueError: unknown dataset or option, a processor for a modality that the model lacks, a missing column.
     """
-    dataset = load_multimodal_dataset(recipe.data.dataset, **(recipe.data.dataset_options or {}))
     modalities = list(recipe.model.modalities or {})
+    key = json.dumps([recipe.data.dataset, recipe.data.dataset_options, recipe.data.processors, modalities])
+    if key not in _last_data:
+        _last_data.clear()
+        _last_data[key] = _build_data(recipe, modalities)
+    return _last_data[key]
+
+
+_last_data: dict[str, tuple[DatasetDict, MultimodalProcessor | None]] = {}  # several runs of a command share it
+
+
+def _build_data(recipe: Recipe, modalities: list[str]) -> tuple[DatasetDict, MultimodalProcessor | None]:
+    dataset = load_multimodal_dataset(recipe.data.dataset, **(recipe.data.dataset_options or {}))
     configs = {name: config for name, config in (recipe.data.processors or {}).items() if name in modalities}
     unused = [name for name in recipe.data.processors or {} if name not in dataset["train"].column_names]
     if unused:
@@ -134,7 +145,7 @@ def resume_point(recipe: Recipe) -> str | bool | None:
 def without_prefix(metrics: Mapping[str, float]) -> dict[str, float]:
     """Metrics without `validation_`/`test_` and without the timing entries of the Trainer."""
     stripped = {key.split("_", 1)[1]: value for key, value in metrics.items() if "_" in key}
-    timing = ("runtime", "samples_per_second", "steps_per_second")
+    timing = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
     return {key: value for key, value in stripped.items() if key not in timing}
 
 

@@ -20,9 +20,11 @@ SUMMARY_NAME = "summary"
 
 
 def build_parser() -> HfArgumentParser:
+    """The options of the recipe's three blocks, and those of the command itself."""
     parser = HfArgumentParser(
         BLOCKS,
         prog="hf-bml train",
+        usage="hf-bml train RECIPE [RECIPE ...] [--seeds SEED ...] [--OPTION VALUE ...]",
         description="Trains each recipe (once per seed), tests it, and compares the recipes to the first one.",
         epilog="Options inside a mapping take dotted names: --modulations.opm.q_base 0.8",
         allow_abbrev=False,
@@ -38,7 +40,7 @@ def build_parser() -> HfArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0, or 2 with one line on stderr for bad input."""
+    """Runs the command; returns 0, or 2 with one line on stderr for bad input."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     quiet_libraries()
     parser = build_parser()

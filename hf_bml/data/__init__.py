@@ -9,7 +9,6 @@ Example:
     ['audio', 'visual', 'labels']
 """
 
-import difflib
 import importlib
 import inspect
 import pkgutil
@@ -18,6 +17,7 @@ from typing import Any
 
 from datasets import DatasetDict
 
+from ..suggestion import did_you_mean
 from .location import find_data_file
 from .validation import check_dataset
 
@@ -55,7 +55,7 @@ def _package_function(name: str) -> Callable[..., DatasetDict]:
     names = dataset_names()
     if name not in names:
         raise ValueError(
-            f"Expected the name of a data set, found {name!r}.{_closest(name, names)} Known names: "
+            f"Expected the name of a data set, found {name!r}.{did_you_mean(name, names)} Known names: "
             f"{', '.join(names)}. For a data set of your own give 'package.module:function'."
         )
     return importlib.import_module(f"{__name__}.{name}").load
@@ -79,7 +79,7 @@ def _user_function(path: str) -> Callable[..., DatasetDict]:
         functions = [key for key, value in vars(module).items() if inspect.isfunction(value)]
         raise ValueError(
             f"Expected a function '{function_name}' in module '{module_name}', found none."
-            f"{_closest(function_name, functions)} Functions there: {', '.join(functions) or 'none'}."
+            f"{did_you_mean(function_name, functions)} Functions there: {', '.join(functions) or 'none'}."
         )
     return function
 
@@ -91,11 +91,6 @@ def _check_options(load: Callable[..., DatasetDict], options: dict[str, Any], na
     for option in options:
         if option not in parameters:
             raise ValueError(
-                f"Expected an option of data set '{name}', found {option!r}.{_closest(option, list(parameters))} "
+                f"Expected an option of data set '{name}', found {option!r}.{did_you_mean(option, list(parameters))} "
                 f"Options: {', '.join(parameters) or 'none'}."
             )
-
-
-def _closest(word: str, candidates: list[str]) -> str:
-    matches = difflib.get_close_matches(word, candidates, n=3, cutoff=0.5)
-    return f" Did you mean {' or '.join(repr(match) for match in matches)}?" if matches else ""

@@ -87,8 +87,8 @@ class SequenceEncoderConfig:
 class ConvEncoderConfig:
     """A small convolutional stack for small images and spectrograms; clips are averaged over frames.
 
-    Every layer is a 3x3 convolution, batch normalisation, ReLU; all but the last halve the resolution by max
-    pooling while it is at least 2; then the global average.
+    Every layer is a 3x3 convolution, batch normalisation, ReLU and 2x2 max pooling (an odd last row or column is
+    kept); then the global average.
 
     Args:
         in_channels: channels of the input.

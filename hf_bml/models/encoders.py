@@ -84,18 +84,13 @@ class ConvEncoder(ImageEncoder):
         super().__init__()
         self.in_channels = config.in_channels
         sizes = [config.in_channels, *config.channels]
-        self.layers = nn.ModuleList(
-            Conv2dNormActivation(before, after, kernel_size=3) for before, after in itertools.pairwise(sizes)
-        )
+        self.layers = nn.Sequential()
+        for before, after in itertools.pairwise(sizes):
+            self.layers.extend([Conv2dNormActivation(before, after), nn.MaxPool2d(2, ceil_mode=True)])
         self.output_size = config.channels[-1]
 
     def encode(self, images: Tensor) -> Tensor:
-        for index, layer in enumerate(self.layers):
-            if index > 0:
-                window = (min(2, images.shape[-2]), min(2, images.shape[-1]))
-                images = nn.functional.max_pool2d(images, window)
-            images = layer(images)
-        return images.mean((-2, -1))
+        return self.layers(images).mean((-2, -1))
 
 
 class SequenceEncoder(nn.Module):

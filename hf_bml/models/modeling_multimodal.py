@@ -101,7 +101,9 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
                 "{'audio': {'type': 'timm', 'architecture': 'resnet18', 'in_channels': 1}}."
             )
         if config.fusion not in FUSIONS:
-            raise ValueError(f"fusion must be one of {list(FUSIONS)}, found {config.fusion!r}.")
+            raise ValueError(
+                f"fusion must be one of {list(FUSIONS)}, found {config.fusion!r}.{did_you_mean(config.fusion, FUSIONS)}"
+            )
         self.encoders = nn.ModuleDict(
             {modality: build_encoder(modality, options) for modality, options in config.modalities.items()}
         )

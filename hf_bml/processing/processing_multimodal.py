@@ -1,6 +1,5 @@
 """One processor for all modalities of a dataset, described by a plain JSON-able dict."""
 
-import difflib
 import inspect
 import json
 from functools import lru_cache, partial
@@ -11,6 +10,7 @@ from datasets import Audio, DatasetDict, Features
 from torch import Tensor
 from transformers.utils import cached_file
 
+from ..suggestion import did_you_mean
 from .features import FeatureVector
 from .frames import FrameTransform
 from .spectrogram import LogSpectrogram
@@ -212,8 +212,7 @@ def _build_transform(name: str, config: dict[str, Any]) -> Any:
 
 
 def _unknown(kind: str, found: Any, valid: list[str]) -> str:
-    closest = difflib.get_close_matches(str(found), valid, n=1, cutoff=0.0)[0]
-    return f"expected {kind} among {valid}, found {found!r}. Did you mean {closest!r}?"
+    return f"expected {kind} among {valid}, found {found!r}.{did_you_mean(found, valid)}"
 
 
 def _check_columns(expected: dict[str, Any], found: list[str]) -> None:

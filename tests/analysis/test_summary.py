@@ -1,0 +1,57 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from hf_bml.analysis.summary import markdown_table, paired_difference, recipe_table, run_table
+
+
+def test_paired_difference_equals_scipys_interval():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=8), rng.normal(size=8)
+    result = paired_difference(first, second)
+    interval = stats.ttest_rel(first, second).confidence_interval(0.95)
+    assert result.mean == pytest.approx(float((first - second).mean()))
+    assert (result.low, result.high) == pytest.approx((interval.low, interval.high))
+
+
+def test_paired_difference_of_hand_computed_values():
+    """Differences 1, 2, 3: mean 2, standard error 1 / sqrt 3, t(2) = 4.302653."""
+    result = paired_difference([2, 4, 6], [1, 2, 3])
+    assert result.low == pytest.approx(2 - 4.302653 / math.sqrt(3), abs=1e-5)
+    assert result.high == pytest.approx(2 + 4.302653 / math.sqrt(3), abs=1e-5)
+
+
+def test_one_pair_has_no_interval():
+    result = paired_difference([1.0], [0.5])
+    assert result.mean == 0.5 and math.isnan(result.low)
+
+
+@pytest.mark.parametrize(("values", "baseline"), [([], []), ([1], [1, 2])])
+def test_unpaired_values(values, baseline):
+    with pytest.raises(ValueError, match="equally long"):
+        paired_difference(values, baseline)
+
+
+def test_markdown_table():
+    assert markdown_table(("a", "bb"), [("1", "2"), ("333", "4")]) == (
+        "| a   | bb |\n|-----|----|\n| 1   | 2  |\n| 333 | 4  |"
+    )
+
+
+def test_run_table_shows_metrics_and_ratios():
+    table = run_table({"accuracy": 0.51234, "mean_average_precision_classes": 10.0}, {"audio": 1.5})
+    assert "| 0.5123 |" in table and "| 10     |" in table and "final discrepancy ratio audio" in table
+
+
+def test_recipe_table():
+    results = {
+        "concat": [{"accuracy": 0.8, "ratio_a": 2.0}, {"accuracy": 0.9, "ratio_a": 3.0}],
+        "opm": [{"accuracy": 0.9}, {"accuracy": 0.95}],
+    }
+    lines = recipe_table(results, ["accuracy", "ratio_a"], "accuracy").splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[2] == ["concat", "2", "85.0 ± 7.1", "2.50 ± 0.71", ""]
+    assert cells[3][:4] == ["opm", "2", "92.5 ± 3.5", "-"]
+    assert cells[3][4].startswith("+7.5 [")

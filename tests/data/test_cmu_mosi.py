@@ -1,0 +1,167 @@
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from datasets import ClassLabel, List, Value
+from sklearn.preprocessing import StandardScaler
+
+from hf_bml.data import load_multimodal_dataset
+from hf_bml.data.cmu_mosi import FILE, bc_lstm_splits, load, standardized
+
+
+@pytest.fixture
+def frame(require_data_file):
+    """The file read by pandas."""
+    return pd.read_parquet(require_data_file(FILE))
+
+
+def raw(values):
+    return np.asarray(values[:], dtype=np.float32)
+
+
+def split_of_rows(dataset, frame):
+    """Split of every row of the file, matched by its three feature vectors and label, independently of the loader."""
+    keys = [
+        b"".join(np.asarray(row[f"{name}_feature"], np.float32).tobytes() for name in ("text", "audio", "visual"))
+        for _, row in frame.iterrows()
+    ]
+    assert len(set(keys)) == len(keys)
+    position = {key: row for row, key in enumerate(keys)}
+    found = np.full(len(frame), "", dtype=object)
+    for split, rows in dataset.items():
+        vectors = np.concatenate([raw(rows[name]) for name in ("text", "audio", "visual")], axis=1)
+        for vector, label in zip(vectors, rows["labels"][:], strict=True):
+            row = position[vector.tobytes()]
+            assert found[row] == "" and frame["label"].iloc[row] == label
+            found[row] = split
+    return found
+
+
+def test_bc_lstm_split_holds_out_whole_training_videos(frame):
+    found = split_of_rows(load_multimodal_dataset("cmu_mosi", standardize=False), frame)
+    assert {name: int((found == name).sum()) for name in set(found)} == {"train": 1270, "validation": 177, "test": 752}
+    assert frame.groupby(found)["video_id"].nunique().to_dict() == {"train": 55, "validation": 7, "test": 31}
+    assert (frame.assign(found=found).groupby("video_id")["found"].nunique() == 1).all()
+    assert ((found == "test") == (frame["split"] == "test")).all()
+    assert 0.10 <= (found == "validation").sum() / (frame["split"] == "train").sum() <= 0.15
+    assert (frame.groupby(found)["label"].nunique() == 2).all()
+
+
+def test_sdk_split_of_transcripts(frame):
+    dataset = load_multimodal_dataset("cmu_mosi", split="cmu_sdk", text="transcript", modalities=["text", "audio"])
+    for split, released, size in (("train", "train", 1284), ("validation", "valid", 229), ("test", "test", 686)):
+        expected = frame[frame["split_cmu_sdk"] == released]
+        assert len(dataset[split]) == size
+        assert dataset[split]["text"][:] == expected["text"].tolist()
+        assert dataset[split]["labels"][:] == expected["label"].tolist()
+
+
+def test_columns(require_data_file):
+    require_data_file(FILE)
+    train = load()["train"]
+    assert dict(train.features) == {
+        "text": List(Value("float32"), length=100),
+        "audio": List(Value("float32"), length=73),
+        "visual": List(Value("float32"), length=100),
+        "labels": ClassLabel(names=["negative", "positive"]),
+    }
+    chosen = load(modalities=["visual", "text"], text="transcript")["test"]
+    assert chosen.column_names == ["visual", "text", "labels"]
+    assert chosen.features["text"] == Value("string")
+
+
+@pytest.mark.parametrize("modality", ["text", "audio", "visual"])
+def test_standardization_equals_scikit_learn_fitted_on_train(require_data_file, modality):
+    require_data_file(FILE)
+    before, after = load(standardize=False), load()
+    scaler = StandardScaler().fit(raw(before["train"][modality]).astype(np.float64))
+    constant = np.ptp(raw(before["train"][modality]), axis=0) == 0
+    assert constant.sum() == {"text": 0, "audio": 0, "visual": 33}[modality]  # 32 in the whole file
+    for split in before:
+        expected = np.where(constant, 0.0, scaler.transform(raw(before[split][modality]).astype(np.float64)))
+        np.testing.assert_allclose(raw(after[split][modality]), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_loading_twice_gives_the_same(require_data_file):
+    require_data_file(FILE)
+    first, second = load(), load()
+    for split in first:
+        assert first[split].with_format("arrow")[:].equals(second[split].with_format("arrow")[:])
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({}, "text feature and the visual feature"),
+        ({"modalities": ["text", "audio"]}, "text feature"),
+        ({"text": "transcript"}, "visual feature"),
+        ({"modalities": ["visual"]}, "visual feature"),
+    ],
+)
+def test_leaking_combinations_are_refused(options, named):
+    with pytest.raises(ValueError, match=named) as error:
+        load(split="cmu_sdk", **options)
+    for part in ("leak", "text='transcript'", "modalities=['text', 'audio']", "split='bc_lstm'"):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"modalities": ["text", "video"]}, "'video'"),
+        ({"modalities": "text"}, "found 'text'"),
+        ({"modalities": []}, r"found \[\]"),
+        ({"modalities": ["text", "text"]}, "every modality once"),
+        ({"text": "tokens"}, "'feature' or 'transcript', found 'tokens'"),
+        ({"split": "random"}, "'bc_lstm' or 'cmu_sdk', found 'random'"),
+    ],
+)
+def test_unknown_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        load(**options)
+
+
+def small_file(folder, audio_rows):
+    videos = list("aabbccddt")
+    table = pa.table(
+        {
+            "video_id": videos,
+            "split": ["train"] * 8 + ["test"],
+            "split_cmu_sdk": ["train"] * 8 + ["test"],
+            "text": ["WORD"] * 9,
+            "audio_feature": pa.array(audio_rows, type=pa.list_(pa.float32())),
+            "label": [0, 1] * 4 + [0],
+        }
+    )
+    (folder / "mosi").mkdir()
+    pq.write_table(table, folder / FILE)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("-inf"), None])
+def test_value_that_is_not_finite_names_file_column_row_and_dimension(tmp_path, bad):
+    small_file(tmp_path, [[1.0, float(row)] if row != 5 else [1.0, bad] for row in range(9)])
+    with pytest.raises(ValueError, match=r"mosi\.parquet.*'audio_feature', row 5, dimension 1"):
+        load(modalities=["audio"], data_dir=tmp_path)
+
+
+def test_bad_values_of_an_unused_modality_do_not_matter(tmp_path):
+    small_file(tmp_path, [[float("nan")]] * 9)
+    assert load(modalities=["text"], text="transcript", data_dir=tmp_path)["test"]["text"][:] == ["WORD"]
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"mosi/mosi\.parquet"):
+        load(data_dir=tmp_path)
+
+
+def test_bc_lstm_splits_by_hand():
+    # SHA-1 order of the training videos: c, a, b. Video c alone reaches 12 % of the five training rows.
+    splits = bc_lstm_splits(["train", "test", "train", "train", "train", "train"], ["a", "d", "c", "a", "b", "b"])
+    assert splits.tolist() == ["train", "test", "validation", "train", "train", "train"]
+
+
+def test_standardized_by_hand():
+    values = np.array([[1.0, 3.0], [3.0, 3.0], [4.0, 9.0]])
+    result = standardized(values, np.array([True, True, False]))
+    np.testing.assert_allclose(result, [[-1.0, 0.0], [1.0, 0.0], [2.0, 0.0]])

@@ -1,0 +1,110 @@
+"""The public entry point: names, dotted paths, options."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+import hf_bml.data
+from hf_bml.data import dataset_names, load_multimodal_dataset
+
+
+def tiny(size: int = 2, empty_test: bool = False) -> DatasetDict:
+    features = Features({"text": Value("string"), "labels": ClassLabel(names=["no", "yes"])})
+
+    def rows(count: int) -> Dataset:
+        return Dataset.from_dict({"text": ["word"] * count, "labels": [1] * count}, features=features)
+
+    return DatasetDict(train=rows(size), validation=rows(1), test=rows(0 if empty_test else 1))
+
+
+@pytest.fixture
+def user_module(tmp_path, monkeypatch):
+    """Importable module `my_corpora.pets` with the functions `load` and `anything`."""
+    (tmp_path / "my_corpora").mkdir()
+    (tmp_path / "my_corpora" / "__init__.py").write_text("")
+    source = inspect.getsource(tiny).replace("def tiny", "def load")
+    (tmp_path / "my_corpora" / "pets.py").write_text(
+        f"from datasets import ClassLabel, Dataset, DatasetDict, Features, Value\n\n{source}\n\n"
+        "def anything(**options):\n    return load(options['rows'])\n"
+    )
+    (tmp_path / "my_corpora" / "needs_more.py").write_text("import surely_absent_dependency\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def test_names_are_the_modules_that_load():
+    assert dataset_names() == ["av_digits", "av_letters", "cmu_mosi", "digits"]
+    for module in pkgutil.iter_modules(hf_bml.data.__path__):
+        loads = hasattr(importlib.import_module(f"hf_bml.data.{module.name}"), "load")
+        assert loads == (module.name in dataset_names()), module.name
+
+
+@pytest.mark.parametrize("name", ["digits", "av_digits", "av_letters", "cmu_mosi"])
+def test_every_option_has_a_default_and_is_described(name):
+    load = importlib.import_module(f"hf_bml.data.{name}").load
+    for option in inspect.signature(load).parameters.values():
+        assert option.default is not option.empty
+        assert f"\n        {option.name}: " in load.__doc__
+
+
+def test_data_is_a_leaf():
+    for path in Path(hf_bml.data.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert node.level <= 1 and not (node.module or "").startswith("hf_bml"), f"{path.name}: {node.module}"
+            elif isinstance(node, ast.Import):
+                assert not any(alias.name.startswith("hf_bml") for alias in node.names), path.name
+
+
+@pytest.mark.parametrize("name", ["digit", "Digits", "location", "cmu_mossi", ""])
+def test_unknown_name_lists_known_ones(name):
+    with pytest.raises(ValueError, match="av_digits, av_letters, cmu_mosi, digits") as error:
+        load_multimodal_dataset(name)
+    if name == "cmu_mossi":
+        assert "Did you mean 'cmu_mosi'?" in str(error.value)
+
+
+def test_unknown_option_names_the_closest():
+    with pytest.raises(ValueError, match=r"data set 'digits', found 'snr_bd'.* Did you mean 'snr_db'"):
+        load_multimodal_dataset("digits", snr_bd=3.0)
+
+
+@pytest.mark.parametrize("path", ["my_corpora.pets:load", "my_corpora.pets.load"])
+def test_dotted_path_with_options(user_module, path):
+    assert len(load_multimodal_dataset(path, size=5)["train"]) == 5
+    with pytest.raises(ValueError, match=r"found 'sise'.* Did you mean 'size'"):
+        load_multimodal_dataset(path, sise=5)
+
+
+def test_function_with_open_options_checks_its_own(user_module):
+    assert len(load_multimodal_dataset("my_corpora.pets:anything", rows=3)["train"]) == 3
+
+
+def test_result_of_a_users_function_is_checked(user_module):
+    with pytest.raises(ValueError, match=r"'my_corpora.pets:load', found none in 'test'"):
+        load_multimodal_dataset("my_corpora.pets:load", empty_test=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("my_corpora.pets:lode", "Did you mean 'load'"),
+        ("my_corpora.dogs:load", "no module 'my_corpora.dogs'"),
+        ("his_corpora.pets:load", "no module 'his_corpora'"),
+        ("my_corpora.pets:", "package.module:function"),
+        (":load", "package.module:function"),
+        (".pets:load", "package.module:function"),
+    ],
+)
+def test_wrong_path_says_what_is_wrong(user_module, path, message):
+    with pytest.raises(ValueError, match=message):
+        load_multimodal_dataset(path)
+
+
+def test_missing_dependency_of_a_users_module_is_not_hidden(user_module):
+    with pytest.raises(ModuleNotFoundError, match="surely_absent_dependency"):
+        load_multimodal_dataset("my_corpora.needs_more:load")

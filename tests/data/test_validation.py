@@ -1,0 +1,72 @@
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+
+from hf_bml.data.validation import check_dataset
+
+FEATURES = Features({"text": Value("string"), "labels": ClassLabel(names=["no", "yes"])})
+
+
+def rows(labels, features=FEATURES):
+    columns = {name: ["word"] * len(labels) for name in features if name != "labels"}
+    if "labels" in features:
+        columns["labels"] = labels
+    return Dataset.from_dict(columns, features=features)
+
+
+def dataset(**changed):
+    return DatasetDict({"train": rows([0, 1]), "validation": rows([1]), "test": rows([0])} | changed)
+
+
+def test_returns_a_sound_dataset_unchanged():
+    sound = dataset()
+    assert check_dataset(sound, "mine") is sound
+
+
+def test_accepts_plain_integers():
+    features = Features({"text": Value("string"), "labels": Value("int32")})
+    check_dataset(DatasetDict({split: rows([0, 7], features) for split in ("train", "validation", "test")}), "mine")
+
+
+@pytest.mark.parametrize(
+    ("broken", "parts"),
+    [
+        (rows([0]), ["DatasetDict", "found Dataset"]),
+        (DatasetDict({"train": rows([0]), "test": rows([0])}), ["validation", "found ['train', 'test']"]),
+        (dataset(extra=rows([0])), ["extra"]),
+        (dataset(validation=rows([])), ["none in 'validation'"]),
+        (dataset(test=rows([0], Features({"text": Value("string")}))), ["column 'labels'", "'test'"]),
+        (
+            dataset(test=rows([0], Features({"labels": FEATURES["labels"]}))),
+            ["'test'", "columns and types of 'train'"],
+        ),
+        (
+            dataset(validation=rows([0], Features({"text": Value("string"), "labels": ClassLabel(num_classes=3)}))),
+            ["'validation'", "columns and types of 'train'"],
+        ),
+        (dataset(test=rows([0, None])), ["'test'", "1 rows without"]),
+        (dataset(test=rows([0, 1, -1])), ["[0, 2)", "'test'", "found -1", "row 2"]),
+        (
+            DatasetDict(
+                {
+                    split: rows([0.0], Features({"text": Value("string"), "labels": Value("float32")}))
+                    for split in ("train", "validation", "test")
+                }
+            ),
+            ["integer labels", "'train'", "ClassLabel"],
+        ),
+    ],
+)
+def test_broken_contract_is_named(broken, parts):
+    with pytest.raises(ValueError) as error:
+        check_dataset(broken, "mine")
+    for part in ["'mine'", *parts]:
+        assert part in str(error.value)
+
+
+def test_label_above_the_classes_is_named():
+    table = rows([0, 1]).with_format("arrow")[:]
+    table = table.set_column(1, "labels", [[0, 2]])
+    train = Dataset(table.cast(FEATURES.arrow_schema))
+    assert train.features == FEATURES
+    with pytest.raises(ValueError, match=r"\[0, 2\) in split 'train'.*found 2 in row 1"):
+        check_dataset(dataset(train=train), "mine")

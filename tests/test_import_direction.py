@@ -1,0 +1,69 @@
+"""Leaves import no other part of the package; nothing imports commands (architecture, import rules)."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import hf_bml
+
+ROOT = Path(hf_bml.__file__).parent
+LEAVES = ("modulation", "models", "processing", "data", "metrics")
+SHARED = {"suggestion"}
+ALLOWED = {
+    **{leaf: {leaf, *SHARED} for leaf in LEAVES},
+    "suggestion": set(),
+    "analysis": {"analysis", "models", "metrics", *SHARED},
+    "training_args": {"modulation"},
+    "preflight": {"modulation"},
+    "trainer": {"modulation", "training_args", "preflight", "model_card"},
+    "cli": {"commands", "hf_bml", *SHARED},
+    "commands": {"analysis", "commands", "trainer", "training_args", *LEAVES, *SHARED},
+    "__init__": {"models", "modulation", "trainer", "training_args"},
+}
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+
+def imported_parts(path: Path) -> set[str]:
+    """Parts of hf_bml that a file imports, anywhere in it, relative or absolute."""
+    package = ["hf_bml", *path.relative_to(ROOT).parts[:-1]]
+    parts = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = [*base, *(node.module.split(".") if node.module else [])]
+            names = [[*module, alias.name] for alias in node.names] if module == ["hf_bml"] else [module]
+        elif isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+        for name in names:
+            if name[0] == "hf_bml":
+                parts.add(name[1] if len(name) > 1 and (ROOT / name[1]).exists() or _is_module(name) else "hf_bml")
+    return parts
+
+
+def _is_module(name: list[str]) -> bool:
+    return len(name) > 1 and (ROOT / f"{name[1]}.py").exists()
+
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_follow_the_rules(path):
+    part = part_of(path)
+    assert part in ALLOWED, f"{part} is a new part: say here what it may import"
+    forbidden = imported_parts(path) - ALLOWED[part]
+    assert not forbidden, f"{part} must not import {sorted(forbidden)}"
+
+
+def test_the_walk_sees_imports():
+    assert imported_parts(ROOT / "trainer.py") == {"modulation", "preflight", "training_args"}
+    assert {"analysis"} <= imported_parts(ROOT / "commands" / "experiment.py")  # inside a function
+
+
+def test_no_file_names_that_say_nothing():
+    assert not [path for path in FILES if path.stem in {"utils", "util", "helpers", "misc", "common"}]

@@ -1,0 +1,49 @@
+"""Every recipe parses, builds its model, and says how to run it."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hf_bml.commands.experiment import build_model
+from hf_bml.commands.recipe import parse_recipe
+from hf_bml.commands.train import build_parser
+
+ROOT = Path(__file__).parents[1] / "recipes"
+RECIPES = sorted(path for path in ROOT.rglob("*.yaml") if path.parent.name != "accelerate_configs")
+DATASETS = ("av_digits", "av_letters", "cmu_mosi", "digits")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_recipe(path, tmp_path):
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith(f"# hf-bml train recipes/{path.relative_to(ROOT)}\n")
+    recipe = parse_recipe(build_parser(), path, [str(path), "--output_dir", str(tmp_path), "--use_cpu", "true"])
+    assert recipe.data.dataset == path.parent.name
+    model = build_model(recipe, None, 7)
+    assert list(model.encoders) == list(recipe.model.modalities)
+    assert set(recipe.data.processors) >= set(recipe.model.modalities)
+    assert recipe.training.metric_for_best_model == "accuracy", "select on validation"
+    assert recipe.training.eval_strategy == "epoch"
+    if "ogm" in (recipe.training.modulations or {}):
+        assert recipe.training.optim == "sgd", "Adam cancels OGM's scale"
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_each_dataset_has_every_variant(dataset):
+    names = {path.stem for path in (ROOT / dataset).glob("*.yaml")}
+    assert {"concat", "opm", "ogm", "ogm_ge", "opm_ogm"} <= names
+    modalities = yaml.safe_load((ROOT / dataset / "concat.yaml").read_text())["modalities"]
+    assert {f"unimodal_{modality}" for modality in modalities} <= names
+    readme = (ROOT / dataset / "README.md").read_text(encoding="utf-8")
+    assert "hf-bml train" in readme and "cores" in readme
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_variants_differ_from_concat_only_in_what_their_name_says(dataset):
+    concat = yaml.safe_load((ROOT / dataset / "concat.yaml").read_text())
+    for path in (ROOT / dataset).glob("*.yaml"):
+        options = yaml.safe_load(path.read_text())
+        changed = {key for key in options.keys() | concat.keys() if options.get(key) != concat.get(key)}
+        allowed = {"modalities"} if path.stem.startswith("unimodal") else {"modulations"}
+        assert changed <= allowed, path
