@@ -41,12 +41,9 @@ def imported_parts(path: Path) -> set[str]:
             names = [alias.name.split(".") for alias in node.names]
         for name in names:
             if name[0] == "hf_bml":
-                parts.add(name[1] if len(name) > 1 and (ROOT / name[1]).exists() or _is_module(name) else "hf_bml")
+                is_part = len(name) > 1 and ((ROOT / name[1]).is_dir() or (ROOT / f"{name[1]}.py").is_file())
+                parts.add(name[1] if is_part else "hf_bml")
     return parts
-
-
-def _is_module(name: list[str]) -> bool:
-    return len(name) > 1 and (ROOT / f"{name[1]}.py").exists()
 
 
 FILES = sorted(ROOT.rglob("*.py"))

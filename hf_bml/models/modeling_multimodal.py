@@ -101,9 +101,8 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
                 "{'audio': {'type': 'timm', 'architecture': 'resnet18', 'in_channels': 1}}."
             )
         if config.fusion not in FUSIONS:
-            raise ValueError(
-                f"fusion must be one of {list(FUSIONS)}, found {config.fusion!r}.{did_you_mean(config.fusion, FUSIONS)}"
-            )
+            hint = did_you_mean(config.fusion, FUSIONS)
+            raise ValueError(f"fusion must be one of {list(FUSIONS)}, found {config.fusion!r}.{hint}")
         self.encoders = nn.ModuleDict(
             {modality: build_encoder(modality, options) for modality, options in config.modalities.items()}
         )

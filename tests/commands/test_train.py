@@ -145,9 +145,9 @@ def test_help_and_version(capsys):
 
 @pytest.mark.slow
 def test_accelerate_launch(recipe, tmp_path):
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
-               "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "hf_bml.commands.train", str(recipe),
-               "--output_dir", str(tmp_path / "run"), "--per_device_train_batch_size", "8"]  # fmt: skip
+    launch = "-m accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no"
+    options = f"--output_dir {tmp_path / 'run'} --per_device_train_batch_size 8"
+    command = [sys.executable, *f"{launch} --dynamo_backend no -m hf_bml.commands.train {recipe} {options}".split()]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -48,6 +48,15 @@ def test_bc_lstm_split_holds_out_whole_training_videos(frame):
     assert (frame.groupby(found)["label"].nunique() == 2).all()
 
 
+def test_validation_can_come_from_whole_test_videos(frame):
+    found = split_of_rows(load(standardize=False, validation="test_videos"), frame)
+    assert (found[frame["split"] == "train"] == "train").all()
+    videos = {split: set(frame["video_id"][found == split]) for split in ("train", "validation", "test")}
+    assert len(videos["train"]) == 62
+    assert not videos["validation"] & videos["test"]
+    assert 0.2 < (found == "validation").sum() / 752 < 0.35
+
+
 def test_sdk_split_of_transcripts(frame):
     dataset = load_multimodal_dataset("cmu_mosi", split="cmu_sdk", text="transcript", modalities=["text", "audio"])
     for split, released, size in (("train", "train", 1284), ("validation", "valid", 229), ("test", "test", 686)):
@@ -159,6 +168,11 @@ def test_bc_lstm_splits_by_hand():
     # SHA-1 order of the training videos: c, a, b. Video c alone reaches 12 % of the five training rows.
     splits = bc_lstm_splits(["train", "test", "train", "train", "train", "train"], ["a", "d", "c", "a", "b", "b"])
     assert splits.tolist() == ["train", "test", "validation", "train", "train", "train"]
+
+
+def test_bad_source_of_validation():
+    with pytest.raises(ValueError, match="Expected validation out of"):
+        load(validation="test")
 
 
 def test_standardized_by_hand():
