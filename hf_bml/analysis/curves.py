@@ -56,7 +56,7 @@ def plot_curves(
             points = series(history, f"eval_accuracy_{modality}")
             accuracy.plot(*points, color=colour, linestyle="--", label=f"{modality}, validation")
         ratio.plot(*series(history, f"balance/ratio_{modality}"), color=colour, label=modality)
-    accuracy.set(title="Accuracy of the joint and unimodal predictions", ylabel="accuracy", ylim=(0, 1.02))
+    accuracy.set(title="Accuracy, joint and unimodal", ylabel="accuracy", ylim=(0, 1.02))
     ratio.axhline(1, color="grey", linewidth=0.8)
     ratio.set(title="Discrepancy ratio", ylabel="ratio (1: balanced)", ylim=(0, None))
 

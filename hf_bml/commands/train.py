@@ -7,6 +7,7 @@ import json
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from transformers import HfArgumentParser
 from transformers.utils.logging import disable_progress_bar
 
 from ..analysis.summary import recipe_table, run_table
+from ..modulation import MODULATIONS
 from .recipe import BLOCKS, Recipe, parse_recipe, split_dotted
 
 SUMMARY_NAME = "summary"
@@ -26,7 +28,8 @@ def build_parser() -> HfArgumentParser:
         prog="hf-bml train",
         usage="hf-bml train RECIPE [RECIPE ...] [--seeds SEED ...] [--OPTION VALUE ...]",
         description="Trains each recipe (once per seed), tests it, and compares the recipes to the first one.",
-        epilog="Options inside a mapping take dotted names: --modulations.opm.q_base 0.8",
+        epilog=nested_options(),
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="YAML files; see recipes/README.md.")
@@ -37,6 +40,20 @@ def build_parser() -> HfArgumentParser:
         "--compare", default="accuracy", help="Test metric of the paired difference to the first recipe."
     )
     return parser
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, and the epilog as it is written."""
+
+
+def nested_options() -> str:
+    """The options inside `--modulations`, with their help and defaults."""
+    lines = ["Options inside a mapping take dotted names:"]
+    for name, modulation in MODULATIONS.items():
+        for option in fields(modulation.config_class):
+            lines.append(f"  --modulations.{name}.{option.name}")
+            lines.append(f"                        {option.metadata['help']} (default: {option.default})")
+    return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,6 +98,7 @@ def plan(parser: HfArgumentParser, chosen: argparse.Namespace, arguments: Sequen
 
 
 def default_output_dir(recipe: Recipe, alone: bool) -> Path:
+    """`runs/<dataset>`, and the name of the recipe below it if it is alone."""
     root = Path("runs") / recipe.data.dataset.replace(":", ".")
     return root / recipe.name if alone else root
 
