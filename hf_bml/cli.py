@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
@@ -30,4 +31,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = did_you_mean(arguments[0], COMMANDS)
         print(f"hf-bml: unknown command {arguments[0]!r}.{hint} Known: {', '.join(COMMANDS)}.", file=sys.stderr)
         return 2
+    if os.getcwd() not in sys.path:  # as with `python -m`, for `dataset: my_module:load`; last, so it shadows nothing
+        sys.path.append(os.getcwd())
     return importlib.import_module(f".commands.{arguments[0]}", __package__).main(arguments[1:])

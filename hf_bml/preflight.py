@@ -8,6 +8,8 @@ from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from torch import nn
 from transformers import Trainer
 
@@ -24,7 +26,8 @@ def check_model(model: nn.Module) -> None:
 
 
 def check_dataset(dataset: Any, split: str, modalities: Sequence[str], num_labels: int) -> None:
-    """Checks a `datasets.Dataset`: not empty, a column per modality, integer labels in [0, num_labels).
+    """Checks a `datasets.Dataset`: not empty, a column per modality, integer labels in [0, num_labels),
+    finite numbers.
 
     Raises:
         ValueError: naming the split, what was expected and what was found.
@@ -53,6 +56,32 @@ def check_dataset(dataset: Any, split: str, modalities: Sequence[str], num_label
             f"{split}: labels must be in [0, {num_labels}) (config.num_labels), found {labels[wrong[0]]} in row "
             f"{wrong[0]} ({len(wrong)} such rows)."
         )
+    for modality in modalities:
+        check_finite(dataset, split, modality)
+
+
+def check_finite(dataset: datasets.Dataset, split: str, column: str) -> None:
+    """Raises ValueError, naming the row, if a column of numbers or of lists of numbers holds NaN or infinity.
+
+    Other columns (bytes, images, text) are the processors' business.
+    """
+    if _all_finite(dataset.data.column(column)):
+        return
+    rows = dataset.with_format("arrow").select_columns(column)  # the table may hold rows that the view leaves out
+    bad = next((row for row in range(len(rows)) if not _all_finite(rows[row : row + 1].column(0))), None)
+    if bad is not None:
+        raise ValueError(
+            f"{split}: column {column!r} holds a value that is not finite in row {bad}. Expected finite numbers: "
+            "repair or drop the row, or set it to None to mark the modality as absent."
+        )
+
+
+def _all_finite(values: pa.ChunkedArray) -> bool:
+    while isinstance(values.type, (pa.ListType, pa.LargeListType, pa.FixedSizeListType)):
+        values = pc.list_flatten(values)
+    if not pa.types.is_floating(values.type):
+        return True
+    return pc.all(pc.is_finite(values)).as_py() is not False
 
 
 def check_parallelism(trainer: Trainer, modulations: Iterable[Modulation]) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from transformers import Trainer
 
@@ -16,14 +17,16 @@ from .preflight import check_dataset, check_encoders_share_nothing, check_model,
 from .training_args import BalancedTrainingArguments
 
 MODULATION_STATE_NAME = "modulation_state.pt"
+SCALE_FREE_OPTIMIZERS = ("ada", "ademamix", "lamb", "lion", "muon", "rmsprop")  # in the class name, lower case
 
 
 class MultimodalBalancedTrainer(Trainer):
     """Trains a multimodal model with modulations; without any it is a plain Trainer that logs the discrepancy.
 
     Scores are summed over all micro-batches and processes of an optimizer step; ratios and coefficients are formed
-    once per optimizer step, so gradient accumulation and data parallelism give the update of the big batch. The
-    trainer only says when; what is done is the modulations' business.
+    once per optimizer step, so gradient accumulation and data parallelism give the update of the big batch (as in any
+    Trainer, micro-batches of unequal size weigh equally in the gradient). The trainer only says when; what is done is
+    the modulations' business.
 
     Args:
         model: a model with `encoders`, a `nn.ModuleDict` by modality, such as [`MultimodalForClassification`].
@@ -64,16 +67,20 @@ class MultimodalBalancedTrainer(Trainer):
         for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
             check_dataset(dataset, split, self.modalities, self.model.config.num_labels)
 
-    def train(self, *args: Any, **kwargs: Any):
+    def _inner_training_loop(self, *args: Any, **kwargs: Any):
         self.monitor = DiscrepancyMonitor(self.modalities)
+        self.modulation.reset()
         self._step_is_open, self._encoder_parameters = False, {}
-        return super().train(*args, **kwargs)
+        steps = max(self.args.max_steps, 0)
+        for modulation in self.modulation.modulations:
+            modulation.warn_if_idle(self.model.encoders, 0 if steps else self.args.num_train_epochs, steps)
+        return super()._inner_training_loop(*args, **kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         optimizer = super().create_optimizer(model)
         sensitive = [m.name for m in self.modulation.modulations if m.needs_gradient_scale]
         name = type(getattr(optimizer, "optimizer", optimizer)).__name__
-        if sensitive and any(family in name.lower() for family in ("adam", "lamb", "rmsprop", "adagrad", "lion")):
+        if sensitive and any(family in name.lower() for family in SCALE_FREE_OPTIMIZERS):
             warnings.warn(
                 f"{sensitive} scale gradients, but {name} divides each gradient by its own running size, which "
                 "cancels a constant scale. Use `optim: sgd` with `optim_args: momentum=0.9`.",
@@ -90,22 +97,32 @@ class MultimodalBalancedTrainer(Trainer):
     ) -> Tensor | tuple[Tensor, Any]:
         if not model.training:
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if "labels" not in inputs:
+            raise ValueError(f"A training batch needs `labels`, found {sorted(inputs)}.")
         if not self._step_is_open:
             self.modulation.begin_step(self._balance_state())
             self._step_is_open = True
-        if self.modulation.active:
-            inputs = {**inputs, "modulate_features": self.modulation.modulate_features}
-        outputs = model(**inputs)
-        labels = inputs["labels"]
-        self.monitor.update(outputs["unimodal_logits"], labels, inputs.get("modality_mask"))
-        if self.compute_loss_func is not None:
-            loss = self.compute_loss_func(outputs, labels, num_items_in_batch=num_items_in_batch)
-        elif self.label_smoother is not None:
-            loss = self.label_smoother(outputs, labels)
-        else:
-            loss = outputs["loss"]
+        labels, mask = inputs["labels"], inputs.get("modality_mask")
+        extra = {"modulate_features": self._feature_hook(labels)} if self.modulation.active else {}
+        loss, outputs = super().compute_loss(model, {**inputs, **extra}, True, num_items_in_batch)
+        self.monitor.update(outputs["unimodal_logits"], labels, mask)
         loss = self.modulation.modulate_loss(loss, outputs, labels)
         return (loss, outputs) if return_outputs else loss
+
+    def _feature_hook(self, labels: Tensor) -> Callable[..., Any]:
+        """The model's hook. With label smoothing or an own loss function the Trainer keeps the labels from the model,
+        so the hook brings them."""
+        if self.label_smoother is None and self.compute_loss_func is None:
+            return self.modulation.modulate_features
+
+        def modulate(features: Any, unimodal_logits: Any, _: Any, modality_mask: Any) -> Any:
+            return self.modulation.modulate_features(features, unimodal_logits, labels, modality_mask)
+
+        return modulate
+
+    def _set_signature_columns_if_needed(self) -> None:
+        """The columns that `remove_unused_columns=True` keeps."""
+        self._signature_columns = ["labels", "modality_mask", *self.model.encoders]
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
@@ -133,6 +150,7 @@ class MultimodalBalancedTrainer(Trainer):
             epoch=self.state.epoch or 0.0,
             scores=self.monitor.scores,
             ratios=self.monitor.ratios,
+            observed=self.monitor.observed,
             seed=self.args.seed,
             rank=self.args.process_index,
         )
@@ -162,6 +180,7 @@ class MultimodalBalancedTrainer(Trainer):
                 f"{path} is missing: the modulations start anew, as at the beginning of a run.", stacklevel=2
             )
             return
-        state = torch.load(path, map_location=self.args.device, weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = send_to_device(state, self.args.device)
         self.monitor.load_state_dict(state["monitor"])
         self.modulation.load_state_dict(state["modulations"])

@@ -32,6 +32,27 @@ def test_label_out_of_range(training_args, label, row):
         trainer(training_args, train_dataset=dataset)
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("kind", ["lists", "sequences"])
+def test_values_that_are_not_finite(training_args, bad, kind):
+    rows = tiny_dataset()["visual"][:].tolist()
+    rows[7][3] = bad
+    rows = [[row, row] for row in rows] if kind == "sequences" else rows
+    dataset = tiny_dataset().remove_columns("visual").add_column("visual", rows)
+    with pytest.raises(ValueError, match=r"train_dataset: column 'visual' .* not finite in row 7"):
+        trainer(training_args, train_dataset=dataset)
+    trainer(training_args, train_dataset=dataset.select(range(7)))  # the bad row is not in the view
+    with pytest.raises(ValueError, match="not finite in row 1"):
+        trainer(training_args, train_dataset=dataset.select([0, 7]))
+
+
+def test_absent_values_are_finite(training_args):
+    rows = tiny_dataset()["visual"][:].tolist()
+    rows[3] = None
+    dataset = tiny_dataset().remove_columns("visual").add_column("visual", rows)
+    trainer(training_args, train_dataset=dataset)
+
+
 def test_float_labels(training_args):
     dataset = tiny_dataset().cast_column("labels", datasets.Value("float32"))
     with pytest.raises(ValueError, match="labels must be integers"):

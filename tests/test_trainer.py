@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import tiny_config, tiny_dataset, tiny_model
 from torch import nn
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainingArguments
 
 from hf_bml import OGM, OPM, MultimodalBalancedTrainer, MultimodalForClassification
 from hf_bml.trainer import MODULATION_STATE_NAME
@@ -161,7 +161,8 @@ def test_evaluation_is_not_modulated(training_args):
         training_args(modulations={"opm": {"q_base": 0.9, "lam": 1.0}}), eval_dataset=dataset, dataset=dataset
     )
     ratios = trainer.monitor.ratios
-    predictions, unimodal = trainer.predict(dataset).predictions
+    predictions, unimodal, keep = trainer.predict(dataset).predictions
+    assert keep.all()
     with torch.no_grad():
         expected = trainer.model.eval()(audio=dataset["audio"][:], visual=dataset["visual"][:])
     torch.testing.assert_close(torch.tensor(predictions), expected.logits)
@@ -201,11 +202,18 @@ def test_a_checkpoint_without_modulation_state_loads_with_a_warning(training_arg
         train(training_args(), resume=str(checkpoint))
 
 
-def test_training_twice_starts_anew(training_args):
-    trainer = train(training_args(modulations=BOTH))
-    first = trainer.monitor
+def test_training_again_starts_anew(training_args):
+    """A second `train()` logs what a fresh trainer that starts from the same weights logs."""
+    options = {"modulations": BOTH, "max_steps": 5, "logging_steps": 4, "train_sampling_strategy": "sequential"}
+    trainer = train(training_args(**options))  # its last step stays unlogged
+    fresh = tiny_model()
+    fresh.load_state_dict(trainer.model.state_dict())
+    trainer.optimizer = None
     trainer.train()
-    assert trainer.monitor is not first
+    expected = train(training_args(**options), fresh)
+    for key, value in expected.state.log_history[0].items():
+        if "/" in key:
+            assert trainer.state.log_history[0][key] == value, key
 
 
 def test_active_window_in_epochs(training_args):
@@ -233,7 +241,7 @@ def test_every_parameter_moves(training_args, modalities):
         assert torch.isfinite(parameter).all()
 
 
-@pytest.mark.parametrize("optim", ["adamw_torch", "adagrad", "rmsprop"])
+@pytest.mark.parametrize("optim", ["adamw_torch", "adagrad", "rmsprop", "adafactor"])
 def test_optimizers_that_ignore_the_scale_warn_once(training_args, optim):
     args = training_args(modulations={"ogm": {}}, optim=optim, optim_args=None)
     trainer = MultimodalBalancedTrainer(tiny_model(), args)
@@ -249,17 +257,22 @@ def test_no_warning_where_the_scale_counts_or_is_not_used(training_args, modulat
     MultimodalBalancedTrainer(tiny_model(), args).create_optimizer()
 
 
-def test_label_smoothing_and_a_custom_loss_keep_the_modulations_informed(training_args):
-    smooth = train(training_args(modulations={"opm": {"timing": "current"}}, label_smoothing_factor=0.1))
-    assert math.isfinite(smooth.state.log_history[0]["loss"])
-    assert smooth.state.log_history[0]["opm/drop_probability_audio"] >= 0
-
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_label_smoothing_and_an_own_loss_are_those_of_the_plain_trainer(training_args, accumulation):
     def loss(outputs, labels, num_items_in_batch=None):
         return nn.functional.cross_entropy(outputs["logits"], labels, reduction="sum") / num_items_in_batch
 
-    custom = train(training_args(modulations={}, gradient_accumulation_steps=2), compute_loss_func=loss)
-    default = train(training_args(modulations={}, gradient_accumulation_steps=2))
-    assert_close_weights(custom, default, atol=1e-5, rtol=1e-4)
+    for arguments, options in (({"label_smoothing_factor": 0.2}, {}), ({}, {"compute_loss_func": loss})):
+        arguments["gradient_accumulation_steps"] = accumulation
+        ours = train(training_args(modulations={}, **arguments), **options)
+        plain = train(training_args(**arguments), trainer_class=Trainer, **options)
+        assert_equal_weights(ours, plain)
+
+
+def test_label_smoothing_keeps_the_modulations_informed(training_args):
+    options = {"modulations": {"opm": {"timing": "current", "q_base": 0.9}}, "label_smoothing_factor": 0.1}
+    history = train(training_args(**options)).state.log_history
+    assert max(history[0][f"opm/drop_probability_{m}"] for m in ("audio", "visual")) > 0.4
 
 
 def test_bf16_autocast(training_args):
@@ -300,16 +313,46 @@ def test_no_host_sync_between_logging_steps(training_args, modulations, std_call
     assert count(MultimodalBalancedTrainer, modulations=modulations) <= count(Trainer) + std_calls
 
 
-class StopAt(TrainerCallback):
-    def on_step_end(self, args, state, control, **kwargs):
-        control.should_training_stop = state.global_step >= 3
+def test_an_interrupted_accumulation_does_not_leak_into_the_next_training(training_args):
+    args = training_args(
+        modulations=BOTH,
+        gradient_accumulation_steps=2,
+        per_device_train_batch_size=4,
+        train_sampling_strategy="sequential",
+    )
+    trainer = MultimodalBalancedTrainer(tiny_model(), args, train_dataset=tiny_dataset())
+    step, calls = trainer.training_step, []
 
+    def interrupted(*arguments, **options):
+        calls.append(None)
+        result = step(*arguments, **options)
+        if len(calls) == 3:  # the first half of the second optimizer step
+            raise KeyboardInterrupt
+        return result
 
-def test_stopping_in_an_accumulation_and_training_again(training_args):
-    trainer = train(training_args(modulations=BOTH, gradient_accumulation_steps=2), callbacks=[StopAt()])
-    assert trainer.state.global_step == 3
+    trainer.training_step = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    trainer.model.load_state_dict(tiny_model().state_dict())
+    trainer.model.zero_grad()
+    trainer.optimizer = None
     trainer.train()
+    assert_equal_weights(trainer, train(args))
+
+
+def test_plain_training_arguments_keep_the_modalities(tmp_path):
+    args = TrainingArguments(str(tmp_path), use_cpu=True, max_steps=2, optim="sgd", disable_tqdm=True)
+    dataset = tiny_dataset().add_column("speaker", list(range(32)))
+    trainer = train(args, dataset=dataset, modulations=[OPM()])
     assert torch.isfinite(trainer.monitor.ratios).all()
+
+
+def test_a_batch_without_labels_says_so(training_args):
+    def collate(rows):
+        return {name: torch.stack([row[name] for row in rows]) for name in ("audio", "visual")}
+
+    with pytest.raises(ValueError, match=r"needs `labels`, found \['audio', 'visual'\]"):
+        train(training_args(), data_collator=collate)
 
 
 def test_shared_encoders_cannot_have_their_gradients_modulated(training_args):

@@ -19,9 +19,9 @@ from datasets import DatasetDict
 
 from ..suggestion import did_you_mean
 from .location import find_data_file
-from .validation import check_dataset
+from .validation import check_dataset_dict
 
-__all__ = ["check_dataset", "dataset_names", "find_data_file", "load_multimodal_dataset"]
+__all__ = ["check_dataset_dict", "dataset_names", "find_data_file", "load_multimodal_dataset"]
 
 SUPPORT_MODULES = frozenset({"location", "splits", "validation"})
 
@@ -44,11 +44,11 @@ def load_multimodal_dataset(name: str, **options: Any) -> DatasetDict:
         Splits train, validation and test, none empty, with equal columns, among them integer `labels`.
 
     Raises:
-        ValueError: The name or an option is unknown, or the result breaks the contract of `check_dataset`.
+        ValueError: The name or an option is unknown, or the result breaks the contract of `check_dataset_dict`.
     """
     load = _user_function(name) if "." in name or ":" in name else _package_function(name)
     _check_options(load, options, name)
-    return check_dataset(load(**options), name)
+    return check_dataset_dict(load(**options), name)
 
 
 def _package_function(name: str) -> Callable[..., DatasetDict]:

@@ -8,7 +8,7 @@ from .splits import SPLITS
 LABELS = "labels"
 
 
-def check_dataset(dataset: DatasetDict, name: str) -> DatasetDict:
+def check_dataset_dict(dataset: DatasetDict, name: str) -> DatasetDict:
     """Check the contract between data sets and recipes, and return the data set unchanged.
 
     Args:

@@ -1,5 +1,6 @@
 """All classification metrics at once, for `Trainer(compute_metrics=...)`."""
 
+import numpy as np
 from scipy.special import softmax
 from transformers import EvalPrediction
 
@@ -15,27 +16,29 @@ def classification_metrics(eval_prediction: EvalPrediction) -> dict[str, float]:
 
     Args:
         eval_prediction: `label_ids` of shape (n,), and `predictions`: logits of shape (n, classes), or a tuple of
-            these and `{modality: (n, classes)}`, as the evaluation loop returns them for a model with
-            `unimodal_logits`.
+            these, `{modality: (n, classes)}` and optionally a bool keep mask (n, modalities), as the evaluation loop
+            returns them for a model with `unimodal_logits` and `keep_mask`.
 
     Returns:
         Flat floats: `accuracy`, `mean_average_precision` (of float64 softmax probabilities, over the classes that
         occur), `mean_average_precision_classes` (how many occur), `f1_weighted`, `f1_binary` (two classes only),
-        `accuracy_<modality>`.
+        `accuracy_<modality>` over the samples that have the modality (absent if none has it).
 
     Raises:
         ValueError: Empty input, NaN in logits, differing lengths, a label out of range, or another form of
             `predictions`.
     """
     predictions = eval_prediction.predictions
-    unimodal_logits = {}
+    unimodal_logits, keep_mask = {}, None
     if isinstance(predictions, tuple):
         predictions, *others = predictions
         if others:
             unimodal_logits = others[0]
-        if len(others) > 1 or not isinstance(unimodal_logits, dict):
+        if len(others) > 1:
+            keep_mask = others[1]
+        if len(others) > 2 or not isinstance(unimodal_logits, dict):
             raise ValueError(
-                "Expected predictions to be logits or (logits, {modality: logits}), found a tuple of "
+                "Expected predictions to be logits or (logits, {modality: logits}, keep_mask), found a tuple of "
                 f"{[type(item).__name__ for item in eval_prediction.predictions]}. "
                 "List other model outputs in keys_to_ignore_at_inference."
             )
@@ -50,6 +53,9 @@ def classification_metrics(eval_prediction: EvalPrediction) -> dict[str, float]:
     if logits.shape[1] == 2:
         metrics["f1_binary"] = f1_score(logits, labels, "binary")
     if unimodal_logits:
-        unimodal = unimodal_accuracy(unimodal_logits, labels)
-        metrics.update({f"accuracy_{name}": value for name, value in unimodal.items()})
+        for index, (name, values) in enumerate(unimodal_logits.items()):
+            present = np.ones(len(labels), dtype=bool) if keep_mask is None else np.asarray(keep_mask)[:, index]
+            if present.any():
+                selected = {name: np.asarray(values)[present]}
+                metrics[f"accuracy_{name}"] = unimodal_accuracy(selected, labels[present])[name]
     return metrics

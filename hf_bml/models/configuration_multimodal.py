@@ -2,13 +2,45 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any, ClassVar
 
-from transformers import PreTrainedConfig
+import timm
+from torch import nn
+from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from ..suggestion import did_you_mean
+from .fusion import FUSIONS
+
+FORWARD_KEYWORDS = ("self", "labels", "modality_mask", "modulate_features")
+TIMM_SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_size(value: Any, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def check_size(name: str, value: Any, least: int = 1) -> None:
+    if not is_size(value, least):
+        raise ValueError(f"{name} must be an integer of at least {least}, found {value!r}.")
+
+
+def check_fraction(name: str, value: Any) -> None:
+    if not is_number(value) or not 0 <= value < 1:
+        raise ValueError(f"{name} must be in [0, 1), found {value!r}.")
+
+
+def size_list(name: str, values: Any) -> list[int]:
+    """`values` as a list, checked: positive integers."""
+    if isinstance(values, str) or not isinstance(values, Sequence) or not all(map(is_size, values)):
+        raise ValueError(f"{name} must be a list of positive integers, such as [64, 32], found {values!r}.")
+    return list(values)
 
 
 @dataclass
@@ -16,7 +48,8 @@ class TimmEncoderConfig:
     """A timm model as encoder of images, spectrograms or optical flow; clips are averaged over frames.
 
     Args:
-        architecture: timm model name, such as `resnet18`.
+        architecture: timm model name, such as `resnet18` or, with a pretrained tag, `resnet18.a1_in1k`; or a model
+            on the Hub, `hf-hub:<id>`.
         in_channels: channels of the input: 1 spectrogram, 2 flow, 3 RGB.
         pretrained: start from timm's pretrained weights (needs the Hub or a local cache).
         model_args: further keywords of the timm model, such as `{"channels": [8, 16, 32, 64]}` for a thin ResNet.
@@ -27,30 +60,61 @@ class TimmEncoderConfig:
     pretrained: bool = False
     model_args: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        check_size("in_channels", self.in_channels)
+        name = self.architecture
+        if not isinstance(name, str) or not (name.startswith(TIMM_SOURCES) or timm.is_model(name)):
+            hint = did_you_mean(str(name).split(".")[0], timm.list_models())
+            raise ValueError(
+                f"architecture must be the name of a timm model, found {name!r}.{hint} "
+                "timm.list_models('*resnet*') lists names; 'hf-hub:<id>' takes a model from the Hub."
+            )
+
 
 @dataclass
 class TransformersEncoderConfig:
-    """A transformers model (`AutoModel`) as encoder of text, audio or images.
+    """A transformers model (`AutoModel`) as encoder of text, audio, images or video.
+
+    Of an encoder-decoder model (whisper, t5), only the encoder is kept. Image models average clips `(batch, frames,
+    channels, height, width)` over frames; video models get them as they are. A video model is one whose configuration
+    has `num_frames` (videomae, timesformer) or that declares video, but no images, as its input.
 
     Args:
         model: Hub id or local folder; its configuration is stored here when the model is built.
         config: the model's configuration as a dict with `model_type`, instead of `model` or to override it.
         pretrained: start from the weights of `model`.
         pooling: `"mean"` over the positions that are not padding, or `"cls"`, the first position.
+        output_size: size of the features, where the model's configuration does not tell it (`hidden_sizes`,
+            `hidden_size` or `d_model`).
     """
 
     model: str | None = None
     config: dict[str, Any] | None = None
     pretrained: bool = False
     pooling: str = "mean"
+    output_size: int | None = None
 
     def __post_init__(self) -> None:
+        if self.output_size is not None:
+            check_size("output_size", self.output_size)
         if self.pooling not in ("mean", "cls"):
             raise ValueError(f"pooling must be 'mean' or 'cls', found {self.pooling!r}.")
-        if self.model is None and (self.config is None or "model_type" not in self.config):
+        if not isinstance(self.config, Mapping | None) or not isinstance(self.model, str | None):
+            raise ValueError(
+                "`model` must be a Hub id or folder and `config` a dict such as {'model_type': 'bert'}, "
+                f"found model={self.model!r}, config={self.config!r}."
+            )
+        model_type = (self.config or {}).get("model_type")
+        if self.model is None and model_type is None:
             raise ValueError(
                 "A transformers encoder needs `model` (a Hub id or folder) or `config` with a `model_type`, "
                 f"found model={self.model!r}, config={self.config!r}."
+            )
+        if model_type is not None and model_type not in list(CONFIG_MAPPING.keys()):
+            raise ValueError(
+                f"model_type must be one that transformers knows, found {model_type!r}."
+                f"{did_you_mean(model_type, CONFIG_MAPPING.keys())} "
+                "A newer model needs a newer transformers; list(transformers.CONFIG_MAPPING.keys()) has the names."
             )
         if self.pretrained and self.model is None:
             raise ValueError("pretrained: true needs `model`, the Hub id or folder that holds the weights.")
@@ -77,10 +141,14 @@ class SequenceEncoderConfig:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
+        for name in ("input_size", "hidden_size", "num_heads"):
+            check_size(name, getattr(self, name))
+        check_size("num_layers", self.num_layers, least=0)
+        if self.feedforward_size is not None:
+            check_size("feedforward_size", self.feedforward_size)
         if self.hidden_size % self.num_heads:
             raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of num_heads {self.num_heads}.")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be in [0, 1), found {self.dropout!r}.")
+        check_fraction("dropout", self.dropout)
 
 
 @dataclass
@@ -99,9 +167,10 @@ class ConvEncoderConfig:
     channels: Sequence[int] = (8, 16, 32, 64)
 
     def __post_init__(self) -> None:
-        self.channels = list(self.channels)
-        if not self.channels or min(self.channels) < 1:
-            raise ValueError(f"channels must be a non-empty list of positive sizes, found {self.channels!r}.")
+        check_size("in_channels", self.in_channels)
+        self.channels = size_list("channels", self.channels)
+        if not self.channels:
+            raise ValueError("channels must be a list of at least one size, such as [8, 16], found [].")
 
 
 ENCODER_CONFIGS = {
@@ -112,15 +181,39 @@ ENCODER_CONFIGS = {
 }
 
 
-def build_encoder_config(modality: str, options: Mapping[str, Any]) -> Any:
+def check_modality_name(name: Any) -> None:
+    """A modality is a keyword of the model's forward and a key of an `nn.ModuleDict`.
+
+    Raises:
+        ValueError: `name` cannot be both.
+    """
+    if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
+        reason = "it is not a Python identifier (letters, digits and _, no keyword)"
+    elif name in FORWARD_KEYWORDS:
+        reason = "the model's forward uses this keyword"
+    elif hasattr(nn.ModuleDict(), name):
+        reason = "torch.nn.ModuleDict has an attribute of this name"
+    else:
+        return
+    raise ValueError(
+        f"{name!r} cannot be the name of a modality: {reason}. Rename it, to 'audio' or 'my_audio' for example."
+    )
+
+
+def build_encoder_config(modality: str, options: Any) -> Any:
     """The config dataclass of one modality's encoder from a dict with `type` and that type's options.
 
     Raises:
         ValueError: unknown type or option (the closest valid one is named), missing option, value out of range.
     """
+    if not isinstance(options, Mapping):
+        raise ValueError(
+            f"Encoder of modality {modality!r}: expected a dict with `type`, one of {list(ENCODER_CONFIGS)}, and that "
+            f"type's options, found {options!r}. For example {{'type': 'conv', 'in_channels': 1}}."
+        )
     options = dict(options)
     kind = options.pop("type", None)
-    if kind not in ENCODER_CONFIGS:
+    if not isinstance(kind, str) or kind not in ENCODER_CONFIGS:
         raise ValueError(
             f"Encoder of modality {modality!r}: `type` must be one of {list(ENCODER_CONFIGS)}, found {kind!r}."
             f"{did_you_mean(kind, ENCODER_CONFIGS)}"
@@ -176,7 +269,7 @@ class MultimodalConfig(PreTrainedConfig):
     """
 
     model_type = "multimodal"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["features", "keep_mask"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["features"]
 
     modalities: dict[str, Any] | None = None
     modality_order: list[str] | None = None
@@ -186,28 +279,37 @@ class MultimodalConfig(PreTrainedConfig):
     bias_split: dict[str, float] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        encoders = self.modalities or {}
-        self.modality_order = list(self.modality_order or encoders)
-        if sorted(self.modality_order) != sorted(encoders):
+        encoders = {} if self.modalities is None else self.modalities
+        if not isinstance(encoders, Mapping):
             raise ValueError(
-                f"modality_order must hold the names of modalities {list(encoders)}, found {self.modality_order}."
+                f"modalities must be a dict of an encoder config per modality, found {encoders!r}. "
+                "For example {'audio': {'type': 'conv', 'in_channels': 1}}."
             )
-        self.modalities = {
-            name: {"type": encoders[name].get("type"), **asdict(build_encoder_config(name, encoders[name]))}
-            for name in self.modality_order
-        }
-        reserved = {"labels", "modality_mask", "modulate_features", "self"} & set(self.modalities)
-        if reserved:
-            raise ValueError(f"{sorted(reserved)} cannot be modality names: the model's forward uses these keywords.")
-        self.head_hidden_sizes = list(self.head_hidden_sizes or [])
+        for name in encoders:
+            check_modality_name(name)
+        order = self.modality_order or list(encoders)
+        if not isinstance(order, Sequence) or sorted(map(str, order)) != sorted(encoders):
+            raise ValueError(f"modality_order must hold the names of modalities {list(encoders)}, found {order!r}.")
+        self.modality_order = list(order)
+        self.modalities = {}
+        for name in order:
+            encoder = build_encoder_config(name, encoders[name])
+            self.modalities[name] = {"type": encoders[name]["type"], **asdict(encoder)}
+        if not isinstance(self.fusion, str) or self.fusion not in FUSIONS:
+            hint = did_you_mean(self.fusion, FUSIONS)
+            raise ValueError(f"fusion must be one of {list(FUSIONS)}, found {self.fusion!r}.{hint}")
+        self.head_hidden_sizes = size_list(
+            "head_hidden_sizes", [] if self.head_hidden_sizes is None else self.head_hidden_sizes
+        )
+        check_fraction("head_dropout", self.head_dropout)
         self.head_dropout = float(self.head_dropout)
-        if not 0 <= self.head_dropout < 1:
-            raise ValueError(f"head_dropout must be in [0, 1), found {self.head_dropout!r}.")
         if self.bias_split is not None:
-            if set(self.bias_split) != set(self.modalities):
-                raise ValueError(
-                    f"bias_split must name every modality {list(self.modalities)}, found {list(self.bias_split)}."
-                )
-            if self.fusion != "concat" or self.head_hidden_sizes:
-                raise ValueError("bias_split applies to the linear concat head: fusion='concat', no hidden sizes.")
+            self._check_bias_split()
         super().__post_init__(**kwargs)
+
+    def _check_bias_split(self) -> None:
+        split, names = self.bias_split, list(self.modalities)
+        if not isinstance(split, Mapping) or set(split) != set(names) or not all(map(is_number, split.values())):
+            raise ValueError(f"bias_split must name every modality {names} with a number each, found {split!r}.")
+        if self.fusion != "concat" or self.head_hidden_sizes:
+            raise ValueError("bias_split applies to the linear concat head: fusion='concat', no hidden sizes.")

@@ -158,26 +158,87 @@ class TransformersEncoder(nn.Module):
         else:
             model_config = AutoConfig.for_model(model_type, **overrides)
         if config.pretrained and not on_meta:
-            self.model = AutoModel.from_pretrained(config.model, config=model_config)
+            model = AutoModel.from_pretrained(config.model, config=model_config)
         else:
-            self.model = AutoModel.from_config(model_config)
+            model = AutoModel.from_config(model_config)
+        # A detector (detr) also counts as encoder-decoder, but its encoder does not take images.
+        keep_encoder = model_config.is_encoder_decoder and model.main_input_name != "pixel_values"
+        self.model = model.get_encoder() if keep_encoder else model
         config.config = {key: value for key, value in model_config.to_dict().items() if _is_plain(value)}
         self.pooling = config.pooling
-        hidden_sizes = getattr(model_config, "hidden_sizes", None)
-        self.output_size = hidden_sizes[-1] if hidden_sizes else model_config.get_text_config().hidden_size
+        self.output_size = config.output_size or hidden_size(self.model.config)
+        self.averages_frames = self.model.main_input_name == "pixel_values" and not is_video_model(self.model)
 
-    def forward(self, values: Tensor | None = None, **inputs: Tensor) -> Tensor:
+    def forward(self, values: Tensor | None = None, mask: Tensor | None = None, **inputs: Tensor) -> Tensor:
+        """
+        Args:
+            values: the model's main input, such as `input_ids`; may be a clip, see the config.
+            mask: optional bool `(batch, frames)` of a clip that is averaged, False for padding frames.
+            inputs: keywords of the model; `attention_mask (batch, length)` also tells which positions are averaged.
+        """
+        main = self.model.main_input_name
         if values is not None:
-            inputs = {self.model.main_input_name: values, **inputs}
-        hidden = self.model(**inputs).last_hidden_state
-        if hidden.dim() == 4:  # (batch, channels, height, width) of a convolutional model
+            inputs = {main: values, **inputs}
+        clip = inputs.get(main)
+        if self.averages_frames and clip is not None and clip.dim() == 5:
+            features = self.encode(**{**inputs, main: clip.flatten(0, 1)})  # (batch * frames, output_size)
+            return masked_mean(features.unflatten(0, clip.shape[:2]), mask)
+        if mask is not None:
+            raise ValueError(
+                "`mask` marks the frames of a clip that an image model sees; pass `attention_mask` instead."
+            )
+        return self.encode(**inputs)
+
+    def encode(self, **inputs: Tensor) -> Tensor:
+        """Keywords of the model to `(batch, output_size)`."""
+        hidden = getattr(self.model(**inputs), "last_hidden_state", None)
+        name = self.model.config.model_type
+        if hidden is None:
+            raise ValueError(
+                f"A {name!r} model returns no last_hidden_state, so it is no encoder. Use the model of one of its "
+                "parts, such as 'clip_vision_model' for 'clip'."
+            )
+        features = self.pool(hidden, inputs.get("attention_mask"))
+        if features.shape[-1] != self.output_size:
+            raise ValueError(
+                f"expected features of size {self.output_size} from a {name!r} model, found {features.shape[-1]}: "
+                f"set the encoder's output_size to {features.shape[-1]}."
+            )
+        return features
+
+    def pool(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        """`(batch, length, dim)` or `(batch, dim, height, width)` to `(batch, dim)`."""
+        if hidden.dim() == 4:
             return hidden.mean((-2, -1))
         if self.pooling == "cls":
             return hidden[:, 0]
-        mask = inputs.get("attention_mask")
-        if mask is not None and mask.shape[1] != hidden.shape[1]:  # raw audio, shortened by the model
-            mask = self.model._get_feature_vector_attention_mask(hidden.shape[1], mask)
+        if mask is not None and mask.shape[1] != hidden.shape[1]:  # audio, shortened by the model
+            if hasattr(self.model, "_get_feature_vector_attention_mask"):
+                mask = self.model._get_feature_vector_attention_mask(hidden.shape[1], mask)
+            else:  # an even stride, as whisper's
+                mask = nn.functional.interpolate(mask.unsqueeze(1).float(), hidden.shape[1]).squeeze(1)
         return masked_mean(hidden, mask)
+
+
+def hidden_size(config: Any) -> int:
+    """Size of the last hidden state by the configuration of a transformers model."""
+    sizes = getattr(config, "hidden_sizes", None)  # per stage
+    if sizes:
+        return sizes[-1]
+    for part, name in ((config, "hidden_size"), (config, "d_model"), (config.get_text_config(), "hidden_size")):
+        size = getattr(part, name, None)
+        if size is not None:
+            return size
+    raise ValueError(
+        f"the configuration of a {config.model_type!r} model has no hidden_sizes, hidden_size or d_model: "
+        "set the encoder's output_size to the channels of its last_hidden_state."
+    )
+
+
+def is_video_model(model: nn.Module) -> bool:
+    """Whether a transformers model takes clips `(batch, frames, channels, height, width)`, not single images."""
+    kinds = model.input_modalities  # a string or several
+    return hasattr(model.config, "num_frames") or ("video" in kinds and "image" not in kinds)
 
 
 def _is_plain(value: Any) -> bool:
@@ -193,9 +254,21 @@ ENCODERS = {
 
 
 def build_encoder(modality: str, options: dict[str, Any]) -> nn.Module:
-    """The encoder of one modality. `options` is completed in place with what a checkpoint must know to rebuild it."""
+    """The encoder of one modality. `options` is completed in place with what a checkpoint must know to rebuild it.
+
+    Raises:
+        ValueError: the model cannot be built or its weights cannot be loaded, whatever the library's own error.
+    """
     config = build_encoder_config(modality, options)
-    encoder = ENCODERS[options["type"]](config)
+    try:
+        encoder = ENCODERS[options["type"]](config)
+    except Exception as error:
+        source = getattr(config, "model", None) or getattr(config, "architecture", None)
+        what = options["type"] if source is None else f"{options['type']} model {source!r}"
+        raise ValueError(
+            f"Encoder of modality {modality!r}: the {what} cannot be built. {type(error).__name__}: {error} "
+            "Check its options, and the id or folder, network and login if it comes from the Hub."
+        ) from error
     if options["type"] == "transformers":
         options["config"] = config.config
     return encoder

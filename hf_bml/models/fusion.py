@@ -9,13 +9,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from .configuration_multimodal import MultimodalConfig
+if TYPE_CHECKING:  # the configuration imports FUSIONS
+    from .configuration_multimodal import MultimodalConfig
 
 
 def layers(sizes: Sequence[int], dropout: float) -> nn.Sequential:

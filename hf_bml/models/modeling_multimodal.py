@@ -27,7 +27,7 @@ class MultimodalClassifierOutput(ModelOutput):
         logits: `(batch, num_labels)`.
         unimodal_logits: per modality `(batch, num_labels)`, what that modality alone predicts; detached, float32.
         features: per modality `(batch, dim)`, before any modulation.
-        keep_mask: bool `(batch, modalities)`, the modalities that reached the head; None if all did.
+        keep_mask: bool `(batch, modalities)`, the modalities that reached the head.
     """
 
     loss: Tensor | None = None
@@ -35,6 +35,24 @@ class MultimodalClassifierOutput(ModelOutput):
     unimodal_logits: dict[str, Tensor] | None = None
     features: dict[str, Tensor] | None = None
     keep_mask: Tensor | None = None
+
+
+def repeat_present(inputs: Tensor | dict[str, Tensor] | None, present: Tensor) -> Tensor | dict[str, Tensor] | None:
+    """`inputs` with present samples, repeated cyclically, in the rows of the samples that are not `present (batch,)`.
+
+    The j-th absent row gets the (j mod count)-th present one; with no present row, nothing changes. Static shapes, no
+    host sync.
+    """
+    order = torch.argsort(~present, stable=True)  # the present rows, then the absent ones
+    count = present.sum()
+    count = torch.where(count > 0, count, len(present))
+    source = order[torch.arange(len(present), device=present.device) % count]
+    index = torch.empty_like(order).scatter(0, order, source)  # row order[k] <- row source[k]
+
+    def pick(value: Any) -> Any:
+        return value[index] if isinstance(value, Tensor) and value.shape[:1] == present.shape else value
+
+    return {key: pick(value) for key, value in inputs.items()} if isinstance(inputs, dict) else pick(inputs)
 
 
 class MultimodalPreTrainedModel(PreTrainedModel):
@@ -71,7 +89,7 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         config: with at least one modality.
 
     Raises:
-        ValueError: no modality, unknown fusion, or an encoder option out of range.
+        ValueError: no modality, or an encoder that cannot be built.
 
     Example:
 
@@ -100,9 +118,6 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
                 "MultimodalConfig.modalities is empty: give an encoder config per modality, for example "
                 "{'audio': {'type': 'timm', 'architecture': 'resnet18', 'in_channels': 1}}."
             )
-        if config.fusion not in FUSIONS:
-            hint = did_you_mean(config.fusion, FUSIONS)
-            raise ValueError(f"fusion must be one of {list(FUSIONS)}, found {config.fusion!r}.{hint}")
         self.encoders = nn.ModuleDict(
             {modality: build_encoder(modality, options) for modality, options in config.modalities.items()}
         )
@@ -122,13 +137,17 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         Args:
             labels: class indices `(batch,)`.
             modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality: its feature is zero
-                and it counts in no score. Absent inputs may hold anything finite, zeros by convention.
+                and it counts in no score. Absent inputs may hold anything finite, zeros by convention; in training
+                the encoder sees repeated present samples in their place, so that batch statistics are of real inputs.
             modulate_features: called as `f(features, unimodal_logits, labels, modality_mask)`, returns the features
                 that the head sees and a keep mask; the trainer passes it while training.
             modalities: one keyword per modality: a tensor (the encoder's main input), a dict of encoder keywords, or
-                None when every sample lacks it.
+                None when every sample lacks it. Tensors have a row per sample.
         """
-        self._check_names(modalities)
+        self._check_inputs(modalities, modality_mask)
+        if modality_mask is not None and self.training:
+            present = dict(zip(self.encoders, modality_mask.bool().unbind(1), strict=True))
+            modalities = {name: repeat_present(inputs, present[name]) for name, inputs in modalities.items()}
         features = {name: self._encode(name, modalities[name]) for name in self.encoders}
         features, modality_mask = self._fill_absent(features, modality_mask)
         unimodal_logits = self._unimodal_logits(features)
@@ -139,11 +158,13 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         loss = None
         if labels is not None:
             loss = nn.functional.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels)
+        if keep_mask is None:
+            keep_mask = torch.ones(len(logits), len(features), dtype=torch.bool, device=logits.device)
         return MultimodalClassifierOutput(
             loss=loss, logits=logits, unimodal_logits=unimodal_logits, features=features, keep_mask=keep_mask
         )
 
-    def _check_names(self, modalities: dict[str, Any]) -> None:
+    def _check_inputs(self, modalities: dict[str, Any], modality_mask: Tensor | None) -> None:
         for name in modalities:
             if name not in self.encoders:
                 hint = did_you_mean(name, self.encoders)
@@ -154,6 +175,17 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
                 f"The model has the modalities {list(self.encoders)}, found no input for {missing}. "
                 f"Pass {missing[0]}=None if no sample of the batch has it, or mark samples in modality_mask."
             )
+        given = [inputs for inputs in modalities.values() if inputs is not None]
+        if not given:
+            raise ValueError(f"At least one of the modalities {list(self.encoders)} needs an input, found none.")
+        if modality_mask is not None:
+            values = given[0].values() if isinstance(given[0], dict) else given
+            expected = next((len(v) for v in values if isinstance(v, Tensor) and v.dim()), 0), len(self.encoders)
+            if modality_mask.shape != expected:
+                raise ValueError(
+                    f"modality_mask must have the shape (batch, modalities) = {expected}, "
+                    f"found {tuple(modality_mask.shape)}."
+                )
 
     def _encode(self, name: str, inputs: Tensor | dict[str, Tensor] | None) -> Tensor | None:
         if inputs is None:
@@ -168,8 +200,6 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
     ) -> tuple[dict[str, Tensor], Tensor | None]:
         """Zeroes what samples lack; a modality that was None gets zeros and is marked absent in the mask."""
         given = [feature for feature in features.values() if feature is not None]
-        if not given:
-            raise ValueError(f"At least one of the modalities {list(features)} needs an input, found none.")
         if len(given) < len(features):
             present = torch.tensor([feature is not None for feature in features.values()], device=given[0].device)
             given_mask = present.expand(len(given[0]), -1)
@@ -182,11 +212,6 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
             }
         if modality_mask is None:
             return features, None
-        if modality_mask.shape != (len(given[0]), len(features)):
-            raise ValueError(
-                f"modality_mask must have the shape (batch, modalities) = {(len(given[0]), len(features))}, "
-                f"found {tuple(modality_mask.shape)}."
-            )
         modality_mask = modality_mask.bool()
         return {
             name: torch.where(present.unsqueeze(1), feature, 0.0)

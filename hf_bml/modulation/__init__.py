@@ -7,7 +7,7 @@ from typing import Any
 
 from ..suggestion import did_you_mean
 from .base import BalanceState, Modulation, ModulationConfig, ModulationStack
-from .discrepancy import DiscrepancyMonitor, discrepancy_ratios, discriminative_scores
+from .discrepancy import DiscrepancyMonitor, discrepancy_differences, discrepancy_ratios, discriminative_scores
 from .ogm import OGM, OGMConfig, gradient_coefficients
 from .opm import OPM, OPMConfig, drop_probabilities
 
@@ -25,6 +25,7 @@ __all__ = [
     "OGMConfig",
     "OPMConfig",
     "build_modulations",
+    "discrepancy_differences",
     "discrepancy_ratios",
     "discriminative_scores",
     "drop_probabilities",

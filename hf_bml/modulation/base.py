@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..suggestion import did_you_mean
+from .discrepancy import MEASURES, TRANSFORMS
 from .running_mean import RunningMean
 
 
@@ -24,6 +26,7 @@ class BalanceState:
         epoch: epochs already done, fractional.
         scores: `(modalities,)` of the last closed optimizer step, None before the first.
         ratios: `(modalities,)`, the same.
+        observed: bool `(modalities,)`, whether any sample of that step had the modality; None for all.
         seed: the run's seed.
         rank: process index.
     """
@@ -33,6 +36,7 @@ class BalanceState:
     epoch: float = 0.0
     scores: Tensor | None = None
     ratios: Tensor | None = None
+    observed: Tensor | None = None
     seed: int = 0
     rank: int = 0
 
@@ -48,19 +52,24 @@ class ModulationConfig:
         unit: `"epochs"` or `"steps"` (optimizer steps).
     """
 
+    RELEASED: ClassVar[dict[str, Any]] = {}
+
     preset: str = field(default="paper", metadata={"help": "Defaults to start from: paper or released."})
     start: float = field(default=0, metadata={"help": "First moment of the active window (included), in `unit`."})
     end: float | None = field(default=None, metadata={"help": "End of the active window (excluded); null: never."})
     unit: str = field(default="epochs", metadata={"help": "Unit of start and end: epochs or steps."})
-
-    RELEASED: ClassVar[dict[str, Any]] = {}
 
     def __post_init__(self) -> None:
         check_choice("preset", self.preset, ("paper", "released"))
         check_choice("unit", self.unit, ("epochs", "steps"))
         check_range("start", self.start, low=0)
         if self.end is not None:
-            check_range("end", self.end, low=self.start, low_open=True)
+            check_range("end", self.end, low=0)
+            if self.end <= self.start:
+                raise ValueError(
+                    f"end must lie after start, found start={self.start} and end={self.end} (preset {self.preset!r}). "
+                    "Set both, or end: null for no end."
+                )
 
     @classmethod
     def from_dict(cls, options: Mapping[str, Any], name: str = "") -> ModulationConfig:
@@ -76,6 +85,30 @@ class ModulationConfig:
                 raise ValueError(f"Modulation {name!r} has no option {key!r}.{hint} Its options are: {valid}.")
         base = cls.RELEASED if options.get("preset") == "released" else {}
         return cls(**{**base, **options})
+
+
+@dataclass
+class DiscrepancyConfig(ModulationConfig):
+    """Options of modulations that follow the discrepancy.
+
+    Args:
+        measure: `"ratio"` (paper Eq. 7) or `"difference"` of the batch scores (Table 15).
+        transform: z, `"tanh"` for `tanh(x - 1)` or `"sigmoid"` (Table 15).
+    """
+
+    measure: str = field(default="ratio", metadata={"help": "Discrepancy of the scores: ratio or difference."})
+    transform: str = field(default="tanh", metadata={"help": "Map z into (0, 1): tanh, of x - 1, or sigmoid."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("measure", self.measure, tuple(MEASURES))
+        check_choice("transform", self.transform, tuple(TRANSFORMS))
+
+    def discrepancy(self, state: BalanceState) -> Tensor:
+        """What the modulation follows, `(modalities,)`; `state` must hold scores."""
+        if self.measure == "ratio":
+            return state.ratios
+        return MEASURES[self.measure](state.scores, state.observed)
 
 
 class Modulation:
@@ -104,6 +137,26 @@ class Modulation:
     def bind(self, modalities: Sequence[str]) -> None:
         """Tells the modulation which modalities the model has, before training."""
         self.means = RunningMean(modalities)
+
+    def reset(self) -> None:
+        """Forgets what an earlier training left behind."""
+        self.means = RunningMean(self.means.modalities)
+
+    def warn_if_idle(self, encoders: Mapping[str, nn.Module], epochs: float, steps: int) -> None:
+        """Warns before training if the modulation can never act.
+
+        Args:
+            encoders: per modality.
+            epochs: epochs of the training, 0 if it is given in steps.
+            steps: optimizer steps of the training, 0 if it is given in epochs.
+        """
+        length = epochs if self.config.unit == "epochs" else steps
+        if length and self.config.start >= length:
+            warnings.warn(
+                f"{self.name} starts at {self.config.start} {self.config.unit}, but the training ends at {length}: it "
+                "will never act. Train longer, or set start (preset 'released' starts after six epochs).",
+                stacklevel=2,
+            )
 
     def is_active(self, state: BalanceState) -> bool:
         now = state.epoch if self.config.unit == "epochs" else state.step
@@ -177,6 +230,12 @@ class ModulationStack:
         for modulation in self.modulations:
             modulation.bind(modalities)
         self.active: list[Modulation] = []
+
+    def reset(self) -> None:
+        """Forgets what an earlier training left behind."""
+        self.active = []
+        for modulation in self.modulations:
+            modulation.reset()
 
     def begin_step(self, state: BalanceState) -> None:
         self.active = [modulation for modulation in self.modulations if modulation.is_active(state)]

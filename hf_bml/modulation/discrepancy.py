@@ -82,9 +82,32 @@ def discrepancy_ratios(scores: Tensor, observed: Tensor | None = None) -> Tensor
     return ratios if observed is None else torch.where(observed, ratios, 1.0)
 
 
-def tanh_shifted(ratios: Tensor) -> Tensor:
-    """`z(x) = tanh(x - 1)`, which maps ratios above 1 into (0, 1) (paper Sec. 3.2.1)."""
-    return torch.tanh(ratios - 1)
+def discrepancy_differences(scores: Tensor, observed: Tensor | None = None) -> Tensor:
+    """The paper's alternative to the ratio: the mean over the other modalities of `S^m - S^j` (Table 15).
+
+    It grows with the batch. The threshold that makes a modality dominant stays 1, as in all rows of that table.
+
+    Args and result as in `discrepancy_ratios`; an unobserved modality gets 0.
+
+    Example:
+        >>> import torch
+        >>> discrepancy_differences(torch.tensor([20.0, 12.0]))
+        tensor([ 8., -8.])
+    """
+    others = ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
+    if observed is not None:
+        others = others & observed
+    differences = torch.where(others, scores[:, None] - scores, 0.0).sum(1) / others.sum(1).clamp_min(1)
+    return differences if observed is None else torch.where(observed, differences, 0.0)
+
+
+def tanh_shifted(discrepancy: Tensor) -> Tensor:
+    """`z(x) = tanh(x - 1)`, which maps values above 1 into (0, 1) (paper Sec. 3.2.1)."""
+    return torch.tanh(discrepancy - 1)
+
+
+MEASURES: dict[str, Callable[..., Tensor]] = {"ratio": discrepancy_ratios, "difference": discrepancy_differences}
+TRANSFORMS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": tanh_shifted, "sigmoid": torch.sigmoid}
 
 
 class DiscrepancyMonitor:
@@ -92,7 +115,8 @@ class DiscrepancyMonitor:
 
     `update` is called for every micro-batch and stays on the device; `step` is called when the gradients are
     synchronised. The effective batch of paper Eq. 7 is therefore the whole batch of the optimizer step. A modality
-    that some samples lack is compared by its mean over the samples that have it, scaled to the full batch.
+    that some samples lack is compared by its mean over the samples that have it, scaled to the size of the modality
+    that most samples have.
 
     Args:
         modalities: modality names, in the model's order.
@@ -102,6 +126,7 @@ class DiscrepancyMonitor:
         self.modalities = tuple(modalities)
         self.scores: Tensor | None = None
         self.ratios: Tensor | None = None
+        self.observed: Tensor | None = None
         self._pending: Tensor | None = None
         self._means = RunningMean(self.modalities)
 
@@ -123,17 +148,18 @@ class DiscrepancyMonitor:
 
     @torch.no_grad()
     def step(self, reduce: Callable[[Tensor], Tensor] | None = None) -> None:
-        """Closes an optimizer step: sums over ranks with `reduce`, sets `scores` and `ratios` `(modalities,)`."""
+        """Closes an optimizer step: sums over ranks with `reduce`; sets `scores`, `ratios` and `observed` (whether
+        any sample had the modality), each `(modalities,)`."""
         if self._pending is None:
             raise RuntimeError("DiscrepancyMonitor.step() was called without any update() since the last step.")
         totals, self._pending = self._pending, None
         if reduce is not None:
             totals = reduce(totals)
         score_sums, correct, count = totals
-        observed = count > 0
+        self.observed = count > 0
         means = score_sums / count.clamp_min(1)
         self.scores = means * count.amax()
-        self.ratios = discrepancy_ratios(self.scores, observed)
+        self.ratios = discrepancy_ratios(self.scores, self.observed)
         self._means.add(
             {
                 "balance/score": means,
@@ -148,10 +174,15 @@ class DiscrepancyMonitor:
         return self._means.pop()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"scores": self.scores, "ratios": self.ratios, "means": self._means.state_dict()}
+        return {
+            "scores": self.scores,
+            "ratios": self.ratios,
+            "observed": self.observed,
+            "means": self._means.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.scores, self.ratios = state["scores"], state["ratios"]
+        self.scores, self.ratios, self.observed = state["scores"], state["ratios"], state["observed"]
         self._means.load_state_dict(state["means"])
 
 

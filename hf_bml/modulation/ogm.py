@@ -15,19 +15,21 @@ modality) nothing is scaled in either preset.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
-from .base import BalanceState, Modulation, ModulationConfig, check_choice, check_range
-from .discrepancy import tanh_shifted
+from .base import BalanceState, DiscrepancyConfig, Modulation, check_choice, check_range
+from .discrepancy import TRANSFORMS, tanh_shifted
 
 
 @dataclass
-class OGMConfig(ModulationConfig):
+class OGMConfig(DiscrepancyConfig):
     """Options of OGM.
 
     Args:
@@ -57,36 +59,40 @@ class OGMConfig(ModulationConfig):
 MINIMUM_DIMENSIONS = {"all": 0, "matrix": 2, "conv": 4}
 
 
-def gradient_coefficients(ratios: Tensor, alpha: float, z: Callable[[Tensor], Tensor] = tanh_shifted) -> Tensor:
+def gradient_coefficients(discrepancy: Tensor, alpha: float, z: Callable[[Tensor], Tensor] = tanh_shifted) -> Tensor:
     """Coefficient `k^m = max(0, 1 - alpha z(rho^m))` where `rho^m > 1`, else 1 (paper Eq. 11).
 
     Args:
-        ratios: `(modalities,)` discrepancy ratios.
+        discrepancy: `(modalities,)`, ratios or differences.
         alpha: >= 0.
-        z: monotone map of ratios above 1 into (0, 1).
+        z: monotone map of values above 1 into (0, 1).
 
     Returns:
-        `(modalities,)` in [0, 1]; 1 for a ratio that is not a number.
+        `(modalities,)` in [0, 1]; 1 for a discrepancy that is not a number.
 
     Example:
         >>> import torch
         >>> gradient_coefficients(torch.tensor([1.5455, 0.6471]), alpha=0.8)
         tensor([0.6023, 1.0000])
     """
-    return torch.where(ratios > 1, (1 - alpha * z(ratios)).clamp_min(0), 1.0)
+    return torch.where(discrepancy > 1, (1 - alpha * z(discrepancy)).clamp_min(0), 1.0)
 
 
-def released_gradient_coefficients(ratios: Tensor, alpha: float) -> Tensor:
+def released_gradient_coefficients(discrepancy: Tensor, alpha: float) -> Tensor:
     """The authors' code: `1 - tanh(alpha rho^m)` where `rho^m > 1`, else 1; it jumps at a ratio of 1.
 
     Args and result as in `gradient_coefficients`.
     """
-    return torch.where(ratios > 1, 1 - torch.tanh(alpha * ratios), 1.0)
+    return torch.where(discrepancy > 1, 1 - torch.tanh(alpha * discrepancy), 1.0)
 
 
 def gradient_entry_std(gradient: Tensor) -> Tensor:
-    """Unbiased standard deviation of a gradient's entries, a 0-d tensor; 0 for a single entry."""
-    return gradient.std() if gradient.numel() > 1 else torch.zeros_like(gradient).sum()
+    """Unbiased standard deviation of a gradient's entries, a 0-d tensor; 0 for a single entry.
+
+    Of a sharded gradient it is that of the whole.
+    """
+    std = gradient.std() if gradient.numel() > 1 else torch.zeros_like(gradient).sum()
+    return std.full_tensor() if isinstance(std, DTensor) else std
 
 
 def scale_gradients(gradients: Sequence[Tensor], coefficient: Tensor) -> None:
@@ -94,16 +100,39 @@ def scale_gradients(gradients: Sequence[Tensor], coefficient: Tensor) -> None:
     torch._foreach_mul_(list(gradients), coefficient)
 
 
-def enhance_gradients(gradients: Sequence[Tensor], coefficient: Tensor, generator: torch.Generator) -> None:
-    """`k g + h` in place with `h ~ N(0, std(g)^2)` per parameter (paper Eq. 16; OGM-GE).
+def enhance_gradient(gradient: Tensor, coefficient: Tensor, std: Tensor, standard_noise: Tensor) -> None:
+    """`k g + h` in place with `h = std * standard_noise` (paper Eq. 16; OGM-GE).
 
-    The standard deviation is that of the unscaled gradient. A gradient with an infinite entry stays non-finite, so
-    a gradient scaler still sees the overflow and skips the step. Memory: one parameter's noise at a time.
+    Args:
+        gradient: g, any shape.
+        coefficient: k, 0-d.
+        std: 0-d, of the gradient's entries before scaling.
+        standard_noise: standard normal draws, shaped as `gradient`.
+    """
+    gradient.mul_(coefficient).addcmul_(standard_noise, std)
+
+
+def enhance_gradients(gradients: Sequence[Tensor], coefficient: Tensor, generator: torch.Generator) -> None:
+    """`enhance_gradient` with `h ~ N(0, std(g)^2)` for each parameter.
+
+    A gradient with an infinite entry stays non-finite, so a gradient scaler still sees the overflow and skips the
+    step. Memory: one parameter's noise at a time.
     """
     for gradient in gradients:
         std = gradient_entry_std(gradient)
-        noise = torch.empty_like(gradient).normal_(generator=generator)
-        gradient.mul_(coefficient).addcmul_(noise, std)
+        local = gradient.to_local() if isinstance(gradient, DTensor) else gradient
+        enhance_gradient(local, coefficient, std, torch.empty_like(local).normal_(generator=generator))
+
+
+def shard_coordinates(gradient: Tensor) -> list[int]:
+    """Where in a sharded gradient this process's part lies; empty for an ordinary tensor.
+
+    Replicas of a part agree, different parts differ: what noise must do.
+    """
+    if not isinstance(gradient, DTensor):
+        return []
+    coordinates = gradient.device_mesh.get_coordinate()
+    return [c for c, placement in zip(coordinates, gradient.placements, strict=True) if placement.is_shard()]
 
 
 class OGM(Modulation):
@@ -117,22 +146,35 @@ class OGM(Modulation):
     config: OGMConfig
     needs_gradient_scale = True
 
+    def _is_modulated(self, parameter: nn.Parameter) -> bool:
+        return parameter.dim() >= MINIMUM_DIMENSIONS[self.config.parameters]
+
+    def warn_if_idle(self, encoders: Mapping[str, nn.Module], epochs: float, steps: int) -> None:
+        super().warn_if_idle(encoders, epochs, steps)
+        for modality, encoder in encoders.items():
+            if not any(self._is_modulated(parameter) for parameter in encoder.parameters()):
+                warnings.warn(
+                    f"ogm with parameters={self.config.parameters!r} touches no parameter of the {modality!r} "
+                    "encoder, which has none of that kind. Set parameters: all or matrix.",
+                    stacklevel=2,
+                )
+
     @torch.no_grad()
     def modulate_gradients(self, parameters: Mapping[str, Sequence[nn.Parameter]], state: BalanceState) -> None:
         config = self.config
-        form = gradient_coefficients if config.coefficient == "paper" else released_gradient_coefficients
-        coefficients = form(state.ratios, config.alpha)
+        discrepancy = config.discrepancy(state)
+        if config.coefficient == "paper":
+            coefficients = gradient_coefficients(discrepancy, config.alpha, TRANSFORMS[config.transform])
+        else:
+            coefficients = released_gradient_coefficients(discrepancy, config.alpha)
         self.means.add({"ogm/coefficient": coefficients})
         for index, (modality, coefficient) in enumerate(zip(parameters, coefficients.unbind(), strict=True)):
-            gradients = [
-                parameter.grad
-                for parameter in parameters[modality]
-                if parameter.grad is not None and parameter.dim() >= MINIMUM_DIMENSIONS[config.parameters]
-            ]
+            gradients = [p.grad for p in parameters[modality] if p.grad is not None and self._is_modulated(p)]
             if not gradients:
                 continue
             if config.noise == "none":
                 scale_gradients(gradients, coefficient)
             else:
-                generator = self.seeded_generator(gradients[0].device, state.seed, state.step, index)
+                shard = shard_coordinates(gradients[0])
+                generator = self.seeded_generator(gradients[0].device, state.seed, state.step, index, *shard)
                 enhance_gradients(gradients, coefficient, generator)

@@ -24,12 +24,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .base import BalanceState, Modulation, ModulationConfig, check_choice, check_range
-from .discrepancy import discrepancy_ratios, discriminative_scores, tanh_shifted
+from .base import BalanceState, DiscrepancyConfig, Modulation, check_choice, check_range
+from .discrepancy import MEASURES, TRANSFORMS, discriminative_scores, tanh_shifted
 
 
 @dataclass
-class OPMConfig(ModulationConfig):
+class OPMConfig(DiscrepancyConfig):
     """Options of OPM.
 
     Args:
@@ -58,26 +58,26 @@ class OPMConfig(ModulationConfig):
 
 
 def drop_probabilities(
-    ratios: Tensor, q_base: float, lam: float, z: Callable[[Tensor], Tensor] = tanh_shifted
+    discrepancy: Tensor, q_base: float, lam: float, z: Callable[[Tensor], Tensor] = tanh_shifted
 ) -> Tensor:
     """Drop probability `q^m = min(1, q_base (1 + lam z(rho^m)))` where `rho^m > 1`, else 0 (paper Eq. 8).
 
     Args:
-        ratios: `(modalities,)` discrepancy ratios.
+        discrepancy: `(modalities,)`, ratios or differences.
         q_base: in (0, 1).
         lam: > 0.
-        z: monotone map of ratios above 1 into (0, 1).
+        z: monotone map of values above 1 into (0, 1).
 
     Returns:
-        `(modalities,)` in [0, 1]; 0 for a ratio that is not a number.
+        `(modalities,)` in [0, 1]; 0 for a discrepancy that is not a number.
 
     Example:
         >>> import torch
         >>> drop_probabilities(torch.tensor([1.5455, 0.6471]), q_base=0.5, lam=0.5)
         tensor([0.6243, 0.0000])
     """
-    probabilities = (q_base * (1 + lam * z(ratios))).clamp(0, 1)
-    return torch.where(ratios > 1, probabilities, 0.0)
+    probabilities = (q_base * (1 + lam * z(discrepancy))).clamp(0, 1)
+    return torch.where(discrepancy > 1, probabilities, 0.0)
 
 
 def keep_masks(probabilities: Tensor, uniform: Tensor, modality_mask: Tensor | None = None) -> Tensor:
@@ -120,8 +120,8 @@ def mean_drop_probability(probabilities: Tensor, sizes: Sequence[int]) -> Tensor
 class OPM(Modulation):
     """Drops the feature of the dominant modality with a probability that follows the discrepancy (paper Eq. 8).
 
-    Logs `opm/drop_probability_<m>` (mean of the steps' q) and `opm/drop_fraction_<m>` (share really dropped of the
-    samples in the batch).
+    Logs `opm/drop_probability_<m>` (mean of the steps' q) and `opm/drop_fraction_<m>` (share of the
+    main process's samples really dropped).
     """
 
     name = "opm"
@@ -147,10 +147,10 @@ class OPM(Modulation):
         if len(features) == 1:
             return features, None
         with torch.no_grad():
-            ratios = self._ratios(unimodal_logits, labels, modality_mask)
+            discrepancy = self._discrepancy(unimodal_logits, labels, modality_mask)
             config = self.config
             feature = next(iter(features.values()))
-            probabilities = drop_probabilities(ratios, config.q_base, config.lam)
+            probabilities = drop_probabilities(discrepancy, config.q_base, config.lam, TRANSFORMS[config.transform])
             if self._generator is None:
                 self._generator = self.seeded_generator(
                     feature.device, self._state.seed, self._state.step, self._state.rank
@@ -170,18 +170,19 @@ class OPM(Modulation):
             modulated = {modality: feature * factor.to(feature.dtype) for modality, feature in modulated.items()}
         return modulated, keep_mask
 
-    def _ratios(
+    def _discrepancy(
         self, unimodal_logits: dict[str, Tensor], labels: Tensor | None, modality_mask: Tensor | None
     ) -> Tensor:
-        """The ratios that drive this micro-batch, `(modalities,)`; ones before the first step (q_0 = 0)."""
+        """What drives this micro-batch, `(modalities,)`; zeros before the first step (q_0 = 0)."""
         if self.config.timing == "previous":
             if self._state.ratios is None:
-                return torch.ones(len(unimodal_logits), device=next(iter(unimodal_logits.values())).device)
-            return self._state.ratios
+                return torch.zeros(len(unimodal_logits), device=next(iter(unimodal_logits.values())).device)
+            return self.config.discrepancy(self._state)
         if labels is None:
             raise ValueError("OPM with timing='current' needs `labels` in the training batch.")
         scores = discriminative_scores(unimodal_logits, labels, modality_mask)
+        measure = MEASURES[self.config.measure]
         if modality_mask is None:
-            return discrepancy_ratios(scores)
+            return measure(scores)
         count = modality_mask.sum(0)
-        return discrepancy_ratios(scores / count.clamp_min(1), count > 0)
+        return measure(scores / count.clamp_min(1) * count.amax(), count > 0)

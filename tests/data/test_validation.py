@@ -1,7 +1,7 @@
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from hf_bml.data.validation import check_dataset
+from hf_bml.data.validation import check_dataset_dict
 
 FEATURES = Features({"text": Value("string"), "labels": ClassLabel(names=["no", "yes"])})
 
@@ -19,12 +19,12 @@ def dataset(**changed):
 
 def test_returns_a_sound_dataset_unchanged():
     sound = dataset()
-    assert check_dataset(sound, "mine") is sound
+    assert check_dataset_dict(sound, "mine") is sound
 
 
 def test_accepts_plain_integers():
     features = Features({"text": Value("string"), "labels": Value("int32")})
-    check_dataset(DatasetDict({split: rows([0, 7], features) for split in ("train", "validation", "test")}), "mine")
+    check_dataset_dict(DatasetDict({split: rows([0, 7], features) for split in ("train", "validation", "test")}), "mine")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_accepts_plain_integers():
 )
 def test_broken_contract_is_named(broken, parts):
     with pytest.raises(ValueError) as error:
-        check_dataset(broken, "mine")
+        check_dataset_dict(broken, "mine")
     for part in ["'mine'", *parts]:
         assert part in str(error.value)
 
@@ -69,4 +69,4 @@ def test_label_above_the_classes_is_named():
     train = Dataset(table.cast(FEATURES.arrow_schema))
     assert train.features == FEATURES
     with pytest.raises(ValueError, match=r"\[0, 2\) in split 'train'.*found 2 in row 1"):
-        check_dataset(dataset(train=train), "mine")
+        check_dataset_dict(dataset(train=train), "mine")

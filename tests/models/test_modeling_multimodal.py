@@ -1,9 +1,11 @@
 import pytest
 import torch
 from conftest import SIZES, tiny_config, tiny_model
+from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
+from hf_bml.models.modeling_multimodal import repeat_present
 
 
 def inputs(modalities=("audio", "visual"), batch=4):
@@ -17,7 +19,7 @@ def test_output_shapes(modalities):
     assert output.logits.shape == (4, 3)
     assert list(output.unimodal_logits) == list(output.features) == list(modalities)
     assert all(not logits.requires_grad for logits in output.unimodal_logits.values())
-    assert output.keep_mask is None
+    assert output.keep_mask.shape == (4, len(modalities)) and output.keep_mask.all()
     torch.testing.assert_close(sum(output.unimodal_logits.values()), output.logits)
     expected = torch.nn.functional.cross_entropy(output.logits, torch.tensor([0, 1, 2, 0]))
     assert torch.equal(output.loss, expected)
@@ -143,34 +145,123 @@ def test_bad_calls(call, message):
         tiny_model()(**call)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"modalities": {}}, "modalities is empty"),
-        ({"fusion": "conact"}, "fusion must be one of .*concat"),
-    ],
-)
-def test_bad_models(options, message):
-    config = tiny_config()
-    for name, value in options.items():
-        setattr(config, name, value)
-    with pytest.raises(ValueError, match=message):
-        MultimodalForClassification(config)
+def test_a_model_needs_a_modality():
+    with pytest.raises(ValueError, match="modalities is empty"):
+        MultimodalForClassification(MultimodalConfig())
+
+
+CONV = {"a": {"type": "conv"}}
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"modalities": {"labels": {"type": "conv"}}}, "cannot be modality names"),
-        ({"modalities": {"a": {"type": "conv"}}, "bias_split": {"b": 1.0}}, "bias_split must name"),
-        ({"modalities": {"a": {"type": "conv"}}, "bias_split": {"a": 1.0}, "fusion": "sum"}, "linear concat head"),
-        ({"modalities": {"a": {"type": "conv"}}, "modality_order": ["b"]}, "modality_order must hold"),
-        ({"modalities": {"a": {"type": "conv"}}, "head_dropout": 1.0}, r"head_dropout must be in \[0, 1\)"),
+        ({"modalities": "conv"}, "modalities must be a dict .* found 'conv'"),
+        ({"modalities": {"audio": "conv"}}, "modality 'audio': expected a dict .* found 'conv'"),
+        ({"modalities": {"audio": None}}, "modality 'audio': expected a dict .* found None"),
+        ({"modalities": {"audio": {"type": ["conv"]}}}, "modality 'audio': `type` must be one of"),
+        ({"modalities": CONV, "modality_order": ["b"]}, "modality_order must hold"),
+        ({"modalities": CONV, "modality_order": 8}, "modality_order must hold .* found 8"),
+        ({"modalities": CONV, "fusion": "conact"}, "fusion must be one of .* found 'conact'. Did you mean 'concat'"),
+        ({"modalities": CONV, "fusion": None}, "fusion must be one of .* found None"),
+        ({"modalities": CONV, "head_hidden_sizes": 8}, "head_hidden_sizes must be a list .* found 8"),
+        ({"modalities": CONV, "head_hidden_sizes": 0}, "head_hidden_sizes must be a list .* found 0"),
+        ({"modalities": CONV, "head_hidden_sizes": ["a"]}, r"head_hidden_sizes must be a list .* found \['a'\]"),
+        ({"modalities": CONV, "head_hidden_sizes": [0]}, r"head_hidden_sizes must be a list .* found \[0\]"),
+        ({"modalities": CONV, "head_dropout": 1.0}, r"head_dropout must be in \[0, 1\)"),
+        ({"modalities": CONV, "head_dropout": "half"}, r"head_dropout must be in \[0, 1\), found 'half'"),
+        ({"modalities": CONV, "bias_split": {"b": 1.0}}, r"bias_split must name every modality \['a'\]"),
+        ({"modalities": CONV, "bias_split": {"a": "x"}}, "bias_split must name .* a number each, found {'a': 'x'}"),
+        ({"modalities": CONV, "bias_split": 1.0}, "bias_split must name .* found 1.0"),
+        ({"modalities": CONV, "bias_split": {"a": 1.0}, "fusion": "sum"}, "linear concat head"),
     ],
 )
 def test_bad_configs(options, message):
     with pytest.raises(ValueError, match=message):
         MultimodalConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        *[(name, "ModuleDict") for name in ("keys", "values", "items", "type", "train", "training", "forward")],
+        *[(name, "identifier") for name in ("a.b", "my-audio", "", "class", 1)],
+        *[(name, "forward uses") for name in ("labels", "modality_mask", "modulate_features", "self")],
+    ],
+)
+def test_names_that_no_modality_can_have(name, reason):
+    with pytest.raises(ValueError, match=f"{name!r} cannot be the name of a modality: .*{reason}.* Rename it"):
+        MultimodalConfig(modalities={name: {"type": "conv"}})
+
+
+@pytest.mark.parametrize("name", ["audio", "my_audio", "rgb2", "type_", "vidéo"])
+def test_names_that_a_modality_can_have(name):
+    config = MultimodalConfig(modalities={name: {"type": "conv", "channels": [2]}})
+    output = MultimodalForClassification(config)(**{name: torch.zeros(2, 1, 4, 4)})
+    assert list(output.features) == [name]
+
+
+@pytest.mark.parametrize(
+    ("present", "rows"),
+    [
+        ([1, 1, 1, 1, 1], [0, 1, 2, 3, 4]),
+        ([0, 1, 0, 0, 1], [1, 1, 4, 1, 4]),
+        ([0, 0, 1, 0, 0], [2, 2, 2, 2, 2]),
+        ([0, 0, 0, 0, 0], [0, 1, 2, 3, 4]),
+    ],
+)
+def test_repeat_present(present, rows):
+    values, mask = torch.arange(5.0).unsqueeze(1) * 10, torch.tensor(present).bool()
+    expected = values[rows]
+    assert torch.equal(repeat_present(values, mask), expected)
+    inputs = {"values": values, "mask": values > 10, "scale": torch.ones(2), "flag": True, "nothing": None}
+    repeated = repeat_present(inputs, mask)
+    assert torch.equal(repeated["values"], expected) and torch.equal(repeated["mask"], (values > 10)[rows])
+    assert all(repeated[name] is inputs[name] for name in ("scale", "flag", "nothing"))
+    assert repeat_present(None, mask) is None
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_absent_samples_do_not_reach_batch_norm_in_training(as_dict):
+    def run(audio, visual, mask, labels):
+        torch.manual_seed(0)
+        config = MultimodalConfig(
+            modalities={
+                "audio": {"type": "conv", "in_channels": 1, "channels": [3, 5]},
+                "visual": {"type": "sequence", "input_size": 2, "hidden_size": 4, "num_heads": 1, "num_layers": 0},
+            },
+            num_labels=3,
+        )
+        model = MultimodalForClassification(config).double().train()
+        output = model(audio={"values": audio} if as_dict else audio, visual=visual, modality_mask=mask, labels=labels)
+        output.features["audio"].pow(2).sum().backward()
+        norms = [m for m in model.encoders["audio"].modules() if isinstance(m, nn.BatchNorm2d)]
+        return output.features["audio"], norms, [p.grad for p in model.encoders["audio"].parameters()]
+
+    torch.manual_seed(1)
+    present = torch.tensor([False, True, True, False, False, True, True, False])
+    audio, visual = torch.randn(8, 1, 8, 8).double() + 2, torch.randn(8, 2).double()
+    audio[~present] = 0
+    mask, labels = torch.stack([present, torch.ones(8).bool()], 1), torch.arange(8) % 3
+    features, norms, gradients = run(audio, visual, mask, labels)
+    only_features, only_norms, only_gradients = run(audio[present], visual[present], mask[present], labels[present])
+    torch.testing.assert_close(features[present], only_features)
+    assert (features[~present] == 0).all()
+    for ours, theirs in zip(norms, only_norms, strict=True):
+        torch.testing.assert_close(ours.running_mean, theirs.running_mean)
+        torch.testing.assert_close(ours.running_var, theirs.running_var, rtol=0.02, atol=0)  # unbiased: n / (n - 1)
+    for ours, theirs in zip(gradients, only_gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_batch_that_lacks_a_modality_trains_and_evaluation_replaces_nothing(monkeypatch):
+    batch, mask = inputs(), torch.tensor([[False, True]] * 4)
+    model = tiny_model()
+    output = model(**batch, modality_mask=mask, labels=torch.tensor([0, 1, 2, 0]))
+    output.loss.backward()
+    assert all((p.grad == 0).all() for p in model.encoders["audio"].parameters())
+    monkeypatch.setattr("hf_bml.models.modeling_multimodal.repeat_present", None)
+    assert torch.equal(model.eval()(**batch, modality_mask=mask).logits, output.logits)
 
 
 def test_label_names_travel_with_the_config(tmp_path):

@@ -7,14 +7,21 @@ from torch import nn
 
 from hf_bml import OGM
 from hf_bml.modulation import BalanceState
-from hf_bml.modulation.discrepancy import discrepancy_ratios, discriminative_scores
+from hf_bml.modulation.discrepancy import (
+    TRANSFORMS,
+    discrepancy_differences,
+    discrepancy_ratios,
+    discriminative_scores,
+)
 from hf_bml.modulation.ogm import (
+    enhance_gradient,
     enhance_gradients,
     gradient_coefficients,
     gradient_entry_std,
     released_gradient_coefficients,
     scale_gradients,
 )
+from hf_bml.modulation.opm import drop_probabilities
 
 
 def parameters_with_gradients(value=1.0):
@@ -52,10 +59,60 @@ def test_hand_computed_update():
     ratios = discrepancy_ratios(discriminative_scores(*hand_computed_case()))
     coefficients = gradient_coefficients(ratios, 0.8)
     torch.testing.assert_close(coefficients, torch.tensor([0.602315, 1.0]), atol=1e-6, rtol=0)
-    gradient = torch.tensor([0.5])
-    scale_gradients([gradient], coefficients[0])
-    assert 1 - 0.1 * gradient.item() == pytest.approx(0.969884, abs=1e-6)
-    assert 1 - 0.1 * (gradient.item() + 0.2) == pytest.approx(0.949884, abs=1e-6)
+    for expected, modulate in (
+        (0.969884, lambda g: scale_gradients([g], coefficients[0])),
+        (0.949884, lambda g: enhance_gradient(g, coefficients[0], torch.tensor(0.2), torch.ones(1))),
+    ):
+        theta = nn.Parameter(torch.ones(1))
+        theta.grad = torch.tensor([0.5])
+        modulate(theta.grad)
+        torch.optim.SGD([theta], lr=0.1).step()
+        assert theta.item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("measure", "transform", "probability", "coefficient"),
+    [
+        ("ratio", "tanh", 0.645696, 0.533774),
+        ("ratio", "sigmoid", 0.710283, 0.327095),
+        ("difference", "tanh", 0.750000, 0.200001),
+        ("difference", "sigmoid", 0.749916, 0.200268),
+    ],
+)
+def test_measures_and_transforms(measure, transform, probability, coefficient):
+    """T-B3: S = (20, 12), alpha = 0.8, q_base = lam = 0.5."""
+    scores = torch.tensor([20.0, 12.0])
+    state = BalanceState(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores))
+    discrepancy = OGM(measure=measure, transform=transform).config.discrepancy(state)
+    z = TRANSFORMS[transform]
+    assert drop_probabilities(discrepancy, 0.5, 0.5, z)[0].item() == pytest.approx(probability, abs=1e-6)
+    assert gradient_coefficients(discrepancy, 0.8, z)[0].item() == pytest.approx(coefficient, abs=1e-6)
+    assert drop_probabilities(discrepancy, 0.5, 0.5, z)[1].item() == 0
+
+
+def test_options_reach_the_gradients():
+    scores = torch.tensor([20.0, 12.0])
+    state = BalanceState(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores))
+    for options, expected in (({"transform": "sigmoid"}, 0.327095), ({"measure": "difference"}, 0.200001)):
+        parameters = parameters_with_gradients()
+        ogm = OGM(alpha=0.8, **options)
+        ogm.bind(("audio", "visual"))
+        ogm.modulate_gradients(parameters, state)
+        assert parameters["audio"][0].grad.flatten()[0].item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_small_differences_are_inactive():
+    """T-B3: the difference of T-A1 is 0.6, below the threshold of 1."""
+    scores = discriminative_scores(*hand_computed_case())
+    assert discrepancy_differences(scores)[0].item() == pytest.approx(0.6, abs=1e-6)
+    assert gradient_coefficients(discrepancy_differences(scores), 0.8).tolist() == [1, 1]
+
+
+def test_differences_of_three_modalities_and_of_an_unobserved_one():
+    differences = discrepancy_differences(torch.tensor([9.0, 6.0, 3.0]))
+    assert differences.tolist() == [4.5, 0.0, -4.5]
+    observed = torch.tensor([True, False, True])
+    assert discrepancy_differences(torch.tensor([9.0, 0.0, 3.0]), observed).tolist() == [6.0, 0.0, -6.0]
 
 
 def test_noise_standard_deviation():
@@ -140,7 +197,10 @@ def test_presets():
         ({"alpha": -0.1}, r"alpha must be a number in \[0, inf\), found -0.1"),
         ({"noise": "gaussian"}, "noise must be one of"),
         ({"parameters": "bias"}, "parameters must be one of"),
-        ({"start": 5, "end": 5}, "end"),
+        ({"start": 5, "end": 5}, "end must lie after start"),
+        ({"preset": "released", "start": 70}, "start=70 and end=61"),
+        ({"measure": "quotient"}, "measure must be one of"),
+        ({"transform": "relu"}, "transform must be one of"),
         ({"unit": "minutes"}, "unit"),
         ({"alfa": 1}, "Did you mean 'alpha'"),
     ],

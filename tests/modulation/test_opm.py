@@ -155,6 +155,20 @@ def test_released_probability_carries_no_gradient():
     assert head.weight.grad is None
 
 
+@pytest.mark.parametrize(
+    ("options", "expected"), [({"transform": "sigmoid"}, 0.710283), ({"measure": "difference"}, 0.75)]
+)
+def test_measure_and_transform_reach_the_drop(options, expected):
+    """T-B3."""
+    features = {m: torch.ones(4, 2) for m in ("audio", "visual")}
+    opm = OPM(**options)
+    opm.bind(("audio", "visual"))
+    scores = torch.tensor([20.0, 12.0])
+    opm.begin_step(BalanceState(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores)))
+    opm.modulate_features(features, {m: torch.zeros(4, 2) for m in features}, None)
+    assert opm.logs()["opm/drop_probability_audio"].item() == pytest.approx(expected, abs=1e-6)
+
+
 def test_one_modality_is_never_dropped():
     features = {"audio": torch.ones(4, 2)}
     out, keep = bound(OPM(), [1.0], modalities=("audio",)).modulate_features(features, {}, None)
