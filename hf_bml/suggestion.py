@@ -13,5 +13,5 @@ def did_you_mean(name: object, valid: Iterable[str]) -> str:
         >>> did_you_mean("vsual", ["audio", "visual"])
         " Did you mean 'visual'?"
     """
-    close = difflib.get_close_matches(str(name), list(valid), n=1)
+    close = difflib.get_close_matches(str(name), list(valid), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""

@@ -18,7 +18,7 @@ ALLOWED = {
     "preflight": {"modulation"},
     "trainer": {"modulation", "training_args", "preflight", "model_card"},
     "cli": {"commands", "hf_bml", *SHARED},
-    "commands": {"analysis", "commands", "trainer", "training_args", *LEAVES, *SHARED},
+    "commands": {"analysis", "commands", "preflight", "trainer", "training_args", *LEAVES, *SHARED},
     "__init__": {"models", "modulation", "trainer", "training_args"},
 }
 

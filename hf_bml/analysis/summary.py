@@ -69,6 +69,11 @@ def run_table(metrics: Mapping[str, float], ratios: Mapping[str, float]) -> str:
     return markdown_table(("quantity", "value"), rows)
 
 
+def scale_and_digits(metric: str) -> tuple[int, int]:
+    """What a table multiplies a metric's values by, and how many digits it shows after the point."""
+    return (1, 2) if metric.startswith(("ratio", "seconds")) else (100, 1)
+
+
 def recipe_table(results: Mapping[str, Sequence[Mapping[str, float]]], columns: Sequence[str], compare: str) -> str:
     """Recipes by metrics over seeds: mean +- standard deviation (n - 1), and the paired difference to the first.
 
@@ -77,7 +82,7 @@ def recipe_table(results: Mapping[str, Sequence[Mapping[str, float]]], columns: 
     Args:
         results: per recipe one metrics mapping per seed, seeds in the same order everywhere.
         columns: metric names to show; a recipe that lacks one gets a dash.
-        compare: the metric of the paired difference.
+        compare: the metric of the paired difference; a dash where a recipe lacks it.
     """
     baseline = next(iter(results.values()))
     header = ["recipe", "seeds", *columns, f"{compare}: difference to {next(iter(results))} [95 % interval]"]
@@ -86,7 +91,7 @@ def recipe_table(results: Mapping[str, Sequence[Mapping[str, float]]], columns: 
         row = [recipe, str(len(runs))]
         for column in columns:
             values = np.asarray([run[column] for run in runs if column in run], dtype=float)
-            scale, digits = (1, 2) if column.startswith(("ratio", "seconds")) else (100, 1)
+            scale, digits = scale_and_digits(column)
             if len(values) == 0:
                 row.append("-")
             else:
@@ -94,8 +99,14 @@ def recipe_table(results: Mapping[str, Sequence[Mapping[str, float]]], columns: 
                 row.append(f"{scale * values.mean():.{digits}f}{spread}")
         if runs is baseline:
             row.append("")
-        else:
+        elif all(compare in run for run in [*runs, *baseline]):
+            scale, digits = scale_and_digits(compare)
             difference = paired_difference([run[compare] for run in runs], [run[compare] for run in baseline])
-            row.append(f"{100 * difference.mean:+.1f} [{100 * difference.low:+.1f}, {100 * difference.high:+.1f}]")
+            mean, low, high = (
+                f"{scale * value:+.{digits}f}" for value in (difference.mean, difference.low, difference.high)
+            )
+            row.append(f"{mean} [{low}, {high}]")
+        else:
+            row.append("-")
         rows.append(row)
     return markdown_table(header, rows)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..analysis.summary import run_table
-from .experiment import CONFIG_NAME, build_data, build_model, build_trainer, without_prefix
+from .assembly import build_data, build_model, build_trainer
+from .checks import check_recipe
+from .errors import BAD_INPUT, OneLineErrors, is_main_process, print_error
+from .experiment import CONFIG_NAME, without_prefix
 from .recipe import parse_recipe
 from .train import build_parser as build_recipe_parser
 from .train import quiet_libraries
@@ -17,19 +19,20 @@ from .train import quiet_libraries
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns 0, or 2 with one line on stderr for bad input."""
-    parser = argparse.ArgumentParser(
+    parser = OneLineErrors(
         prog="hf-bml evaluate", description="Evaluates a run's model and writes RUN_DIR/metrics_SPLIT.json."
     )
     parser.add_argument("run_dir", type=Path, help="folder that hf-bml train wrote")
     parser.add_argument("--split", default="test", help="train, validation or test (default: test)")
-    chosen = parser.parse_args(arguments)
     quiet_libraries()
     try:
+        chosen = parser.parse_args(arguments)
         metrics = evaluate(chosen.run_dir, chosen.split)
     except (ValueError, FileNotFoundError) as error:
-        print(f"hf-bml evaluate: {error}", file=sys.stderr)
-        return 2
-    print(run_table(metrics, {}))
+        print_error("hf-bml evaluate", error)
+        return BAD_INPUT
+    if is_main_process():
+        print(run_table(metrics, {}))
     return 0
 
 
@@ -38,18 +41,23 @@ def evaluate(run_dir: Path, split: str) -> dict[str, float]:
 
     Raises:
         FileNotFoundError: not a run's folder.
-        ValueError: unknown split.
+        ValueError: unknown split, or a model or options that cannot be used.
     """
     if not (run_dir / CONFIG_NAME).is_file():
         raise FileNotFoundError(f"{run_dir} holds no {CONFIG_NAME}; expected a folder that hf-bml train wrote.")
     config = str(run_dir / CONFIG_NAME)
-    recipe = parse_recipe(build_recipe_parser(), config, [config, "--model_name_or_path", str(run_dir)])
-    dataset, _ = build_data(recipe)
+    here = [f"--model_name_or_path={run_dir}", f"--output_dir={run_dir}"]  # nothing lands where the training's would
+    recipe = parse_recipe(
+        build_recipe_parser(), config, [config, *here, "--resume_from_checkpoint=false", "--report_to=none"]
+    )
+    check_recipe(recipe)
+    dataset, processor = build_data(recipe)
     if split not in dataset:
         raise ValueError(f"the dataset has the splits {list(dataset)}, found {split!r}.")
-    trainer = build_trainer(recipe, dataset, build_model(recipe, None, 0))
+    trainer = build_trainer(recipe, dataset, build_model(recipe, None, 0), processor)
     metrics = without_prefix(trainer.evaluate(dataset[split], metric_key_prefix=split))
-    (run_dir / f"metrics_{split}.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    if trainer.is_world_process_zero():
+        (run_dir / f"metrics_{split}.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return metrics
 
 

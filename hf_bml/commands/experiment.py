@@ -12,84 +12,14 @@ from typing import Any
 
 import torch
 from datasets import DatasetDict
-from transformers import set_seed
 
-from ..data import load_multimodal_dataset
-from ..metrics import classification_metrics
-from ..models import MultimodalConfig, MultimodalForClassification
-from ..processing import MultimodalDataCollator, MultimodalProcessor
-from ..trainer import MultimodalBalancedTrainer
-from .progress import CompactProgressCallback
-from .recipe import Recipe, write_recipe
+from ..preflight import check_dataset
+from .assembly import build_data, build_model, build_trainer
+from .checks import METRICS_NAME, check_best_metric, resume_point
+from .recipe import Recipe, read_recipe, write_recipe
 
-METRICS_NAME = "metrics.json"
 CONFIG_NAME = "config.yaml"
 CURVES_NAME = "curves.png"
-
-
-def build_data(recipe: Recipe) -> tuple[DatasetDict, MultimodalProcessor | None]:
-    """The processed splits, and the processor of the model's modalities (None if every column is a tensor already).
-
-    Raises:
-        ValueError: unknown dataset or option, a processor for a modality that the model lacks, a missing column.
-    """
-    modalities = list(recipe.model.modalities or {})
-    key = json.dumps([recipe.data.dataset, recipe.data.dataset_options, recipe.data.processors, modalities])
-    if key not in _last_data:
-        _last_data.clear()
-        _last_data[key] = _build_data(recipe, modalities)
-    return _last_data[key]
-
-
-_last_data: dict[str, tuple[DatasetDict, MultimodalProcessor | None]] = {}  # several runs of a command share it
-
-
-def _build_data(recipe: Recipe, modalities: list[str]) -> tuple[DatasetDict, MultimodalProcessor | None]:
-    dataset = load_multimodal_dataset(recipe.data.dataset, **(recipe.data.dataset_options or {}))
-    configs = {name: config for name, config in (recipe.data.processors or {}).items() if name in modalities}
-    unused = [name for name in recipe.data.processors or {} if name not in dataset["train"].column_names]
-    if unused:
-        raise ValueError(
-            f"processors name {unused}, but the dataset {recipe.data.dataset!r} has the columns "
-            f"{dataset['train'].column_names}."
-        )
-    if not configs:
-        return dataset.with_format("torch"), None
-    processor = MultimodalProcessor(configs)
-    return processor.apply(dataset, num_proc=recipe.data.dataset_num_proc), processor
-
-
-def build_model(recipe: Recipe, class_names: list[str] | None, num_labels: int) -> MultimodalForClassification:
-    """The recipe's model, initialised by the recipe's seed."""
-    if recipe.model.model_name_or_path is not None:
-        return MultimodalForClassification.from_pretrained(recipe.model.model_name_or_path)
-    names = class_names or [f"LABEL_{index}" for index in range(num_labels)]
-    set_seed(recipe.training.seed)
-    config = MultimodalConfig(
-        modalities=recipe.model.modalities,
-        fusion=recipe.model.fusion,
-        head_hidden_sizes=recipe.model.head_hidden_sizes,
-        head_dropout=recipe.model.head_dropout,
-        bias_split=recipe.model.bias_split,
-        id2label=dict(enumerate(names)),
-        label2id={name: index for index, name in enumerate(names)},
-    )
-    return MultimodalForClassification(config)
-
-
-def build_trainer(recipe: Recipe, dataset: DatasetDict, model: MultimodalForClassification):
-    """A trainer for the recipe's model on the processed splits."""
-    modalities = list(model.encoders)
-    trainer = MultimodalBalancedTrainer(
-        model,
-        recipe.training,
-        data_collator=MultimodalDataCollator(modalities, num_labels=model.config.num_labels),
-        train_dataset=dataset["train"],
-        eval_dataset=dataset["validation"],
-        compute_metrics=classification_metrics,
-    )
-    CompactProgressCallback.replace_in(trainer, modalities)
-    return trainer
 
 
 def label_names(dataset: DatasetDict) -> tuple[list[str] | None, int]:
@@ -105,41 +35,59 @@ def label_names(dataset: DatasetDict) -> tuple[list[str] | None, int]:
 def run(recipe: Recipe) -> dict[str, Any]:
     """Trains, tests and saves one recipe; everything lands in `recipe.training.output_dir`.
 
+    The model is saved before it is evaluated, so that a failure there loses nothing.
+
     Returns:
         what `metrics.json` holds: `validation` and `test` metrics, `final_ratios`, `train_seconds`, `environment`.
     """
     dataset, processor = build_data(recipe)
     model = build_model(recipe, *label_names(dataset))
-    trainer = build_trainer(recipe, dataset, model)
+    modalities = list(model.encoders)
+    check_best_metric(recipe, modalities, model.config.num_labels)
+    for split in ("train", "validation", "test"):
+        check_dataset(dataset[split], split, modalities, model.config.num_labels)
+    trainer = build_trainer(recipe, dataset, model, processor)
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=resume_point(recipe))
     train_seconds = time.perf_counter() - started
     history = list(trainer.state.log_history)
-    modalities = list(model.encoders)
+    folder = Path(recipe.training.output_dir)
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        if processor is not None:
+            processor.save_pretrained(folder)
+        write_recipe(repeatable_options(recipe), folder / CONFIG_NAME)
+        trainer.state.save_to_json(str(folder / "trainer_state.json"))
+        draw_curves(history, modalities, folder, f"{recipe.data.dataset}, {recipe.name}, seed {recipe.training.seed}")
     result = {
         "validation": without_prefix(trainer.evaluate(dataset["validation"], metric_key_prefix="validation")),
         "test": without_prefix(trainer.evaluate(dataset["test"], metric_key_prefix="test")),
         "final_ratios": final_ratios(history, modalities),
         "train_seconds": round(train_seconds, 2),
         "seed": recipe.training.seed,
-        "environment": environment(),
+        "environment": environment(recipe.training.world_size),
     }
-    trainer.save_model()
     if trainer.is_world_process_zero():
-        folder = Path(recipe.training.output_dir)
-        if processor is not None:
-            processor.save_pretrained(folder)
-        write_recipe({**recipe.explicit, "output_dir": str(recipe.training.output_dir)}, folder / CONFIG_NAME)
-        trainer.state.save_to_json(str(folder / "trainer_state.json"))
-        draw_curves(history, modalities, folder, f"{recipe.data.dataset}, {recipe.name}, seed {recipe.training.seed}")
+        trainer.state.save_to_json(str(folder / "trainer_state.json"))  # with the evaluations
         (folder / METRICS_NAME).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
 
 
-def resume_point(recipe: Recipe) -> str | bool | None:
-    """`resume_from_checkpoint` as Trainer.train wants it: a path, True for the newest checkpoint, or None."""
-    value = recipe.training.resume_from_checkpoint
-    return True if str(value).lower() in ("true", "last", "latest") else value
+def repeatable_options(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's options as `config.yaml` keeps them: all but where this training went on from."""
+    options = {**recipe.explicit, "output_dir": str(recipe.training.output_dir)}
+    options.pop("resume_from_checkpoint", None)
+    return options
+
+
+def finished_result(recipe: Recipe) -> dict[str, Any] | None:
+    """What `metrics.json` holds if the same options have been run in this folder, else None."""
+    folder = Path(recipe.training.output_dir)
+    if not ((folder / METRICS_NAME).is_file() and (folder / CONFIG_NAME).is_file()):
+        return None
+    if read_recipe(folder / CONFIG_NAME) != repeatable_options(recipe):
+        return None
+    return json.loads((folder / METRICS_NAME).read_text(encoding="utf-8"))
 
 
 def without_prefix(metrics: Mapping[str, float]) -> dict[str, float]:
@@ -169,13 +117,14 @@ def draw_curves(history: list[dict[str, Any]], modalities: list[str], folder: Pa
     plot_curves(history, modalities, folder / CURVES_NAME, title)
 
 
-def environment() -> dict[str, str]:
-    """Versions and machine of this run."""
+def environment(processes: int) -> dict[str, Any]:
+    """Versions and machine of this run, and how many processes shared it."""
     packages = ("hf_bml", "torch", "transformers", "datasets", "accelerate", "timm")
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     return {
         "python": platform.python_version(),
         "device": device,
+        "processes": processes,
         "date": time.strftime("%Y-%m-%d"),
         **{package: version(package) for package in packages},
     }

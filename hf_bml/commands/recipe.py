@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 from transformers import HfArgumentParser
+from transformers.hf_argparser import string_to_bool
 
 from ..suggestion import did_you_mean
 from ..training_args import BalancedTrainingArguments
@@ -84,12 +85,14 @@ BLOCKS = (ModelArguments, DataArguments, BalancedTrainingArguments)
 class RecipeLoader(yaml.SafeLoader):
     """Safe YAML that also reads `1e-2` as a number and refuses a key that stands twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        twice = {str(key) for key in keys if keys.count(key) > 1}
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        """Checks the keys as they are written, before `<<` merges others in."""
+        node = super().compose_mapping_node(anchor)
+        keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = {value for tag, value in keys if keys.count((tag, value)) > 1 and tag != "tag:yaml.org,2002:merge"}
         if twice:
             raise ValueError(f"the keys {sorted(twice)} stand twice in one mapping ({node.start_mark}).")
-        return super().construct_mapping(node, deep)
+        return node
 
 
 RecipeLoader.add_implicit_resolver(
@@ -142,7 +145,11 @@ def split_dotted(arguments: Sequence[str]) -> tuple[list[str], list[tuple[list[s
     """Takes `--modulations.opm.q_base 0.8` and `--modulations.opm.q_base=0.8` out of a command line.
 
     Returns:
-        the other arguments, and the dotted ones as (path, value read as YAML).
+        the other arguments, and the dotted ones as (path, value read as YAML). Only the option's own name may be
+        written with `-` for `_`; the keys inside a mapping are taken as they are.
+
+    Raises:
+        ValueError: no value, or one that is not YAML.
     """
     others: list[str] = []
     dotted: list[tuple[list[str], Any]] = []
@@ -156,7 +163,11 @@ def split_dotted(arguments: Sequence[str]) -> tuple[list[str], list[tuple[list[s
             value = next(remaining, None)
             if value is None:
                 raise ValueError(f"{argument} needs a value.")
-        dotted.append((name[2:].replace("-", "_").split("."), yaml.load(value, Loader=RecipeLoader)))
+        first, *rest = name[2:].split(".")
+        try:
+            dotted.append(([first.replace("-", "_"), *rest], yaml.load(value, Loader=RecipeLoader)))
+        except (yaml.YAMLError, ValueError) as error:
+            raise ValueError(f"{name}: {value!r} is not YAML: {error}") from error
     return others, dotted
 
 
@@ -192,6 +203,10 @@ def parse_recipe(parser: HfArgumentParser, path: str | Path, arguments: Sequence
     defaults: dict[str, Any] = {}
     for action in parser._actions:  # the second action of a switch is its --no_ form
         defaults.setdefault(action.dest, action.default)
+    try:
+        check_types(parser, options)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     parser.set_defaults(**options)
     try:
         namespace, unknown = parser.parse_known_args(others)
@@ -202,12 +217,44 @@ def parse_recipe(parser: HfArgumentParser, path: str | Path, arguments: Sequence
         raise ValueError(f"unknown option {unknown[0]!r}.{did_you_mean(option, valid)} See hf-bml train --help.")
     chosen = {name: getattr(namespace, name) for name in sorted(valid)}
     explicit = {name: value for name, value in chosen.items() if value != defaults[name]}
-    blocks = [block(**{f.name: chosen[f.name] for f in fields(block) if f.init}) for block in BLOCKS]
+    try:
+        blocks = [block(**{f.name: chosen[f.name] for f in fields(block) if f.init}) for block in BLOCKS]
+    except (AttributeError, TypeError) as error:  # TrainingArguments does not check every type
+        raise ValueError(f"{path}: an option has the wrong type: {error}") from error
     for block in blocks[:2]:  # a JSON string of the command line becomes the mapping it stands for
         explicit.update({f.name: getattr(block, f.name) for f in fields(block) if f.name in explicit})
     if "modulations" in explicit:
         explicit["modulations"] = blocks[2].modulations
     return Recipe(Path(path).stem, *blocks, explicit=explicit)
+
+
+def check_types(parser: HfArgumentParser, options: Mapping[str, Any]) -> None:
+    """A YAML's numbers are numbers and its switches are switches; argparse itself looks at text only.
+
+    Raises:
+        ValueError: naming the option, its type and the value.
+    """
+    for action in parser._actions:
+        value = options.get(action.dest)
+        if value is None or action.nargs in ("+", "*"):
+            continue
+        if action.type is float and not is_number(value):
+            raise ValueError(f"{action.dest} must be a number, found {value!r}.")
+        if action.type is int and not (is_number(value) and float(value).is_integer()):
+            raise ValueError(f"{action.dest} must be a whole number, found {value!r}.")
+        if action.type is string_to_bool and not isinstance(value, (bool, str)):
+            raise ValueError(f"{action.dest} must be true or false, found {value!r}.")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, or text that reads as one."""
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            return False
+        return True
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def write_recipe(options: Mapping[str, Any], path: str | Path) -> None:

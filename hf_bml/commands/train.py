@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import warnings
 from collections.abc import Sequence
@@ -11,19 +10,24 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import broadcast_object_list
 from transformers import HfArgumentParser
 from transformers.utils.logging import disable_progress_bar
 
-from ..analysis.summary import recipe_table, run_table
+from ..analysis.summary import run_table
 from ..modulation import MODULATIONS
+from .comparison import SUMMARY_NAME, results_by_recipe, write_results, write_table
+from .errors import BAD_INPUT, OneLineErrors, print_error
 from .recipe import BLOCKS, Recipe, parse_recipe, split_dotted
 
-SUMMARY_NAME = "summary"
+
+class RecipeParser(OneLineErrors, HfArgumentParser):
+    """Reads dataclasses, and reports errors in one line."""
 
 
-def build_parser() -> HfArgumentParser:
+def build_parser() -> RecipeParser:
     """The options of the recipe's three blocks, and those of the command itself."""
-    parser = HfArgumentParser(
+    parser = RecipeParser(
         BLOCKS,
         prog="hf-bml train",
         usage="hf-bml train RECIPE [RECIPE ...] [--seeds SEED ...] [--OPTION VALUE ...]",
@@ -65,12 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         others, _ = split_dotted(arguments)
         chosen, _ = parser.parse_known_args(others)
         recipes = plan(parser, chosen, arguments)
-        results = [(recipe, run_or_reuse(recipe, reuse=len(recipes) > 1)) for recipe in recipes]
+        run_all(recipes, chosen)
     except (ValueError, FileNotFoundError) as error:
-        print(f"hf-bml train: {error}", file=sys.stderr)
-        return 2
-    if recipes[0].training.process_index == 0:
-        report(results, chosen)
+        print_error("hf-bml train", error)
+        return BAD_INPUT
     return 0
 
 
@@ -82,69 +84,91 @@ def quiet_libraries() -> None:
 
 def plan(parser: HfArgumentParser, chosen: argparse.Namespace, arguments: Sequence[str]) -> list[Recipe]:
     """All runs, recipe by recipe and seed by seed, validated before the first one starts."""
+    from .assembly import recipe_modalities
+    from .checks import check_compared_metric, check_recipe, check_resume
+
     names = [Path(path).stem for path in chosen.recipes]
     if len(set(names)) != len(names):
         raise ValueError(f"recipes need different file names, found {names}.")
+    if chosen.seeds is not None and len(set(chosen.seeds)) != len(chosen.seeds):
+        raise ValueError(f"--seeds must differ, found {chosen.seeds}.")
     runs = []
     for path in chosen.recipes:
         base = parse_recipe(parser, path, arguments)
-        root = Path(base.explicit.get("output_dir", default_output_dir(base, alone=len(names) == 1)))
+        root = Path(str(base.explicit.get("output_dir", default_output_dir(base, alone=len(names) == 1))))
         root = root if len(names) == 1 else root / base.name
         for seed in chosen.seeds or [None]:
             folder = root if seed is None else root / f"seed-{seed}"
-            extra = ["--output_dir", str(folder)] + ([] if seed is None else ["--seed", str(seed)])
+            extra = [f"--output_dir={folder}"] + ([] if seed is None else [f"--seed={seed}"])
             runs.append(parse_recipe(parser, path, [*arguments, *extra]))
+        try:
+            check_recipe(runs[-1])
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    check_compared_metric(chosen.compare, recipe_modalities(runs[0]))
+    check_resume(runs)
     return runs
 
 
 def default_output_dir(recipe: Recipe, alone: bool) -> Path:
     """`runs/<dataset>`, and the name of the recipe below it if it is alone."""
-    root = Path("runs") / recipe.data.dataset.replace(":", ".")
+    root = Path("runs") / str(recipe.data.dataset).replace(":", ".")
     return root / recipe.name if alone else root
+
+
+def run_all(recipes: Sequence[Recipe], chosen: argparse.Namespace) -> None:
+    """Runs the recipes one after the other; the main process reports, and keeps what is finished up to date."""
+    results: list[tuple[Recipe, dict[str, Any]]] = []
+    is_main = recipes[0].training.process_index == 0
+    levels = (len(chosen.recipes) > 1) + (chosen.seeds is not None)  # of folders below the summary's
+    folder = Path(recipes[0].training.output_dir)
+    for _ in range(levels):
+        folder = folder.parent
+    for recipe in recipes:
+        results.append((recipe, run_or_reuse(recipe, reuse=len(recipes) > 1)))
+        if is_main and len(recipes) > 1:
+            write_results(results_by_recipe(results), folder)
+        if len(results) == 1:
+            check_compared(results, chosen.compare)
+    if not is_main:
+        return
+    if len(results) == 1:
+        report_run(*results[0])
+        return
+    table = write_table(results_by_recipe(results), folder, chosen.compare)
+    print(f"\n{table}\n\nwritten to {folder / SUMMARY_NAME}.md and .json")
 
 
 def run_or_reuse(recipe: Recipe, reuse: bool) -> dict[str, Any]:
     """Runs a recipe; among several, a finished run with the same options is not trained again."""
-    from .experiment import CONFIG_NAME, METRICS_NAME, run
-    from .recipe import read_recipe
+    from .experiment import finished_result, run
 
-    folder = Path(recipe.training.output_dir)
-    if reuse and (folder / METRICS_NAME).is_file() and read_recipe(folder / CONFIG_NAME) == recipe.explicit:
-        print(f"{folder}: finished before with the same options, not trained again")
-        return json.loads((folder / METRICS_NAME).read_text(encoding="utf-8"))
-    print(f"{folder}: training")
+    finished = [finished_result(recipe) if reuse else None]
+    if recipe.training.world_size > 1:
+        broadcast_object_list(finished)  # the main process decides for all
+    is_main = recipe.training.process_index == 0
+    if finished[0] is not None:
+        if is_main:
+            print(f"{recipe.training.output_dir}: finished before with the same options, not trained again")
+        return finished[0]
+    if is_main:
+        print(f"{recipe.training.output_dir}: training", flush=True)
     return run(recipe)
 
 
-def report(results: Sequence[tuple[Recipe, dict[str, Any]]], chosen: argparse.Namespace) -> None:
-    """Prints one run's table, or the comparison of several, which is also written as Markdown and JSON."""
-    if len(results) == 1:
-        recipe, result = results[0]
-        print(f"\n{recipe.data.dataset}, {recipe.name}: test split\n")
-        print(run_table(result["test"], result["final_ratios"]))
-        print(f"\ntrained in {result['train_seconds']:.1f} s; everything is in {recipe.training.output_dir}")
-        return
-    by_recipe: dict[str, list[dict[str, float]]] = {}
-    for recipe, result in results:
-        ratios = {f"ratio_{modality}": value for modality, value in result["final_ratios"].items()}
-        by_recipe.setdefault(recipe.name, []).append(
-            {**result["test"], **ratios, "validation_accuracy": result["validation"]["accuracy"]}
-        )
-    columns = shown_columns(by_recipe)
-    table = recipe_table(by_recipe, columns, chosen.compare)
-    folder = Path(results[0][0].training.output_dir).parents[int(chosen.seeds is not None) + (len(by_recipe) > 1) - 1]
-    (folder / f"{SUMMARY_NAME}.md").write_text(table + "\n", encoding="utf-8")
-    (folder / f"{SUMMARY_NAME}.json").write_text(json.dumps(by_recipe, indent=2) + "\n", encoding="utf-8")
-    print(f"\n{table}\n\nwritten to {folder / SUMMARY_NAME}.md and .json")
+def check_compared(results: Sequence[tuple[Recipe, dict[str, Any]]], compare: str) -> None:
+    """The first run yields the metric of `--compare` (`f1_binary` depends on the data)."""
+    from .checks import check_metric
+
+    [runs] = results_by_recipe(results).values()
+    check_metric("--compare", compare, list(runs[0]))
 
 
-def shown_columns(by_recipe: dict[str, list[dict[str, float]]]) -> list[str]:
-    """The metrics of a comparison: accuracies, mAP, F1 and ratios, in the order in which they first appear."""
-    names: dict[str, None] = {}
-    for runs in by_recipe.values():
-        names.update(dict.fromkeys(runs[0]))
-    hidden = ("loss", "mean_average_precision_classes", "epoch")
-    return ["validation_accuracy", *[name for name in names if name not in (*hidden, "validation_accuracy")]]
+def report_run(recipe: Recipe, result: dict[str, Any]) -> None:
+    """Prints one run's table."""
+    print(f"\n{recipe.data.dataset}, {recipe.name}: test split\n")
+    print(run_table(result["test"], result["final_ratios"]))
+    print(f"\ntrained in {result['train_seconds']:.1f} s; everything is in {recipe.training.output_dir}")
 
 
 if __name__ == "__main__":

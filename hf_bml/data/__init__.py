@@ -21,7 +21,14 @@ from ..suggestion import did_you_mean
 from .location import find_data_file
 from .validation import check_dataset_dict
 
-__all__ = ["check_dataset_dict", "dataset_names", "find_data_file", "load_multimodal_dataset"]
+__all__ = [
+    "check_dataset_dict",
+    "check_options",
+    "dataset_function",
+    "dataset_names",
+    "find_data_file",
+    "load_multimodal_dataset",
+]
 
 SUPPORT_MODULES = frozenset({"location", "splits", "validation"})
 
@@ -46,9 +53,18 @@ def load_multimodal_dataset(name: str, **options: Any) -> DatasetDict:
     Raises:
         ValueError: The name or an option is unknown, or the result breaks the contract of `check_dataset_dict`.
     """
-    load = _user_function(name) if "." in name or ":" in name else _package_function(name)
-    _check_options(load, options, name)
+    load = dataset_function(name)
+    check_options(load, options, name)
     return check_dataset_dict(load(**options), name)
+
+
+def dataset_function(name: str) -> Callable[..., DatasetDict]:
+    """The function behind a data set's name, as `load_multimodal_dataset` takes it.
+
+    Raises:
+        ValueError: No such data set, module or function.
+    """
+    return _user_function(name) if "." in name or ":" in name else _package_function(name)
 
 
 def _package_function(name: str) -> Callable[..., DatasetDict]:
@@ -84,7 +100,8 @@ def _user_function(path: str) -> Callable[..., DatasetDict]:
     return function
 
 
-def _check_options(load: Callable[..., DatasetDict], options: dict[str, Any], name: str) -> None:
+def check_options(load: Callable[..., DatasetDict], options: dict[str, Any], name: str) -> None:
+    """Raises ValueError, naming the closest valid one, for an option that a data set's function does not take."""
     parameters = inspect.signature(load).parameters
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return

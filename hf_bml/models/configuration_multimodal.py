@@ -19,19 +19,23 @@ TIMM_SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
 
 
 def is_number(value: Any) -> bool:
+    """Whether `value` is an int or float, not a bool."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def is_size(value: Any, least: int = 1) -> bool:
+    """Whether `value` is an int of at least `least`, not a bool."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def check_size(name: str, value: Any, least: int = 1) -> None:
+    """Raises ValueError unless `value` is a size."""
     if not is_size(value, least):
         raise ValueError(f"{name} must be an integer of at least {least}, found {value!r}.")
 
 
 def check_fraction(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is a number in [0, 1)."""
     if not is_number(value) or not 0 <= value < 1:
         raise ValueError(f"{name} must be in [0, 1), found {value!r}.")
 

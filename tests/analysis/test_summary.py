@@ -55,3 +55,10 @@ def test_recipe_table():
     assert cells[2] == ["concat", "2", "85.0 ± 7.1", "2.50 ± 0.71", ""]
     assert cells[3][:4] == ["opm", "2", "92.5 ± 3.5", "-"]
     assert cells[3][4].startswith("+7.5 [")
+
+
+def test_recipe_table_without_the_compared_metric():
+    results = {"both": [{"accuracy_a": 0.5, "ratio_a": 2.0}], "other": [{"accuracy_b": 0.5, "ratio_a": 1.5}]}
+    last = recipe_table(results, ["accuracy_a"], "accuracy_a").splitlines()[-1]
+    assert [cell.strip() for cell in last.strip("|").split("|")] == ["other", "1", "-", "-"]
+    assert "-0.50 [" in recipe_table(results, ["accuracy_a"], "ratio_a").splitlines()[-1]  # ratios are no percentages

@@ -88,12 +88,27 @@ def test_explicit_options_are_a_recipe_again(recipe_file, tmp_path):
         ("modulations: {opm: {q_base: 2}}\n", "q_base must be a number in"),
         ("modulations: {opm: {qbase: 0.2}}\n", "Did you mean 'q_base'"),
         ("modalities: [1]\n", "modalities must be a mapping"),
+        ("num_train_epochs: [3]\n", r"num_train_epochs must be a number, found \[3\]"),
+        ("num_train_epochs: true\n", "num_train_epochs must be a number, found True"),
+        ("seed: 1.5\n", "seed must be a whole number, found 1.5"),
+        ("bf16: 3\n", "bf16 must be true or false, found 3"),
+        ("max_steps: many\n", "mine.yaml: max_steps must be a whole number, found 'many'"),
+        ("metric_for_best_model: [accuracy]\nload_best_model_at_end: false\n", "wrong type"),
+        ("a: {b: 1, b: 2}\n", r"\['b'\] stand twice"),
     ],
 )
 def test_bad_yaml(recipe_file, text, message):
     recipe_file.write_text(text)
     with pytest.raises(ValueError, match=message):
         parse(recipe_file, "--use_cpu", "true")
+
+
+def test_merge_keys(recipe_file):
+    text = "modalities:\n  a: &conv {type: conv, channels: [4]}\n  b:\n    <<: *conv\n    channels: [8]\n"
+    recipe_file.write_text(text + "  c: {<<: *conv}\n")
+    options = read_recipe(recipe_file)["modalities"]
+    assert options["b"] == {"type": "conv", "channels": [8]}
+    assert options["c"] == options["a"] == {"type": "conv", "channels": [4]}
 
 
 @pytest.mark.parametrize(
@@ -104,6 +119,8 @@ def test_bad_yaml(recipe_file, text, message):
         (["--modulations.opm.lam"], "needs a value"),
         (["--learning_rate.x", "1"], "is not a mapping"),
         (["--modulations.opm.q_base.x", "1"], "is not a mapping"),
+        (["--modulations.opm", "{"], "--modulations.opm: '{' is not YAML"),
+        (["--max_steps", "many"], "invalid int value: 'many'"),
         (["--processors", "{audio"], "--processors must be a JSON mapping"),
     ],
 )
@@ -118,9 +135,9 @@ def test_missing_file(tmp_path):
 
 
 def test_split_dotted_leaves_other_arguments_alone():
-    others, dotted = split_dotted(["a.yaml", "--seed", "1", "--a.b", "1e-3", "--lr=0.1", "--c.d-e=[1, 2]"])
+    others, dotted = split_dotted(["a.yaml", "--seed", "1", "--a.b", "1e-3", "--lr=0.1", "--x-y.d-e=[1, 2]"])
     assert others == ["a.yaml", "--seed", "1", "--lr=0.1"]
-    assert dotted == [(["a", "b"], 0.001), (["c", "d_e"], [1, 2])]
+    assert dotted == [(["a", "b"], 0.001), (["x_y", "d-e"], [1, 2])]
 
 
 def test_every_option_has_a_help_text():

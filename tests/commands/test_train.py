@@ -107,21 +107,145 @@ def test_several_recipes_and_seeds_are_compared_and_reused(recipe, tmp_path, cap
         (["--fusion", "conact"], "Did you mean 'concat'"),
         (["--processors.audio.type", "log_spectogram"], "log_spectrogram"),
         (["--learnin_rate", "1"], "Did you mean 'learning_rate'"),
+        (["--modulations.opm", "{"], "is not YAML"),
+        (["--max_steps", "many"], "invalid int value: 'many'"),
+        (["--seeds", "0", "0"], "--seeds must differ, found [0, 0]"),
+        (["--compare", "acc"], "Did you mean 'accuracy'"),
+        (["--metric_for_best_model", "acuracy"], "Did you mean 'accuracy'"),
+        (["--resume_from_checkpoint", "last"], "expected a folder checkpoint-STEP"),
+        (["--model_name_or_path", "/nowhere"], "is no checkpoint"),
     ],
 )
 def test_bad_input_is_one_line(recipe, tmp_path, capsys, arguments, message):
     assert main(["train", str(recipe), "--output_dir", str(tmp_path / "run"), *arguments]) == 2
-    error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("hf-bml train: ")
-    assert message in error
+    captured = capsys.readouterr().err
+    errors = [line for line in captured.splitlines() if line.startswith("hf-bml train: ")]
+    assert len(errors) == 1 and errors[0] == captured.splitlines()[-1]
+    assert message in errors[0]
+    assert "Traceback" not in captured and "usage:" not in captured
 
 
-def test_bad_recipe_stops_before_the_first_run(recipe, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ("modulations:", "modulatons:", "Did you mean 'modulations'"),
+        ("channels: [4, 8]", "chanels: [4, 8]", "Did you mean 'channels'"),
+        ("type: frames", "type: framse", "Did you mean 'frames'"),
+        ("dataset: digits", "dataset: digit", "Did you mean 'digits'"),
+        ("dataset: digits", "dataset: digits\ndataset_options: {snr: 1}", "snr_db"),
+        ("dataset: digits", "dataset: digits\nfusion: conact", "Did you mean 'concat'"),
+        ("max_steps: 6", "max_steps: many", "max_steps must be a whole number"),
+    ],
+)
+def test_bad_recipe_stops_before_the_first_run(recipe, tmp_path, capsys, before, after, message):
     bad = tmp_path / "bad.yaml"
-    bad.write_text(RECIPE + "modulatons: {}\n")
+    bad.write_text(RECIPE.replace(before, after))
     assert main(["train", str(recipe), str(bad), "--output_dir", str(tmp_path / "runs")]) == 2
-    assert "Did you mean 'modulations'" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert message in error and "bad.yaml" in error
     assert not (tmp_path / "runs").exists()
+
+
+MODULE = """
+from datasets import Dataset, DatasetDict
+
+def load(label=1, value=1.0):
+    rows = {"a": [[0.0, 1.0], None, [1.0, 0.0], [0.5, 0.5]], "b": [[0.0], [1.0], [2.0], [3.0]], "labels": [0, 1, 0, 1]}
+    test = {**rows, "b": [[0.0], [1.0], [2.0], [value]], "labels": [0, 1, 0, label]}
+    return DatasetDict(train=Dataset.from_dict(rows), validation=Dataset.from_dict(rows), test=Dataset.from_dict(test))
+"""
+OWN = """
+dataset: my_rows:load
+modalities:
+  a: &encoder {type: sequence, input_size: 2, hidden_size: 4, num_heads: 1, num_layers: 0}
+  b: {<<: *encoder, input_size: 1}
+max_steps: 2
+save_strategy: "no"
+use_cpu: true
+disable_tqdm: true
+report_to: none
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A recipe for a dataset of the user's own, in the current directory."""
+    (tmp_path / "my_rows.py").write_text(MODULE)
+    (tmp_path / "own.yaml").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    monkeypatch.delitem(sys.modules, "my_rows", raising=False)
+    return tmp_path / "own.yaml"
+
+
+def test_own_dataset_with_absent_values_and_no_processor(own, tmp_path):
+    assert main(["train", "own.yaml", "--output_dir", "run"]) == 0
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["environment"]["processes"] == 1
+    (tmp_path / "next.yaml").write_text(OWN.split("modalities")[0] + OWN[OWN.index("max_steps") :])
+    assert main(["train", "next.yaml", "--model_name_or_path", "run", "--output_dir", "next"]) == 0
+    assert (tmp_path / "next" / "processor_config.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("option", "message"), [("label=7", "test"), ("value=.nan", "NaN"), ("label=loud", "Could not convert")]
+)
+def test_bad_rows_of_the_test_split_are_found_before_training(own, tmp_path, capsys, option, message):
+    assert main(["train", "own.yaml", "--output_dir", "run", f"--dataset_options.{option}"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("hf-bml train: ") and message in error
+    assert not (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_the_model_is_saved_before_it_is_tested(own, tmp_path, monkeypatch):
+    from hf_bml import MultimodalBalancedTrainer
+
+    def fail(self, *args, **kwargs):
+        raise ValueError("no evaluation today")
+
+    monkeypatch.setattr(MultimodalBalancedTrainer, "evaluate", fail)
+    assert main(["train", "own.yaml", "--output_dir", "run"]) == 2
+    for name in ("model.safetensors", "processor_config.json", "config.yaml"):
+        assert (tmp_path / "run" / name).is_file()
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert main(["evaluate", "run"]) == 0
+
+
+def test_finished_runs_are_in_the_summary_when_a_later_one_fails(own, tmp_path, monkeypatch, capsys):
+    from hf_bml.commands import experiment
+
+    run = experiment.run
+
+    def second_fails(recipe):
+        if recipe.training.seed == 2:
+            raise ValueError("out of luck")
+        return run(recipe)
+
+    monkeypatch.setattr(experiment, "run", second_fails)
+    assert main(["train", "own.yaml", "--output_dir", "runs", "--seeds", "1", "2"]) == 2
+    assert len(json.loads((tmp_path / "runs" / "summary.json").read_text())["own"]) == 1
+
+
+def test_a_compared_metric_that_the_data_lack_stops_after_the_first_run(recipe, tmp_path, capsys):
+    """Ten classes: no f1_binary, which only the data tell."""
+    command = ["train", str(recipe), "--output_dir", str(tmp_path / "runs"), "--seeds", "0", "1"]
+    assert main([*command, "--compare", "f1_binary"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out.count(": training") == 1
+    assert captured.err.strip().endswith("validation_accuracy.") and "f1_binary" in captured.err
+    assert len(json.loads((tmp_path / "runs" / "summary.json").read_text())["tiny"]) == 1
+
+
+def test_evaluate_leaves_the_training_folder_alone(own, tmp_path, monkeypatch, capsys):
+    assert main(["train", "own.yaml", "--output_dir", "run"]) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    (tmp_path / "run" / "model.safetensors").unlink()
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("hf-bml evaluate: ")
 
 
 @pytest.mark.parametrize(
@@ -145,13 +269,20 @@ def test_help_and_version(capsys):
 
 
 @pytest.mark.slow
-def test_accelerate_launch(recipe, tmp_path):
-    launch = "-m accelerate.commands.launch --cpu --num_processes 2 --num_machines 1 --mixed_precision no"
-    options = f"--output_dir {tmp_path / 'run'} --per_device_train_batch_size 8"
-    command = [sys.executable, *f"{launch} --dynamo_backend no -m hf_bml.commands.train {recipe} {options}".split()]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def test_two_processes(recipe, tmp_path):
+    launch = "-m torch.distributed.run --standalone --nproc_per_node 2 -m hf_bml.commands.train"
+    options = f"--output_dir {tmp_path / 'run'} --per_device_train_batch_size 8 --use_cpu true"
+    command = [sys.executable, *launch.split(), str(recipe), *options.split()]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_DATASETS_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["environment"]["processes"] == 2
     assert math.isfinite(metrics["test"]["loss"])
-    assert done.stdout.count("test split") == 1  # the main process reports
+    assert done.stdout.count("test split") == done.stdout.count(": training") == 1  # the main process reports
+
+    again = subprocess.run(
+        [*command, "--fusion", "conact"], capture_output=True, text=True, env=environment, timeout=280
+    )
+    assert again.returncode != 0
+    assert again.stderr.count("hf-bml train: ") == 1

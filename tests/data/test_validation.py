@@ -24,7 +24,8 @@ def test_returns_a_sound_dataset_unchanged():
 
 def test_accepts_plain_integers():
     features = Features({"text": Value("string"), "labels": Value("int32")})
-    check_dataset_dict(DatasetDict({split: rows([0, 7], features) for split in ("train", "validation", "test")}), "mine")
+    splits = {split: rows([0, 7], features) for split in ("train", "validation", "test")}
+    check_dataset_dict(DatasetDict(splits), "mine")
 
 
 @pytest.mark.parametrize(

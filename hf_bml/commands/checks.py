@@ -1,0 +1,186 @@
+"""What is refused before the first run of a command trains: whatever a recipe alone can be blamed for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import torch
+from transformers.trainer_utils import get_last_checkpoint
+
+from ..data import check_options, dataset_function
+from ..models import MultimodalForClassification
+from ..processing import MultimodalProcessor
+from ..suggestion import did_you_mean
+from .assembly import build_config, checkpoint_config, processor_configs, recipe_modalities
+from .recipe import Recipe
+
+METRICS_NAME = "metrics.json"
+SGD_OPTIONS = {"momentum": float, "dampening": float, "weight_decay": float, "nesterov": str}
+NO_RESUME = ("", "false", "no", "none", "off", "0")
+NEWEST_CHECKPOINT = ("true", "yes", "last", "latest")
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Checks model, processors, dataset and training options without data, weights or a step.
+
+    Raises:
+        ValueError: naming what was expected and found.
+    """
+    check_model(recipe)
+    modalities = recipe_modalities(recipe)
+    check_processors(recipe)
+    check_dataset_options(recipe)
+    check_best_metric(recipe, modalities)
+    check_optimizer_options(recipe)
+    folder = Path(recipe.training.output_dir)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"output_dir {str(folder)!r} is a file; expected a folder.")
+
+
+def check_model(recipe: Recipe) -> None:
+    """Builds the model without memory; an encoder whose config lies on the Hub only has its options checked."""
+    checkpoint = recipe.model.model_name_or_path
+    if checkpoint is not None:
+        checkpoint_config(checkpoint)
+        if Path(checkpoint).is_dir() and not any(Path(checkpoint).glob("*.safetensors")):
+            raise ValueError(f"model_name_or_path {checkpoint!r} holds no *.safetensors file, so no weights.")
+        return
+    for modality, options in (recipe.model.modalities or {}).items():
+        if not isinstance(options, Mapping):
+            raise ValueError(f"modalities: {modality} must be a mapping with a `type`, found {options!r}.")
+    try:
+        config = build_config(recipe)
+        stand_in = {"type": "sequence", "input_size": 1, "hidden_size": 4, "num_heads": 1}
+        local = {name: stand_in if on_hub(options) else options for name, options in config.modalities.items()}
+        with torch.device("meta"):
+            MultimodalForClassification(build_config(recipe, modalities=local))
+    except (AttributeError, RuntimeError, TypeError) as error:  # what libraries raise for options they do not know
+        if "meta" not in str(error):  # some timm model that cannot be built without memory
+            raise ValueError(f"the model cannot be built: {error}") from error
+
+
+def on_hub(encoder: Mapping[str, Any]) -> bool:
+    """Whether an encoder's config would have to be downloaded."""
+    if str(encoder.get("architecture")).startswith(("hf-hub:", "hf_hub:")):
+        return True
+    return encoder.get("model") is not None and not Path(encoder["model"]).is_dir()
+
+
+def check_processors(recipe: Recipe) -> None:
+    """Builds the processors."""
+    configs = processor_configs(recipe)
+    if not configs:
+        return
+    try:
+        MultimodalProcessor(configs)
+    except (AttributeError, OSError, TypeError) as error:  # a missing tokenizer, an option of the wrong type
+        raise ValueError(f"processors: {error}") from error
+
+
+def check_dataset_options(recipe: Recipe) -> None:
+    """The dataset exists, and its function takes the options; nothing is loaded."""
+    name, options = recipe.data.dataset, recipe.data.dataset_options or {}
+    if not isinstance(name, str):
+        raise ValueError(f"dataset must be a name, found {name!r}.")
+    load = dataset_function(name)
+    check_options(load, options, name)
+    try:
+        inspect.signature(load).bind(**options)
+    except TypeError as error:
+        raise ValueError(f"dataset_options of {name!r}: {error}.") from error
+    try:
+        hints = get_type_hints(load)
+    except (AttributeError, NameError, TypeError):  # a dataset of the user's own may have any annotations
+        return
+    for option, value in options.items():
+        expected = hints.get(option)
+        accepted = (int, float) if expected is float else expected
+        is_wrong_bool = isinstance(value, bool) and expected in (int, float)
+        if expected in (bool, float, int, str) and (is_wrong_bool or not isinstance(value, accepted)):
+            raise ValueError(f"dataset_options: {option} must be of type {expected.__name__}, found {value!r}.")
+
+
+def metric_names(modalities: Iterable[str], num_labels: int | None = None) -> list[str]:
+    """What an evaluation yields; `f1_binary` for two classes, or while their number is not known."""
+    names = ["accuracy", "mean_average_precision", "mean_average_precision_classes", "f1_weighted", "loss"]
+    names += ["f1_binary"] if num_labels in (None, 2) else []
+    return names + [f"accuracy_{modality}" for modality in modalities]
+
+
+def check_best_metric(recipe: Recipe, modalities: Sequence[str], num_labels: int | None = None) -> None:
+    """`metric_for_best_model` is a metric."""
+    metric = recipe.training.metric_for_best_model
+    if metric is not None:
+        check_metric("metric_for_best_model", str(metric), metric_names(modalities, num_labels), prefix="eval_")
+
+
+def check_compared_metric(metric: str, modalities: Sequence[str]) -> None:
+    """`--compare` names something that the first recipe's runs yield."""
+    ratios = [f"ratio_{modality}" for modality in modalities]
+    check_metric("--compare", metric, [*metric_names(modalities), *ratios, "validation_accuracy"])
+
+
+def check_metric(option: str, metric: str, valid: Sequence[str], prefix: str = "") -> None:
+    """Raises ValueError with the closest valid name, unless `metric` is valid, with or without `prefix`."""
+    if metric.removeprefix(prefix) not in valid:
+        hint = did_you_mean(metric.removeprefix(prefix), valid)
+        raise ValueError(f"{option}: unknown metric {metric!r}.{hint} Known: {', '.join(valid)}.")
+
+
+def check_optimizer_options(recipe: Recipe) -> None:
+    """`optim_args` has the form `key=value,key=value`; SGD's keys are known (transformers ignores others)."""
+    text = recipe.training.optim_args
+    if not text:
+        return
+    if not isinstance(text, str):
+        raise ValueError(f"optim_args must be text such as momentum=0.9,nesterov=true, found {text!r}.")
+    for part in text.replace(" ", "").split(","):
+        key, equals, value = part.partition("=")
+        if not key or not equals or not value or "=" in value:
+            raise ValueError(f"optim_args must have the form key=value,key=value, found {text!r}.")
+        if recipe.training.optim != "sgd":
+            continue
+        if key not in SGD_OPTIONS:
+            hint = did_you_mean(key, SGD_OPTIONS)
+            raise ValueError(f"optim_args: sgd has no option {key!r}.{hint} Known: {', '.join(SGD_OPTIONS)}.")
+        try:
+            SGD_OPTIONS[key](value)
+        except ValueError as error:
+            raise ValueError(f"optim_args: {key} must be a number, found {value!r}.") from error
+
+
+def resume_point(recipe: Recipe) -> str | None:
+    """The checkpoint to go on from: a given folder, the newest one in `output_dir`, or None to start anew.
+
+    Raises:
+        ValueError: the given folder holds no checkpoint.
+    """
+    value = recipe.training.resume_from_checkpoint
+    text = str(value).lower().strip()
+    if text in NO_RESUME:
+        return None
+    if text in NEWEST_CHECKPOINT:
+        folder = recipe.training.output_dir
+        return get_last_checkpoint(folder) if Path(folder).is_dir() else None
+    if not (Path(value) / "trainer_state.json").is_file():
+        raise ValueError(
+            f"resume_from_checkpoint {value!r} holds no trainer_state.json; expected a checkpoint folder, `last` for "
+            "the newest one in output_dir, or `false`."
+        )
+    return str(value)
+
+
+def check_resume(recipes: Sequence[Recipe]) -> None:
+    """Whoever wants to go on from the newest checkpoint has one; among several runs, one of them is enough.
+
+    The rest of an interrupted series then starts anew.
+    """
+    points = [resume_point(recipe) for recipe in recipes]
+    wanted = [r for r in recipes if str(r.training.resume_from_checkpoint).lower().strip() in NEWEST_CHECKPOINT]
+    finished = len(recipes) > 1 and any((Path(r.training.output_dir) / METRICS_NAME).is_file() for r in recipes)
+    if wanted and not any(points) and not finished:
+        folders = ", ".join(str(recipe.training.output_dir) for recipe in wanted)
+        raise ValueError(f"resume_from_checkpoint: expected a folder checkpoint-STEP, found none in {folders}.")

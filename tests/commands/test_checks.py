@@ -1,0 +1,140 @@
+import pytest
+import torch
+
+from hf_bml.commands import checks
+from hf_bml.commands.recipe import parse_recipe
+from hf_bml.commands.train import build_parser
+
+YAML = """
+dataset: digits
+modalities:
+  audio: {type: conv, channels: [4]}
+  visual: {type: conv, channels: [4]}
+processors:
+  audio: {type: log_spectrogram, sampling_rate: 8000, duration: 0.3, window_length: 128, overlap: 64}
+  visual: {type: frames, size: 8, num_channels: 1}
+optim: sgd
+use_cpu: true
+"""
+
+
+@pytest.fixture
+def parse(tmp_path):
+    def parse(*arguments):
+        path = tmp_path / "mine.yaml"
+        path.write_text(YAML)
+        return parse_recipe(build_parser(), path, [str(path), f"--output_dir={tmp_path / 'out'}", *arguments])
+
+    return parse
+
+
+def test_a_good_recipe_passes_without_data_weights_or_random_draws(parse, monkeypatch):
+    monkeypatch.setattr("hf_bml.data.load_multimodal_dataset", None)
+    before = torch.get_rng_state()
+    checks.check_recipe(parse())
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "digit"], "Did you mean 'digits'"),
+        (["--dataset", "nowhere:load"], "no module 'nowhere'"),
+        (["--dataset_options.snr", "3"], "snr_db"),
+        (["--dataset_options.snr_db", "loud"], "snr_db must be of type float, found 'loud'"),
+        (["--dataset_options.seed", "1.5"], "seed must be of type int, found 1.5"),
+        (["--dataset_options.seed", "true"], "seed must be of type int, found True"),
+        (["--fusion", "conact"], "Did you mean 'concat'"),
+        (["--modalities", '{"audio": "conv"}'], "audio must be a mapping"),
+        (["--modalities.audio.channels", "[a]"], "channels|cannot be built"),
+        (["--modalities.audio", "{type: timm, architecture: resnet1888}"], "resnet1888"),
+        (["--modalities.audio", "{type: timm, architecture: resnet18, model_args: {bogus: 1}}"], "bogus"),
+        (["--modalities.audio", "{type: transformers, model: a/b, pooling: max}"], "pooling"),
+        (["--processors.audio.type", "log_spectogram"], "log_spectrogram"),
+        (["--processors.visual.size", "big"], "processors|visual"),
+        (["--processors.text", "{type: tokens, tokenizer: /nowhere}"], "nowhere"),
+        (["--metric_for_best_model", "acuracy"], "Did you mean 'accuracy'"),
+        (["--metric_for_best_model", "accuracy_vsual"], "Did you mean 'accuracy_visual'"),
+        (["--optim_args", "momentun=0.9"], "Did you mean 'momentum'"),
+        (["--optim_args", "momentum"], "key=value"),
+        (["--optim_args", "momentum=much"], "momentum must be a number"),
+        (["--model_name_or_path", "/nowhere/at/all"], "is no checkpoint"),
+        (["--output_dir", __file__], "is a file"),
+    ],
+)
+def test_refused(parse, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        checks.check_recipe(parse(*arguments))
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "eval_accuracy", "loss", "f1_binary", "eval_accuracy_audio"])
+def test_metrics_with_and_without_prefix(parse, metric):
+    checks.check_recipe(parse("--metric_for_best_model", metric))
+
+
+def test_a_metric_of_two_classes_is_refused_for_ten(parse):
+    with pytest.raises(ValueError, match="f1_binary"):
+        checks.check_best_metric(parse("--metric_for_best_model", "f1_binary"), ["audio"], 10)
+
+
+def test_an_encoder_on_the_hub_is_not_downloaded(parse, monkeypatch):
+    monkeypatch.setattr("transformers.AutoConfig.from_pretrained", None)
+    recipe = parse("--modalities.audio", "{type: transformers, model: some/model, pretrained: true}")
+    checks.check_model(recipe)
+
+
+@pytest.mark.parametrize(
+    ("options", "answer"),
+    [
+        ({"architecture": "resnet18", "pretrained": True}, False),
+        ({"architecture": "hf-hub:some/model"}, True),
+        ({"model": "some/model"}, True),
+        ({"model": "/"}, False),
+        ({"model": None, "config": {"model_type": "bert"}}, False),
+    ],
+)
+def test_on_hub(options, answer):
+    assert checks.on_hub(options) == answer
+
+
+def test_nor_are_timms_weights(parse, monkeypatch):
+    monkeypatch.setattr("timm.models._builder.load_pretrained", None)
+    checks.check_model(parse("--modalities.audio", "{type: timm, architecture: resnet18, pretrained: true}"))
+
+
+def test_other_optimizers_keep_their_options(parse):
+    checks.check_recipe(parse("--optim", "adamw_torch", "--optim_args", "beta1=0.8"))
+
+
+@pytest.mark.parametrize("value", ["false", "no", ""])
+def test_no_resume(parse, value):
+    recipe = parse("--resume_from_checkpoint", value)
+    assert checks.resume_point(recipe) is None
+    checks.check_resume([recipe])
+
+
+@pytest.mark.parametrize("value", ["true", "last", "latest"])
+def test_resume_from_the_newest_checkpoint(parse, tmp_path, value):
+    recipe = parse("--resume_from_checkpoint", value)
+    with pytest.raises(ValueError, match=r"expected a folder checkpoint-STEP, found none in .*out"):
+        checks.check_resume([recipe])
+    for step in (9, 10):
+        (tmp_path / "out" / f"checkpoint-{step}").mkdir(parents=True)
+    checks.check_resume([recipe])
+    assert checks.resume_point(recipe) == str(tmp_path / "out" / "checkpoint-10")
+
+
+def test_resume_from_a_folder_that_is_no_checkpoint(parse, tmp_path):
+    recipe = parse("--resume_from_checkpoint", str(tmp_path))
+    with pytest.raises(ValueError, match=r"no trainer_state\.json"):
+        checks.check_resume([recipe])
+
+
+def test_an_interrupted_series_goes_on(parse, tmp_path):
+    """One finished run, one that never began: the first is reused, the second starts anew."""
+    first, second = parse("--resume_from_checkpoint", "last"), parse("--resume_from_checkpoint", "last")
+    second.training.output_dir = str(tmp_path / "second")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "metrics.json").write_text("{}")
+    checks.check_resume([first, second])
+    assert checks.resume_point(second) is None
