@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import torch
-from conftest import tiny_dataset, tiny_model
+from tiny import tiny_dataset, tiny_model
 from torch import nn
 
 from hf_bml import BalancedTrainingArguments, MultimodalBalancedTrainer

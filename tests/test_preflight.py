@@ -1,6 +1,6 @@
 import datasets
 import pytest
-from conftest import tiny_dataset, tiny_model
+from tiny import tiny_dataset, tiny_model
 from torch import nn
 
 from hf_bml import BalancedTrainingArguments, MultimodalBalancedTrainer

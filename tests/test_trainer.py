@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from conftest import tiny_config, tiny_dataset, tiny_model
+from tiny import tiny_config, tiny_dataset, tiny_model
 from torch import nn
 from transformers import Trainer, TrainingArguments
 

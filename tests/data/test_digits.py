@@ -210,7 +210,7 @@ def test_scaled_line():
 def test_pinned_samples(dataset):
     """Guards against silent changes: coarse values of a few rows, so that other platforms' last bits do not matter."""
     images = pictures(dataset["test"])[[0, 510]]
-    assert hashlib.sha256(images.tobytes()).hexdigest()[:16] == "76aca6d0181e0ab8"
+    assert hashlib.sha256(images.tobytes()).hexdigest()[:16] == "cad8666355a16501"
     values = clips(dataset["test"])[[0, 255, 510]][:, 800:1100:100]
     np.testing.assert_allclose(
         values, [[-0.1146, 0.0031, 0.2368], [-0.1256, -0.2413, 0.011], [-0.0461, 0.4989, -0.3695]], atol=1e-3

@@ -1,10 +1,8 @@
 """The public entry point: names, dotted paths, options."""
 
-import ast
 import importlib
 import inspect
 import pkgutil
-from pathlib import Path
 
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
@@ -49,15 +47,6 @@ def test_every_option_has_a_default_and_is_described(name):
     for option in inspect.signature(load).parameters.values():
         assert option.default is not option.empty
         assert f"\n        {option.name}: " in load.__doc__
-
-
-def test_data_is_a_leaf():
-    for path in Path(hf_bml.data.__file__).parent.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom):
-                assert node.level <= 1 and not (node.module or "").startswith("hf_bml"), f"{path.name}: {node.module}"
-            elif isinstance(node, ast.Import):
-                assert not any(alias.name.startswith("hf_bml") for alias in node.names), path.name
 
 
 @pytest.mark.parametrize("name", ["digit", "Digits", "location", "cmu_mossi", ""])

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from conftest import tiny_config
+from tiny import tiny_config
 from torch import nn
 
 from hf_bml.models.fusion import FUSIONS, ConcatHead, SumHead, evaluation_mode

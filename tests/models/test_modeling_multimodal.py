@@ -1,6 +1,6 @@
 import pytest
 import torch
-from conftest import SIZES, tiny_config, tiny_model
+from tiny import SIZES, tiny_config, tiny_model
 from torch import nn
 from transformers import AutoConfig, AutoModel
 

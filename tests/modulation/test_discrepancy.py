@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from conftest import tiny_model
+from tiny import hand_computed_case, tiny_model
 
 from hf_bml.modulation.discrepancy import (
     DiscrepancyMonitor,
@@ -10,15 +10,6 @@ from hf_bml.modulation.discrepancy import (
     discriminative_scores,
     true_class_probabilities,
 )
-
-
-def hand_computed_case():
-    """T-A1: two modalities, W^1 = diag(ln 9, ln 4), W^2 = diag(ln 1.5, 0), identity features, labels (0, 1)."""
-    logits = {
-        "audio": torch.diag(torch.tensor([math.log(9), math.log(4)])),
-        "visual": torch.diag(torch.tensor([math.log(1.5), 0.0])),
-    }
-    return logits, torch.tensor([0, 1])
 
 
 def test_scores_and_ratios_of_the_hand_computed_case():

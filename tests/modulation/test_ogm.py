@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from test_discrepancy import hand_computed_case
+from tiny import hand_computed_case
 from torch import nn
 
 from hf_bml import OGM

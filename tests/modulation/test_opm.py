@@ -1,6 +1,6 @@
 import pytest
 import torch
-from test_discrepancy import hand_computed_case
+from tiny import hand_computed_case
 
 from hf_bml import OPM
 from hf_bml.modulation import BalanceState
