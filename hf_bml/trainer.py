@@ -102,10 +102,10 @@ class MultimodalBalancedTrainer(Trainer):
         if not self._step_is_open:
             self.modulation.begin_step(self._balance_state())
             self._step_is_open = True
-        labels, mask = inputs["labels"], inputs.get("modality_mask")
+        labels = inputs["labels"]
         extra = {"modulate_features": self._feature_hook(labels)} if self.modulation.active else {}
         loss, outputs = super().compute_loss(model, {**inputs, **extra}, True, num_items_in_batch)
-        self.monitor.update(outputs["unimodal_logits"], labels, mask)
+        self.monitor.update(outputs["unimodal_logits"], labels, outputs.get("modality_mask"))
         loss = self.modulation.modulate_loss(loss, outputs, labels)
         return (loss, outputs) if return_outputs else loss
 

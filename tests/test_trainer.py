@@ -293,6 +293,20 @@ def test_missing_modality_samples_train(training_args):
     assert torch.isfinite(trainer.monitor.ratios).all()
 
 
+def test_a_modality_of_none_counts_in_no_score(training_args):
+    """A batch without any visual input: its ratio is 1 and audio is not held back."""
+
+    def collate(rows):
+        batch = {key: torch.stack([torch.as_tensor(row[key]) for row in rows]) for key in rows[0]}
+        return {**batch, "visual": None}
+
+    trainer = train(training_args(modulations=BOTH, max_steps=2, logging_steps=2), data_collator=collate)
+    assert trainer.monitor.observed.tolist() == [True, False]
+    assert trainer.monitor.ratios.tolist() == [1.0, 1.0]
+    logs = trainer.state.log_history[0]
+    assert logs["ogm/coefficient_audio"] == 1 and logs["opm/drop_probability_audio"] == 0
+
+
 @pytest.mark.parametrize(
     ("modulations", "std_calls"),
     [({"opm": {}, "ogm": {}}, 0), ({"opm": {"preset": "released", "start": 0}}, 0), (BOTH, 8 * 4)],

@@ -273,7 +273,7 @@ class MultimodalConfig(PreTrainedConfig):
     """
 
     model_type = "multimodal"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["features"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["features", "modality_mask"]
 
     modalities: dict[str, Any] | None = None
     modality_order: list[str] | None = None

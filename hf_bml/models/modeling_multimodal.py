@@ -28,6 +28,7 @@ class MultimodalClassifierOutput(ModelOutput):
         unimodal_logits: per modality `(batch, num_labels)`, what that modality alone predicts; detached, float32.
         features: per modality `(batch, dim)`, before any modulation.
         keep_mask: bool `(batch, modalities)`, the modalities that reached the head.
+        modality_mask: bool `(batch, modalities)`, the modalities the samples have; None if no sample lacks one.
     """
 
     loss: Tensor | None = None
@@ -35,6 +36,7 @@ class MultimodalClassifierOutput(ModelOutput):
     unimodal_logits: dict[str, Tensor] | None = None
     features: dict[str, Tensor] | None = None
     keep_mask: Tensor | None = None
+    modality_mask: Tensor | None = None
 
 
 def repeat_present(inputs: Tensor | dict[str, Tensor] | None, present: Tensor) -> Tensor | dict[str, Tensor] | None:
@@ -161,7 +163,12 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         if keep_mask is None:
             keep_mask = torch.ones(len(logits), len(features), dtype=torch.bool, device=logits.device)
         return MultimodalClassifierOutput(
-            loss=loss, logits=logits, unimodal_logits=unimodal_logits, features=features, keep_mask=keep_mask
+            loss=loss,
+            logits=logits,
+            unimodal_logits=unimodal_logits,
+            features=features,
+            keep_mask=keep_mask,
+            modality_mask=modality_mask,
         )
 
     def _check_inputs(self, modalities: dict[str, Any], modality_mask: Tensor | None) -> None:
