@@ -92,24 +92,37 @@ def check_parallelism(trainer: Trainer, modulations: Iterable[Modulation]) -> No
             "discrepancy scores. Launch with `accelerate launch` or `torchrun`, or show one GPU "
             "(CUDA_VISIBLE_DEVICES=0)."
         )
-    on_gradients = [m.name for m in modulations if type(m).modulate_gradients is not Modulation.modulate_gradients]
+    on_gradients = [m.name for m in modulations if m.changes_gradients]
     if not on_gradients:
         return
     if trainer.is_deepspeed_enabled:
         raise ValueError(
             f"{on_gradients} change gradients between backward and step, but DeepSpeed steps inside backward. "
-            "Use DDP or FSDP2, or OPM, which acts on the features."
+            "Use ogm with placement: graph (without noise), DDP or FSDP2, or opm, which acts on the features."
         )
     if trainer.is_fsdp_enabled and getattr(trainer.accelerator.state.fsdp_plugin, "fsdp_version", 1) == 1:
         raise ValueError(
             f"{on_gradients} change gradients per parameter, which FSDP1 flattens. Use FSDP2 "
-            "(fsdp_config: {version: 2}) or DDP, or OPM, which acts on the features."
+            "(fsdp_config: {version: 2}), DDP, ogm with placement: graph (without noise), or opm, which acts on the "
+            "features."
+        )
+
+
+def check_own_loss(trainer: Trainer) -> None:
+    """Raises ValueError if a loss computed outside the model would leave the model's own classifiers untrained."""
+    if not getattr(trainer.model, "auxiliary_heads", None):
+        return
+    if trainer.label_smoother is not None or trainer.compute_loss_func is not None:
+        raise ValueError(
+            "The model has auxiliary heads, which its own loss trains, but label_smoothing_factor or "
+            "compute_loss_func replaces that loss. Leave these out, or set auxiliary_loss_weight: null and "
+            "unimodal_prediction: auto in the model's config."
         )
 
 
 def check_encoders_share_nothing(model: nn.Module, modulations: Iterable[Modulation]) -> None:
     """Raises ValueError if two modalities share an encoder parameter that a gradient modulation would scale twice."""
-    if not any(type(m).modulate_gradients is not Modulation.modulate_gradients for m in modulations):
+    if not any(m.changes_gradients or m.needs_gradient_scale for m in modulations):
         return
     owned = {name: {id(p) for p in encoder.parameters()} for name, encoder in model.encoders.items()}
     for first, second in itertools.combinations(owned, 2):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from .modulation import BalanceState, DiscrepancyMonitor, Modulation, ModulationStack, build_modulations
-from .preflight import check_dataset, check_encoders_share_nothing, check_model, check_parallelism
+from .preflight import check_dataset, check_encoders_share_nothing, check_model, check_own_loss, check_parallelism
+from .side_training import hold_out, train_copy
 from .training_args import BalancedTrainingArguments
 
 MODULATION_STATE_NAME = "modulation_state.pt"
@@ -62,23 +64,30 @@ class MultimodalBalancedTrainer(Trainer):
         self.monitor = DiscrepancyMonitor(self.modalities)
         self._step_is_open = False
         self._encoder_parameters: dict[str, list[nn.Parameter]] = {}
-        check_parallelism(self, self.modulation.modulations)
-        check_encoders_share_nothing(self.model, self.modulation.modulations)
+        check_parallelism(self, self.modulation)
+        check_encoders_share_nothing(self.model, self.modulation)
+        check_own_loss(self)
         for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
             check_dataset(dataset, split, self.modalities, self.model.config.num_labels)
+        self.held_out_dataset = None
+        held_out = max((modulation.held_out_fraction for modulation in self.modulation), default=0.0)
+        if held_out and self.train_dataset is not None:
+            self.train_dataset, self.held_out_dataset = hold_out(self.train_dataset, held_out, args.seed)
+        for modulation in self.modulation:
+            modulation.attach(self.model, partial(train_copy, self))
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any):
         self.monitor = DiscrepancyMonitor(self.modalities)
         self.modulation.reset()
         self._step_is_open, self._encoder_parameters = False, {}
         steps = max(self.args.max_steps, 0)
-        for modulation in self.modulation.modulations:
+        for modulation in self.modulation:
             modulation.warn_if_idle(self.model.encoders, 0 if steps else self.args.num_train_epochs, steps)
         return super()._inner_training_loop(*args, **kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         optimizer = super().create_optimizer(model)
-        sensitive = [m.name for m in self.modulation.modulations if m.needs_gradient_scale]
+        sensitive = [m.name for m in self.modulation if m.needs_gradient_scale]
         name = type(getattr(optimizer, "optimizer", optimizer)).__name__
         if sensitive and any(family in name.lower() for family in SCALE_FREE_OPTIMIZERS):
             warnings.warn(
@@ -99,26 +108,13 @@ class MultimodalBalancedTrainer(Trainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if "labels" not in inputs:
             raise ValueError(f"A training batch needs `labels`, found {sorted(inputs)}.")
-        if not self._step_is_open:
-            self.modulation.begin_step(self._balance_state())
-            self._step_is_open = True
         labels = inputs["labels"]
-        extra = {"modulate_features": self._feature_hook(labels)} if self.modulation.active else {}
+        self.modulation.begin_micro_batch(labels)
+        extra = {"modulation": self.modulation} if self.modulation.active else {}
         loss, outputs = super().compute_loss(model, {**inputs, **extra}, True, num_items_in_batch)
         self.monitor.update(outputs["unimodal_logits"], labels, outputs.get("modality_mask"))
         loss = self.modulation.modulate_loss(loss, outputs, labels)
         return (loss, outputs) if return_outputs else loss
-
-    def _feature_hook(self, labels: Tensor) -> Callable[..., Any]:
-        """The model's hook. With label smoothing or an own loss function the Trainer keeps the labels from the model,
-        so the hook brings them."""
-        if self.label_smoother is None and self.compute_loss_func is None:
-            return self.modulation.modulate_features
-
-        def modulate(features: Any, unimodal_logits: Any, _: Any, modality_mask: Any) -> Any:
-            return self.modulation.modulate_features(features, unimodal_logits, labels, modality_mask)
-
-        return modulate
 
     def _set_signature_columns_if_needed(self) -> None:
         """The columns that `remove_unused_columns=True` keeps."""
@@ -127,10 +123,12 @@ class MultimodalBalancedTrainer(Trainer):
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
+        if not self._step_is_open:
+            self.modulation.begin_step(self._balance_state())
+            self._step_is_open = True
         loss = super().training_step(model, inputs, num_items_in_batch)
         if self.accelerator.sync_gradients:
-            distributed = self.accelerator.num_processes > 1
-            self.monitor.step(self._sum_over_processes if distributed else None)
+            self.monitor.step(self._sum_over_processes)
             self.modulation.modulate_gradients(self._parameters_by_modality(model), self._balance_state())
             self._step_is_open = False
         return loss
@@ -147,16 +145,19 @@ class MultimodalBalancedTrainer(Trainer):
         return BalanceState(
             modalities=self.modalities,
             step=self.state.global_step,
+            max_steps=self.state.max_steps,
             epoch=self.state.epoch or 0.0,
             scores=self.monitor.scores,
             ratios=self.monitor.ratios,
             observed=self.monitor.observed,
             seed=self.args.seed,
             rank=self.args.process_index,
+            sum_over_processes=self._sum_over_processes,
         )
 
-    def _sum_over_processes(self, totals: Tensor) -> Tensor:
-        return self.accelerator.reduce(totals, reduction="sum")
+    @property
+    def _sum_over_processes(self) -> Callable[[Tensor], Tensor] | None:
+        return partial(self.accelerator.reduce, reduction="sum") if self.accelerator.num_processes > 1 else None
 
     def _parameters_by_modality(self, model: nn.Module) -> dict[str, list[nn.Parameter]]:
         if not self._encoder_parameters:

@@ -5,6 +5,7 @@ from transformers import AutoConfig, AutoModel
 from .configuration_multimodal import MultimodalConfig
 from .encoders import ENCODERS
 from .fusion import FUSIONS
+from .interaction import INTERACTIONS
 from .modeling_multimodal import MultimodalClassifierOutput, MultimodalForClassification
 
 AutoConfig.register(MultimodalConfig.model_type, MultimodalConfig)
@@ -13,6 +14,7 @@ AutoModel.register(MultimodalConfig, MultimodalForClassification)
 __all__ = [
     "ENCODERS",
     "FUSIONS",
+    "INTERACTIONS",
     "MultimodalClassifierOutput",
     "MultimodalConfig",
     "MultimodalForClassification",

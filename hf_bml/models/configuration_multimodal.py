@@ -4,185 +4,18 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, fields
 from typing import Any, ClassVar
 
-import timm
 from torch import nn
-from transformers import CONFIG_MAPPING, PreTrainedConfig
+from transformers import PreTrainedConfig
 
-from ..suggestion import did_you_mean
+from ..suggestion import check_options
+from .configuration_encoders import build_encoder_config, check_fraction, check_name, is_number, size_list
 from .fusion import FUSIONS
+from .interaction import INTERACTIONS
 
-FORWARD_KEYWORDS = ("self", "labels", "modality_mask", "modulate_features")
-TIMM_SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
-
-
-def is_number(value: Any) -> bool:
-    """Whether `value` is an int or float, not a bool."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def is_size(value: Any, least: int = 1) -> bool:
-    """Whether `value` is an int of at least `least`, not a bool."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def check_size(name: str, value: Any, least: int = 1) -> None:
-    """Raises ValueError unless `value` is a size."""
-    if not is_size(value, least):
-        raise ValueError(f"{name} must be an integer of at least {least}, found {value!r}.")
-
-
-def check_fraction(name: str, value: Any) -> None:
-    """Raises ValueError unless `value` is a number in [0, 1)."""
-    if not is_number(value) or not 0 <= value < 1:
-        raise ValueError(f"{name} must be in [0, 1), found {value!r}.")
-
-
-def size_list(name: str, values: Any) -> list[int]:
-    """`values` as a list, checked: positive integers."""
-    if isinstance(values, str) or not isinstance(values, Sequence) or not all(map(is_size, values)):
-        raise ValueError(f"{name} must be a list of positive integers, such as [64, 32], found {values!r}.")
-    return list(values)
-
-
-@dataclass
-class TimmEncoderConfig:
-    """A timm model as encoder of images, spectrograms or optical flow; clips are averaged over frames.
-
-    Args:
-        architecture: timm model name, such as `resnet18` or, with a pretrained tag, `resnet18.a1_in1k`; or a model
-            on the Hub, `hf-hub:<id>`.
-        in_channels: channels of the input: 1 spectrogram, 2 flow, 3 RGB.
-        pretrained: start from timm's pretrained weights (needs the Hub or a local cache).
-        model_args: further keywords of the timm model, such as `{"channels": [8, 16, 32, 64]}` for a thin ResNet.
-    """
-
-    architecture: str
-    in_channels: int = 3
-    pretrained: bool = False
-    model_args: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check_size("in_channels", self.in_channels)
-        name = self.architecture
-        if not isinstance(name, str) or not (name.startswith(TIMM_SOURCES) or timm.is_model(name)):
-            hint = did_you_mean(str(name).split(".")[0], timm.list_models())
-            raise ValueError(
-                f"architecture must be the name of a timm model, found {name!r}.{hint} "
-                "timm.list_models('*resnet*') lists names; 'hf-hub:<id>' takes a model from the Hub."
-            )
-
-
-@dataclass
-class TransformersEncoderConfig:
-    """A transformers model (`AutoModel`) as encoder of text, audio, images or video.
-
-    Of an encoder-decoder model (whisper, t5), only the encoder is kept. Image models average clips `(batch, frames,
-    channels, height, width)` over frames; video models get them as they are. A video model is one whose configuration
-    has `num_frames` (videomae, timesformer) or that declares video, but no images, as its input.
-
-    Args:
-        model: Hub id or local folder; its configuration is stored here when the model is built.
-        config: the model's configuration as a dict with `model_type`, instead of `model` or to override it.
-        pretrained: start from the weights of `model`.
-        pooling: `"mean"` over the positions that are not padding, or `"cls"`, the first position.
-        output_size: size of the features, where the model's configuration does not tell it (`hidden_sizes`,
-            `hidden_size` or `d_model`).
-    """
-
-    model: str | None = None
-    config: dict[str, Any] | None = None
-    pretrained: bool = False
-    pooling: str = "mean"
-    output_size: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.output_size is not None:
-            check_size("output_size", self.output_size)
-        if self.pooling not in ("mean", "cls"):
-            raise ValueError(f"pooling must be 'mean' or 'cls', found {self.pooling!r}.")
-        if not isinstance(self.config, Mapping | None) or not isinstance(self.model, str | None):
-            raise ValueError(
-                "`model` must be a Hub id or folder and `config` a dict such as {'model_type': 'bert'}, "
-                f"found model={self.model!r}, config={self.config!r}."
-            )
-        model_type = (self.config or {}).get("model_type")
-        if self.model is None and model_type is None:
-            raise ValueError(
-                "A transformers encoder needs `model` (a Hub id or folder) or `config` with a `model_type`, "
-                f"found model={self.model!r}, config={self.config!r}."
-            )
-        if model_type is not None and model_type not in list(CONFIG_MAPPING.keys()):
-            raise ValueError(
-                f"model_type must be one that transformers knows, found {model_type!r}."
-                f"{did_you_mean(model_type, CONFIG_MAPPING.keys())} "
-                "A newer model needs a newer transformers; list(transformers.CONFIG_MAPPING.keys()) has the names."
-            )
-        if self.pretrained and self.model is None:
-            raise ValueError("pretrained: true needs `model`, the Hub id or folder that holds the weights.")
-
-
-@dataclass
-class SequenceEncoderConfig:
-    """A small transformer encoder over pre-extracted feature sequences `(time, dim)` or vectors `(dim,)`.
-
-    Args:
-        input_size: dimension of an input feature.
-        hidden_size: width, a multiple of `num_heads`.
-        num_layers: transformer layers; 0 leaves a linear projection and the mean over time.
-        num_heads: attention heads.
-        feedforward_size: width of the feed-forward part; default four times `hidden_size`.
-        dropout: in [0, 1).
-    """
-
-    input_size: int
-    hidden_size: int = 128
-    num_layers: int = 2
-    num_heads: int = 4
-    feedforward_size: int | None = None
-    dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name in ("input_size", "hidden_size", "num_heads"):
-            check_size(name, getattr(self, name))
-        check_size("num_layers", self.num_layers, least=0)
-        if self.feedforward_size is not None:
-            check_size("feedforward_size", self.feedforward_size)
-        if self.hidden_size % self.num_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of num_heads {self.num_heads}.")
-        check_fraction("dropout", self.dropout)
-
-
-@dataclass
-class ConvEncoderConfig:
-    """A small convolutional stack for small images and spectrograms; clips are averaged over frames.
-
-    Every layer is a 3x3 convolution, batch normalisation, ReLU and 2x2 max pooling (an odd last row or column is
-    kept); then the global average.
-
-    Args:
-        in_channels: channels of the input.
-        channels: output channels of each layer; the last is the feature size.
-    """
-
-    in_channels: int = 1
-    channels: Sequence[int] = (8, 16, 32, 64)
-
-    def __post_init__(self) -> None:
-        check_size("in_channels", self.in_channels)
-        self.channels = size_list("channels", self.channels)
-        if not self.channels:
-            raise ValueError("channels must be a list of at least one size, such as [8, 16], found [].")
-
-
-ENCODER_CONFIGS = {
-    "timm": TimmEncoderConfig,
-    "transformers": TransformersEncoderConfig,
-    "sequence": SequenceEncoderConfig,
-    "conv": ConvEncoderConfig,
-}
+FORWARD_KEYWORDS = ("self", "labels", "modality_mask", "modulation")
 
 
 def check_modality_name(name: Any) -> None:
@@ -204,42 +37,6 @@ def check_modality_name(name: Any) -> None:
     )
 
 
-def build_encoder_config(modality: str, options: Any) -> Any:
-    """The config dataclass of one modality's encoder from a dict with `type` and that type's options.
-
-    Raises:
-        ValueError: unknown type or option (the closest valid one is named), missing option, value out of range.
-    """
-    if not isinstance(options, Mapping):
-        raise ValueError(
-            f"Encoder of modality {modality!r}: expected a dict with `type`, one of {list(ENCODER_CONFIGS)}, and that "
-            f"type's options, found {options!r}. For example {{'type': 'conv', 'in_channels': 1}}."
-        )
-    options = dict(options)
-    kind = options.pop("type", None)
-    if not isinstance(kind, str) or kind not in ENCODER_CONFIGS:
-        raise ValueError(
-            f"Encoder of modality {modality!r}: `type` must be one of {list(ENCODER_CONFIGS)}, found {kind!r}."
-            f"{did_you_mean(kind, ENCODER_CONFIGS)}"
-        )
-    config_class = ENCODER_CONFIGS[kind]
-    valid = {f.name: f for f in fields(config_class)}
-    for key in options:
-        if key not in valid:
-            hint = did_you_mean(key, valid)
-            raise ValueError(
-                f"Encoder of modality {modality!r}: type {kind!r} has no option {key!r}.{hint} "
-                f"Its options are: {list(valid)}."
-            )
-    for name, f in valid.items():
-        if f.default is MISSING and f.default_factory is MISSING and name not in options:
-            raise ValueError(f"Encoder of modality {modality!r}: type {kind!r} needs the option {name!r}.")
-    try:
-        return config_class(**options)
-    except ValueError as error:
-        raise ValueError(f"Encoder of modality {modality!r}: {error}") from error
-
-
 class MultimodalConfig(PreTrainedConfig):
     r"""Configuration of [`MultimodalForClassification`].
 
@@ -248,11 +45,22 @@ class MultimodalConfig(PreTrainedConfig):
             `sequence` or `conv`) and that type's options. The order is the modality order everywhere.
         modality_order (`list[str]`, *optional*): the names of `modalities` in that order; kept because `config.json`
             sorts its keys.
-        fusion (`str`): `"concat"` or `"sum"`.
+        fusion (`str`): `"concat"`, `"sum"`, `"film"`, `"gated"` or `"product"`.
+        conditioning (`str`, *optional*): the modality that conditions the others in `film` and `gated`; default the
+            first.
+        interaction (`str`, *optional*): what the encoders exchange before fusion: `"centralnet"`, `"mmtm"` or
+            `"cross_attention"`; default nothing.
+        interaction_options (`dict`, *optional*): options of the interaction.
         head_hidden_sizes (`list[int]`): hidden layers of the head; empty for a linear head.
         head_dropout (`float`): dropout before every layer of the head, in [0, 1).
         bias_split (`dict[str, float]`, *optional*): the share of the linear concat head's bias that counts for each
             modality's own prediction (paper Table 14); default 1 / modalities.
+        unimodal_prediction (`str`): how a modality's own prediction is estimated. `"auto"`: the exact split where the
+            head has one, else zero-out; `"zero_out"`; `"probe"`: a linear head per modality that learns on the
+            detached feature, beside the training.
+        auxiliary_loss_weight (`float`, *optional*): gives every modality a classifier of its own on its feature, and
+            adds this times their summed cross-entropies to the loss. 0 keeps the heads out of the loss, for
+            modulations that weigh them. Default: no such heads.
         num_labels, id2label, label2id: as in every transformers config.
 
     Example:
@@ -273,14 +81,19 @@ class MultimodalConfig(PreTrainedConfig):
     """
 
     model_type = "multimodal"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["features", "modality_mask"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["features", "modality_mask", "auxiliary_logits"]
 
     modalities: dict[str, Any] | None = None
     modality_order: list[str] | None = None
     fusion: str = "concat"
+    conditioning: str | None = None
+    interaction: str | None = None
+    interaction_options: dict[str, Any] | None = None
     head_hidden_sizes: list[int] | None = None
     head_dropout: float = 0.0
     bias_split: dict[str, float] | None = None
+    unimodal_prediction: str = "auto"
+    auxiliary_loss_weight: float | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         encoders = {} if self.modalities is None else self.modalities
@@ -299,9 +112,13 @@ class MultimodalConfig(PreTrainedConfig):
         for name in order:
             encoder = build_encoder_config(name, encoders[name])
             self.modalities[name] = {"type": encoders[name]["type"], **asdict(encoder)}
-        if not isinstance(self.fusion, str) or self.fusion not in FUSIONS:
-            hint = did_you_mean(self.fusion, FUSIONS)
-            raise ValueError(f"fusion must be one of {list(FUSIONS)}, found {self.fusion!r}.{hint}")
+        check_name("fusion", self.fusion, FUSIONS)
+        self._check_fusion()
+        self._check_interaction()
+        check_name("unimodal_prediction", self.unimodal_prediction, ("auto", "zero_out", "probe"))
+        weight = self.auxiliary_loss_weight
+        if weight is not None and not (is_number(weight) and 0 <= weight < float("inf")):
+            raise ValueError(f"auxiliary_loss_weight must be a number of at least 0, found {weight!r}.")
         self.head_hidden_sizes = size_list(
             "head_hidden_sizes", [] if self.head_hidden_sizes is None else self.head_hidden_sizes
         )
@@ -310,6 +127,50 @@ class MultimodalConfig(PreTrainedConfig):
         if self.bias_split is not None:
             self._check_bias_split()
         super().__post_init__(**kwargs)
+
+    def _check_fusion(self) -> None:
+        conditioned = self.fusion in ("film", "gated")
+        if len(self.modalities) == 1 and self.fusion in ("film", "gated", "product"):
+            raise ValueError(
+                f"fusion {self.fusion!r} joins two or more modalities, found only {list(self.modalities)}. "
+                "Use 'concat' for a single one."
+            )
+        if self.conditioning is not None:
+            if not conditioned:
+                raise ValueError(f"conditioning applies to the fusions film and gated, found fusion={self.fusion!r}.")
+            check_name("conditioning", self.conditioning, self.modalities)
+
+    def _check_interaction(self) -> None:
+        if self.interaction is None:
+            if self.interaction_options:
+                raise ValueError(f"interaction_options {self.interaction_options!r} need an `interaction`.")
+            return
+        check_name("interaction", self.interaction, INTERACTIONS)
+        if not isinstance(self.interaction_options, Mapping | None):
+            raise ValueError(f"interaction_options must be a dict, found {self.interaction_options!r}.")
+        self.interaction_options = asdict(self.interaction_config)
+        interaction_class, _ = INTERACTIONS[self.interaction]
+        if self.auxiliary_loss_weight is not None and not interaction_class.features_are_unimodal:
+            raise ValueError(
+                f"auxiliary_loss_weight needs a feature per modality that no other one has touched, which interaction "
+                f"{self.interaction!r} does not leave. Use unimodal_prediction: probe, or another interaction."
+            )
+        if self.interaction == "centralnet" and (self.fusion != "concat" or self.head_hidden_sizes or self.bias_split):
+            raise ValueError(
+                "interaction 'centralnet' brings its own head, the central stream: leave fusion at 'concat', without "
+                f"head_hidden_sizes and bias_split; found fusion={self.fusion!r}, "
+                f"head_hidden_sizes={self.head_hidden_sizes!r}, bias_split={self.bias_split!r}."
+            )
+
+    @property
+    def interaction_config(self) -> Any:
+        """The options of the interaction as its dataclass; None without interaction."""
+        if self.interaction is None:
+            return None
+        _, options_class = INTERACTIONS[self.interaction]
+        options = dict(self.interaction_options or {})
+        check_options(f"interaction {self.interaction!r}", options, [f.name for f in fields(options_class)])
+        return options_class(**options)
 
     def _check_bias_split(self) -> None:
         split, names = self.bias_split, list(self.modalities)

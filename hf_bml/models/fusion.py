@@ -2,6 +2,17 @@
 
 Where the head is a sum of unimodal parts the split is exact (paper Eq. 2 and 6); elsewhere the other modalities'
 features are set to zero (paper Sec. 4.3.7).
+
+| name       | logits                                                         | unimodal prediction |
+|------------|----------------------------------------------------------------|---------------------|
+| `concat`   | `W [phi^1; ...; phi^M] + b`, or a multi-layer classifier       | exact; zero-out     |
+| `sum`      | `sum_m (W^m phi^m + b^m)`                                      | exact               |
+| `film`     | `W (gamma(x) * y + beta(x)) + b`                               | zero-out            |
+| `gated`    | `W (sigmoid(A x) * B y) + b`                                   | zero-out            |
+| `product`  | `W (prod_m A^m phi^m) + b`, low-rank bilinear                  | needs probe heads   |
+
+FiLM and gated fusion are defined for two modalities: x conditions y. For more, x is the `conditioning` modality (by
+default the first) and y the concatenation of all others.
 """
 
 from __future__ import annotations
@@ -13,8 +24,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
 if TYPE_CHECKING:  # the configuration imports FUSIONS
     from .configuration_multimodal import MultimodalConfig
@@ -32,8 +41,8 @@ def layers(sizes: Sequence[int], dropout: float) -> nn.Sequential:
 
 @contextmanager
 def evaluation_mode(module: nn.Module) -> Iterator[None]:
-    """Puts the batch normalisations and dropouts inside `module` in eval mode for a while."""
-    switched = [m for m in module.modules() if m.training and isinstance(m, (_BatchNorm, _DropoutNd))]
+    """Puts `module` and everything inside it in eval mode for a while."""
+    switched = [m for m in module.modules() if m.training]
     for m in switched:
         m.training = False
     try:
@@ -48,13 +57,31 @@ def keep_only(features: Mapping[str, Tensor], modality: str) -> dict[str, Tensor
     return {name: f if name == modality else torch.zeros_like(f) for name, f in features.items()}
 
 
+def drop_features(features: Mapping[str, Tensor], keep_mask: Tensor) -> dict[str, Tensor]:
+    """`r_i^m phi_i^m`: zeroes the feature of every modality that a sample does not keep (paper Sec. 3.2.1).
+
+    Args:
+        features: per modality `(batch, ..., dim)`.
+        keep_mask: bool `(batch, modalities)`, columns in the order of `features`.
+    """
+    return {
+        modality: torch.where(keep.view(-1, *[1] * (feature.dim() - 1)), feature, 0.0)
+        for (modality, feature), keep in zip(features.items(), keep_mask.unbind(1), strict=True)
+    }
+
+
 class FusionHead(nn.Module):
     """Base class of heads.
 
     Args:
         sizes: feature size per modality, in modality order.
         config: the model's config.
+
+    Attributes:
+        zero_out_is_blind: whether the zero-out prediction is the same for every modality, whatever it has learned.
     """
+
+    zero_out_is_blind = False
 
     def __init__(self, sizes: Mapping[str, int], config: MultimodalConfig):
         super().__init__()
@@ -65,7 +92,11 @@ class FusionHead(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} is abstract: override `forward`.")
 
     def unimodal_logits(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What each modality alone predicts, `(batch, num_labels)`: zero-out, in eval mode.
+        """What each modality alone predicts, `(batch, num_labels)`; zero-out unless the head has an exact split."""
+        return self.zero_out_logits(features)
+
+    def zero_out_logits(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The prediction `(batch, num_labels)` with the other modalities' features set to zero, in eval mode.
 
         One pass over a batch that holds one zeroed-out copy of the features per modality.
         """
@@ -94,7 +125,7 @@ class ConcatHead(FusionHead):
     def unimodal_logits(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Linear head: `W^m phi^m + gamma^m b`, which sums to the joint logits for `sum gamma = 1` (Eq. 2)."""
         if not self.is_linear:
-            return super().unimodal_logits(features)
+            return self.zero_out_logits(features)
         linear = self.classifier[-1]
         blocks = linear.weight.split(list(self.sizes.values()), dim=1)
         return {
@@ -126,4 +157,114 @@ class SumHead(FusionHead):
             return self._parts(features)
 
 
-FUSIONS: dict[str, type[FusionHead]] = {"concat": ConcatHead, "sum": SumHead}
+class ConditionedHead(FusionHead):
+    """Base of the heads in which one modality x conditions the others, y (their concatenation)."""
+
+    def __init__(self, sizes: Mapping[str, int], config: MultimodalConfig):
+        super().__init__(sizes, config)
+        self.conditioning = config.conditioning or next(iter(sizes))
+        self.condition_size = sizes[self.conditioning]
+        self.content_size = sum(size for modality, size in sizes.items() if modality != self.conditioning)
+
+    def split(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """x `(batch, condition_size)` and y `(batch, content_size)`."""
+        others = [feature for modality, feature in features.items() if modality != self.conditioning]
+        return features[self.conditioning], torch.cat(others, dim=-1)
+
+
+class FiLMHead(ConditionedHead):
+    """Feature-wise linear modulation (Perez et al. 2018) as in the paper's Table 2, without a residual `1 + gamma`."""
+
+    def __init__(self, sizes: Mapping[str, int], config: MultimodalConfig):
+        super().__init__(sizes, config)
+        self.film = nn.Linear(self.condition_size, 2 * self.content_size)
+        self.classifier = layers(
+            [self.content_size, *config.head_hidden_sizes, config.num_labels], config.head_dropout
+        )
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        condition, content = self.split(features)
+        gamma, beta = self.film(condition).chunk(2, dim=-1)
+        return self.classifier(gamma * content + beta)
+
+
+class GatedHead(ConditionedHead):
+    """Gated fusion (Kiela et al. 2018): x gates y; both are projected to the width of the largest feature."""
+
+    def __init__(self, sizes: Mapping[str, int], config: MultimodalConfig):
+        super().__init__(sizes, config)
+        width = max(sizes.values())
+        self.gate = nn.Linear(self.condition_size, width)
+        self.content = nn.Linear(self.content_size, width)
+        self.classifier = layers([width, *config.head_hidden_sizes, config.num_labels], config.head_dropout)
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        condition, content = self.split(features)
+        return self.classifier(torch.sigmoid(self.gate(condition)) * self.content(content))
+
+
+class ProductHead(FusionHead):
+    """Purely multiplicative fusion: bias-free projections to one width, multiplied. One missing factor leaves zero, so
+    zero-out tells nothing, and only probe heads can score the modalities."""
+
+    zero_out_is_blind = True
+
+    def __init__(self, sizes: Mapping[str, int], config: MultimodalConfig):
+        super().__init__(sizes, config)
+        width = max(sizes.values())
+        self.factors = nn.ModuleDict(
+            {modality: nn.Linear(size, width, bias=False) for modality, size in sizes.items()}
+        )
+        self.classifier = layers([width, *config.head_hidden_sizes, config.num_labels], config.head_dropout)
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        factors = [self.factors[modality](feature) for modality, feature in features.items()]
+        return self.classifier(torch.stack(factors).prod(0))
+
+
+class CentralHead(FusionHead):
+    """CentralNet's central stream: `u^l = alpha_C^l h_C^l + sum_m alpha_m^l h_m^l`, `h_C^(l+1) = ReLU(BN(F^l u^l))`,
+    and a linear classifier on the last u. The alphas are trained and start at 1.
+
+    Where modalities differ in width, the narrower are padded with zeros, as in the MFAS re-implementation.
+
+    Args:
+        tap_sizes: per modality the widths of its taps, whose concatenation is its feature.
+        config: the model's config.
+    """
+
+    def __init__(self, tap_sizes: Mapping[str, Sequence[int]], config: MultimodalConfig):
+        super().__init__({modality: sum(sizes) for modality, sizes in tap_sizes.items()}, config)
+        self.tap_sizes = {modality: list(sizes) for modality, sizes in tap_sizes.items()}
+        widths = [max(stage) for stage in zip(*self.tap_sizes.values(), strict=True)]
+        self.widths = widths
+        self.alphas = nn.ParameterDict({modality: nn.Parameter(torch.ones(len(widths))) for modality in tap_sizes})
+        self.central_alphas = nn.Parameter(torch.ones(len(widths) - 1))
+        self.steps = nn.ModuleList(
+            nn.Sequential(nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU())
+            for before, after in itertools.pairwise(widths)
+        )
+        self.classifier = layers([widths[-1], config.num_labels], config.head_dropout)
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        taps = {modality: feature.split(self.tap_sizes[modality], -1) for modality, feature in features.items()}
+        central = None
+        for stage, width in enumerate(self.widths):
+            streams = [
+                self.alphas[modality][stage] * nn.functional.pad(values[stage], (0, width - values[stage].shape[-1]))
+                for modality, values in taps.items()
+            ]
+            if central is not None:
+                streams.append(self.central_alphas[stage - 1] * central)
+            joined = torch.stack(streams).sum(0)  # (batch, width)
+            central = self.steps[stage](joined) if stage < len(self.steps) else joined
+        return self.classifier(central)
+
+
+FUSIONS: dict[str, type[FusionHead]] = {
+    "concat": ConcatHead,
+    "sum": SumHead,
+    "film": FiLMHead,
+    "gated": GatedHead,
+    "product": ProductHead,
+}

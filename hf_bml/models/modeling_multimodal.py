@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,8 @@ from transformers.utils import ModelOutput
 from ..suggestion import did_you_mean
 from .configuration_multimodal import MultimodalConfig
 from .encoders import build_encoder
-from .fusion import FUSIONS
+from .fusion import FUSIONS, CentralHead, evaluation_mode
+from .interaction import INTERACTIONS, CentralNet, Interaction, fill_absent
 
 
 @dataclass
@@ -26,7 +27,9 @@ class MultimodalClassifierOutput(ModelOutput):
         loss: cross-entropy, a scalar, when labels are given.
         logits: `(batch, num_labels)`.
         unimodal_logits: per modality `(batch, num_labels)`, what that modality alone predicts; detached, float32.
-        features: per modality `(batch, dim)`, before any modulation.
+        features: per modality `(batch, dim)`, what the fusion head would see without modulation; with an interaction,
+            what each modality computes alone.
+        auxiliary_logits: per modality `(batch, num_labels)` of its own classifier, if the model has such.
         keep_mask: bool `(batch, modalities)`, the modalities that reached the head.
         modality_mask: bool `(batch, modalities)`, the modalities the samples have; None if no sample lacks one.
     """
@@ -35,8 +38,30 @@ class MultimodalClassifierOutput(ModelOutput):
     logits: Tensor | None = None
     unimodal_logits: dict[str, Tensor] | None = None
     features: dict[str, Tensor] | None = None
+    auxiliary_logits: dict[str, Tensor] | None = None
     keep_mask: Tensor | None = None
     modality_mask: Tensor | None = None
+
+
+def batch_tensor(inputs: Tensor | dict[str, Tensor]) -> Tensor:
+    """A tensor of a modality's input that has a row per sample."""
+    values = inputs.values() if isinstance(inputs, dict) else [inputs]
+    return next(value for value in values if isinstance(value, Tensor) and value.dim())
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, present: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy in float32 or better, a scalar.
+
+    Args:
+        logits: `(batch, num_labels)`.
+        labels: `(batch,)`.
+        present: optional bool `(batch,)`; other samples do not count. 0 if there are none.
+    """
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if present is None:
+        return nn.functional.cross_entropy(logits, labels)
+    losses = nn.functional.cross_entropy(logits, labels, reduction="none")
+    return torch.where(present, losses, 0.0).sum() / present.sum().clamp_min(1)
 
 
 def repeat_present(inputs: Tensor | dict[str, Tensor] | None, present: Tensor) -> Tensor | dict[str, Tensor] | None:
@@ -120,19 +145,41 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
                 "MultimodalConfig.modalities is empty: give an encoder config per modality, for example "
                 "{'audio': {'type': 'timm', 'architecture': 'resnet18', 'in_channels': 1}}."
             )
+        interaction_class, _ = INTERACTIONS.get(config.interaction, (Interaction, None))
         self.encoders = nn.ModuleDict(
-            {modality: build_encoder(modality, options) for modality, options in config.modalities.items()}
+            {
+                modality: build_encoder(modality, options, staged=interaction_class.staged)
+                for modality, options in config.modalities.items()
+            }
         )
-        self.head = FUSIONS[config.fusion](
-            {modality: encoder.output_size for modality, encoder in self.encoders.items()}, config
-        )
+        self.interaction = interaction_class(self.encoders, config.interaction_config)
+        if isinstance(self.interaction, CentralNet):
+            self.head = CentralHead(self.interaction.tap_sizes, config)
+        else:
+            self.head = FUSIONS[config.fusion](self.interaction.sizes, config)
+        self.auxiliary_heads = nn.ModuleDict(self._build_auxiliary_heads())
+        if self.head.zero_out_is_blind and config.unimodal_prediction != "probe":
+            warnings.warn(
+                f"fusion {config.fusion!r} is purely multiplicative: with one modality alone it predicts the same, "
+                "whatever was learned, so all discrepancy ratios stay 1 and nothing is modulated. Set "
+                "unimodal_prediction: probe.",
+                stacklevel=2,
+            )
         self.post_init()
+
+    def _build_auxiliary_heads(self) -> dict[str, nn.Module]:
+        if self.config.auxiliary_loss_weight is None and self.config.unimodal_prediction != "probe":
+            return {}
+        sizes = {name: encoder.output_size for name, encoder in self.encoders.items()}
+        if not isinstance(self.interaction, CentralNet):
+            sizes = self.interaction.sizes
+        return {name: nn.Linear(size, self.config.num_labels) for name, size in sizes.items()}
 
     def forward(
         self,
         labels: Tensor | None = None,
         modality_mask: Tensor | None = None,
-        modulate_features: Callable[..., tuple[dict[str, Tensor], Tensor | None]] | None = None,
+        modulation: Any = None,
         **modalities: Tensor | dict[str, Tensor] | None,
     ) -> MultimodalClassifierOutput:
         """
@@ -141,8 +188,8 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
             modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality: its feature is zero
                 and it counts in no score. Absent inputs may hold anything finite, zeros by convention; in training
                 the encoder sees repeated present samples in their place, so that batch statistics are of real inputs.
-            modulate_features: called as `f(features, unimodal_logits, labels, modality_mask)`, returns the features
-                that the head sees and a keep mask; the trainer passes it while training.
+            modulation: the trainer's `ModulationStack`, or whatever has its `keep_modalities(unimodal_logits,
+                modality_mask)` and, called after it, `modulate_features(features, keep_mask)`.
             modalities: one keyword per modality: a tensor (the encoder's main input), a dict of encoder keywords, or
                 None when every sample lacks it. Tensors have a row per sample.
         """
@@ -150,16 +197,21 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         if modality_mask is not None and self.training:
             present = dict(zip(self.encoders, modality_mask.bool().unbind(1), strict=True))
             modalities = {name: repeat_present(inputs, present[name]) for name, inputs in modalities.items()}
-        features = {name: self._encode(name, modalities[name]) for name in self.encoders}
-        features, modality_mask = self._fill_absent(features, modality_mask)
-        unimodal_logits = self._unimodal_logits(features)
-        seen, keep_mask = features, modality_mask
-        if modulate_features is not None:
-            seen, keep_mask = modulate_features(features, unimodal_logits, labels, modality_mask)
+        started = {name: self._start(name, modalities[name]) for name in self.encoders}
+        modality_mask = self._present(modalities, modality_mask)
+        features = self._unimodal_features(started, modality_mask)
+        auxiliary_logits = self._auxiliary_logits(features)
+        unimodal_logits = self._unimodal_logits(features, auxiliary_logits)
+        keep_mask = modality_mask
+        if modulation is not None:
+            keep_mask = modulation.keep_modalities(unimodal_logits, modality_mask)
+        seen = self.interaction(self.encoders, started, keep_mask)
+        if modulation is not None:
+            seen = modulation.modulate_features(seen, keep_mask)
         logits = self.head(seen)
         loss = None
         if labels is not None:
-            loss = nn.functional.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels)
+            loss = cross_entropy(logits, labels) + self._auxiliary_loss(auxiliary_logits, labels, modality_mask)
         if keep_mask is None:
             keep_mask = torch.ones(len(logits), len(features), dtype=torch.bool, device=logits.device)
         return MultimodalClassifierOutput(
@@ -167,6 +219,7 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
             logits=logits,
             unimodal_logits=unimodal_logits,
             features=features,
+            auxiliary_logits=auxiliary_logits or None,
             keep_mask=keep_mask,
             modality_mask=modality_mask,
         )
@@ -186,51 +239,76 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         if not given:
             raise ValueError(f"At least one of the modalities {list(self.encoders)} needs an input, found none.")
         if modality_mask is not None:
-            values = given[0].values() if isinstance(given[0], dict) else given
-            expected = next((len(v) for v in values if isinstance(v, Tensor) and v.dim()), 0), len(self.encoders)
+            expected = len(batch_tensor(given[0])), len(self.encoders)
             if modality_mask.shape != expected:
                 raise ValueError(
                     f"modality_mask must have the shape (batch, modalities) = {expected}, "
                     f"found {tuple(modality_mask.shape)}."
                 )
 
-    def _encode(self, name: str, inputs: Tensor | dict[str, Tensor] | None) -> Tensor | None:
+    def _start(self, name: str, inputs: Tensor | dict[str, Tensor] | None) -> Any:
         if inputs is None:
             return None
         try:
-            return self.encoders[name](**inputs) if isinstance(inputs, dict) else self.encoders[name](inputs)
+            return self.interaction.start(self.encoders[name], inputs)
         except (TypeError, ValueError) as error:
             raise type(error)(f"Modality {name!r}: {error}") from error
 
-    def _fill_absent(
-        self, features: dict[str, Tensor | None], modality_mask: Tensor | None
-    ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Zeroes what samples lack; a modality that was None gets zeros and is marked absent in the mask."""
-        given = [feature for feature in features.values() if feature is not None]
-        if len(given) < len(features):
-            present = torch.tensor([feature is not None for feature in features.values()], device=given[0].device)
-            given_mask = present.expand(len(given[0]), -1)
-            modality_mask = given_mask if modality_mask is None else modality_mask.bool() & given_mask
+    def _present(self, modalities: dict[str, Any], modality_mask: Tensor | None) -> Tensor | None:
+        """`modality_mask` with the modalities marked absent that are None."""
+        given = [modalities[name] is not None for name in self.encoders]
+        if all(given):
+            return None if modality_mask is None else modality_mask.bool()
+        inputs = next(inputs for inputs in modalities.values() if inputs is not None)
+        example = batch_tensor(inputs)
+        present = torch.tensor(given, device=example.device).expand(len(example), -1)
+        return present if modality_mask is None else modality_mask.bool() & present
+
+    def _unimodal_features(self, started: dict[str, Any], modality_mask: Tensor | None) -> dict[str, Tensor]:
+        """The feature of each modality when it is alone, `(batch, dim)`, zero where it is absent.
+
+        With an interaction that mixes modalities it takes a pass of its own, without gradient and in eval mode.
+        """
+        if self.interaction.features_are_unimodal:
+            return self.interaction(self.encoders, started, modality_mask)
+        with torch.no_grad(), evaluation_mode(self):
             features = {
-                name: given[0].new_zeros(len(given[0]), self.encoders[name].output_size)
-                if feature is None
-                else feature
-                for name, feature in features.items()
+                name: None if state is None else self.interaction.alone(self.encoders[name], name, state)
+                for name, state in started.items()
             }
-        if modality_mask is None:
-            return features, None
-        modality_mask = modality_mask.bool()
+        return fill_absent(features, self.interaction.sizes, modality_mask)
+
+    def _auxiliary_logits(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What each modality's own classifier predicts; a probe learns without the encoder noticing."""
+        is_probe = self.config.auxiliary_loss_weight is None
         return {
-            name: torch.where(present.unsqueeze(1), feature, 0.0)
-            for (name, feature), present in zip(features.items(), modality_mask.unbind(1), strict=True)
-        }, modality_mask
+            name: head(self.interaction.last(name, features[name].detach() if is_probe else features[name]))
+            for name, head in self.auxiliary_heads.items()
+        }
+
+    def _auxiliary_loss(
+        self, auxiliary_logits: dict[str, Tensor], labels: Tensor, modality_mask: Tensor | None
+    ) -> Tensor | float:
+        """The summed cross-entropies of the modalities' own classifiers, each over the samples that have it."""
+        weight = self.config.auxiliary_loss_weight
+        losses = [
+            cross_entropy(logits, labels, None if modality_mask is None else modality_mask[:, column])
+            for column, logits in enumerate(auxiliary_logits.values())
+        ]
+        return (1.0 if weight is None else weight) * sum(losses)
 
     @torch.no_grad()
-    def _unimodal_logits(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _unimodal_logits(self, features: dict[str, Tensor], auxiliary_logits: dict[str, Tensor]) -> dict[str, Tensor]:
         """Detached unimodal predictions, computed outside autocast in float32 or better."""
-        device = next(iter(features.values())).device
-        with torch.autocast(device.type, enabled=False):
-            parameter_dtype = next(self.head.parameters()).dtype
-            detached = {name: feature.detach().to(parameter_dtype) for name, feature in features.items()}
-            logits = self.head.unimodal_logits(detached)
+        if self.config.unimodal_prediction == "probe":
+            logits = {name: value.detach() for name, value in auxiliary_logits.items()}
+        else:
+            device = next(iter(features.values())).device
+            with torch.autocast(device.type, enabled=False):
+                parameter_dtype = next(self.head.parameters()).dtype
+                detached = {name: feature.detach().to(parameter_dtype) for name, feature in features.items()}
+                if self.config.unimodal_prediction == "zero_out":
+                    logits = self.head.zero_out_logits(detached)
+                else:
+                    logits = self.head.unimodal_logits(detached)
         return {name: value.to(torch.promote_types(value.dtype, torch.float32)) for name, value in logits.items()}

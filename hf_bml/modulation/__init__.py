@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..suggestion import did_you_mean
-from .base import BalanceState, Modulation, ModulationConfig, ModulationStack
+from .base import BalanceState, CopyLosses, MicroBatch, Modulation, ModulationConfig, ModulationStack, TrainCopy
 from .discrepancy import DiscrepancyMonitor, discrepancy_differences, discrepancy_ratios, discriminative_scores
 from .ogm import OGM, OGMConfig, gradient_coefficients
 from .opm import OPM, OPMConfig, drop_probabilities
@@ -18,12 +18,15 @@ __all__ = [
     "OGM",
     "OPM",
     "BalanceState",
+    "CopyLosses",
     "DiscrepancyMonitor",
+    "MicroBatch",
     "Modulation",
     "ModulationConfig",
     "ModulationStack",
     "OGMConfig",
     "OPMConfig",
+    "TrainCopy",
     "build_modulations",
     "discrepancy_differences",
     "discrepancy_ratios",

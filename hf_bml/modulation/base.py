@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..suggestion import did_you_mean
-from .discrepancy import MEASURES, TRANSFORMS
+from ..suggestion import check_options
+from .discrepancy import MEASURES, TRANSFORMS, comparable_scores, score_totals
 from .running_mean import RunningMean
 
 
@@ -23,22 +23,67 @@ class BalanceState:
     Attributes:
         modalities: names, in the model's order.
         step: optimizer steps already taken.
+        max_steps: optimizer steps of the whole training.
         epoch: epochs already done, fractional.
         scores: `(modalities,)` of the last closed optimizer step, None before the first.
         ratios: `(modalities,)`, the same.
         observed: bool `(modalities,)`, whether any sample of that step had the modality; None for all.
         seed: the run's seed.
         rank: process index.
+        sum_over_processes: adds a tensor up over the processes; None for a single process.
     """
 
     modalities: tuple[str, ...]
     step: int = 0
+    max_steps: int = 0
     epoch: float = 0.0
     scores: Tensor | None = None
     ratios: Tensor | None = None
     observed: Tensor | None = None
     seed: int = 0
     rank: int = 0
+    sum_over_processes: Callable[[Tensor], Tensor] | None = None
+
+
+@dataclass
+class MicroBatch:
+    """What a modulation may know about a micro-batch.
+
+    Attributes:
+        unimodal_logits: per modality `(batch, num_labels)`, detached, of the features as they came.
+        labels: `(batch,)`.
+        modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality; None if none does.
+    """
+
+    unimodal_logits: dict[str, Tensor]
+    labels: Tensor
+    modality_mask: Tensor | None = None
+
+
+@dataclass
+class CopyLosses:
+    """Mean losses of a copy of the model before and after it was trained for a while.
+
+    Attributes:
+        train_before, train_after: over the training split without its held-out part.
+        held_out_before, held_out_after: over the held-out part.
+    """
+
+    train_before: float
+    held_out_before: float
+    train_after: float
+    held_out_after: float
+
+
+class TrainCopy(Protocol):
+    """Trains a copy of the model as it is now, on the training split without its held-out part, as the run would."""
+
+    def __call__(self, loss: Callable[[Mapping[str, Any], Tensor], Tensor], epochs: float) -> CopyLosses:
+        """
+        Args:
+            loss: from the model's output and the labels to a scalar; what the copy is trained with.
+            epochs: how long, > 0.
+        """
 
 
 @dataclass
@@ -78,11 +123,7 @@ class ModulationConfig:
         Raises:
             ValueError: unknown option or a value out of its range.
         """
-        valid = [f.name for f in fields(cls)]
-        for key in options:
-            if key not in valid:
-                hint = did_you_mean(key, valid)
-                raise ValueError(f"Modulation {name!r} has no option {key!r}.{hint} Its options are: {valid}.")
+        check_options(f"Modulation {name!r}", options, [f.name for f in fields(cls)])
         base = cls.RELEASED if options.get("preset") == "released" else {}
         return cls(**{**base, **options})
 
@@ -110,13 +151,23 @@ class DiscrepancyConfig(ModulationConfig):
             return state.ratios
         return MEASURES[self.measure](state.scores, state.observed)
 
+    def current_discrepancy(
+        self, batch: MicroBatch, sum_over_processes: Callable[[Tensor], Tensor] | None = None
+    ) -> Tensor:
+        """The same of one micro-batch, of this process or of all."""
+        totals = score_totals(batch.unimodal_logits, batch.labels, batch.modality_mask)
+        if sum_over_processes is not None:
+            totals = sum_over_processes(totals)
+        return MEASURES[self.measure](*comparable_scores(totals[0], totals[2]))
+
 
 class Modulation:
     """Base class: a modulation that does nothing. Subclasses override the hooks they need.
 
-    The trainer calls, for every optimizer step: `begin_step` once; `modulate_features` and `modulate_loss` for each
-    micro-batch; `modulate_gradients` once, when the gradients of all micro-batches and ranks are summed and not yet
-    clipped. Outside the active window no hook is called.
+    The trainer calls `attach` before training and, for every optimizer step: `begin_step` once; for each micro-batch
+    `keep_modalities` and `modulate_features` (inside the model's forward) and `modulate_loss`; `modulate_gradients`
+    once, when the gradients of all micro-batches and ranks are summed and not yet clipped. Outside the active window
+    only `attach` is called.
 
     Args:
         config: the modulation's config object.
@@ -126,17 +177,41 @@ class Modulation:
     name: ClassVar[str]
     config_class: ClassVar[type[ModulationConfig]] = ModulationConfig
     needs_gradient_scale: ClassVar[bool] = False  # True: useless with an optimizer that ignores a gradient's scale
+    model_options: ClassVar[Mapping[str, Any]] = {}  # what the model's config must be set to for this method
 
     def __init__(self, config: ModulationConfig | None = None, **options: Any):
         if config is not None and options:
             raise ValueError(f"{type(self).__name__} takes a config object or keywords, not both; found {options}.")
         self.config = config if config is not None else self.config_class.from_dict(options, self.name)
         self.means = RunningMean(())
+        self._state: BalanceState | None = None
+        self._step_generator: torch.Generator | None = None
         self._generators: dict[torch.device, torch.Generator] = {}
+
+    @property
+    def changes_gradients(self) -> bool:
+        """Whether this modulation edits `.grad` between backward and the optimizer step."""
+        return type(self).modulate_gradients is not Modulation.modulate_gradients
+
+    @property
+    def held_out_fraction(self) -> float:
+        """The share of the training split that the method keeps for itself, in [0, 1)."""
+        return 0.0
 
     def bind(self, modalities: Sequence[str]) -> None:
         """Tells the modulation which modalities the model has, before training."""
         self.means = RunningMean(modalities)
+
+    def attach(self, model: nn.Module, train_copy: TrainCopy | None = None) -> None:
+        """Called once, when the trainer is built. A method that acts inside the model finds its modules here.
+
+        Args:
+            model: the unwrapped model.
+            train_copy: trains a copy of the model for a while, see [`TrainCopy`].
+
+        Raises:
+            ValueError: the method cannot work with this model.
+        """
 
     def reset(self) -> None:
         """Forgets what an earlier training left behind."""
@@ -164,26 +239,31 @@ class Modulation:
 
     def begin_step(self, state: BalanceState) -> None:
         """Called before the first micro-batch of an optimizer step."""
+        self._state, self._step_generator = state, None
 
-    def modulate_features(
-        self,
-        features: dict[str, Tensor],
-        unimodal_logits: dict[str, Tensor],
-        labels: Tensor | None,
-        modality_mask: Tensor | None = None,
-    ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Changes the features before fusion.
+    def keep_modalities(self, batch: MicroBatch, keep_mask: Tensor | None) -> Tensor | None:
+        """Decides which modalities the joint prediction of each sample sees; the model leaves the others out.
 
         Args:
-            features: per modality `(batch, ..., dim)`.
-            unimodal_logits: per modality `(batch, num_labels)`, detached, of the features as they came.
-            labels: `(batch,)` or None.
-            modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality; None if none does.
+            batch: the micro-batch.
+            keep_mask: bool `(batch, modalities)`, what the samples have and earlier modulations kept; None for all.
 
         Returns:
-            the features, and a bool keep mask `(batch, modalities)` or None for "all kept".
+            bool `(batch, modalities)`, a subset of `keep_mask`; or `keep_mask` itself for "no change".
         """
-        return features, None
+        return keep_mask
+
+    def modulate_features(
+        self, features: dict[str, Tensor], batch: MicroBatch, keep_mask: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Changes the features that the fusion head sees.
+
+        Args:
+            features: per modality `(batch, ..., dim)`, zero where `keep_mask` is False.
+            batch: the micro-batch.
+            keep_mask: bool `(batch, modalities)`, what was decided by `keep_modalities`; None for all.
+        """
+        return features
 
     def modulate_loss(self, loss: Tensor, output: Mapping[str, Any], labels: Tensor | None) -> Tensor:
         """Changes the loss of a micro-batch; `loss` and the result are scalars with a graph."""
@@ -205,6 +285,16 @@ class Modulation:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.means.load_state_dict(state["means"])
+
+    def summary(self) -> dict[str, Any]:
+        """What the run's record should hold at its end, JSON-able."""
+        return {}
+
+    def step_generator(self, device: torch.device) -> torch.Generator:
+        """A random generator for this optimizer step: it differs between processes, and goes on over micro-batches."""
+        if self._step_generator is None:
+            self._step_generator = self.seeded_generator(device, self._state.seed, self._state.step, self._state.rank)
+        return self._step_generator
 
     def seeded_generator(self, device: torch.device, *key: int) -> torch.Generator:
         """A random generator on `device` that depends on `key` (and the method) alone, so resuming needs no state."""
@@ -230,10 +320,15 @@ class ModulationStack:
         for modulation in self.modulations:
             modulation.bind(modalities)
         self.active: list[Modulation] = []
+        self.labels: Tensor | None = None
+        self._batch: MicroBatch | None = None
+
+    def __iter__(self) -> Iterator[Modulation]:
+        return iter(self.modulations)
 
     def reset(self) -> None:
         """Forgets what an earlier training left behind."""
-        self.active = []
+        self.active, self.labels, self._batch = [], None, None
         for modulation in self.modulations:
             modulation.reset()
 
@@ -242,18 +337,27 @@ class ModulationStack:
         for modulation in self.active:
             modulation.begin_step(state)
 
-    def modulate_features(
-        self,
-        features: dict[str, Tensor],
-        unimodal_logits: dict[str, Tensor],
-        labels: Tensor | None,
-        modality_mask: Tensor | None = None,
-    ) -> tuple[dict[str, Tensor], Tensor | None]:
-        kept = modality_mask
+    def begin_micro_batch(self, labels: Tensor) -> None:
+        """Brings the labels, which a Trainer with label smoothing or a loss of its own keeps from the model."""
+        self.labels = labels
+
+    @torch.compiler.disable
+    def keep_modalities(
+        self, unimodal_logits: dict[str, Tensor], modality_mask: Tensor | None = None
+    ) -> Tensor | None:
+        """Called by the model; see [`Modulation.keep_modalities`]. Returns `modality_mask` if nobody drops."""
+        self._batch = MicroBatch(unimodal_logits, self.labels, modality_mask)
+        keep_mask = modality_mask
         for modulation in self.active:
-            features, keep_mask = modulation.modulate_features(features, unimodal_logits, labels, kept)
-            kept = keep_mask if keep_mask is not None else kept
-        return features, kept
+            keep_mask = modulation.keep_modalities(self._batch, keep_mask)
+        return keep_mask
+
+    @torch.compiler.disable
+    def modulate_features(self, features: dict[str, Tensor], keep_mask: Tensor | None = None) -> dict[str, Tensor]:
+        """Called by the model after `keep_modalities`; see [`Modulation.modulate_features`]."""
+        for modulation in self.active:
+            features = modulation.modulate_features(features, self._batch, keep_mask)
+        return features
 
     def modulate_loss(self, loss: Tensor, output: Mapping[str, Any], labels: Tensor | None) -> Tensor:
         for modulation in self.active:
@@ -263,6 +367,10 @@ class ModulationStack:
     def modulate_gradients(self, parameters: Mapping[str, Sequence[nn.Parameter]], state: BalanceState) -> None:
         for modulation in self.active:
             modulation.modulate_gradients(parameters, state)
+
+    def summary(self) -> dict[str, Any]:
+        """Per modulation what the run's record should hold."""
+        return {modulation.name: modulation.summary() for modulation in self.modulations}
 
     def logs(self) -> dict[str, Tensor]:
         return {key: value for modulation in self.modulations for key, value in modulation.logs().items()}

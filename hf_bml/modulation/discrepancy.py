@@ -54,6 +54,38 @@ def discriminative_scores(unimodal_logits: Mapping[str, Tensor], labels: Tensor,
     return probabilities.flatten(1).sum(1)
 
 
+def score_totals(unimodal_logits: Mapping[str, Tensor], labels: Tensor, mask: Tensor | None = None) -> Tensor:
+    """What the scores of a micro-batch add up from, so that micro-batches and ranks can be summed.
+
+    Args:
+        unimodal_logits: per modality `(batch, num_labels)` or `(batch, segments, num_labels)`.
+        labels: `(batch,)` or `(batch, segments)`.
+        mask: optional bool `(batch, modalities)`, False where a sample lacks a modality.
+
+    Returns:
+        `(3, modalities)`: summed true-class probability, correct predictions, predictions that count.
+    """
+    probabilities = true_class_probabilities(unimodal_logits, labels)
+    correct = torch.stack([logits.argmax(-1) for logits in unimodal_logits.values()]) == labels
+    present = torch.ones_like(correct) if mask is None else _modality_first(mask, correct).expand_as(correct)
+    totals = torch.stack([torch.where(present, probabilities, 0.0), correct & present, present])
+    return totals.flatten(2).sum(2)
+
+
+def comparable_scores(score_sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores of modalities that not all samples have, and which of them any sample had.
+
+    Args:
+        score_sums: `(modalities,)`, over the samples that have the modality.
+        counts: `(modalities,)`, how many these are.
+
+    Returns:
+        `(modalities,)`: the mean over the samples that have the modality, times the largest count; and bool
+        `(modalities,)`.
+    """
+    return score_sums / counts.clamp_min(1) * counts.amax(), counts > 0
+
+
 def discrepancy_ratios(scores: Tensor, observed: Tensor | None = None) -> Tensor:
     """Discrepancy ratio `rho^m`: the mean over the other modalities of `S^m / S^j` (paper Eq. 7).
 
@@ -139,11 +171,7 @@ class DiscrepancyMonitor:
             labels: `(batch,)` or `(batch, segments)`.
             mask: optional bool `(batch, modalities)`, False where a sample lacks a modality.
         """
-        probabilities = true_class_probabilities(unimodal_logits, labels)
-        correct = torch.stack([logits.argmax(-1) for logits in unimodal_logits.values()]) == labels
-        present = torch.ones_like(correct) if mask is None else _modality_first(mask, correct).expand_as(correct)
-        totals = torch.stack([torch.where(present, probabilities, 0.0), correct & present, present])
-        totals = totals.flatten(2).sum(2)
+        totals = score_totals(unimodal_logits, labels, mask)
         self._pending = totals if self._pending is None else self._pending + totals
 
     @torch.no_grad()
@@ -156,13 +184,11 @@ class DiscrepancyMonitor:
         if reduce is not None:
             totals = reduce(totals)
         score_sums, correct, count = totals
-        self.observed = count > 0
-        means = score_sums / count.clamp_min(1)
-        self.scores = means * count.amax()
+        self.scores, self.observed = comparable_scores(score_sums, count)
         self.ratios = discrepancy_ratios(self.scores, self.observed)
         self._means.add(
             {
-                "balance/score": means,
+                "balance/score": score_sums / count.clamp_min(1),
                 "balance/ratio": self.ratios,
                 "unimodal/accuracy": correct / count.clamp_min(1),
             }

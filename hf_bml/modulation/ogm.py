@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from .base import BalanceState, DiscrepancyConfig, Modulation, check_choice, check_range
+from .base import BalanceState, DiscrepancyConfig, MicroBatch, Modulation, TrainCopy, check_choice, check_range
 from .discrepancy import TRANSFORMS, tanh_shifted
 
 
@@ -39,12 +39,18 @@ class OGMConfig(DiscrepancyConfig):
         coefficient: `"paper"`: `1 - alpha tanh(rho - 1)`; `"released"`: `1 - tanh(alpha rho)`.
         parameters: which encoder parameters: `"all"` (paper), `"matrix"` (two or more dimensions) or `"conv"`
             (four dimensions, released code).
+        placement: `"gradients"`: scale `.grad` once per optimizer step; `"graph"`: scale the gradient where it enters
+            the encoder, by the ratios of the current micro-batch of all ranks. The two are equal without gradient
+            accumulation. `"graph"` is for DeepSpeed and FSDP1; it takes no noise, all parameters, and late fusion.
     """
 
     alpha: float = field(default=0.8, metadata={"help": "Strength of the gradient scaling, >= 0."})
     noise: str = field(default="none", metadata={"help": "Gradient noise: none or entry_std (OGM-GE)."})
     coefficient: str = field(default="paper", metadata={"help": "Form of the coefficient: paper or released."})
     parameters: str = field(default="all", metadata={"help": "Encoder parameters to modulate: all, matrix or conv."})
+    placement: str = field(
+        default="gradients", metadata={"help": "Where to scale: gradients, or graph (DeepSpeed, FSDP1)."}
+    )
 
     RELEASED: ClassVar[dict[str, Any]] = {"coefficient": "released", "parameters": "conv", "start": 6, "end": 61}
 
@@ -54,6 +60,13 @@ class OGMConfig(DiscrepancyConfig):
         check_choice("noise", self.noise, ("none", "entry_std"))
         check_choice("coefficient", self.coefficient, ("paper", "released"))
         check_choice("parameters", self.parameters, tuple(MINIMUM_DIMENSIONS))
+        check_choice("placement", self.placement, ("gradients", "graph"))
+        if self.placement == "graph" and (self.noise != "none" or self.parameters != "all"):
+            raise ValueError(
+                "placement 'graph' scales the gradient that enters an encoder, so it takes noise: none and "
+                f"parameters: all, found noise={self.noise!r} and parameters={self.parameters!r}. Use placement: "
+                "gradients for these."
+            )
 
 
 MINIMUM_DIMENSIONS = {"all": 0, "matrix": 2, "conv": 4}
@@ -93,6 +106,20 @@ def gradient_entry_std(gradient: Tensor) -> Tensor:
     """
     std = gradient.std() if gradient.numel() > 1 else torch.zeros_like(gradient).sum()
     return std.full_tensor() if isinstance(std, DTensor) else std
+
+
+class GradientScale(torch.autograd.Function):
+    """Identity whose gradient is multiplied by a 0-d coefficient."""
+
+    @staticmethod
+    def forward(context: Any, feature: Tensor, coefficient: Tensor) -> Tensor:
+        context.save_for_backward(coefficient)
+        return feature.view_as(feature)
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (coefficient,) = context.saved_tensors
+        return gradient * coefficient.to(gradient.dtype), None
 
 
 def scale_gradients(gradients: Sequence[Tensor], coefficient: Tensor) -> None:
@@ -146,8 +173,50 @@ class OGM(Modulation):
     config: OGMConfig
     needs_gradient_scale = True
 
+    @property
+    def changes_gradients(self) -> bool:
+        return self.config.placement == "gradients"
+
+    def attach(self, model: nn.Module, train_copy: TrainCopy | None = None) -> None:
+        if self.config.placement == "gradients":
+            return
+        interaction = getattr(model, "interaction", None)
+        if not getattr(interaction, "features_are_unimodal", True):
+            raise ValueError(
+                "ogm with placement 'graph' scales a modality's gradient at its feature, but with interaction "
+                f"{model.config.interaction!r} it reaches the encoder on other ways too. Use placement: gradients, or "
+                "late fusion."
+            )
+        if getattr(model, "auxiliary_heads", None) and model.config.auxiliary_loss_weight is not None:
+            raise ValueError(
+                "ogm with placement 'graph' would not scale the gradient of the auxiliary loss. Use placement: "
+                "gradients, or auxiliary_loss_weight: null."
+            )
+
     def _is_modulated(self, parameter: nn.Parameter) -> bool:
         return parameter.dim() >= MINIMUM_DIMENSIONS[self.config.parameters]
+
+    def _coefficients(self, discrepancy: Tensor) -> Tensor:
+        config = self.config
+        if config.coefficient == "paper":
+            coefficients = gradient_coefficients(discrepancy, config.alpha, TRANSFORMS[config.transform])
+        else:
+            coefficients = released_gradient_coefficients(discrepancy, config.alpha)
+        self.means.add({"ogm/coefficient": coefficients})
+        return coefficients
+
+    def modulate_features(
+        self, features: dict[str, Tensor], batch: MicroBatch, keep_mask: Tensor | None
+    ) -> dict[str, Tensor]:
+        if self.config.placement == "gradients":
+            return features
+        with torch.no_grad():
+            discrepancy = self.config.current_discrepancy(batch, self._state.sum_over_processes)
+            coefficients = self._coefficients(discrepancy)
+        return {
+            modality: GradientScale.apply(feature, coefficient)
+            for (modality, feature), coefficient in zip(features.items(), coefficients.unbind(), strict=True)
+        }
 
     def warn_if_idle(self, encoders: Mapping[str, nn.Module], epochs: float, steps: int) -> None:
         super().warn_if_idle(encoders, epochs, steps)
@@ -161,18 +230,14 @@ class OGM(Modulation):
 
     @torch.no_grad()
     def modulate_gradients(self, parameters: Mapping[str, Sequence[nn.Parameter]], state: BalanceState) -> None:
-        config = self.config
-        discrepancy = config.discrepancy(state)
-        if config.coefficient == "paper":
-            coefficients = gradient_coefficients(discrepancy, config.alpha, TRANSFORMS[config.transform])
-        else:
-            coefficients = released_gradient_coefficients(discrepancy, config.alpha)
-        self.means.add({"ogm/coefficient": coefficients})
+        if self.config.placement == "graph":
+            return
+        coefficients = self._coefficients(self.config.discrepancy(state))
         for index, (modality, coefficient) in enumerate(zip(parameters, coefficients.unbind(), strict=True)):
             gradients = [p.grad for p in parameters[modality] if p.grad is not None and self._is_modulated(p)]
             if not gradients:
                 continue
-            if config.noise == "none":
+            if self.config.noise == "none":
                 scale_gradients(gradients, coefficient)
             else:
                 shard = shard_coordinates(gradients[0])

@@ -17,15 +17,15 @@ is detached in both presets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from .base import BalanceState, DiscrepancyConfig, Modulation, check_choice, check_range
-from .discrepancy import MEASURES, TRANSFORMS, discriminative_scores, tanh_shifted
+from .base import DiscrepancyConfig, MicroBatch, Modulation, check_choice, check_range
+from .discrepancy import TRANSFORMS, tanh_shifted
 
 
 @dataclass
@@ -98,19 +98,6 @@ def keep_masks(probabilities: Tensor, uniform: Tensor, modality_mask: Tensor | N
     return torch.where(keep.any(1, keepdim=True), keep, present)
 
 
-def drop_features(features: Mapping[str, Tensor], keep_mask: Tensor) -> dict[str, Tensor]:
-    """`r_i^m phi_i^m`: zeroes the feature of every modality that a sample does not keep.
-
-    Args:
-        features: per modality `(batch, ..., dim)`.
-        keep_mask: bool `(batch, modalities)`, columns in the order of `features`.
-    """
-    return {
-        modality: feature * keep.to(feature.dtype).view(-1, *[1] * (feature.dim() - 1))
-        for (modality, feature), keep in zip(features.items(), keep_mask.unbind(1), strict=True)
-    }
-
-
 def mean_drop_probability(probabilities: Tensor, sizes: Sequence[int]) -> Tensor:
     """`theta = sum_m D_m q^m / sum_m D_m`, a 0-d tensor: the expected dropped share of the fused feature."""
     weights = probabilities.new_tensor([float(size) for size in sizes])
@@ -127,62 +114,39 @@ class OPM(Modulation):
     name = "opm"
     config_class = OPMConfig
     config: OPMConfig
+    _executed: Tensor | None = None  # the probabilities that the current micro-batch was drawn with
 
-    def __init__(self, config: OPMConfig | None = None, **options: Any):
-        super().__init__(config, **options)
-        self._state: BalanceState | None = None
-        self._generator: torch.Generator | None = None
+    @torch.no_grad()
+    def keep_modalities(self, batch: MicroBatch, keep_mask: Tensor | None) -> Tensor | None:
+        if len(batch.unimodal_logits) == 1:
+            return keep_mask
+        config = self.config
+        logits = next(iter(batch.unimodal_logits.values()))
+        discrepancy = self._discrepancy(batch, logits.device)
+        probabilities = drop_probabilities(discrepancy, config.q_base, config.lam, TRANSFORMS[config.transform])
+        generator = self.step_generator(logits.device)
+        uniform = torch.rand(len(logits), len(probabilities), device=logits.device, generator=generator)
+        self._executed = probabilities
+        if config.p_exe < 1:
+            gate = torch.rand((), device=logits.device, generator=generator)
+            self._executed = probabilities * (gate < config.p_exe)
+        kept = keep_masks(self._executed, uniform, keep_mask)
+        dropped = ~kept if keep_mask is None else keep_mask & ~kept
+        self.means.add({"opm/drop_probability": probabilities, "opm/drop_fraction": dropped.float().mean(0)})
+        return kept
 
-    def begin_step(self, state: BalanceState) -> None:
-        self._state, self._generator = state, None
-
-    @torch.compiler.disable
     def modulate_features(
-        self,
-        features: dict[str, Tensor],
-        unimodal_logits: dict[str, Tensor],
-        labels: Tensor | None,
-        modality_mask: Tensor | None = None,
-    ) -> tuple[dict[str, Tensor], Tensor | None]:
-        if len(features) == 1:
-            return features, None
-        with torch.no_grad():
-            discrepancy = self._discrepancy(unimodal_logits, labels, modality_mask)
-            config = self.config
-            feature = next(iter(features.values()))
-            probabilities = drop_probabilities(discrepancy, config.q_base, config.lam, TRANSFORMS[config.transform])
-            if self._generator is None:
-                self._generator = self.seeded_generator(
-                    feature.device, self._state.seed, self._state.step, self._state.rank
-                )
-            uniform = torch.rand(len(feature), len(features), device=feature.device, generator=self._generator)
-            executed = torch.ones((), device=feature.device)
-            if config.p_exe < 1:
-                gate = torch.rand((), device=feature.device, generator=self._generator)
-                executed = (gate < config.p_exe).to(probabilities.dtype)
-            keep_mask = keep_masks(probabilities * executed, uniform, modality_mask)
-            dropped = ~keep_mask if modality_mask is None else modality_mask & ~keep_mask
-            self.means.add({"opm/drop_probability": probabilities, "opm/drop_fraction": dropped.float().mean(0)})
-        modulated = drop_features(features, keep_mask)
-        if config.rescale:
-            theta = mean_drop_probability(probabilities, [f.shape[-1] for f in features.values()])
-            factor = 1 / (1 - theta * executed)
-            modulated = {modality: feature * factor.to(feature.dtype) for modality, feature in modulated.items()}
-        return modulated, keep_mask
+        self, features: dict[str, Tensor], batch: MicroBatch, keep_mask: Tensor | None
+    ) -> dict[str, Tensor]:
+        if not self.config.rescale or len(features) == 1:
+            return features
+        theta = mean_drop_probability(self._executed, [feature.shape[-1] for feature in features.values()])
+        return {modality: feature * (1 / (1 - theta)).to(feature.dtype) for modality, feature in features.items()}
 
-    def _discrepancy(
-        self, unimodal_logits: dict[str, Tensor], labels: Tensor | None, modality_mask: Tensor | None
-    ) -> Tensor:
+    def _discrepancy(self, batch: MicroBatch, device: torch.device) -> Tensor:
         """What drives this micro-batch, `(modalities,)`; zeros before the first step (q_0 = 0)."""
-        if self.config.timing == "previous":
-            if self._state.ratios is None:
-                return torch.zeros(len(unimodal_logits), device=next(iter(unimodal_logits.values())).device)
-            return self.config.discrepancy(self._state)
-        if labels is None:
-            raise ValueError("OPM with timing='current' needs `labels` in the training batch.")
-        scores = discriminative_scores(unimodal_logits, labels, modality_mask)
-        measure = MEASURES[self.config.measure]
-        if modality_mask is None:
-            return measure(scores)
-        count = modality_mask.sum(0)
-        return measure(scores / count.clamp_min(1) * count.amax(), count > 0)
+        if self.config.timing == "current":
+            return self.config.current_discrepancy(batch)
+        if self._state.ratios is None:
+            return torch.zeros(len(batch.unimodal_logits), device=device)
+        return self.config.discrepancy(self._state)

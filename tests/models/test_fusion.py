@@ -5,7 +5,7 @@ import torch
 from tiny import tiny_config
 from torch import nn
 
-from hf_bml.models.fusion import FUSIONS, ConcatHead, SumHead, evaluation_mode
+from hf_bml.models.fusion import FUSIONS, ConcatHead, SumHead, drop_features, evaluation_mode
 
 SIZES = {"audio": 2, "visual": 3, "text": 4}
 
@@ -78,15 +78,19 @@ def test_evaluation_mode_leaves_batch_norm_statistics_alone():
     module.append(frozen)
     with evaluation_mode(module):
         module(torch.randn(8, 3) + 5)
-        assert not module[0].training and module[1].training
+        assert not any(m.training for m in module)
     assert module[0].running_mean.abs().max() == 0
-    assert module[0].training and not frozen.training
+    assert module[0].training and module[1].training and not frozen.training
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)
 @pytest.mark.parametrize("hidden", [[], [6]])
 @pytest.mark.parametrize("modalities", [("audio",), ("audio", "visual"), ("audio", "visual", "text")])
 def test_every_head_with_one_two_and_three_modalities(fusion, hidden, modalities):
+    if len(modalities) == 1 and fusion in ("film", "gated", "product"):
+        with pytest.raises(ValueError, match="joins two or more modalities"):
+            tiny_config(modalities, fusion=fusion)
+        return
     head, features = head_and_features(fusion, {m: SIZES[m] for m in modalities}, head_hidden_sizes=hidden)
     parts = head.unimodal_logits(features)
     assert list(parts) == list(modalities)
@@ -104,3 +108,12 @@ def test_sum_head_does_not_mix_modalities():
     before, after = head.unimodal_logits(features), head.unimodal_logits(changed)
     assert torch.equal(before["visual"], after["visual"])
     assert not torch.equal(before["audio"], after["audio"])
+
+
+def test_drop_keeps_the_features_and_gradients_of_what_is_kept():
+    features = {"a": torch.ones(2, 3, requires_grad=True), "b": torch.ones(2, 4, 5, requires_grad=True)}
+    dropped = drop_features(features, torch.tensor([[True, False], [False, True]]))
+    sum(value.sum() for value in dropped.values()).backward()
+    assert features["a"].grad[:, 0].tolist() == [1, 0]
+    assert features["b"].grad[:, 0, 0].tolist() == [0, 1]
+    assert dropped["b"].shape == (2, 4, 5)

@@ -91,19 +91,25 @@ def test_a_modality_of_none_equals_an_all_false_mask():
     assert torch.equal(output.keep_mask, mask)
 
 
-def test_hook_sees_features_and_decides_what_the_head_sees():
-    model = tiny_model()
-    seen = {}
+class DropAudio:
+    """Stands in for the trainer's modulations."""
 
-    def hook(features, unimodal_logits, labels, modality_mask):
-        seen.update(features=features, labels=labels, mask=modality_mask, logits=unimodal_logits)
-        keep = torch.tensor([[False, True]] * 4)
-        return {**features, "audio": features["audio"] * 0}, keep
+    def keep_modalities(self, unimodal_logits, modality_mask):
+        self.unimodal_logits, self.modality_mask = unimodal_logits, modality_mask
+        return torch.tensor([[False, True]]).expand(len(unimodal_logits["audio"]), -1)
 
+    def modulate_features(self, features, keep_mask):
+        self.features = features
+        return features
+
+
+def test_modulation_decides_what_the_head_sees():
+    model, modulation = tiny_model(), DropAudio()
     labels = torch.tensor([0, 1, 2, 0])
-    output = model(**inputs(), labels=labels, modulate_features=hook)
+    output = model(**inputs(), labels=labels, modulation=modulation)
     plain = model(**inputs(), labels=labels)
-    assert torch.equal(seen["labels"], labels) and seen["mask"] is None
+    assert modulation.modality_mask is None
+    assert (modulation.features["audio"] == 0).all()
     assert torch.equal(output.features["audio"], plain.features["audio"])  # before modulation
     for name in plain.unimodal_logits:
         assert torch.equal(output.unimodal_logits[name], plain.unimodal_logits[name])  # of undropped features
@@ -186,7 +192,7 @@ def test_bad_configs(options, message):
     [
         *[(name, "ModuleDict") for name in ("keys", "values", "items", "type", "train", "training", "forward")],
         *[(name, "identifier") for name in ("a.b", "my-audio", "", "class", 1)],
-        *[(name, "forward uses") for name in ("labels", "modality_mask", "modulate_features", "self")],
+        *[(name, "forward uses") for name in ("labels", "modality_mask", "modulation", "self")],
     ],
 )
 def test_names_that_no_modality_can_have(name, reason):

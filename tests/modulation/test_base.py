@@ -51,9 +51,13 @@ class Recorder(Modulation):
     def begin_step(self, state):
         self.calls.append(("begin", state.step))
 
-    def modulate_features(self, features, unimodal_logits, labels, modality_mask=None):
-        self.calls.append(("features", modality_mask))
-        return features, torch.tensor([[True, False]])
+    def keep_modalities(self, batch, keep_mask):
+        self.calls.append(("keep", keep_mask))
+        return torch.tensor([[True, False]])
+
+    def modulate_features(self, features, batch, keep_mask):
+        self.calls.append(("features", batch.labels))
+        return {name: feature + 1 for name, feature in features.items()}
 
     def modulate_loss(self, loss, output, labels):
         return loss * 2
@@ -64,9 +68,12 @@ def test_stack_calls_only_active_modulations_and_passes_masks_on():
     early.name, late.name = "early", "late"
     stack = ModulationStack([early, late], ("a", "b"))
     stack.begin_step(BalanceState(("a", "b"), epoch=0.5))
-    _, keep = stack.modulate_features({}, {}, None)
+    stack.begin_micro_batch("labels")
+    keep = stack.keep_modalities({}, None)
     assert keep.tolist() == [[True, False]]
-    assert [call[0] for call in early.calls] == ["begin", "features"]
+    assert stack.modulate_features({"a": 1}, keep) == {"a": 2}
+    assert [call[0] for call in early.calls] == ["begin", "keep", "features"]
+    assert early.calls[-1][1] == "labels"
     assert late.calls == []
     assert stack.modulate_loss(torch.tensor(1.5), {}, None).item() == 3
 
@@ -76,7 +83,7 @@ def test_second_modulation_sees_what_the_first_kept():
     first.name, second.name = "first", "second"
     stack = ModulationStack([first, second], ("a", "b"))
     stack.begin_step(BalanceState(("a", "b")))
-    stack.modulate_features({}, {}, None)
+    stack.keep_modalities({}, None)
     assert second.calls[-1][1].tolist() == [[True, False]]
 
 

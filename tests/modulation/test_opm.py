@@ -3,9 +3,10 @@ import torch
 from tiny import hand_computed_case
 
 from hf_bml import OPM
-from hf_bml.modulation import BalanceState
+from hf_bml.models.fusion import drop_features
+from hf_bml.modulation import BalanceState, MicroBatch
 from hf_bml.modulation.discrepancy import discrepancy_ratios, discriminative_scores, tanh_shifted
-from hf_bml.modulation.opm import drop_features, drop_probabilities, keep_masks, mean_drop_probability
+from hf_bml.modulation.opm import drop_probabilities, keep_masks, mean_drop_probability
 
 
 def bound(opm: OPM, ratios, modalities=("audio", "visual"), **state) -> OPM:
@@ -80,37 +81,27 @@ def test_no_sample_loses_every_modality_it_has():
     assert keep.tolist() == [[False, True], [True, False], [False, True], [False, True]]
 
 
-def test_drop_keeps_the_features_and_gradients_of_what_is_kept():
-    features = {"a": torch.ones(2, 3, requires_grad=True), "b": torch.ones(2, 4, 5, requires_grad=True)}
-    dropped = drop_features(features, torch.tensor([[True, False], [False, True]]))
-    sum(value.sum() for value in dropped.values()).backward()
-    assert features["a"].grad[:, 0].tolist() == [1, 0]
-    assert features["b"].grad[:, 0, 0].tolist() == [0, 1]
-    assert dropped["b"].shape == (2, 4, 5)
+def batch_of(size: int, modalities=("audio", "visual")) -> MicroBatch:
+    return MicroBatch({m: torch.zeros(size, 2) for m in modalities}, torch.zeros(size, dtype=torch.long))
 
 
 def test_first_step_drops_nothing_then_the_previous_ratios_act():
-    features = {"audio": torch.ones(1000, 2), "visual": torch.ones(1000, 2)}
-    logits, labels = {m: torch.zeros(1000, 2) for m in features}, torch.zeros(1000, dtype=torch.long)
-    opm = bound(OPM(), None)
-    out, keep = opm.modulate_features(features, logits, labels)
-    assert keep.all() and torch.equal(out["audio"], features["audio"])
+    batch, opm = batch_of(1000), bound(OPM(), None)
+    assert opm.keep_modalities(batch, None).all()
     opm.begin_step(BalanceState(("audio", "visual"), step=1, ratios=torch.tensor([1.5454545, 0.647])))
-    out, keep = opm.modulate_features(features, logits, labels)
+    keep = opm.keep_modalities(batch, None)
     assert keep[:, 0].float().mean().item() == pytest.approx(1 - 0.624276, abs=0.05)
     assert keep[:, 1].all()
-    assert torch.equal(out["audio"][:, 0], keep[:, 0].float())  # no rescale by default
+    features = {"audio": torch.ones(1000, 2), "visual": torch.ones(1000, 2)}
+    assert opm.modulate_features(features, batch, keep) is features  # no rescale by default
     logs = opm.logs()
     assert logs["opm/drop_probability_audio"].item() == pytest.approx(0.624276 / 2, abs=1e-5)  # mean of two steps
     assert logs["opm/drop_fraction_visual"].item() == 0
 
 
 def test_draws_depend_on_seed_step_and_rank_alone():
-    features = {"audio": torch.ones(64, 2), "visual": torch.ones(64, 2)}
-    logits = {m: torch.zeros(64, 2) for m in features}
-
     def keep(**state):
-        return bound(OPM(), [2.0, 0.5], **state).modulate_features(features, logits, None)[1]
+        return bound(OPM(), [2.0, 0.5], **state).keep_modalities(batch_of(64), None)
 
     base = keep(seed=1, step=5, rank=0)
     torch.manual_seed(123)
@@ -120,23 +111,22 @@ def test_draws_depend_on_seed_step_and_rank_alone():
 
 
 def test_masks_of_micro_batches_continue_one_stream():
-    features = {m: torch.ones(8, 2) for m in ("audio", "visual")}
-    logits = {m: torch.zeros(8, 2) for m in features}
-    whole = bound(OPM(), [2.0, 0.5]).modulate_features(features, logits, None)[1]
+    whole = bound(OPM(), [2.0, 0.5]).keep_modalities(batch_of(8), None)
     opm = bound(OPM(), [2.0, 0.5])
-    parts = [opm.modulate_features({m: f[i : i + 1] for m, f in features.items()}, logits, None)[1] for i in range(8)]
+    parts = [opm.keep_modalities(batch_of(1), None) for _ in range(8)]
     assert torch.equal(whole, torch.cat(parts))
 
 
 def test_released_preset_uses_the_current_batch_gates_and_rescales():
     opm = bound(OPM(preset="released"), None)
     assert (opm.config.timing, opm.config.p_exe, opm.config.rescale, opm.config.start) == ("current", 0.7, True, 6)
-    logits, labels = hand_computed_case()
+    batch = MicroBatch(*hand_computed_case())
     features = {"audio": torch.eye(2), "visual": torch.eye(2)}
     factors, executed = [], 0
     for step in range(400):
         opm.begin_step(BalanceState(("audio", "visual"), step=step))
-        out, keep = opm.modulate_features(features, logits, labels)
+        keep = opm.keep_modalities(batch, None)
+        out = opm.modulate_features(drop_features(features, keep), batch, keep)
         factor = out["visual"][0, 0].item()
         factors.append(round(factor, 4))
         executed += factor > 1
@@ -148,9 +138,10 @@ def test_released_preset_uses_the_current_batch_gates_and_rescales():
 def test_released_probability_carries_no_gradient():
     head = torch.nn.Linear(2, 2)
     features = {"audio": torch.eye(2, requires_grad=True), "visual": torch.eye(2)}
-    logits = {m: head(f) for m, f in features.items()}
+    batch = MicroBatch({m: head(f) for m, f in features.items()}, torch.tensor([0, 1]))
     opm = bound(OPM(preset="released", p_exe=1.0), None)
-    out, _ = opm.modulate_features(features, logits, torch.tensor([0, 1]))
+    keep = opm.keep_modalities(batch, None)
+    out = opm.modulate_features(drop_features(features, keep), batch, keep)
     sum(value.sum() for value in out.values()).backward()
     assert head.weight.grad is None
 
@@ -160,19 +151,19 @@ def test_released_probability_carries_no_gradient():
 )
 def test_measure_and_transform_reach_the_drop(options, expected):
     """T-B3."""
-    features = {m: torch.ones(4, 2) for m in ("audio", "visual")}
     opm = OPM(**options)
     opm.bind(("audio", "visual"))
     scores = torch.tensor([20.0, 12.0])
     opm.begin_step(BalanceState(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores)))
-    opm.modulate_features(features, {m: torch.zeros(4, 2) for m in features}, None)
+    opm.keep_modalities(batch_of(4), None)
     assert opm.logs()["opm/drop_probability_audio"].item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_one_modality_is_never_dropped():
+    opm, batch = bound(OPM(rescale=True), [1.0], modalities=("audio",)), batch_of(4, ("audio",))
+    assert opm.keep_modalities(batch, None) is None
     features = {"audio": torch.ones(4, 2)}
-    out, keep = bound(OPM(), [1.0], modalities=("audio",)).modulate_features(features, {}, None)
-    assert out is features and keep is None
+    assert opm.modulate_features(features, batch, None) is features
 
 
 @pytest.mark.parametrize(
