@@ -203,6 +203,7 @@ def parse_recipe(parser: HfArgumentParser, path: str | Path, arguments: Sequence
     defaults: dict[str, Any] = {}
     for action in parser._actions:  # the second action of a switch is its --no_ form
         defaults.setdefault(action.dest, action.default)
+    untouched, _ = parser.parse_known_args([str(path)])  # argparse converts a default that is text
     try:
         check_types(parser, options)
     except ValueError as error:
@@ -216,7 +217,7 @@ def parse_recipe(parser: HfArgumentParser, path: str | Path, arguments: Sequence
         option = unknown[0].split("=")[0].lstrip("-")
         raise ValueError(f"unknown option {unknown[0]!r}.{did_you_mean(option, valid)} See hf-bml train --help.")
     chosen = {name: getattr(namespace, name) for name in sorted(valid)}
-    explicit = {name: value for name, value in chosen.items() if value != defaults[name]}
+    explicit = {name: value for name, value in chosen.items() if value != getattr(untouched, name)}
     try:
         blocks = [block(**{f.name: chosen[f.name] for f in fields(block) if f.init}) for block in BLOCKS]
     except (AttributeError, TypeError) as error:  # TrainingArguments does not check every type
