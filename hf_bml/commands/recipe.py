@@ -222,6 +222,8 @@ def parse_recipe(parser: HfArgumentParser, path: str | Path, arguments: Sequence
         blocks = [block(**{f.name: chosen[f.name] for f in fields(block) if f.init}) for block in BLOCKS]
     except (AttributeError, TypeError) as error:  # TrainingArguments does not check every type
         raise ValueError(f"{path}: an option has the wrong type: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     for block in blocks[:2]:  # a JSON string of the command line becomes the mapping it stands for
         explicit.update({f.name: getattr(block, f.name) for f in fields(block) if f.name in explicit})
     if "modulations" in explicit:

@@ -86,7 +86,7 @@ def test_explicit_options_are_a_recipe_again(recipe_file, tmp_path):
         ("a: [1\n", "mine.yaml"),
         ("dataset: digits\ndataset: digits\n", r"\['dataset'\] stand twice"),
         ("modalities: audio\n", "modalities must be a JSON mapping"),
-        ("modulations: {opm: {q_base: 2}}\n", "q_base must be a number in"),
+        ("modulations: {opm: {q_base: 2}}\n", "mine.yaml: q_base must be a number in"),
         ("modulations: {opm: {qbase: 0.2}}\n", "Did you mean 'q_base'"),
         ("modalities: [1]\n", "modalities must be a mapping"),
         ("num_train_epochs: [3]\n", r"num_train_epochs must be a number, found \[3\]"),
