@@ -1,0 +1,174 @@
+"""Which checkpoint is complete: a killed process leaves half-written and half-deleted ones behind.
+
+The trainer first removes what lies in the checkpoint's folder (`remove_checkpoint`). When every process has written its
+files, it flushes them to the disk and lists them with their sizes in `checkpoint_manifest.json` (`seal_checkpoint`);
+`trainer_state.json` comes last, and only then older checkpoints are deleted. A checkpoint is complete if it has both, and
+each listed file with its size.
+
+A folder without manifest comes from `transformers.Trainer`, from an earlier version or from a deletion that was cut off.
+It counts as complete if it has `trainer_state.json` (which the Trainer, too, writes last), weights, and the states of
+optimizer and scheduler, none of them cut off. Only a missing file of another process escapes this.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import warnings
+import zipfile
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+MANIFEST_NAME = "checkpoint_manifest.json"
+# What a checkpoint without manifest needs; a `global_step*` folder is DeepSpeed's and holds all three.
+PARTS = {
+    "weights": ("*model*.safetensors", "*pytorch_model*", "global_step*"),
+    "the optimizer's state": ("*optimizer*", "global_step*"),
+    "the scheduler's state": ("scheduler.pt", "global_step*"),
+}
+
+
+def remove_checkpoint(folder: str | Path) -> None:
+    """Deletes the folder, if there is one; cut off at any point, what is left is not complete."""
+    folder = Path(folder)
+    (folder / TRAINER_STATE_NAME).unlink(missing_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def seal_checkpoint(folder: str | Path) -> None:
+    """Flushes all files of a checkpoint to the disk and writes the manifest.
+
+    To be called when all processes have written everything but `trainer_state.json`.
+    """
+    folder = Path(folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sizes = {path.relative_to(folder).as_posix(): flushed_size(path) for path in files}
+    manifest = folder / MANIFEST_NAME
+    manifest.write_text(json.dumps(sizes, indent=2) + "\n", encoding="utf-8")
+    flushed_size(manifest)
+
+
+def flushed_size(path: Path) -> int:
+    """Size in bytes, after the file's content has reached the disk."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+        return os.fstat(file.fileno()).st_size
+
+
+def find_damage(folder: str | Path) -> list[str]:
+    """What a checkpoint lacks, a phrase for each missing or damaged file; empty if it is complete."""
+    folder = Path(folder)
+    if (folder / MANIFEST_NAME).is_file():
+        damage = compare_to_manifest(folder)
+    else:
+        damage = check_parts(folder)
+    return [*damage, *check_file(folder / TRAINER_STATE_NAME)]
+
+
+def is_complete(folder: str | Path) -> bool:
+    """Whether training can go on from this checkpoint as if it had never stopped."""
+    return not find_damage(folder)
+
+
+def compare_to_manifest(folder: Path) -> list[str]:
+    """Listed files that are missing or have another size."""
+    if check_file(folder / MANIFEST_NAME):
+        return check_file(folder / MANIFEST_NAME)
+    damage = []
+    for name, size in json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8")).items():
+        path = folder / name
+        if not path.is_file():
+            damage.append(f"{name} is missing")
+        elif path.stat().st_size != size:
+            damage.append(f"{name} has {path.stat().st_size} bytes instead of {size}")
+    return damage
+
+
+def check_parts(folder: Path) -> list[str]:
+    """Parts of PARTS that have no file, and files of parts that are cut off."""
+    damage = []
+    for part, patterns in PARTS.items():
+        files = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
+        if not files:
+            damage.append(f"{part} ({patterns[0]}) is missing")
+        damage += [problem for path in files for problem in check_file(path)]
+    for index in folder.glob("*.index.json"):  # of weights in several files
+        if not check_file(index):
+            shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+            damage += [f"{name} is missing" for name in sorted(set(shards)) if not (folder / name).is_file()]
+    return damage
+
+
+def check_file(path: Path) -> list[str]:
+    """A phrase if the file is missing or, as far as its format tells, cut off."""
+    if not path.exists():
+        return [f"{path.name} is missing"]
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt"):  # compares the header to the file's size
+                pass
+        elif path.suffix == ".json":
+            json.loads(path.read_text(encoding="utf-8"))
+        elif path.suffix in (".pt", ".bin") and path.is_file() and not zipfile.is_zipfile(path):
+            return [f"{path.name} is cut off"]
+    except (SafetensorError, ValueError):
+        return [f"{path.name} is cut off"]
+    return []
+
+
+def check_checkpoint(folder: str | Path) -> None:
+    """Raises ValueError, naming every missing file, unless the checkpoint is complete."""
+    damage = find_damage(folder)
+    if damage:
+        raise ValueError(
+            f"{str(folder)!r} is no complete checkpoint: {', '.join(damage)}. Expected a folder `checkpoint-STEP` as "
+            "the Trainer writes it (without save_only_model). "
+            f"If its files were changed on purpose, delete its {MANIFEST_NAME}."
+        )
+
+
+def newest_complete_checkpoint(output_dir: str | Path) -> str | None:
+    """The complete folder `checkpoint-STEP` with the largest STEP, or None; warns of newer ones that it skips."""
+    steps = {}
+    for folder in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+        match = re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", folder.name)
+        if match and folder.is_dir():
+            steps[int(match[1])] = folder
+    for step in sorted(steps, reverse=True):
+        damage = find_damage(steps[step])
+        if not damage:
+            return str(steps[step])
+        warnings.warn(f"{steps[step]} is no complete checkpoint and is skipped: {', '.join(damage)}.", stacklevel=2)
+    return None
+
+
+class SaveAfterEpochEnd(TrainerCallback):
+    """Moves a save after the last step of an epoch behind what the end of the epoch logs and evaluates.
+
+    The Trainer saves before that, and a training that goes on from there would never do it: it starts with the next
+    epoch.
+    """
+
+    def __init__(self) -> None:
+        self._is_due = False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        ends_epoch = control.should_training_stop or control.should_epoch_stop or float(state.epoch).is_integer()
+        self._is_due = control.should_save and ends_epoch
+        if self._is_due:
+            control.should_save = False
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        if self._is_due:
+            control.should_save, self._is_due = True, False
