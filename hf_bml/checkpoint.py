@@ -21,7 +21,6 @@ import zipfile
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -147,28 +146,3 @@ def newest_complete_checkpoint(output_dir: str | Path) -> str | None:
             return str(steps[step])
         warnings.warn(f"{steps[step]} is no complete checkpoint and is skipped: {', '.join(damage)}.", stacklevel=2)
     return None
-
-
-class SaveAfterEpochEnd(TrainerCallback):
-    """Moves a save after the last step of an epoch behind what the end of the epoch logs and evaluates.
-
-    The Trainer saves before that, and a training that goes on from there would never do it: it starts with the next
-    epoch.
-    """
-
-    def __init__(self) -> None:
-        self._is_due = False
-
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
-    ) -> None:
-        ends_epoch = control.should_training_stop or control.should_epoch_stop or float(state.epoch).is_integer()
-        self._is_due = control.should_save and ends_epoch
-        if self._is_due:
-            control.should_save = False
-
-    def on_epoch_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
-    ) -> None:
-        if self._is_due:
-            control.should_save, self._is_due = True, False

@@ -8,27 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list, send_to_device
+from accelerate.utils import send_to_device
 from torch import Tensor, nn
-from transformers import Trainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
-from .checkpoint import (
-    SaveAfterEpochEnd,
-    check_checkpoint,
-    newest_complete_checkpoint,
-    remove_checkpoint,
-    seal_checkpoint,
-)
 from .modulation import BalanceState, DiscrepancyMonitor, Modulation, ModulationStack, build_modulations
 from .preflight import check_dataset, check_encoders_share_nothing, check_model, check_parallelism
+from .resumable_trainer import ResumableTrainer
 from .training_args import BalancedTrainingArguments
 
 MODULATION_STATE_NAME = "modulation_state.pt"
 SCALE_FREE_OPTIMIZERS = ("ada", "ademamix", "lamb", "lion", "muon", "rmsprop")  # in the class name, lower case
 
 
-class MultimodalBalancedTrainer(Trainer):
+class MultimodalBalancedTrainer(ResumableTrainer):
     """Trains a multimodal model with modulations; without any it is a plain Trainer that logs the discrepancy.
 
     Scores are summed over all micro-batches and processes of an optimizer step; ratios and coefficients are formed
@@ -50,7 +42,6 @@ class MultimodalBalancedTrainer(Trainer):
     """
 
     loss_is_scaled_for_ga = False  # the model's loss is a mean over the micro-batch
-    _unlogged_loss: dict[str, Any] | None = None  # of the checkpoint that the training goes on from
 
     def __init__(
         self,
@@ -71,7 +62,6 @@ class MultimodalBalancedTrainer(Trainer):
         self.monitor = DiscrepancyMonitor(self.modalities)
         self._step_is_open = False
         self._encoder_parameters: dict[str, list[nn.Parameter]] = {}
-        self.add_callback(SaveAfterEpochEnd())
         check_parallelism(self, self.modulation.modulations)
         check_encoders_share_nothing(self.model, self.modulation.modulations)
         for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
@@ -174,53 +164,11 @@ class MultimodalBalancedTrainer(Trainer):
             self._encoder_parameters = {name: list(encoder.parameters()) for name, encoder in encoders.items()}
         return self._encoder_parameters
 
-    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As in `Trainer`, but True takes the newest *complete* checkpoint in `output_dir`, and an incomplete one is
-        refused.
-
-        The training then goes on bitwise as if it had never stopped, unless `ignore_data_skip` is set. The closing
-        `train_loss`, `train_runtime` and speeds are those of the call, as in any Trainer.
-
-        Raises:
-            ValueError: naming what the checkpoint lacks, or that there is none.
-        """
-        if resume_from_checkpoint is True:
-            newest = [newest_complete_checkpoint(self.args.output_dir) if self.is_world_process_zero() else None]
-            [resume_from_checkpoint] = broadcast_object_list(newest)
-            if resume_from_checkpoint is None:
-                raise ValueError(
-                    f"resume_from_checkpoint=True: expected a complete folder checkpoint-STEP in "
-                    f"{self.args.output_dir!r}, found none."
-                )
-        elif resume_from_checkpoint:
-            check_checkpoint(resume_from_checkpoint)
-        return super().train(resume_from_checkpoint, *args, **kwargs)
-
-    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        if self.state.global_step >= self.state.max_steps:  # goes on from its last checkpoint, inside an epoch
-            self.control.should_training_stop = True
-            return
-        super()._run_epoch(*args, **kwargs)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        if self.args.should_save:
-            folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            remove_checkpoint(Path(self._get_output_dir(trial), folder))  # half-written, or of an earlier run
-        self.accelerator.wait_for_everyone()
-        super()._save_checkpoint(model, trial)
-
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
-        loss = {"sums": self.accelerator.gather(self._tr_loss.reshape(1)), "last_logged": self._globalstep_last_logged}
         if self.args.should_save:
-            state = {"monitor": self.monitor.state_dict(), "modulations": self.modulation.state_dict(), "loss": loss}
+            state = {"monitor": self.monitor.state_dict(), "modulations": self.modulation.state_dict()}
             torch.save(state, Path(output_dir) / MODULATION_STATE_NAME)
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)  # what a process writes last, but for trainer_state.json
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            seal_checkpoint(output_dir)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -236,15 +184,3 @@ class MultimodalBalancedTrainer(Trainer):
         state = send_to_device(state, self.args.device)
         self.monitor.load_state_dict(state["monitor"])
         self.modulation.load_state_dict(state["modulations"])
-        self._unlogged_loss = state.get("loss")
-
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        """Also restores the loss since the last log, which the Trainer has just set to zero."""
-        super()._load_rng_state(checkpoint)
-        if self._unlogged_loss is None:
-            return
-        sums, same = self._unlogged_loss["sums"], len(self._unlogged_loss["sums"]) == self.args.world_size
-        self._tr_loss += sums[self.args.process_index] if same else sums.mean()
-        self._total_loss_scalar -= sums.mean().item()  # `train_loss` is that of the steps of this call
-        self._globalstep_last_logged = self._unlogged_loss["last_logged"]
-        self._unlogged_loss = None
