@@ -1,13 +1,13 @@
 """Which checkpoint is complete: a killed process leaves half-written and half-deleted ones behind.
 
-The trainer first removes what lies in the checkpoint's folder (`remove_checkpoint`). When every process has written its
-files, it flushes them to the disk and lists them with their sizes in `checkpoint_manifest.json` (`seal_checkpoint`);
-`trainer_state.json` comes last, and only then older checkpoints are deleted. A checkpoint is complete if it has both, and
-each listed file with its size.
+The trainer first removes what lies in the checkpoint's folder (`remove_checkpoint`). When every process has written
+its files, it flushes them to the disk and lists them with their sizes in `checkpoint_manifest.json`
+(`seal_checkpoint`). `trainer_state.json` comes last, and only then are older checkpoints deleted. A checkpoint is
+complete if it has both, and each listed file with its size.
 
-A folder without manifest comes from `transformers.Trainer`, from an earlier version or from a deletion that was cut off.
-It counts as complete if it has `trainer_state.json` (which the Trainer, too, writes last), weights, and the states of
-optimizer and scheduler, none of them cut off. Only a missing file of another process escapes this.
+A folder without manifest comes from `transformers.Trainer` or an earlier version, or its deletion was cut off. It is
+complete if it has `trainer_state.json` (which the Trainer, too, writes last), weights, and the states of optimizer and
+scheduler, none of them cut off. What this cannot see is a missing file of another process.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 MANIFEST_NAME = "checkpoint_manifest.json"
 # What a checkpoint without manifest needs; a `global_step*` folder is DeepSpeed's and holds all three.
 PARTS = {
-    "weights": ("*model*.safetensors", "*pytorch_model*", "global_step*"),
-    "the optimizer's state": ("*optimizer*", "global_step*"),
-    "the scheduler's state": ("scheduler.pt", "global_step*"),
+    "weights": ("*model*.safetensors*", "*pytorch_model*", "global_step*"),
+    "optimizer state": ("*optimizer*", "global_step*"),
+    "scheduler state": ("scheduler.pt", "global_step*"),
 }
 
 
@@ -47,8 +47,10 @@ def seal_checkpoint(folder: str | Path) -> None:
     To be called when all processes have written everything but `trainer_state.json`.
     """
     folder = Path(folder)
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    sizes = {path.relative_to(folder).as_posix(): flushed_size(path) for path in files}
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    sizes = {
+        name: flushed_size(path) for name, path in files.items() if name not in (MANIFEST_NAME, TRAINER_STATE_NAME)
+    }
     manifest = folder / MANIFEST_NAME
     manifest.write_text(json.dumps(sizes, indent=2) + "\n", encoding="utf-8")
     flushed_size(manifest)
@@ -64,23 +66,24 @@ def flushed_size(path: Path) -> int:
 def find_damage(folder: str | Path) -> list[str]:
     """What a checkpoint lacks, a phrase for each missing or damaged file; empty if it is complete."""
     folder = Path(folder)
-    if (folder / MANIFEST_NAME).is_file():
-        damage = compare_to_manifest(folder)
-    else:
-        damage = check_parts(folder)
-    return [*damage, *check_file(folder / TRAINER_STATE_NAME)]
+    if not folder.is_dir():
+        return ["there is no such folder"]
+    by_manifest = (folder / MANIFEST_NAME).is_file()
+    return [
+        *(compare_to_manifest(folder) if by_manifest else check_parts(folder)),
+        *check_file(folder / TRAINER_STATE_NAME),
+    ]
 
 
 def is_complete(folder: str | Path) -> bool:
-    """Whether training can go on from this checkpoint as if it had never stopped."""
+    """Whether a training can go on from this checkpoint."""
     return not find_damage(folder)
 
 
 def compare_to_manifest(folder: Path) -> list[str]:
     """Listed files that are missing or have another size."""
-    if check_file(folder / MANIFEST_NAME):
-        return check_file(folder / MANIFEST_NAME)
-    damage = []
+    if damage := check_file(folder / MANIFEST_NAME):
+        return damage
     for name, size in json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8")).items():
         path = folder / name
         if not path.is_file():
@@ -96,13 +99,18 @@ def check_parts(folder: Path) -> list[str]:
     for part, patterns in PARTS.items():
         files = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
         if not files:
-            damage.append(f"{part} ({patterns[0]}) is missing")
-        damage += [problem for path in files for problem in check_file(path)]
-    for index in folder.glob("*.index.json"):  # of weights in several files
-        if not check_file(index):
-            shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-            damage += [f"{name} is missing" for name in sorted(set(shards)) if not (folder / name).is_file()]
+            damage.append(f"no {part}")
+        for path in files:
+            damage += check_file(path) or check_shards(path)
     return damage
+
+
+def check_shards(index: Path) -> list[str]:
+    """Files of weights that an index names and that are missing."""
+    if not index.name.endswith(".index.json"):
+        return []
+    names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    return [f"{name} is missing" for name in sorted(names) if not (index.parent / name).is_file()]
 
 
 def check_file(path: Path) -> list[str]:
@@ -111,11 +119,11 @@ def check_file(path: Path) -> list[str]:
         return [f"{path.name} is missing"]
     try:
         if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt"):  # compares the header to the file's size
-                pass
-        elif path.suffix == ".json":
+            with safe_open(path, framework="pt"):  # compares the header with the file's size
+                return []
+        if path.suffix == ".json":
             json.loads(path.read_text(encoding="utf-8"))
-        elif path.suffix in (".pt", ".bin") and path.is_file() and not zipfile.is_zipfile(path):
+        elif path.suffix in (".pt", ".bin") and not zipfile.is_zipfile(path):
             return [f"{path.name} is cut off"]
     except (SafetensorError, ValueError):
         return [f"{path.name} is cut off"]

@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from accelerate.utils import broadcast_object_list
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from .checkpoint import check_checkpoint, newest_complete_checkpoint, remove_checkpoint, seal_checkpoint
+from .seeded_rows import SeededRows
 
 LOG_STATE_NAME = "log_state.pt"
 
@@ -67,17 +70,29 @@ class ResumableTrainer(Trainer):
             [resume_from_checkpoint] = broadcast_object_list(newest)
             if resume_from_checkpoint is None:
                 raise ValueError(
-                    "resume_from_checkpoint=True: expected a complete folder checkpoint-STEP in "
+                    "resume_from_checkpoint=True: expected a complete checkpoint-STEP in "
                     f"{self.args.output_dir!r}, found none."
                 )
         elif resume_from_checkpoint:
             check_checkpoint(resume_from_checkpoint)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
+    def _get_dataloader(self, dataset: Dataset, *args: Any, **kwargs: Any) -> DataLoader:
+        """Rows that a transform makes at each access, such as augmented ones, are seeded one by one for training."""
+        is_transformed = isinstance(dataset, datasets.Dataset) and dataset.format["type"] == "custom"
+        if kwargs.get("is_training") and is_transformed:
+            sampler = kwargs["sampler_fn"](dataset)
+            kwargs["sampler_fn"] = lambda _: sampler
+            dataset = SeededRows(self._remove_unused_columns(dataset, "Training"), self.args.seed)
+        return super()._get_dataloader(dataset, *args, **kwargs)
+
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         if self.state.global_step >= self.state.max_steps:  # goes on from the last checkpoint, inside an epoch
             self.control.should_training_stop = True
             return
+        rows = getattr(kwargs["train_dataloader"], "dataset", None)
+        if isinstance(rows, SeededRows):
+            rows.set_epoch(kwargs["epoch"])
         super()._run_epoch(*args, **kwargs)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:

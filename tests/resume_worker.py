@@ -81,7 +81,15 @@ def tell_rank(rank: int, processes: int, port: int) -> None:
     os.environ.update({name: str(value) for name, value in zip(names, values, strict=True)})
 
 
-def train(folder: Path, kill: tuple | None = None, options: dict | None = None) -> None:
+def add_noise(rows: dict) -> dict:
+    """Random augmentation, from the global torch stream."""
+    return {
+        name: column if name == "labels" else [torch.tensor(x) + 0.5 * torch.randn(len(x)) for x in column]
+        for name, column in rows.items()
+    }
+
+
+def train(folder: Path, kill: tuple | None = None, augment: bool = False, options: dict | None = None) -> None:
     """One process of a training: goes on from the newest complete checkpoint, if there is one.
 
     Writes `outcome<rank>.pt` at the end.
@@ -89,6 +97,7 @@ def train(folder: Path, kill: tuple | None = None, options: dict | None = None) 
     Args:
         folder: of the training; its checkpoints lie in `run`.
         kill: `(rank, what, *details)`, or None.
+        augment: add noise to each row.
         options: of the training arguments.
     """
     torch.set_num_threads(1)
@@ -113,6 +122,8 @@ def train(folder: Path, kill: tuple | None = None, options: dict | None = None) 
         }
     )
     dataset = tiny_dataset(samples=52)  # 7 optimizer steps an epoch, the last of a single micro-batch
+    if augment:
+        dataset = dataset.with_transform(add_noise)
     model = tiny_model(head_hidden_sizes=[6], head_dropout=0.2)
     trainer = MultimodalBalancedTrainer(model, args, train_dataset=dataset, eval_dataset=dataset)
     rank = args.process_index
@@ -147,7 +158,9 @@ def forked(rank: int, processes: int, port: int, folder: Path, *arguments) -> No
     train(folder, *arguments)
 
 
-def run(folder: Path, processes: int = 1, kill: tuple | None = None, **options) -> list[dict] | None:
+def run(
+    folder: Path, processes: int = 1, kill: tuple | None = None, augment: bool = False, **options
+) -> list[dict] | None:
     """Trains in `folder`; returns each process's outcome, or None if it was killed.
 
     Raises:
@@ -158,7 +171,7 @@ def run(folder: Path, processes: int = 1, kill: tuple | None = None, **options) 
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     children = [
-        CONTEXT.Process(target=forked, args=(rank, processes, port, folder, kill, options))
+        CONTEXT.Process(target=forked, args=(rank, processes, port, folder, kill, augment, options))
         for rank in range(processes)
     ]
     for child in children:

@@ -10,6 +10,7 @@ import resume_worker
 import torch
 from resume_worker import run
 
+pytestmark = pytest.mark.slow
 WORKER = Path(resume_worker.__file__)
 OF_THE_CALL = ("_runtime", "_per_second", "train_loss")  # log entries that tell of one call of train()
 
@@ -151,20 +152,36 @@ def test_logs_and_evaluations_at_the_end_of_an_epoch_are_kept(tmp_path, whole, k
     assert_same_outcomes(outcomes, resumed, start)
 
 
-def test_probe_best(tmp_path, whole):
+def test_best_model(tmp_path, whole):
     options = {**EPOCHS, "save_strategy": "epoch", "load_best_model_at_end": True, "save_total_limit": 1}
     run(tmp_path, kill=(0, "step_end", 16), **options)
     assert_same_outcomes(whole(**options), run(tmp_path, **options), 14)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_probe_workers(tmp_path, whole, workers):
-    options = {"dataloader_num_workers": workers}
-    run(tmp_path, kill=(0, "step_end", 11), **options)
-    assert_same_outcomes(whole(**options), run(tmp_path, **options), 9)
+WORKERS = {"dataloader_num_workers": 2, "dataloader_multiprocessing_context": "fork"}
 
 
-def test_probe_ranks(tmp_path, whole):
-    run(tmp_path, 2, kill=(0, "step_end", 11))
-    print(run(tmp_path)[0]["logs"][-3:], whole(2)[0]["logs"][-3:])
+@pytest.mark.parametrize("options", [{}, WORKERS], ids=["no workers", "workers"])
+def test_augmentation_and_workers(tmp_path, whole, options):
+    """Rows are loaded ahead of the checkpoint, in this process or in others."""
+    run(tmp_path, kill=(0, "step_end", 11), augment=True, **options)
+    assert_same_outcomes(whole(augment=True), run(tmp_path, augment=True, **options), 9)
 
+
+def test_augmentation_of_two_ranks(tmp_path, whole):
+    run(tmp_path, 2, kill=(0, "step_end", 11), augment=True)
+    assert_same_outcomes(whole(2, augment=True), run(tmp_path, 2, augment=True), 9)
+
+
+def test_torchrun_ends_the_other_rank(tmp_path, whole):
+    """Rank 0 waits for the half-written file of rank 1, and writes nothing that would make the checkpoint complete."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(WORKER)]
+    done = subprocess.run(
+        [*command, str(tmp_path), "1", "write", "9", "rng_state_1.pth"],
+        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=200,
+    )  # fmt: skip
+    assert done.returncode != 0 and "Signal 9 (SIGKILL)" in done.stderr, done.stderr[-4000:]
+    names = {path.name for path in (tmp_path / "run" / "checkpoint-9").iterdir()}
+    assert {"optimizer.pt", "rng_state_0.pth", "rng_state_1.pth"} < names
+    assert not {"checkpoint_manifest.json", "trainer_state.json"} & names
+    assert_same_outcomes(whole(2), run(tmp_path, 2), 6)
