@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
-from transformers import Trainer
 
 from .modulation import BalanceState, DiscrepancyMonitor, Modulation, ModulationStack, build_modulations
 from .preflight import check_dataset, check_encoders_share_nothing, check_model, check_own_loss, check_parallelism
+from .resumable_trainer import ResumableTrainer
 from .side_training import hold_out, train_copy
 from .training_args import BalancedTrainingArguments
 
@@ -22,7 +22,7 @@ MODULATION_STATE_NAME = "modulation_state.pt"
 SCALE_FREE_OPTIMIZERS = ("ada", "ademamix", "lamb", "lion", "muon", "rmsprop")  # in the class name, lower case
 
 
-class MultimodalBalancedTrainer(Trainer):
+class MultimodalBalancedTrainer(ResumableTrainer):
     """Trains a multimodal model with modulations; without any it is a plain Trainer that logs the discrepancy.
 
     Scores are summed over all micro-batches and processes of an optimizer step; ratios and coefficients are formed

@@ -16,7 +16,6 @@ CASES = {
     "own_loss": {},
     "ogm_ge": {"ogm": GE},
     "opm": {"opm": OPM},
-    "opm+ogm_ge": {"opm": OPM, "ogm": GE},
 }
 
 
@@ -28,8 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("case", choices=CASES)
     parser.add_argument("output", type=Path)
-    for switch in ("--accumulate", "--save", "--resume"):
-        parser.add_argument(switch, action="store_true")
+    parser.add_argument("--accumulate", action="store_true")
     chosen = parser.parse_args()
     world_size = int(os.environ["WORLD_SIZE"])
     accumulation = 2 if chosen.accumulate else 1
@@ -44,8 +42,7 @@ def main() -> None:
         gradient_accumulation_steps=accumulation,
         max_steps=6,
         logging_steps=6,
-        save_strategy="steps" if chosen.save else "no",
-        save_steps=3,
+        save_strategy="no",
         disable_tqdm=True,
         modulations=CASES[chosen.case],
     )
@@ -64,8 +61,7 @@ def main() -> None:
         return (loss, outputs) if return_outputs else loss
 
     trainer.compute_loss = recording
-    checkpoint = str(chosen.output / "run" / "checkpoint-3") if chosen.resume else None
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train()
     logs = {key: value for key, value in trainer.state.log_history[0].items() if "/" in key}
     chosen.output.mkdir(parents=True, exist_ok=True)
     torch.save(

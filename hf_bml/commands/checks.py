@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
-from transformers.trainer_utils import get_last_checkpoint
 
+from ..checkpoint import find_damage, newest_complete_checkpoint
 from ..data import check_options, dataset_function
 from ..models import MultimodalForClassification
 from ..processing import MultimodalProcessor
@@ -170,22 +170,21 @@ def check_optimizer_options(recipe: Recipe) -> None:
 
 
 def resume_point(recipe: Recipe) -> str | None:
-    """The checkpoint to go on from: a given folder, the newest one in `output_dir`, or None to start anew.
+    """The checkpoint to go on from: a given folder, the newest complete one in `output_dir`, or None to start anew.
 
     Raises:
-        ValueError: the given folder holds no checkpoint.
+        ValueError: the given folder holds no complete checkpoint.
     """
     value = recipe.training.resume_from_checkpoint
     text = str(value).lower().strip()
     if text in NO_RESUME:
         return None
     if text in NEWEST_CHECKPOINT:
-        folder = recipe.training.output_dir
-        return get_last_checkpoint(folder) if Path(folder).is_dir() else None
-    if not (Path(value) / "trainer_state.json").is_file():
+        return newest_complete_checkpoint(recipe.training.output_dir)
+    if damage := find_damage(value):
         raise ValueError(
-            f"resume_from_checkpoint {value!r} holds no trainer_state.json; expected a checkpoint folder, `last` for "
-            "the newest one in output_dir, or `false`."
+            f"resume_from_checkpoint {value!r} is no complete checkpoint: {', '.join(damage)}. Expected a folder "
+            "checkpoint-STEP, `last` for the newest complete one in output_dir, or `false`."
         )
     return str(value)
 
@@ -200,4 +199,4 @@ def check_resume(recipes: Sequence[Recipe]) -> None:
     finished = len(recipes) > 1 and any((Path(r.training.output_dir) / METRICS_NAME).is_file() for r in recipes)
     if wanted and not any(points) and not finished:
         folders = ", ".join(str(recipe.training.output_dir) for recipe in wanted)
-        raise ValueError(f"resume_from_checkpoint: expected a folder checkpoint-STEP, found none in {folders}.")
+        raise ValueError(f"resume_from_checkpoint: expected a complete checkpoint-STEP, found none in {folders}.")

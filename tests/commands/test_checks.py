@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from hf_bml.checkpoint import seal_checkpoint
 from hf_bml.commands import checks
 from hf_bml.commands.recipe import parse_recipe
 from hf_bml.commands.train import build_parser
@@ -123,19 +124,30 @@ def test_no_resume(parse, value):
 
 
 @pytest.mark.parametrize("value", ["true", "last", "latest"])
-def test_resume_from_the_newest_checkpoint(parse, tmp_path, value):
+def test_resume_from_the_newest_complete_checkpoint(parse, tmp_path, value):
     recipe = parse("--resume_from_checkpoint", value)
-    with pytest.raises(ValueError, match=r"expected a folder checkpoint-STEP, found none in .*out"):
+    with pytest.raises(ValueError, match=r"expected a complete checkpoint-STEP, found none in .*out"):
         checks.check_resume([recipe])
-    for step in (9, 10):
-        (tmp_path / "out" / f"checkpoint-{step}").mkdir(parents=True)
-    checks.check_resume([recipe])
-    assert checks.resume_point(recipe) == str(tmp_path / "out" / "checkpoint-10")
+    for step in (9, 10, 11):
+        folder = tmp_path / "out" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        seal_checkpoint(folder)
+        if step < 11:
+            (folder / "trainer_state.json").write_text('{"global_step": 0}')
+    with pytest.warns(UserWarning, match="checkpoint-11 .* skipped"):
+        checks.check_resume([recipe])
+        assert checks.resume_point(recipe) == str(tmp_path / "out" / "checkpoint-10")
 
 
-def test_resume_from_a_folder_that_is_no_checkpoint(parse, tmp_path):
+def test_resume_from_a_given_folder(parse, tmp_path):
     recipe = parse("--resume_from_checkpoint", str(tmp_path))
-    with pytest.raises(ValueError, match=r"no trainer_state\.json"):
+    with pytest.raises(ValueError, match=r"no weights, .*trainer_state\.json is missing.*`last`"):
+        checks.check_resume([recipe])
+    seal_checkpoint(tmp_path)
+    (tmp_path / "trainer_state.json").write_text('{"global_step": 0}')
+    assert checks.resume_point(recipe) == str(tmp_path)
+    (tmp_path / "trainer_state.json").write_text('{"global_')
+    with pytest.raises(ValueError, match=r"trainer_state\.json is cut off"):
         checks.check_resume([recipe])
 
 

@@ -113,7 +113,7 @@ def test_several_recipes_and_seeds_are_compared_and_reused(recipe, tmp_path, cap
         (["--seeds", "0", "0"], "--seeds must differ, found [0, 0]"),
         (["--compare", "acc"], "Did you mean 'accuracy'"),
         (["--metric_for_best_model", "acuracy"], "Did you mean 'accuracy'"),
-        (["--resume_from_checkpoint", "last"], "expected a folder checkpoint-STEP"),
+        (["--resume_from_checkpoint", "last"], "expected a complete checkpoint-STEP"),
         (["--model_name_or_path", "/nowhere"], "is no checkpoint"),
     ],
 )
