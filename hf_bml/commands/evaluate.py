@@ -12,9 +12,9 @@ from .assembly import build_data, build_model, build_trainer
 from .checks import check_recipe
 from .errors import BAD_INPUT, OneLineErrors, is_main_process, print_error
 from .experiment import CONFIG_NAME, without_prefix
+from .parser import quiet_libraries
 from .recipe import parse_recipe
 from .train import build_parser as build_recipe_parser
-from .train import quiet_libraries
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,0 +1,81 @@
+"""Runs one after the other: finished ones are reused, and all are compared."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import broadcast_object_list
+
+from ..analysis.comparison import Row
+from . import experiment
+from .assembly import recipe_modalities
+from .checks import check_metric, compared_metrics
+from .comparison import flat_result, write_comparison, write_results
+from .recipe import Recipe
+
+
+def check_series(chosen: argparse.Namespace) -> None:
+    """Raises ValueError for two recipes of one name, or for a seed that stands twice."""
+    names = [Path(path).stem for path in chosen.recipes]
+    if len(set(names)) != len(names):
+        raise ValueError(f"recipes need different file names, found {names}.")
+    if chosen.seeds is not None and len(set(chosen.seeds)) != len(chosen.seeds):
+        raise ValueError(f"--seeds must differ, found {chosen.seeds}.")
+
+
+def output_root(recipe: Recipe, name: str = "") -> Path:
+    """The recipe's `output_dir`, by default `runs/<dataset>/<name>`."""
+    default = Path("runs") / str(recipe.data.dataset).replace(":", ".") / name
+    return Path(str(recipe.explicit.get("output_dir", default)))
+
+
+def run_series(
+    plan: Sequence[tuple[Row, Recipe]], folder: Path, name: str, compare: str, control: str | None = None
+) -> None:
+    """Runs a plan; the main process reports, and keeps what is finished up to date.
+
+    Args:
+        plan: all runs in order, each with the row that its result belongs to; rows are filled here.
+        folder: for the tables and the picture.
+        name: what their names begin with.
+        compare: the metric of the paired differences.
+        control: see `comparison_table`.
+
+    Raises:
+        ValueError: the first run does not yield the metric (`f1_binary` depends on the data).
+    """
+    rows = list({id(row): row for row, _ in plan}.values())
+    is_main = plan[0][1].training.process_index == 0
+    for number, (row, recipe) in enumerate(plan, start=1):
+        row.runs.append(flat_result(run_or_reuse(recipe, f"run {number} of {len(plan)}, ")))
+        if is_main:
+            write_results(rows, folder, name)
+        if number == 1:
+            check_metric(
+                "--compare", compare, [m for m in compared_metrics(recipe_modalities(recipe)) if m in row.runs[0]]
+            )
+    if is_main:
+        text = write_comparison(rows, folder, name, compare, control, str(plan[0][1].data.dataset))
+        print(f"\n{text}\nwritten to {folder / name}.md, .csv, _runs.csv, .json and .png")
+
+
+def run_or_reuse(recipe: Recipe, prefix: str = "") -> dict[str, Any]:
+    """Runs a recipe, unless its folder holds the finished run of one that computes the same."""
+    finished = [experiment.finished_result(recipe)]
+    if recipe.training.world_size > 1:
+        broadcast_object_list(finished)  # the main process decides for all
+    if finished[0] is None:
+        return announce_and_run(recipe, prefix)
+    if recipe.training.process_index == 0:
+        print(f"{prefix}{recipe.training.output_dir}: finished before with the same options, not trained again")
+    return finished[0]
+
+
+def announce_and_run(recipe: Recipe, prefix: str = "") -> dict[str, Any]:
+    """Runs a recipe; the main process says so."""
+    if recipe.training.process_index == 0:
+        print(f"{prefix}{recipe.training.output_dir}: training", flush=True)
+    return experiment.run(recipe)
