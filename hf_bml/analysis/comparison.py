@@ -29,6 +29,7 @@ class Row:
         recipe: the recipe's name where several recipes stand in one table, else empty.
         methods: the names of its modulations joined by `+`, `"none"` without; empty where recipes are compared.
         model: what its model has other than the recipe's, such as `interaction=mmtm`, else empty.
+        plain: what plain training of that model is called.
         runs: one mapping per seed, metrics and `seed`, in the same order of seeds in every row. The times are
             `train_seconds`, without estimation, and `estimation_seconds`.
     """
@@ -37,6 +38,7 @@ class Row:
     recipe: str = ""
     methods: str = ""
     model: str = ""
+    plain: str = PLAIN
     runs: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -133,7 +135,10 @@ def mean_cell(row: Row, metric: str) -> str:
 
 
 def difference_cell(row: Row, other: Row | None, metric: str, usual: str) -> str:
-    """Mean [low, high], and what it is a difference to unless that is the `usual` label; empty for the row itself."""
+    """Mean [low, high], and what it is a difference to unless that is the `usual` label; empty for the row itself.
+
+    A single pair has no interval.
+    """
     if row is other:
         return ""
     found = difference(row, other, metric) if other is not None else None
@@ -141,7 +146,8 @@ def difference_cell(row: Row, other: Row | None, metric: str, usual: str) -> str
         return "-"
     scale, digits = scale_and_digits(metric)
     mean, low, high = (f"{scale * value:+.{digits}f}" for value in (found.mean, found.low, found.high))
-    return f"{mean} [{low}, {high}]" + ("" if other.label == usual else f" to {other.label}")
+    interval = "" if math.isnan(found.low) else f" [{low}, {high}]"
+    return mean + interval + ("" if other.label == usual else f" to {other.label}")
 
 
 def comparison_table(rows: Sequence[Row], metric: str, control: str | None = None) -> str:
@@ -200,8 +206,8 @@ def comparison_notes(rows: Sequence[Row], metric: str, control: str | None = Non
     for row in rows:
         if row.methods != PLAIN and row.model and baseline_row(row, rows).model != row.model:
             notes.append(
-                f"{row.title}: {row.model}, unlike {baseline_row(row, rows).label}. Add the method "
-                f"none@{row.methods} for a difference on the same model."
+                f"{row.title}: {row.model}, unlike {baseline_row(row, rows).label}. Add the method {row.plain} for a "
+                "difference on the same model."
             )
     if control is not None:
         best = [control_row(row, rows, control, metric) for row in rows]

@@ -87,6 +87,7 @@ def plan(parser: RecipeParser, chosen: argparse.Namespace, arguments: Sequence[s
                 recipe=base.name if len(chosen.recipes) > 1 else "",
                 methods=method.names,
                 model=", ".join(f"{option}={value}" for option, value in changed.items()),
+                plain=method.plain,
             )
             changes = {**changed, "modulations": method.modulations or None, "resume_from_checkpoint": resume(base)}
             try:

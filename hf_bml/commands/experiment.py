@@ -93,7 +93,7 @@ def finished_result(recipe: Recipe) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     result = json.loads(path.read_text(encoding="utf-8"))
-    same = (result["seed"], result.get("fingerprint")) == (recipe.training.seed, fingerprint(recipe))
+    same = (result.get("seed"), result.get("fingerprint")) == (recipe.training.seed, fingerprint(recipe))
     return result if same else None
 
 

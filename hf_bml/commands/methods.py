@@ -49,6 +49,12 @@ class Method:
         return ("+".join(parts) or PLAIN) + ("@" + "+".join(self.borrowed) if self.borrowed else "")
 
     @property
+    def plain(self) -> str:
+        """The label of plain training of the same model."""
+        owners = [name for name in (*self.modulations, *self.borrowed) if MODULATIONS[name].model_options]
+        return Method(borrowed=tuple(dict.fromkeys(owners))).label
+
+    @property
     def model_options(self) -> dict[str, Any]:
         """What the model's config must be set to for these modulations.
 
