@@ -17,7 +17,7 @@ from .fingerprint import fingerprint
 from .methods import Method, check_used, parse_method
 from .parser import RecipeParser, quiet_libraries, series_parser
 from .recipe import Recipe, parse_recipe, recipe_options, split_dotted
-from .series import check_series, output_root, run_series
+from .series import check_series, end_processes, output_root, run_series
 
 DESCRIPTION = """\
 Trains every method on every recipe, once per seed, tests it, and writes NAME.md, NAME.csv, NAME_runs.csv, NAME.json
@@ -65,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         runs = plan(parser, chosen, arguments)
         folder = Path(runs[0][1].training.output_dir).parents[1]  # above METHOD-HASH/seed-SEED
         run_series(runs, folder, chosen.name, chosen.compare, chosen.control)
+        end_processes()
     except (ValueError, FileNotFoundError) as error:
         print_error("hf-bml compare", error)
         return BAD_INPUT

@@ -14,6 +14,7 @@ from .errors import BAD_INPUT, OneLineErrors, is_main_process, print_error
 from .experiment import CONFIG_NAME, without_prefix
 from .parser import quiet_libraries
 from .recipe import parse_recipe
+from .series import end_processes
 from .train import build_parser as build_recipe_parser
 
 
@@ -28,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         chosen = parser.parse_args(arguments)
         metrics = evaluate(chosen.run_dir, chosen.split)
+        end_processes()
     except (ValueError, FileNotFoundError) as error:
         print_error("hf-bml evaluate", error)
         return BAD_INPUT

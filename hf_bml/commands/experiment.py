@@ -42,6 +42,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
         what `metrics.json` holds: `validation` and `test` metrics, `final_ratios`, `train_seconds` and the checkpoint
         that the training went on from (the time is of what was left), `seed`, `fingerprint`, `environment`.
     """
+    what = fingerprint(recipe)
     dataset, processor = build_data(recipe)
     model = build_model(recipe, *label_names(dataset))
     modalities = list(model.encoders)
@@ -69,7 +70,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
         "train_seconds": round(train_seconds, 2),
         "resumed_from": checkpoint,
         "seed": recipe.training.seed,
-        "fingerprint": fingerprint(recipe),
+        "fingerprint": what,
         "environment": environment(recipe.training.world_size),
     }
     if trainer.is_world_process_zero():

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from ..analysis.comparison import Row, comparison_notes, comparison_table, row_records, run_records, write_csv
@@ -54,9 +55,8 @@ def run_series(
         if is_main:
             write_results(rows, folder, name)
         if number == 1:
-            check_metric(
-                "--compare", compare, [m for m in compared_metrics(recipe_modalities(recipe)) if m in row.runs[0]]
-            )
+            known = compared_metrics(recipe_modalities(recipe))
+            check_metric("--compare", compare, [metric for metric in known if metric in row.runs[0]])
     if is_main:
         text = write_comparison(rows, folder, name, compare, control, str(plan[0][1].data.dataset))
         print(f"\n{text}\nwritten to {folder / name}.md, .csv, _runs.csv, .json and .png")
@@ -81,13 +81,20 @@ def announce_and_run(recipe: Recipe, prefix: str = "") -> dict[str, Any]:
     return experiment.run(recipe)
 
 
+def end_processes() -> None:
+    """The processes leave together; one that simply exits while its group is open is aborted now and then."""
+    state = PartialState()
+    state.wait_for_everyone()
+    state.destroy_process_group()
+
+
 def flat_result(result: Mapping[str, Any]) -> dict[str, Any]:
     """A run of a [`Row`](../analysis/comparison.py) from what `metrics.json` holds.
 
     Test metrics under their own names, `validation_<metric>`, `ratio_<modality>`, `seed`, `device`, `torch`, and the
     times: `train_seconds` (not of a run that went on from a checkpoint) is without `estimation_seconds`.
     """
-    estimation = sum(facts.get("estimation_seconds", 0.0) for facts in result.get("modulations", {}).values())
+    estimation = sum((facts.get("estimation_seconds", 0.0) for facts in result.get("modulations", {}).values()), 0.0)
     times = {} if result.get("resumed_from") else {"train_seconds": result["train_seconds"] - estimation}
     return {
         "seed": result["seed"],

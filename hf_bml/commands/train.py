@@ -15,7 +15,7 @@ from .checks import check_compared_metric, check_recipe, check_resume
 from .errors import BAD_INPUT, print_error
 from .parser import RecipeParser, quiet_libraries, series_parser
 from .recipe import Recipe, parse_recipe, split_dotted
-from .series import announce_and_run, check_series, output_root, run_series
+from .series import announce_and_run, check_series, end_processes, output_root, run_series
 
 SUMMARY_NAME = "summary"
 
@@ -38,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         others, _ = split_dotted(arguments)
         chosen, _ = parser.parse_known_args(others)
         run_all(plan(parser, chosen, arguments), chosen)
+        end_processes()
     except (ValueError, FileNotFoundError) as error:
         print_error("hf-bml train", error)
         return BAD_INPUT
