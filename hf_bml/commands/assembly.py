@@ -14,7 +14,7 @@ from ..models import MultimodalConfig, MultimodalForClassification
 from ..processing import PROCESSORS, MultimodalDataCollator, MultimodalProcessor
 from ..trainer import MultimodalBalancedTrainer
 from .progress import CompactProgressCallback
-from .recipe import Recipe
+from .recipe import CONFIG_NAMES, Recipe
 
 
 def checkpoint_config(name_or_path: str) -> MultimodalConfig:
@@ -127,16 +127,7 @@ def numeric_rank(feature: Any) -> int | None:
 
 def build_config(recipe: Recipe, **options: Any) -> MultimodalConfig:
     """The config of the recipe's model; `options` go to MultimodalConfig."""
-    return MultimodalConfig(
-        **{
-            "modalities": recipe.model.modalities,
-            "fusion": recipe.model.fusion,
-            "head_hidden_sizes": recipe.model.head_hidden_sizes,
-            "head_dropout": recipe.model.head_dropout,
-            "bias_split": recipe.model.bias_split,
-            **options,
-        }
-    )
+    return MultimodalConfig(**{**{name: getattr(recipe.model, name) for name in CONFIG_NAMES}, **options})
 
 
 def build_model(recipe: Recipe, class_names: list[str] | None, num_labels: int) -> MultimodalForClassification:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -12,6 +12,7 @@ import torch
 from ..checkpoint import find_damage, newest_complete_checkpoint
 from ..data import check_options, dataset_function
 from ..models import MultimodalForClassification
+from ..modulation import CopyLosses, ModulationStack, build_modulations
 from ..processing import MultimodalProcessor
 from ..suggestion import did_you_mean
 from .assembly import build_config, checkpoint_config, processor_configs, recipe_modalities
@@ -42,7 +43,10 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def check_model(recipe: Recipe) -> None:
-    """Builds the model without memory; an encoder whose config lies on the Hub only has its options checked."""
+    """Builds the model without memory and shows it to the modulations.
+
+    Of a checkpoint, or of an encoder whose config lies on the Hub, only the options are checked.
+    """
     checkpoint = recipe.model.model_name_or_path
     if checkpoint is not None:
         checkpoint_config(checkpoint)
@@ -54,13 +58,32 @@ def check_model(recipe: Recipe) -> None:
             raise ValueError(f"modalities: {modality} must be a mapping with a `type`, found {options!r}.")
     try:
         config = build_config(recipe)
-        stand_in = {"type": "sequence", "input_size": 1, "hidden_size": 4, "num_heads": 1}
-        local = {name: stand_in if on_hub(options) else options for name, options in config.modalities.items()}
+        remote = [name for name, options in config.modalities.items() if on_hub(options)]
+        if remote:  # a stand-in has no stages or tokens that an interaction could join
+            stand_in = {"type": "sequence", "input_size": 1, "hidden_size": 4, "num_heads": 1}
+            local = {**config.modalities, **dict.fromkeys(remote, stand_in)}
+            config = build_config(recipe, modalities=local, interaction=None, interaction_options=None)
         with torch.device("meta"):
-            MultimodalForClassification(build_config(recipe, modalities=local))
+            model = MultimodalForClassification(config)
+        if not remote:
+            check_modulations(recipe, model)
     except (AttributeError, RuntimeError, TypeError) as error:  # what libraries raise for options they do not know
         if "meta" not in str(error):  # some timm model that cannot be built without memory
             raise ValueError(f"the model cannot be built: {error}") from error
+
+
+def check_modulations(recipe: Recipe, model: MultimodalForClassification) -> None:
+    """Every modulation of the recipe can work with the model.
+
+    Raises:
+        ValueError: it cannot.
+    """
+
+    def never_trained(loss: Callable[..., torch.Tensor], epochs: float) -> CopyLosses:
+        raise RuntimeError("a model on meta cannot be trained")
+
+    for modulation in ModulationStack(build_modulations(recipe.training.modulations), list(model.encoders)):
+        modulation.attach(model, never_trained)
 
 
 def on_hub(encoder: Mapping[str, Any]) -> bool:
@@ -134,10 +157,15 @@ def check_best_metric(recipe: Recipe, modalities: Sequence[str], num_labels: int
         check_metric("metric_for_best_model", str(metric), metric_names(modalities, num_labels), prefix="eval_")
 
 
+def compared_metrics(modalities: Iterable[str]) -> list[str]:
+    """What runs can be compared by."""
+    modalities = list(modalities)
+    return [*metric_names(modalities), *[f"ratio_{modality}" for modality in modalities], "validation_accuracy"]
+
+
 def check_compared_metric(metric: str, modalities: Sequence[str]) -> None:
     """`--compare` names something that the first recipe's runs yield."""
-    ratios = [f"ratio_{modality}" for modality in modalities]
-    check_metric("--compare", metric, [*metric_names(modalities), *ratios, "validation_accuracy"])
+    check_metric("--compare", metric, compared_metrics(modalities))
 
 
 def check_metric(option: str, metric: str, valid: Sequence[str], prefix: str = "") -> None:

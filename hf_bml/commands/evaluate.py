@@ -14,9 +14,10 @@ from .assembly import build_data, build_model, build_trainer
 from .checks import check_recipe
 from .errors import BAD_INPUT, OneLineErrors, is_main_process, print_error
 from .experiment import CONFIG_NAME, without_prefix
+from .parser import quiet_libraries
 from .recipe import parse_recipe
+from .series import end_processes
 from .train import build_parser as build_recipe_parser
-from .train import quiet_libraries
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         chosen = parser.parse_args(arguments)
         metrics = evaluate(chosen.run_dir, chosen.split)
+        end_processes()
     except (ValueError, FileNotFoundError) as error:
         print_error("hf-bml evaluate", error)
         return BAD_INPUT

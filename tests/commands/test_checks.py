@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from hf_bml import MODULATIONS, Modulation
 from hf_bml.checkpoint import seal_checkpoint
 from hf_bml.commands import checks
 from hf_bml.commands.recipe import parse_recipe
@@ -46,6 +47,11 @@ def test_a_good_recipe_passes_without_data_weights_or_random_draws(parse, monkey
         (["--dataset_options.seed", "1.5"], "seed must be of type int, found 1.5"),
         (["--dataset_options.seed", "true"], "seed must be of type int, found True"),
         (["--fusion", "conact"], "Did you mean 'concat'"),
+        (["--fusion", "film", "--conditioning", "vsual"], "Did you mean 'visual'"),
+        (["--interaction", "mmtn"], "Did you mean 'mmtm'"),
+        (["--interaction", "mmtm", "--interaction_options.gate", "2"], "Did you mean 'gate_scale'"),
+        (["--unimodal_prediction", "prob"], "Did you mean 'probe'"),
+        (["--auxiliary_loss_weight", "-1"], "auxiliary_loss_weight must be a number of at least 0"),
         (["--modalities", '{"audio": "conv"}'], "audio must be a mapping"),
         (["--modalities.audio.channels", "[a]"], "channels|cannot be built"),
         (["--modalities.audio", "{type: timm, architecture: resnet1888}"], "resnet1888"),
@@ -85,6 +91,26 @@ def test_metrics_with_and_without_prefix(parse, metric):
 def test_a_metric_of_two_classes_is_refused_for_ten(parse):
     with pytest.raises(ValueError, match="f1_binary"):
         checks.check_best_metric(parse("--metric_for_best_model", "f1_binary"), ["audio"], 10)
+
+
+def test_a_modulation_that_cannot_work_with_the_model(parse, monkeypatch):
+    class NeedsThree(Modulation):
+        name = "needs_three"
+
+        def attach(self, model, train_copy=None):
+            if len(model.encoders) < 3:
+                raise ValueError(f"{self.name} needs three modalities, found {list(model.encoders)}.")
+
+    monkeypatch.setitem(MODULATIONS, "needs_three", NeedsThree)
+    with pytest.raises(ValueError, match=r"needs three modalities, found \['audio', 'visual'\]"):
+        checks.check_recipe(parse("--modulations", '{"needs_three": {}}'))
+
+
+def test_an_interaction_of_encoders_on_the_hub_is_left_for_later(parse):
+    hub = "{type: timm, architecture: 'hf-hub:some/model'}"
+    checks.check_model(parse("--modalities.audio", hub, "--interaction", "mmtm"))
+    with pytest.raises(ValueError, match="Did you mean 'mmtm'"):
+        checks.check_model(parse("--modalities.audio", hub, "--interaction", "mmtn"))
 
 
 def test_an_encoder_on_the_hub_is_not_downloaded(parse, monkeypatch):
