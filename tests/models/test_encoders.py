@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tiny import TINY_BERT
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -19,14 +20,6 @@ from hf_bml.models.configuration_multimodal import build_encoder_config
 from hf_bml.models.encoders import build_encoder
 from hf_bml.models.sequences import masked_mean
 
-TINY_BERT = {
-    "model_type": "bert",
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "vocab_size": 50,
-}
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 TINY_VIT = ViTConfig(**TINY, image_size=32, patch_size=16).to_dict()
 TINY_T5 = T5Config(d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, vocab_size=50).to_dict()

@@ -28,13 +28,13 @@ class CentralNetOptions:
     """Options of CentralNet.
 
     Args:
-        stages: how many of the encoders' last stages flow into the central stream.
+        stages: how many of the encoders' last stages flow into the central stream, at least 2.
     """
 
     stages: int = 4
 
     def __post_init__(self) -> None:
-        check_size("stages", self.stages)
+        check_size("stages", self.stages, least=2)
 
 
 class CentralHead(FusionHead):
