@@ -96,8 +96,8 @@ class MMTMModule(nn.Module):
 class MMTM(StagedInteraction):
     """The encoders run stage by stage; after each of the last stages, a module gates their channels.
 
-    Clips are averaged over frames for the squeeze, and one gate scales all frames. The maps of a modality that a sample
-    has dropped run on, gated by the others, and count in BatchNorm as they do in late fusion.
+    Clips are averaged over frames for the squeeze, and one gate scales all frames. The maps of a modality that is
+    dropped from a sample run on, gated by the others, and count in BatchNorm as they do in late fusion.
     """
 
     options_class = MMTMOptions
