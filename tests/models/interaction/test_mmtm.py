@@ -1,5 +1,3 @@
-import copy
-
 import pytest
 import torch
 from tiny import scrambled, tiny_image_config, tiny_images
@@ -99,30 +97,3 @@ def test_a_modality_changes_the_gates_of_the_others_only_if_it_is_kept():
     before = model.interaction(model.encoders, started, keep)["visual"]
     after = model.interaction(model.encoders, other, keep)["visual"]
     assert (before != after).any(1).tolist() == [True, True, True, False]
-
-
-def test_the_running_mean_of_the_gates_and_a_frozen_modality():
-    torch.manual_seed(0)
-    module = MMTMModule({"a": 2, "v": 3}, 4, 2.0)
-    batches = [{"a": torch.randn(5, 2), "v": torch.randn(5, 3)} for _ in range(3)]
-    module(batches[0])
-    assert module.gate_count == 0  # not tracked unless asked
-    module.track_gates = True
-    for batch in batches:
-        gates = module(batch)
-    assert module.gate_count == 3
-    means = {name: torch.stack([module.gates(batch)[name].mean(0) for batch in batches]).mean(0) for name in gates}
-    for name, mean in means.items():
-        torch.testing.assert_close(module.get_buffer(f"mean_gate_{name}"), mean)
-        assert not module.get_buffer(f"mean_gate_{name}").requires_grad
-    module.frozen = torch.tensor([False, True])
-    inputs = {name: value.requires_grad_() for name, value in batches[0].items()}
-    gates = module(inputs)
-    assert torch.equal(gates["v"], module.mean_gate_v.expand(5, 3))
-    torch.testing.assert_close(gates["a"], module.gates(inputs)["a"])
-    gates["v"].sum().backward()
-    assert all(value.grad is None or (value.grad == 0).all() for value in inputs.values())
-    before = copy.deepcopy(module.state_dict())
-    module.eval()
-    torch.testing.assert_close(module(batches[1])["v"], module.gates(batches[1])["v"])
-    assert all(torch.equal(value, module.state_dict()[name]) for name, value in before.items())
