@@ -1,6 +1,6 @@
 """hf_bml: balanced multimodal training for the Hugging Face ecosystem."""
 
-from .models import MultimodalClassifierOutput, MultimodalConfig, MultimodalForClassification
+from .models import BalancedModel, MultimodalClassifierOutput, MultimodalConfig, MultimodalForClassification, balance
 from .modulation import MODULATIONS, OGM, OPM, DiscrepancyMonitor, Modulation, OGMConfig, OPMConfig
 from .trainer import MultimodalBalancedTrainer
 from .training_args import BalancedTrainingArguments
@@ -11,6 +11,7 @@ __all__ = [
     "MODULATIONS",
     "OGM",
     "OPM",
+    "BalancedModel",
     "BalancedTrainingArguments",
     "DiscrepancyMonitor",
     "Modulation",
@@ -20,4 +21,5 @@ __all__ = [
     "MultimodalForClassification",
     "OGMConfig",
     "OPMConfig",
+    "balance",
 ]

@@ -67,8 +67,9 @@ class MultimodalBalancedTrainer(Trainer):
         check_parallelism(self, self.modulation)
         check_encoders_share_nothing(self.model, self.modulation)
         check_own_loss(self)
+        num_labels = getattr(self.model, "num_labels", None) or self.model.config.num_labels
         for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
-            check_dataset(dataset, split, self.modalities, self.model.config.num_labels)
+            check_dataset(dataset, split, getattr(self.model, "required_columns", self.modalities), num_labels)
         self.held_out_dataset = None
         held_out = max((modulation.held_out_fraction for modulation in self.modulation), default=0.0)
         if held_out and self.train_dataset is not None:
@@ -118,7 +119,8 @@ class MultimodalBalancedTrainer(Trainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         """The columns that `remove_unused_columns=True` keeps."""
-        self._signature_columns = ["labels", "modality_mask", *self.model.encoders]
+        columns = getattr(self.model, "input_columns", self.modalities)
+        self._signature_columns = ["labels", "modality_mask", *columns]
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None

@@ -32,6 +32,7 @@ def check_recipe(recipe: Recipe) -> None:
     check_model(recipe)
     modalities = recipe_modalities(recipe)
     check_processors(recipe)
+    check_encoder_inputs(recipe)
     check_dataset_options(recipe)
     check_best_metric(recipe, modalities)
     check_optimizer_options(recipe)
@@ -78,6 +79,22 @@ def check_processors(recipe: Recipe) -> None:
         MultimodalProcessor(configs)
     except (AttributeError, OSError, TypeError) as error:  # a missing tokenizer, an option of the wrong type
         raise ValueError(f"processors: {error}") from error
+
+
+def check_encoder_inputs(recipe: Recipe) -> None:
+    """Each encoder takes as many channels, or as large a feature, as its processor gives."""
+    checkpoint = recipe.model.model_name_or_path
+    config = build_config(recipe) if checkpoint is None else checkpoint_config(checkpoint)
+    configs = processor_configs(recipe)
+    transforms = MultimodalProcessor(configs).transforms if configs else {}
+    for modality, encoder in config.modalities.items():
+        for taken, given in (("in_channels", "num_channels"), ("input_size", "input_size")):
+            expected, found = encoder.get(taken), getattr(transforms.get(modality), given, None)
+            if None not in (expected, found) and expected != found:
+                raise ValueError(
+                    f"modality {modality!r}: the encoder takes {taken}={expected}, but the processor gives "
+                    f"{given}={found}. Change one of the two."
+                )
 
 
 def check_dataset_options(recipe: Recipe) -> None:

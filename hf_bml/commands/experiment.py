@@ -74,8 +74,10 @@ def run(recipe: Recipe) -> dict[str, Any]:
 
 
 def repeatable_options(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's options as `config.yaml` keeps them: all but where this training went on from."""
-    options = {**recipe.explicit, "output_dir": str(recipe.training.output_dir)}
+    """The recipe's options as `config.yaml` keeps them: what differs from the defaults, and always dataset, seed and
+    folder; not where this training went on from."""
+    always = {"seed": recipe.training.seed, "output_dir": str(recipe.training.output_dir)}
+    options = {"dataset": recipe.data.dataset, **recipe.explicit, **always}
     options.pop("resume_from_checkpoint", None)
     return options
 

@@ -203,6 +203,7 @@ def parse_recipe(parser: HfArgumentParser, path: str | Path, arguments: Sequence
     defaults: dict[str, Any] = {}
     for action in parser._actions:  # the second action of a switch is its --no_ form
         defaults.setdefault(action.dest, action.default)
+    untouched, _ = parser.parse_known_args([str(path)])  # argparse converts a default that is text
     try:
         check_types(parser, options)
     except ValueError as error:
@@ -216,11 +217,13 @@ def parse_recipe(parser: HfArgumentParser, path: str | Path, arguments: Sequence
         option = unknown[0].split("=")[0].lstrip("-")
         raise ValueError(f"unknown option {unknown[0]!r}.{did_you_mean(option, valid)} See hf-bml train --help.")
     chosen = {name: getattr(namespace, name) for name in sorted(valid)}
-    explicit = {name: value for name, value in chosen.items() if value != defaults[name]}
+    explicit = {name: value for name, value in chosen.items() if value != getattr(untouched, name)}
     try:
         blocks = [block(**{f.name: chosen[f.name] for f in fields(block) if f.init}) for block in BLOCKS]
     except (AttributeError, TypeError) as error:  # TrainingArguments does not check every type
         raise ValueError(f"{path}: an option has the wrong type: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     for block in blocks[:2]:  # a JSON string of the command line becomes the mapping it stands for
         explicit.update({f.name: getattr(block, f.name) for f in fields(block) if f.name in explicit})
     if "modulations" in explicit:

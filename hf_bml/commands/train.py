@@ -36,6 +36,8 @@ def build_parser() -> RecipeParser:
         formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
+    for action in parser._actions:
+        action.help = HELP.get(action.dest, action.help)
     parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="YAML files; see recipes/README.md.")
     parser.add_argument(
         "--seeds", nargs="+", type=int, default=None, help="Train once per seed and summarise mean and spread."
@@ -44,6 +46,13 @@ def build_parser() -> RecipeParser:
         "--compare", default="accuracy", help="Test metric of the paired difference to the first recipe."
     )
     return parser
+
+
+HELP = {  # where the text of transformers does not say what this command does
+    "output_dir": "Folder of the run; runs/DATASET/RECIPE if not given.",
+    "optim_args": "Options of the optimizer as key=value,key=value, such as momentum=0.9 for sgd.",
+    "resume_from_checkpoint": "`last` for the newest checkpoint in output_dir, or the folder of one.",
+}
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):

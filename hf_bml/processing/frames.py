@@ -36,8 +36,8 @@ class FrameTransform:
         flip: Probability of a horizontal flip, for "crop_flip". 0 for data whose orientation matters (digits, text).
 
     Raises:
-        ValueError: An option is out of range; an image has the wrong number of channels; frames of a clip differ in
-            size.
+        ValueError: An option is out of range; an image has the wrong number of channels or is not finite; frames of a
+            clip differ in size.
 
     Example:
         >>> from PIL import Image
@@ -111,7 +111,8 @@ def read_image(image: Any, num_channels: int) -> Tensor:
     """One image as a tensor of shape (num_channels, height, width), dtype unchanged.
 
     Raises:
-        ValueError: The image is not readable, or an array or tensor has another number of channels.
+        ValueError: The image is not readable, has another number of channels (an array or tensor), or holds NaN or
+            infinity.
     """
     if isinstance(image, dict) and (image.get("bytes") or image.get("path")):
         image = Image.open(io.BytesIO(image["bytes"]) if image.get("bytes") else image["path"])
@@ -138,6 +139,8 @@ def read_image(image: Any, num_channels: int) -> Tensor:
             f"Expected uint8 or float intensities, found {image.dtype}. "
             "Convert to uint8 (0-255) or to floats in [0, 1]."
         )
+    if image.is_floating_point() and not torch.isfinite(image).all():
+        raise ValueError("Expected finite intensities, found NaN or infinity. Repair the image, or set it to None.")
     return image
 
 

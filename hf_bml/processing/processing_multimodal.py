@@ -2,6 +2,7 @@
 
 import inspect
 import json
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ class MultimodalProcessor:
             The same columns; modalities hold `Tensor`, `dict[str, Tensor]` or `None` per sample.
 
         Raises:
-            ValueError: A modality's column is missing, or a value is invalid (the message names the modality).
+            ValueError: A modality's column is missing, or a value is invalid (the message names modality and sample).
         """
         _check_columns(self.modalities, list(samples))
         return {
@@ -74,14 +75,26 @@ class MultimodalProcessor:
             for name, column in samples.items()
         }
 
-    def transform(self, name: str, values: list, training: bool = False) -> list[Tensor | dict[str, Tensor] | None]:
-        """Transform the values of one modality; `None` stays `None`."""
+    def transform(
+        self, name: str, values: list, training: bool = False, rows: Sequence[int] | None = None
+    ) -> list[Tensor | dict[str, Tensor] | None]:
+        """Transform the values of one modality; `None` stays `None`.
+
+        Args:
+            name: The modality.
+            values: Raw values.
+            training: Switch random augmentation on.
+            rows: Row of every value in its dataset, for errors; by default they count the values.
+        """
         present = [index for index, value in enumerate(values) if value is not None]
         transformed: list = [None] * len(values)
+        transform = self.transforms[name]
         try:
-            results = self.transforms[name]([values[index] for index in present], training=training)
+            results = transform([values[index] for index in present], training=training)
         except ValueError as error:
-            raise ValueError(f"modality {name!r}: {error}") from error
+            bad = next((index for index in present if not _is_valid(transform, values[index])), None)
+            where = "" if bad is None else f", sample {bad}" if rows is None else f", row {rows[bad]}"
+            raise ValueError(f"modality {name!r}{where}: {error}") from error
         for index, result in zip(present, results, strict=True):
             transformed[index] = result
         return transformed
@@ -104,7 +117,8 @@ class MultimodalProcessor:
             Splits whose rows hold `Tensor`, `dict[str, Tensor]` or `None` per modality.
 
         Raises:
-            ValueError: Not a `DatasetDict`, or a modality's column is missing.
+            ValueError: Not a `DatasetDict`, a modality's column is missing, or a value is invalid (the message names
+                split, modality and row).
         """
         if not isinstance(dataset, DatasetDict):
             raise ValueError(
@@ -123,16 +137,20 @@ class MultimodalProcessor:
                 features = Features(
                     {**split.features, **{name: _stored_features(self.transforms[name]) for name in stored}}
                 )
-                split = split.map(
-                    store_batch,
-                    batched=True,
-                    batch_size=MAP_BATCH_SIZE,
-                    writer_batch_size=MAP_BATCH_SIZE,
-                    features=features,
-                    fn_kwargs={"config": config, "stored": stored},
-                    num_proc=num_proc,
-                    desc=f"Processing {', '.join(stored)} ({split_name})",
-                )
+                try:
+                    split = split.map(
+                        store_batch,
+                        with_indices=True,
+                        batched=True,
+                        batch_size=MAP_BATCH_SIZE,
+                        writer_batch_size=MAP_BATCH_SIZE,
+                        features=features,
+                        fn_kwargs={"config": config, "stored": stored},
+                        num_proc=num_proc,
+                        desc=f"Processing {', '.join(stored)} ({split_name})",
+                    )
+                except ValueError as error:
+                    raise ValueError(f"split {split_name!r}, {error}") from error
             training = split_name == training_split
             splits[split_name] = split.with_transform(
                 partial(read_batch, config=config, stored=stored, training=training)
@@ -167,10 +185,12 @@ class MultimodalProcessor:
         return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
 
-def store_batch(batch: dict[str, list], config: str, stored: list[str]) -> dict[str, list]:
+def store_batch(batch: dict[str, list], rows: list[int], config: str, stored: list[str]) -> dict[str, list]:
     """`Dataset.map` function: encoded tensors of the modalities in `stored`."""
     processor = _processor(config)
-    return {name: [encode_value(value) for value in processor.transform(name, batch[name])] for name in stored}
+    return {
+        name: [encode_value(value) for value in processor.transform(name, batch[name], rows=rows)] for name in stored
+    }
 
 
 def read_batch(batch: dict[str, list], config: str, stored: list[str], training: bool) -> dict[str, list]:
@@ -209,6 +229,14 @@ def _build_transform(name: str, config: dict[str, Any]) -> Any:
         return processor(**options)
     except (TypeError, ValueError) as error:
         raise ValueError(f"modality {name!r}: {error}") from error
+
+
+def _is_valid(transform: Any, value: Any) -> bool:
+    try:
+        transform([value])
+    except ValueError:
+        return False
+    return True
 
 
 def _unknown(kind: str, found: Any, valid: list[str]) -> str:

@@ -86,6 +86,7 @@ class LogSpectrogram:
     """
 
     output_keys = None
+    num_channels = 1
 
     def __init__(
         self,

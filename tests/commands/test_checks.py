@@ -52,6 +52,15 @@ def test_a_good_recipe_passes_without_data_weights_or_random_draws(parse, monkey
         (["--modalities.audio", "{type: transformers, model: a/b, pooling: max}"], "pooling"),
         (["--processors.audio.type", "log_spectogram"], "log_spectrogram"),
         (["--processors.visual.size", "big"], "processors|visual"),
+        (["--processors.visual.num_channels", "3"], "'visual': the encoder takes in_channels=1, .* num_channels=3"),
+        (["--modalities.audio.in_channels", "2"], "'audio': the encoder takes in_channels=2, .* num_channels=1"),
+        (
+            [
+                "--modalities.audio={type: sequence, input_size: 4}",
+                "--processors.audio={type: features, input_size: 5}",
+            ],
+            "'audio': the encoder takes input_size=4, but the processor gives input_size=5",
+        ),
         (["--processors.text", "{type: tokens, tokenizer: /nowhere}"], "nowhere"),
         (["--metric_for_best_model", "acuracy"], "Did you mean 'accuracy'"),
         (["--metric_for_best_model", "accuracy_vsual"], "Did you mean 'accuracy_visual'"),

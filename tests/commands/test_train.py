@@ -55,6 +55,7 @@ def test_train_leaves_a_complete_run_and_evaluate_agrees(recipe, tmp_path, capsy
     assert set(metrics["final_ratios"]) == {"audio", "visual"}
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["modulations"]["ogm"] == {"alpha": 0.5, "noise": "entry_std"}
+    assert config["dataset"] == "digits" and config["seed"] == 42  # also what was left at its default
     assert (run / "model.safetensors").is_file() and (run / "processor_config.json").is_file()
     assert Image.open(run / "curves.png").size[0] > 1000
     assert MultimodalForClassification.from_pretrained(run).config.id2label[3] == "3"
@@ -100,7 +101,7 @@ def test_several_recipes_and_seeds_are_compared_and_reused(recipe, tmp_path, cap
     [
         (["--dataset", "digit"], "digits"),
         (["--modalities", '{"sound": {"type": "conv"}}'], "sound"),
-        (["--modalities.audio.in_channels", "3"], "expected (batch, 3, height, width)"),
+        (["--modalities.audio.in_channels", "3"], "in_channels=3, but the processor gives num_channels=1"),
         (["--modulations.opm.q_base", "1.5"], "q_base must be a number in (0, 1), found 1.5"),
         (["--modulations.ogm.alpha", "-1"], "alpha must be a number in [0, inf), found -1"),
         (["--dataset_options.snr", "3"], "snr_db"),
@@ -250,7 +251,11 @@ def test_evaluate_leaves_the_training_folder_alone(own, tmp_path, monkeypatch, c
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["evaluate", "nowhere"], "config.yaml"), (["trian"], "Did you mean 'train'")],
+    [
+        (["evaluate", "nowhere"], "config.yaml"),
+        (["evaluate", "nowhere", "--split", "valid"], "Did you mean 'validation'"),
+        (["trian"], "Did you mean 'train'"),
+    ],
 )
 def test_other_command_errors(arguments, message, capsys):
     assert main(arguments) == 2
@@ -266,6 +271,7 @@ def test_help_and_version(capsys):
     shown = capsys.readouterr().out
     for option in ("--learning_rate", "--dataset_options", "--modulations.opm.q_base", "--modulations.ogm.alpha"):
         assert option in shown
+    assert "momentum=0.9" in shown and "the newest checkpoint" in shown
 
 
 @pytest.mark.slow

@@ -60,7 +60,9 @@ def test_multi_layer_zero_out_of_the_hand_computed_case():
         last.weight.copy_(torch.diag(torch.tensor([1.0, 2.0])))
         last.bias.copy_(torch.tensor([0.1, -0.1]))
     features = {"a": torch.tensor([[2.0]]), "b": torch.tensor([[1.0]])}
-    torch.testing.assert_close(head(features), torch.tensor([[1.1, 2.9]]))
+    joint = head(features)
+    torch.testing.assert_close(joint, torch.tensor([[1.1, 2.9]]))
+    torch.testing.assert_close(joint.softmax(-1), torch.tensor([[0.141851, 0.858149]]), atol=1e-6, rtol=0)
     parts = head.unimodal_logits(features)
     torch.testing.assert_close(parts["a"], torch.tensor([[2.1, 0.9]]))
     torch.testing.assert_close(parts["b"], torch.tensor([[0.1, 0.9]]))
@@ -69,6 +71,8 @@ def test_multi_layer_zero_out_of_the_hand_computed_case():
     probability = {name: logits.softmax(-1)[0, 1].item() for name, logits in parts.items()}
     assert probability["a"] == pytest.approx(0.231475, abs=1e-6)
     assert probability["b"] == pytest.approx(0.689974, abs=1e-6)
+    assert parts["a"].softmax(-1)[0, 0].item() == pytest.approx(0.768525, abs=1e-6)
+    assert parts["b"].softmax(-1)[0, 0].item() == pytest.approx(0.310026, abs=1e-6)
     assert math.isclose(probability["b"] / probability["a"], 2.98, abs_tol=0.005)
 
 

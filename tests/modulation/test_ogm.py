@@ -1,9 +1,12 @@
 import math
+import weakref
 
 import pytest
 import torch
 from tiny import hand_computed_case
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from hf_bml import OGM
 from hf_bml.modulation import BalanceState
@@ -208,3 +211,35 @@ def test_presets():
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         OGM(**options)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Peak of the bytes that the operations inside allocate and still hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = 0
+        self.known = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        inputs = {a.untyped_storage().data_ptr() for a in tree_leaves((args, kwargs)) if isinstance(a, torch.Tensor)}
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().data_ptr() not in inputs | self.known:
+                storage = tensor.untyped_storage()
+                self.known.add(storage.data_ptr())
+                self.live += storage.nbytes()
+                self.peak = max(self.peak, self.live)
+                weakref.finalize(tensor, self._freed, storage.data_ptr(), storage.nbytes())
+        return result
+
+    def _freed(self, pointer, size):
+        self.known.discard(pointer)
+        self.live -= size
+
+
+def test_noise_needs_no_more_memory_than_the_largest_parameter():
+    gradients = [torch.randn(size) for size in (10_000, 40_000, 20_000)]
+    with LiveBytes() as memory:
+        enhance_gradients(gradients, torch.tensor(0.5), torch.Generator().manual_seed(0))
+    assert 4 * 40_000 <= memory.peak <= 4 * 40_000 + 1000

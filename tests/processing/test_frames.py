@@ -94,6 +94,8 @@ def test_flip_probability_and_crop_range_are_options():
         (np.zeros((8, 8, 4), np.uint8), "Expected 3 channels, found 4"),
         (torch.zeros(8, 8, 3), "Expected 3 channels, found 8"),
         (np.zeros((8, 8, 3), np.int64), "uint8 or float"),
+        (np.full((8, 8, 3), np.nan), "finite intensities"),
+        ([torch.zeros(3, 8, 8), torch.full((3, 8, 8), torch.inf)], "finite intensities"),
         ([[[300, 0, 0]]], "uint8 or float"),
         ([], "Expected a PIL image"),
         ("cat.png", "found str"),
