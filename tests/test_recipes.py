@@ -11,6 +11,15 @@ from hf_bml.commands.train import build_parser
 
 ROOT = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(path for path in ROOT.rglob("*.yaml") if path.parent.name != "accelerate_configs")
+ARCHITECTURES = {  # what they change in concat
+    "sum": {"fusion"},
+    "film": {"fusion", "conditioning"},
+    "gated": {"fusion", "conditioning"},
+    "multilayer": {"head_hidden_sizes"},
+    "centralnet": {"interaction", "auxiliary_loss_weight"},
+    "mmtm": {"interaction"},
+    "cross_attention": {"interaction", "interaction_options"},
+}
 DATASETS = ("av_digits", "av_letters", "cmu_mosi", "digits")
 
 
@@ -45,5 +54,11 @@ def test_variants_differ_from_concat_only_in_what_their_name_says(dataset):
     for path in (ROOT / dataset).glob("*.yaml"):
         options = yaml.safe_load(path.read_text())
         changed = {key for key in options.keys() | concat.keys() if options.get(key) != concat.get(key)}
-        allowed = {"modalities"} if path.stem.startswith("unimodal") else {"modulations"}
-        assert changed <= allowed, path
+        if path.stem in ARCHITECTURES:
+            assert changed == ARCHITECTURES[path.stem], path
+        else:
+            assert changed <= ({"modalities"} if path.stem.startswith("unimodal") else {"modulations"}), path
+
+
+def test_av_letters_has_every_architecture_of_the_papers_tables():
+    assert ARCHITECTURES.keys() <= {path.stem for path in (ROOT / "av_letters").glob("*.yaml")}
