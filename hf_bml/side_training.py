@@ -142,7 +142,8 @@ class SideTrainer(Trainer):
             values = torch.stack([values for values, _ in pairs], dim=1)  # (batch, losses)
             counts = torch.stack([counts for _, counts in pairs], dim=1)
             values, counts = self.accelerator.gather_for_metrics((values, counts))
-            totals += torch.stack([torch.where(counts, values, 0.0).sum(0), counts.sum(0)]).cpu()
+            values, counts = values.cpu().double(), counts.cpu()
+            totals += torch.stack([torch.where(counts, values, 0.0).sum(0), counts.sum(0)])
         sums, numbers = totals
         return dict(zip(losses, (sums / numbers.clamp_min(1)).tolist(), strict=True))
 

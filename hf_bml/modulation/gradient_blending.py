@@ -147,12 +147,15 @@ class GradientBlending(Modulation):
     def held_out_fraction(self) -> float:
         return self.config.held_out
 
+    def __init__(self, config: GradientBlendingConfig | None = None, **options: Any):
+        super().__init__(config, **options)
+        self._forget()
+
     def bind(self, modalities: Sequence[str]) -> None:
         super().bind(modalities)
         if JOINT in modalities:
             raise ValueError(f"gradient_blending calls the joint head {JOINT!r}, so no modality can have this name.")
         self._classifiers = (*modalities, JOINT)
-        self._forget()
 
     def attach(self, model: nn.Module, train_copies: TrainCopies | None = None) -> None:
         if not getattr(model, "auxiliary_heads", None) or model.config.auxiliary_loss_weight is None:

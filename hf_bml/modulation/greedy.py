@@ -113,11 +113,11 @@ class Greedy(Modulation):
     config: GreedyConfig
     needs_whole_model = True
     model_options = {"interaction": "mmtm"}
-    _modules: Sequence[nn.Module] = ()
-    _handles: Sequence[Any] = ()
 
-    def bind(self, modalities: Sequence[str]) -> None:
-        super().bind(modalities)
+    def __init__(self, config: GreedyConfig | None = None, **options: Any):
+        super().__init__(config, **options)
+        self._modules: list[nn.Module] = []
+        self._handles: list[Any] = []
         self._forget()
 
     def attach(self, model: nn.Module, train_copies: TrainCopies | None = None) -> None:
@@ -162,8 +162,8 @@ class Greedy(Modulation):
     @torch.compiler.disable
     @torch.no_grad()
     def _observe(self, index: int, gates: Mapping[str, Tensor]) -> None:
-        joined = torch.cat(list(gates.values()), dim=-1).float()
-        total = joined.sum(0)
+        joined = torch.cat(list(gates.values()), dim=-1)
+        total = joined.sum(0, dtype=torch.promote_types(joined.dtype, torch.float32))
         self._gate_sums[index] = self._gate_sums[index] + total if index in self._gate_sums else total
         self._samples += len(joined) if index == 0 else 0
 
@@ -211,7 +211,7 @@ class Greedy(Modulation):
 
     def _update_gate_means(self, state: BalanceState) -> None:
         sums = [self._gate_sums[index] for index in range(len(self._modules))]
-        totals = torch.cat([*sums, sums[0].new_tensor([float(self._samples)])])
+        totals = torch.cat([*sums, sums[0].new_full((1,), self._samples)])
         if state.sum_over_processes is not None:
             totals = state.sum_over_processes(totals)
         *sums, count = totals.split([*(len(each) for each in sums), 1])
