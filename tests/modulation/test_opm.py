@@ -130,7 +130,8 @@ def test_masks_of_micro_batches_continue_one_stream():
 
 def test_released_preset_uses_the_current_batch_gates_and_rescales():
     opm = bound(OPM(preset="released"), None)
-    assert (opm.config.timing, opm.config.p_exe, opm.config.rescale, opm.config.start) == ("current", 0.7, True, 6)
+    assert (opm.config.timing, opm.config.p_exe, opm.config.rescale) == ("current", 0.7, True)
+    assert (opm.config.start, opm.config.end) == (6, None)
     logits, labels = hand_computed_case()
     features = {"audio": torch.eye(2), "visual": torch.eye(2)}
     factors, executed = [], 0
@@ -167,6 +168,12 @@ def test_measure_and_transform_reach_the_drop(options, expected):
     opm.begin_step(BalanceState(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores)))
     opm.modulate_features(features, {m: torch.zeros(4, 2) for m in features}, None)
     assert opm.logs()["opm/drop_probability_audio"].item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_preset_paper():
+    config = OPM().config
+    assert (config.q_base, config.lam, config.timing, config.rescale, config.p_exe) == (0.5, 0.5, "previous", False, 1)
+    assert (config.start, config.end, config.measure, config.transform) == (0, None, "ratio", "tanh")
 
 
 def test_one_modality_is_never_dropped():
