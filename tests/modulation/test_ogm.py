@@ -1,3 +1,4 @@
+import itertools
 import math
 import weakref
 
@@ -252,9 +253,23 @@ def test_noise_is_the_same_on_every_rank_and_differs_by_step_and_seed():
         assert not any(map(torch.equal, base, noisy_gradients(**{"seed": 1, "step": 3, **other})))
 
 
+def test_noise_is_drawn_anew_for_every_modality_and_parameter():
+    parameters = {m: [nn.Parameter(torch.zeros(2, 3)) for _ in range(2)] for m in ("audio", "visual")}
+    for group in parameters.values():
+        for parameter in group:
+            parameter.grad = torch.arange(6.0).view(2, 3)
+    ogm = OGM(noise="entry_std")
+    ogm.bind(("audio", "visual"))
+    ogm.modulate_gradients(parameters, BalanceState(("audio", "visual"), ratios=torch.ones(2)))  # k = 1 for both
+    gradients = [parameter.grad for group in parameters.values() for parameter in group]
+    for first, second in itertools.combinations(gradients, 2):
+        assert not torch.isclose(first, second).any()
+
+
 def test_presets():
     paper, released = OGM().config, OGM(preset="released", alpha=0.1).config
     assert (paper.coefficient, paper.parameters, paper.start, paper.end) == ("paper", "all", 0, None)
+    assert (paper.alpha, paper.noise, paper.measure, paper.transform) == (0.8, "none", "ratio", "tanh")
     assert (released.coefficient, released.parameters, released.start, released.end) == ("released", "conv", 6, 61)
     assert released.alpha == 0.1
 
