@@ -47,8 +47,8 @@ class SaveAfterEpochEnd(TrainerCallback):
 class ResumableTrainer(Trainer):
     """Writes checkpoints that count only when they are complete (see `checkpoint`), and goes on from them exactly.
 
-    Beyond what the Trainer restores: the loss since the last log, events at the end of an epoch, and the end of the
-    training inside an epoch.
+    Beyond what the Trainer does, it restores the loss since the last log, keeps what happens at the end of an epoch,
+    draws the same augmentation, and takes no step beyond the last.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
@@ -59,8 +59,12 @@ class ResumableTrainer(Trainer):
         """As in `Trainer`, but True takes the newest *complete* checkpoint in `output_dir`, and an incomplete one is
         refused.
 
-        The training ends as if it had never stopped, unless `ignore_data_skip` is set. The closing `train_loss`,
-        `train_runtime` and speeds are those of this call, as in any Trainer.
+        The training ends bitwise as if it had never stopped, but not with `ignore_data_skip`; nor, from a checkpoint
+        inside an epoch, with `train_sampling_strategy="group_by_length"`, with dropout and
+        `dataloader_persistent_workers`, or with a Dataset class of one's own that draws random numbers, unless it is
+        wrapped in [`SeededRows`]. Callbacks with a state of their own, such as early stopping, need
+        `restore_callback_states_from_checkpoint`. The closing `train_loss`, `train_runtime` and speeds are those of
+        this call, as in any Trainer.
 
         Raises:
             ValueError: naming what the checkpoint lacks, or that there is none.
