@@ -174,6 +174,23 @@ def arguments(run: Run, folder: str, processes: int) -> BalancedTrainingArgument
     return BalancedTrainingArguments(**{**options, **run.arguments})
 
 
+def build_trainer(run: Run, folder: str) -> ExactTrainer:
+    AcceleratorState._reset_state(reset_partial_state=True)
+    processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    dataset = exact_dataset(run)
+    trainer = ExactTrainer(
+        exact_model(run.dtype, **HEADS[run.head]),
+        arguments(run, folder, processes),
+        train_dataset=dataset,
+        data_collator=exact_collator(run.absent, dataset[0]),
+        compute_loss_func=own_loss if run.own_loss else None,
+        own_draws=run.own_draws,
+    )
+    if run.fsdp:
+        shard_by_accelerate(trainer, run.fsdp)
+    return trainer
+
+
 def train(run: Run) -> dict[str, Any]:
     """Trains on all processes of this launch.
 
@@ -181,30 +198,16 @@ def train(run: Run) -> dict[str, Any]:
         weights: by name, in full on every process.
         logs: what the balanced trainer logged over all steps, and the last norm of the gradient.
         masks: `"<step> <sample>"` to the modalities that OPM kept, of this process's samples.
-        ratios: of the last step.
+        kind: class name of the wrapped model.
     """
-    AcceleratorState._reset_state(reset_partial_state=True)
-    processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-    dataset = exact_dataset(run)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = ExactTrainer(
-            exact_model(run.dtype, **HEADS[run.head]),
-            arguments(run, folder, processes),
-            train_dataset=dataset,
-            data_collator=exact_collator(run.absent, dataset[0]),
-            compute_loss_func=own_loss if run.own_loss else None,
-            own_draws=run.own_draws,
-        )
-        if run.fsdp:
-            shard_by_accelerate(trainer, run.fsdp)
+        trainer = build_trainer(run, folder)
         trainer.train()
     logs = trainer.state.log_history[0]
     return {
         "weights": full_weights(trainer.model),
         "logs": {key: value for key, value in logs.items() if "/" in key or key in ("loss", "grad_norm")},
         "masks": trainer.masks,
-        "ratios": trainer.monitor.ratios,
-        "processes": trainer.accelerator.num_processes,
         "kind": type(trainer.model_wrapped).__name__,
     }
 
