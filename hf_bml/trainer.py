@@ -35,10 +35,10 @@ class MultimodalBalancedTrainer(Trainer):
     """Trains a multimodal model with modulations; without any it is a plain Trainer that logs the discrepancy.
 
     Scores are summed over all micro-batches and processes of an optimizer step; ratios and coefficients are formed
-    once per optimizer step, so gradient accumulation, DDP and FSDP2 give the update of the big batch. As in any Trainer,
-    micro-batches of unequal size weigh equally in the gradient, and BatchNorm takes its statistics from a process's
-    micro-batch (`sync_batch_norm` takes them from all processes). A step that fp16 skips because its gradients overflow
-    leaves no trace in the modulations either. The trainer only says when; what is done is the modulations' business.
+    once per optimizer step, so gradient accumulation, DDP and FSDP2 give the update of the big batch. As in any
+    Trainer, micro-batches of unequal size weigh equally in the gradient, and BatchNorm takes its statistics from a
+    process's micro-batch (`sync_batch_norm`: from those of all processes). A step that fp16 skips because a gradient
+    overflowed leaves no trace in the modulations. The trainer only says when; what is done is their business.
 
     Args:
         model: a model with `encoders`, a `nn.ModuleDict` by modality, such as [`MultimodalForClassification`].

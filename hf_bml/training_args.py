@@ -22,8 +22,8 @@ class BalancedTrainingArguments(TrainingArguments):
         modulations: options per modulation, such as `{"opm": {"q_base": 0.5, "lam": 0.5}, "ogm": {"alpha": 0.8}}`;
             JSON on the command line. Empty or None: plain training that still logs the discrepancy.
         sync_batch_norm: with several processes, BatchNorm takes its statistics from the micro-batches of all of them
-            (`torch.nn.SyncBatchNorm`, not on the CPU); without, each process uses its own. Nothing changes for a single
-            process, so a recipe may keep it. Gradient accumulation is not covered: no statistics over micro-batches.
+            (`torch.nn.SyncBatchNorm`, not on the CPU) instead of each process's own. A single process trains as
+            without it. The micro-batches of gradient accumulation keep their own statistics.
 
     Raises:
         ValueError: unknown modulation or option, or a value out of its range.

@@ -17,7 +17,7 @@ from exactness import Run, arguments, train
 from tiny import tiny_dataset, tiny_model
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
 
 from hf_bml import BalancedTrainingArguments, MultimodalBalancedTrainer

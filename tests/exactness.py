@@ -1,12 +1,11 @@
 """Trainings that must end alike, however the batch of an optimizer step is cut, sharded or compiled.
 
-Each takes steps of 8 samples in float64, on one process or on all processes of a launch. OPM's draws are fixed per sample
-and step, because its own differ between ranks and micro-batches by design.
+Each takes steps of 8 samples in float64, on one process or on all processes of a launch. OPM's draws are fixed per
+sample and step, because its own differ between ranks and micro-batches by design.
 """
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -215,7 +214,9 @@ def train(run: Run) -> dict[str, Any]:
 def full_weights(model: nn.Module) -> dict[str, Tensor]:
     if isinstance(model, FullyShardedDataParallel):
         with FullyShardedDataParallel.summon_full_params(model):
-            return {name.replace("_fsdp_wrapped_module.", ""): p.detach().clone() for name, p in model.named_parameters()}
+            return {
+                name.replace("_fsdp_wrapped_module.", ""): p.detach().clone() for name, p in model.named_parameters()
+            }
     return {
         name.removeprefix("_orig_mod."): (p.full_tensor() if isinstance(p, DTensor) else p).detach().clone()
         for name, p in model.named_parameters()

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -145,10 +144,3 @@ def test_a_rank_may_pass_none_for_a_modality(ranks):
 
 def test_sync_batch_norm_says_where_it_runs(ranks):
     assert "does not run on the CPU" in ranks[0]["refusals"]["sync_batch_norm"]
-
-
-def test_equality_means_something(one_process):
-    """The runs are sensitive: with one sample less in the last step, the weights differ by far more than the tolerance."""
-    full = one_process(Run("opm+ogm", samples=48))["weights"]
-    short = one_process(replace(Run("opm+ogm"), samples=47))["weights"]
-    assert max((full[name] - short[name]).abs().max() for name in full) > 1e-4

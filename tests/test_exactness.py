@@ -145,7 +145,7 @@ def steps_of(samples, micro_batch, steps=6):
 @pytest.mark.parametrize("modulations", ["ogm", "graph"])
 def test_steps_are_those_of_an_independent_loop(outcome, modulations, samples, micro_batches):
     """In the graph, n micro-batches have n coefficients. With 35 samples the last step of an epoch has 3, for example
-    as 2 + 1: the two micro-batches weigh the same in the gradient, and the three samples weigh the same in the scores."""
+    as 2 + 1: the two micro-batches weigh the same in the gradient, the three samples in the scores."""
     placement = {"ogm": "gradients", "graph": "graph"}[modulations]
     run = Run(modulations, micro_batches=micro_batches, samples=samples, arguments=NO_CLIPPING)
     expected = reference(exact_dataset(run), steps_of(samples, BATCH // micro_batches), placement)

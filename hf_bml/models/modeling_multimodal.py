@@ -65,8 +65,8 @@ def cross_entropy(logits: Tensor, labels: Tensor, present: Tensor | None = None)
 
 
 def indivisible_modules(model: nn.Module) -> set[str]:
-    """Class names of the blocks inside `model` that a device map or FSDP should keep whole: those that its transformers
-    encoders name, and torch's transformer layers."""
+    """Class names of the blocks in `model` that a device map or FSDP keeps whole: what its transformers encoders name,
+    and torch's transformer layers."""
     named = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
     return (named | {"TransformerEncoderLayer"}) & {type(module).__name__ for module in model.modules()}
 
