@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 from torch import nn
 from transformers import Trainer
 
@@ -113,6 +114,15 @@ def check_parallelism(trainer: Trainer, modulations: Iterable[Modulation]) -> No
             f"{on_gradients} change gradients per parameter, which FSDP1 flattens. Use FSDP2 "
             "(fsdp_config: {version: 2}), DDP, ogm with placement: graph (without noise), or opm, which acts on the "
             "features."
+        )
+
+
+def check_sync_batch_norm(device: torch.device) -> None:
+    """Raises ValueError where torch has no SyncBatchNorm."""
+    if device.type == "cpu":
+        raise ValueError(
+            "sync_batch_norm: true needs an accelerator: torch.nn.SyncBatchNorm does not run on the CPU. Set it to "
+            "false and let each process use the statistics of its own micro-batch, or train in one process."
         )
 
 

@@ -64,6 +64,13 @@ def cross_entropy(logits: Tensor, labels: Tensor, present: Tensor | None = None)
     return torch.where(present, losses, 0.0).sum() / present.sum().clamp_min(1)
 
 
+def indivisible_modules(model: nn.Module) -> set[str]:
+    """Class names of the blocks in `model` that a device map or FSDP keeps whole: what its transformers encoders name,
+    and torch's transformer layers."""
+    named = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
+    return (named | {"TransformerEncoderLayer"}) & {type(module).__name__ for module in model.modules()}
+
+
 def repeat_present(inputs: Tensor | dict[str, Tensor] | None, present: Tensor) -> Tensor | dict[str, Tensor] | None:
     """`inputs` with present samples, repeated cyclically, in the rows of the samples that are not `present (batch,)`.
 
@@ -89,6 +96,10 @@ class MultimodalPreTrainedModel(PreTrainedModel):
     base_model_prefix = "multimodal"
     main_input_name = "modalities"
     accepts_loss_kwargs = False
+
+    def get_input_embeddings(self) -> None:
+        """None: no single embedding stands for all modalities. Accelerate asks before it shards a model (FSDP2)."""
+        return None
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -166,6 +177,7 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
                 stacklevel=2,
             )
         self.post_init()
+        self._no_split_modules = indivisible_modules(self)
 
     def forward(
         self,

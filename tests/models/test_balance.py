@@ -93,7 +93,9 @@ def dual():
     vision = ViTConfig(**SMALL, **IMAGE)
     return VisionTextDualEncoderModel(
         VisionTextDualEncoderConfig.from_vision_text_configs(
-            vision, BertConfig(**SMALL, **TEXT, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0), projection_dim=8
+            vision,
+            BertConfig(**SMALL, **TEXT, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
+            projection_dim=8,
         )
     )
 
