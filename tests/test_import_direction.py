@@ -20,7 +20,7 @@ ALLOWED = {
     "trainer": {"modulation", "training_args", "preflight", "side_training", "model_card"},
     "cli": {"commands", "hf_bml", *SHARED},
     "commands": {"analysis", "commands", "preflight", "trainer", "training_args", *LEAVES, *SHARED},
-    "__init__": {"models", "modulation", "trainer", "training_args"},
+    "__init__": {"models", "modulation", "processing", "trainer", "training_args"},
 }
 
 

@@ -3,9 +3,13 @@
 from .collator import MultimodalDataCollator
 from .features import FeatureVector
 from .frames import FrameTransform
-from .processing_multimodal import PROCESSORS, MultimodalProcessor
+from .media_file import MediaError
+from .modality_transforms import PROCESSORS
+from .processing_multimodal import MultimodalProcessor
 from .spectrogram import LogSpectrogram, log_spectrogram
 from .text import Tokenize
+from .video import read_video
+from .video_frames import VideoFrames
 from .waveform import read_waveform
 
 __all__ = [
@@ -13,9 +17,12 @@ __all__ = [
     "FeatureVector",
     "FrameTransform",
     "LogSpectrogram",
+    "MediaError",
     "MultimodalDataCollator",
     "MultimodalProcessor",
     "Tokenize",
+    "VideoFrames",
     "log_spectrogram",
+    "read_video",
     "read_waveform",
 ]

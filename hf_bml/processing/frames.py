@@ -1,7 +1,8 @@
 """Images and clips of frames -> normalised tensors.
 
 Training augmentation is that of the OGM-GE code (random resized crop and horizontal flip), with one difference: the
-crop and the flip are drawn once per clip, so all frames of a clip show the same region. Evaluation resizes to `size`.
+crop and the flip are drawn once per clip, so all frames of a clip show the same region. Evaluation resizes to `size`,
+or cuts the centre.
 """
 
 import io
@@ -13,6 +14,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+from .media_file import MediaError, media_file
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 PIL_MODES = {1: "L", 3: "RGB"}
@@ -21,9 +24,9 @@ PIL_MODES = {1: "L", 3: "RGB"}
 class FrameTransform:
     """An image -> `(channels, height, width)`; a list of images -> `(frames, channels, height, width)`. float32.
 
-    A value is a PIL image, an undecoded image `{"bytes", "path"}`, a uint8 array or nested list `(height, width)` or
-    `(height, width, channels)`, a tensor `(channels, height, width)`, a list of these (a clip), or an array or tensor
-    with a leading frame axis. Float arrays and tensors are taken as intensities in [0, 1].
+    A value is a PIL image, the path of an image file, an undecoded image `{"bytes", "path"}`, a uint8 array or nested
+    list `(height, width)` or `(height, width, channels)`, a tensor `(channels, height, width)`, a list of these (a
+    clip), or an array or tensor with a leading frame axis. Float arrays and tensors are intensities in [0, 1].
 
     Args:
         size: Output height and width: one number for a square, or (height, width).
@@ -34,10 +37,12 @@ class FrameTransform:
         crop_scale: Range of the crop's area as a fraction of the image's, for "crop_flip".
         crop_ratio: Range of the crop's width / height, for "crop_flip".
         flip: Probability of a horizontal flip, for "crop_flip". 0 for data whose orientation matters (digits, text).
+        evaluation: "resize" to `size`, or "center_crop": scale until `size` is covered, then cut the centre.
 
     Raises:
         ValueError: An option is out of range; an image has the wrong number of channels; frames of a clip differ in
             size.
+        MediaError: An image file is missing, empty or damaged; the message names it.
 
     Example:
         >>> from PIL import Image
@@ -58,11 +63,16 @@ class FrameTransform:
         crop_scale: tuple[float, float] | list[float] = (0.08, 1.0),
         crop_ratio: tuple[float, float] | list[float] = (3 / 4, 4 / 3),
         flip: float = 0.5,
+        evaluation: str = "resize",
     ):
         if num_channels not in PIL_MODES:
             raise ValueError(f"Expected num_channels 1 or 3, found {num_channels}. Choose grey (1) or colour (3).")
         if augment not in ("none", "crop_flip"):
             raise ValueError(f"Expected augment 'none' or 'crop_flip', found {augment!r}. Choose one of the two.")
+        if evaluation not in ("resize", "center_crop"):
+            raise ValueError(
+                f"Expected evaluation 'resize' or 'center_crop', found {evaluation!r}. Choose one of them."
+            )
         mean = list(mean or (IMAGENET_MEAN if num_channels == 3 else (0.5,)))
         std = list(std or (IMAGENET_STD if num_channels == 3 else (0.5,)))
         if len(mean) != num_channels or len(std) != num_channels or min(std) <= 0:
@@ -74,6 +84,8 @@ class FrameTransform:
         self.num_channels = num_channels
         self.augment = augment
         finish = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
+        self._size = size
+        self._center_crop = evaluation == "center_crop"
         self._evaluation = v2.Compose([v2.Resize(size, antialias=True), *finish])
         crop = v2.RandomResizedCrop(size, scale=tuple(crop_scale), ratio=tuple(crop_ratio), antialias=True)
         self._training = v2.Compose([crop, v2.RandomHorizontalFlip(flip), *finish])
@@ -85,10 +97,17 @@ class FrameTransform:
 
     def __call__(self, values: list[Any], training: bool = False) -> list[Tensor]:
         """Transform images or clips; `training` switches the augmentation on."""
-        transform = self._training if training and self.is_random else self._evaluation
-        return [transform(self._read(value)) for value in values]
+        return [self.apply(self.read(value), training) for value in values]
 
-    def _read(self, value: Any) -> Tensor:
+    def apply(self, image: Tensor, training: bool = False) -> Tensor:
+        """Crop or resize and normalise what `read` returned."""
+        if training and self.is_random:
+            return self._training(image)
+        if self._center_crop:
+            image = _cut_to_shape(image, *self._size)
+        return self._evaluation(image)
+
+    def read(self, value: Any) -> Tensor:
         """Return (channels, height, width) or, for a clip, (frames, channels, height, width), before scaling."""
         if isinstance(value, list | tuple) and len(value) and not _is_nested_number(value):
             frames = [read_image(frame, self.num_channels) for frame in value]
@@ -111,10 +130,12 @@ def read_image(image: Any, num_channels: int) -> Tensor:
     """One image as a tensor of shape (num_channels, height, width), dtype unchanged.
 
     Raises:
-        ValueError: The image is not readable, or an array or tensor has another number of channels.
+        ValueError: An array or tensor has another number of channels.
+        MediaError: An image file cannot be read.
     """
-    if isinstance(image, dict) and (image.get("bytes") or image.get("path")):
-        image = Image.open(io.BytesIO(image["bytes"]) if image.get("bytes") else image["path"])
+    source = media_file(image, "image")
+    if source is not None:
+        image = _open_image(*source)
     if isinstance(image, Image.Image):
         image = np.array(image.convert(PIL_MODES[num_channels]))
     if isinstance(image, np.ndarray):
@@ -139,6 +160,24 @@ def read_image(image: Any, num_channels: int) -> Tensor:
             "Convert to uint8 (0-255) or to floats in [0, 1]."
         )
     return image
+
+
+def _open_image(file: bytes | str, name: str) -> Image.Image:
+    try:
+        image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
+        image.load()
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise MediaError(
+            f"{name}: expected a readable image, found: {error}. Download it again, or set it to None."
+        ) from error
+    return image
+
+
+def _cut_to_shape(image: Tensor, height: int, width: int) -> Tensor:
+    """Cut the largest centred region with the shape of (height, width)."""
+    rows, columns = image.shape[-2:]
+    scale = min(rows / height, columns / width)
+    return v2.functional.center_crop(image, [max(1, round(height * scale)), max(1, round(width * scale))])
 
 
 def _is_nested_number(value: list | tuple) -> bool:

@@ -96,7 +96,9 @@ def test_flip_probability_and_crop_range_are_options():
         (np.zeros((8, 8, 3), np.int64), "uint8 or float"),
         ([[[300, 0, 0]]], "uint8 or float"),
         ([], "Expected a PIL image"),
-        ("cat.png", "found str"),
+        ("cat.png", "cat.png: expected an image file, found: .*No such file"),
+        ({"bytes": b"GIF89a", "path": "cat.gif"}, "cat.gif: expected a readable image"),
+        ({"bytes": b"", "path": "cat.gif"}, "cat.gif: .*empty"),
         ([np.zeros((8, 8, 3), np.uint8), np.zeros((9, 8, 3), np.uint8)], "one shape"),
     ],
 )
@@ -111,6 +113,7 @@ def test_invalid_images(value, message):
         ({"num_channels": 2}, "1 or 3"),
         ({"augment": "mixup"}, "crop_flip"),
         ({"mean": [0.5]}, "3 values"),
+        ({"evaluation": "five_crop"}, "center_crop"),
         ({"std": [1.0, 0.0, 1.0]}, "positive std"),
     ],
 )
