@@ -75,21 +75,29 @@ def read_packets(container: InputContainer, stream: av.stream.Stream, name: str)
     Raises:
         MediaError: More than a tenth of the packets, or of the duration, is missing.
     """
-    num_packets, ends = 0, {}
+    num_packets, ends, next_dts = 0, {}, {}
     for packet in container.demux():
         if not packet.size:
             continue
         index = packet.stream_index
         if packet.pts is not None:
             ends[index] = max(ends.get(index, 0), packet.pts + (packet.duration or 0))
+        if packet.dts is not None:
+            next_dts[index] = packet.dts + 1
         if index == stream.index:
             num_packets += 1
             yield packet
-    if container.format.name.startswith("mov") and num_packets < (1 - TOLERATED_LOSS) * stream.frames:
-        raise MediaError(
-            f"{name}: expected {stream.frames} {stream.type} packets as its header says, found {num_packets}. "
-            "The file is truncated: download it again, or set it to None."
-        )
+    counts = []  # (announced, found)
+    if container.format.name.startswith("mov"):
+        counts = [(stream.frames, num_packets)]
+    elif container.format.name == "avi":  # a step of time per frame, dropped frames included
+        counts = [(video.frames, next_dts.get(video.index, 0)) for video in container.streams.video]
+    for announced, found in counts:
+        if found < (1 - TOLERATED_LOSS) * announced:
+            raise MediaError(
+                f"{name}: expected {announced} frames as its header says, found {found}. "
+                "The file is truncated: download it again, or set it to None."
+            )
     begin, duration = (container.start_time or 0) / av.time_base, (container.duration or 0) / av.time_base
     end = max((float(end * container.streams[index].time_base) for index, end in ends.items()), default=begin)
     if container.format.name.startswith(FORMATS_WITH_DURATION) and end - begin < (1 - TOLERATED_LOSS) * duration:

@@ -211,12 +211,12 @@ def _torchcodec_decoder(file: bytes | str, name: str) -> Any:
 def _torchcodec_frames(decoder: Any, timestamps: Tensor, select: Select | None, name: str) -> tuple[Tensor, Tensor]:
     chosen = _select(timestamps, select, name)
     try:
-        frames = decoder.get_frames_at(chosen).data
+        batch = decoder.get_frames_at(chosen)
     except (RuntimeError, IndexError) as error:
         raise MediaError(
             f"{name}: torchcodec cannot decode it: {error}. Use decoder='pyav', which reads more formats."
         ) from error
-    return frames, timestamps[chosen]
+    return batch.data, batch.pts_seconds
 
 
 def _select(timestamps: Tensor, select: Select | None, name: str) -> list[int]:

@@ -19,7 +19,10 @@ from torch import Tensor
 
 from .media_file import TOLERATED_LOSS, MediaError, media_file, open_container, read_packets
 
+MIN_RATE, MAX_RATE = 1000, 1_000_000  # of files, in Hz
 UNKNOWN_LENGTH = 2**31 - 2**16  # programs that write WAV into a pipe announce about this much, or twice as much
+
+_REMEDY = "The file is damaged: download it again, or set it to None."
 
 
 def read_waveform(value: Any, sampling_rate: int) -> Tensor:
@@ -48,6 +51,8 @@ def read_waveform(value: Any, sampling_rate: int) -> Tensor:
     if not np.isfinite(array).all():
         raise MediaError(f"{source}: expected finite audio samples, found NaN or infinity. Clean or remove this clip.")
     if rate != sampling_rate:
+        if not MIN_RATE <= rate <= MAX_RATE:
+            raise MediaError(f"{source}: expected a rate of {MIN_RATE} to {MAX_RATE} Hz, found {rate}. {_REMEDY}")
         divisor = gcd(rate, sampling_rate)
         array = resample_poly(array, sampling_rate // divisor, rate // divisor)
     return torch.from_numpy(np.clip(array, -1.0, 1.0).astype(np.float32))
@@ -66,24 +71,27 @@ def _decode(value: Any, sampling_rate: int) -> tuple[np.ndarray, int, str]:
         return _mono(value, "audio array"), sampling_rate, "audio array"
     file, source = located
     try:
-        return *_read_with_soundfile(file, source), source
-    except (soundfile.SoundFileError, OSError):
+        opened = soundfile.SoundFile(io.BytesIO(file) if isinstance(file, bytes) else file)
+    except (soundfile.SoundFileError, OSError):  # no format of soundfile's
         return *_read_with_pyav(file, source), source
+    with opened:
+        return _read_with_soundfile(opened, source), opened.samplerate, source
 
 
-def _read_with_soundfile(file: bytes | str, source: str) -> tuple[np.ndarray, int]:
-    with soundfile.SoundFile(io.BytesIO(file) if isinstance(file, bytes) else file) as opened:
-        announced = re.search(r"^data : (\d+) \(should be (\d+)\)", opened.extra_info, flags=re.MULTILINE)
+def _read_with_soundfile(opened: soundfile.SoundFile, source: str) -> np.ndarray:
+    announced = re.search(r"^data : (\d+) \(should be (\d+)\)", opened.extra_info, flags=re.MULTILINE)
+    try:
         array = opened.read(dtype="float64", always_2d=True)
-        expected, found = max(opened.frames, 1), len(array)
-        if announced and int(announced[1]) < UNKNOWN_LENGTH:
-            expected, found = int(announced[1]), int(announced[2])
-        if len(array) and found < (1 - TOLERATED_LOSS) * expected:
-            raise MediaError(
-                f"{source}: expected the length that its header says, found {found / expected:.0%} of it. "
-                "The file is truncated: download it again, or set it to None."
-            )
-        return array.mean(axis=1), opened.samplerate
+    except (soundfile.SoundFileError, OSError) as error:
+        raise MediaError(f"{source}: expected readable audio, found: {error}. {_REMEDY}") from error
+    expected, found = max(opened.frames, 1), len(array)
+    if announced and int(announced[1]) < UNKNOWN_LENGTH:
+        expected, found = int(announced[1]), int(announced[2])
+    if len(array) and found < (1 - TOLERATED_LOSS) * expected:
+        raise MediaError(
+            f"{source}: expected the length that its header says, found {found / expected:.0%} of it. {_REMEDY}"
+        )
+    return array.mean(axis=1)
 
 
 def _read_with_pyav(file: bytes | str, source: str) -> tuple[np.ndarray, int]:
@@ -93,20 +101,15 @@ def _read_with_pyav(file: bytes | str, source: str) -> tuple[np.ndarray, int]:
             raise MediaError(f"{source}: expected an audio stream, found none. Set an absent modality to None.")
         try:
             return _decode_track(container, stream, source), stream.rate
-        except (av.FFmpegError, ValueError) as error:
-            if isinstance(error, MediaError):
-                raise
-            raise MediaError(
-                f"{source}: expected readable audio, found: {error}. "
-                "The file is damaged: download it again, or set it to None."
-            ) from error
+        except av.FFmpegError as error:
+            raise MediaError(f"{source}: expected readable audio, found: {error}. {_REMEDY}") from error
 
 
 def _decode_track(container: av.container.InputContainer, stream: av.AudioStream, source: str) -> np.ndarray:
     frames = [frame for packet in read_packets(container, stream, source) for frame in packet.decode()]
     frames += stream.decode(None)
     if any(frame.is_corrupt for frame in frames):
-        raise MediaError(f"{source}: expected intact audio, found a damaged frame. Download it again.")
+        raise MediaError(f"{source}: expected intact audio, found a damaged frame. {_REMEDY}")
     if stream.format.name != "fltp":
         resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
         frames = [part for frame in [*frames, None] for part in resampler.resample(frame)]
