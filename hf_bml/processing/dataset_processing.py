@@ -13,6 +13,7 @@ from .tensor_storage import decode_value, encode_value, tensor_features
 logger = logging.getLogger(__name__)
 
 MAP_BATCH_SIZE = 64
+STREAM_BATCH_SIZE = 8
 FAILURES = "_failures"  # column of the cached table: JSON, or None for a row without failure
 Report = dict[str, list[dict[str, Any]]]
 
@@ -46,7 +47,7 @@ def process_stream(dataset: IterableDatasetDict, config: str, training_split: st
             check_columns(transforms.by_modality, split.column_names)
         arguments = {"config": config, "training": name == training_split}
         splits[name] = undecoded(split, transforms).map(
-            stream_batch, batched=True, batch_size=MAP_BATCH_SIZE // 8, fn_kwargs=arguments
+            stream_batch, batched=True, batch_size=STREAM_BATCH_SIZE, fn_kwargs=arguments
         )
     return IterableDatasetDict(splits)
 
@@ -80,6 +81,7 @@ def _process_split(
             features[FAILURES] = Value("string")
         split = split.map(
             store_batch,
+            with_indices=True,
             batched=True,
             batch_size=MAP_BATCH_SIZE,
             writer_batch_size=MAP_BATCH_SIZE,
@@ -94,22 +96,26 @@ def _process_split(
     return split.with_transform(reader), failed
 
 
-def store_batch(batch: dict[str, list], config: str, storage: dict[str, str]) -> dict[str, list]:
+def store_batch(batch: dict[str, list], rows: list[int], config: str, storage: dict[str, str]) -> dict[str, list]:
     """`Dataset.map` function: encoded tensors of the modalities that are stored, and what failed."""
     transforms = _transforms(config)
     failures: list[Failure] = []
     columns = {}
     for name, kind in storage.items():
         if kind == "final":
-            columns[name] = [encode_value(value) for value in transforms(name, batch[name], failures=failures)]
+            columns[name] = [
+                encode_value(value) for value in transforms(name, batch[name], failures=failures, rows=rows)
+            ]
         elif kind == "extract":
-            columns[name] = [encode_value(value) for value in transforms.extract(name, batch[name], failures)]
+            columns[name] = [encode_value(value) for value in transforms.extract(name, batch[name], failures, rows)]
         elif transforms.on_error != "raise":  # try each value once, to know beforehand
-            tried = transforms(name, batch[name], failures=failures)
+            tried = transforms(name, batch[name], failures=failures, rows=rows)
             columns[name] = [None if t is None else raw for t, raw in zip(tried, batch[name], strict=True)]
     if transforms.on_error != "raise":
+        empty = _rows_without_modality(columns)
         columns[FAILURES] = [
-            _failure_record(row, columns, failures, transforms.on_error) for row in range(_rows(batch))
+            _failure_record([failure for failure in failures if failure.row == row], is_empty, transforms.on_error)
+            for row, is_empty in zip(rows, empty, strict=True)
         ]
     return columns
 
@@ -140,8 +146,10 @@ def stream_batch(batch: dict[str, list], config: str, training: bool) -> dict[st
     columns = {name: transforms(name, batch[name], training, failures) for name in names}
     for failure in failures:
         logger.warning("Modality %r is absent: %s", failure.modality, failure.reason)
-    records = [_failure_record(row, columns, failures, transforms.on_error) for row in range(_rows(batch))]
-    kept = [row for row, record in enumerate(records) if record is None or not json.loads(record)["dropped"]]
+    failed = {failure.row for failure in failures} if transforms.on_error == "skip" else set()
+    empty = _rows_without_modality(columns) if transforms.on_error != "raise" else []
+    dropped = failed | {row for row, is_empty in enumerate(empty) if is_empty}
+    kept = [row for row in range(len(batch[names[0]])) if row not in dropped]
     return {name: [values[row] for row in kept] for name, values in {**batch, **columns}.items()}
 
 
@@ -155,19 +163,14 @@ def check_columns(expected: dict[str, Any], found: list[str]) -> None:
         )
 
 
-def _rows(batch: dict[str, list]) -> int:
-    return len(next(iter(batch.values())))
+def _rows_without_modality(columns: dict[str, list]) -> list[bool]:
+    return [all(value is None for value in values) for values in zip(*columns.values(), strict=True)]
 
 
-def _failure_record(row: int, columns: dict[str, list], failures: list[Failure], on_error: str) -> str | None:
+def _failure_record(failures: list[Failure], is_empty: bool, on_error: str) -> str | None:
     """JSON of a row's failures and whether the row is dropped; None for a row without failure."""
-    failed = [
-        {"modality": failure.modality, "file": failure.file, "reason": failure.reason}
-        for failure in failures
-        if failure.index == row
-    ]
-    is_empty = all(values[row] is None for values in columns.values())
-    if on_error == "raise" or not (failed or is_empty):
+    failed = [{"modality": failure.modality, "file": failure.file, "reason": failure.reason} for failure in failures]
+    if not failed and not is_empty:
         return None
     failed = failed or [{"modality": None, "file": None, "reason": "no modality is present"}]
     return json.dumps({"dropped": is_empty or on_error == "skip", "failures": failed})

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -31,7 +31,7 @@ Transformed = Tensor | dict[str, Tensor] | None
 class Failure(NamedTuple):
     """A value that could not be used."""
 
-    index: int
+    row: int
     modality: str
     file: str | None
     reason: str
@@ -55,7 +55,12 @@ class ModalityTransforms:
         self.by_modality = {name: _build_transform(name, config) for name, config in modalities.items()}
 
     def __call__(
-        self, name: str, values: list, training: bool = False, failures: list[Failure] | None = None
+        self,
+        name: str,
+        values: list,
+        training: bool = False,
+        failures: list[Failure] | None = None,
+        rows: Sequence[int] | None = None,
     ) -> list[Transformed]:
         """Transform values of one modality; `None` stays `None`.
 
@@ -64,17 +69,24 @@ class ModalityTransforms:
             values: Raw values.
             training: Switch random sampling and augmentation on.
             failures: Collects what could not be used; without it, that is logged.
+            rows: The values' row numbers, for messages and failures; default 0, 1, ...
 
         Raises:
             ValueError: A value cannot be used and `on_error` is "raise"; the message names modality and file.
         """
         transform = self.by_modality[name]
-        return self._each(name, values, lambda value: transform([value], training=training)[0], failures)
+        return self._each(name, values, lambda value: transform([value], training=training)[0], failures, rows)
 
-    def extract(self, name: str, values: list, failures: list[Failure] | None = None) -> list[Transformed]:
+    def extract(
+        self,
+        name: str,
+        values: list,
+        failures: list[Failure] | None = None,
+        rows: Sequence[int] | None = None,
+    ) -> list[Transformed]:
         """The deterministic part of a random transform; arguments as in a call."""
         transform = self.by_modality[name]
-        return self._each(name, values, lambda value: transform.extract([value])[0], failures)
+        return self._each(name, values, lambda value: transform.extract([value])[0], failures, rows)
 
     def finish(self, name: str, extracted: list, training: bool = False) -> list[Transformed]:
         """The random part, from `extract`'s results; `None` stays `None`."""
@@ -82,21 +94,26 @@ class ModalityTransforms:
         return [None if value is None else transform.finish([value], training=training)[0] for value in extracted]
 
     def _each(
-        self, name: str, values: list, function: Callable[[Any], Any], failures: list[Failure] | None
+        self,
+        name: str,
+        values: list,
+        function: Callable[[Any], Any],
+        failures: list[Failure] | None,
+        rows: Sequence[int] | None,
     ) -> list[Transformed]:
         # One value at a time: a failure concerns its own sample, and a batch of spectrograms leaves the CPU cache.
         results: list[Transformed] = []
-        for index, value in enumerate(values):
+        for row, value in zip(range(len(values)) if rows is None else rows, values, strict=True):
             try:
                 results.append(None if value is None else function(value))
             except ValueError as error:
                 reason = f"modality {name!r}: {error}"
                 if self.on_error == "raise":
-                    raise ValueError(f"{reason} (sample {index})") from error
+                    raise ValueError(f"{reason} (row {row})") from error
                 if failures is None:
-                    logger.warning("Sample %d is treated as absent: %s", index, reason)
+                    logger.warning("Row %d of the batch is treated as absent: %s", row, reason)
                 else:
-                    failures.append(Failure(index, name, file_name(value), str(error)))
+                    failures.append(Failure(row, name, file_name(value), str(error)))
                 results.append(None)
         return results
 
