@@ -5,7 +5,9 @@ from .features import FeatureVector
 from .frames import FrameTransform
 from .media_file import MediaError
 from .modality_transforms import PROCESSORS
+from .optical_flow import OpticalFlow, encode_flow, optical_flow
 from .processing_multimodal import MultimodalProcessor
+from .rgb_difference import RGBDifference
 from .spectrogram import LogSpectrogram, log_spectrogram
 from .text import Tokenize
 from .video import read_video
@@ -20,9 +22,13 @@ __all__ = [
     "MediaError",
     "MultimodalDataCollator",
     "MultimodalProcessor",
+    "OpticalFlow",
+    "RGBDifference",
     "Tokenize",
     "VideoFrames",
+    "encode_flow",
     "log_spectrogram",
+    "optical_flow",
     "read_video",
     "read_waveform",
 ]

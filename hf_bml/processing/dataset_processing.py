@@ -205,10 +205,10 @@ def _transforms(config: str) -> ModalityTransforms:
 
 
 def _storage(transform: Any) -> str:
-    """What is cached of a modality: the "final" tensors, the deterministic "extract", or nothing ("raw")."""
-    if not transform.is_random:
-        return "final"
-    return "extract" if getattr(transform, "has_extract", False) else "raw"
+    """What is cached of a modality: its deterministic "extract", the "final" tensors, or nothing ("raw")."""
+    if getattr(transform, "has_extract", False):  # decoded frames take less room as uint8, and before enlargement
+        return "extract"
+    return "raw" if transform.is_random else "final"
 
 
 def _stored_features(transform: Any) -> Features:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+from .image_crop import ImageCrop
 from .media_file import MediaError, media_file
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -30,7 +31,7 @@ class FrameTransform:
 
     Args:
         size: Output height and width: one number for a square, or (height, width).
-        num_channels: 3 (colour) or 1 (grey). PIL images are converted; arrays must already agree.
+        num_channels: 3 (colour) or 1 (grey). PIL images are converted; arrays only from colour to grey.
         mean: One value per channel, in intensity units [0, 1]. Default: ImageNet for 3 channels, 0.5 for 1.
         std: One positive value per channel. Default: ImageNet for 3 channels, 0.5 for 1.
         augment: "none", or "crop_flip": RandomResizedCrop and horizontal flip in training, from the global torch RNG.
@@ -67,12 +68,6 @@ class FrameTransform:
     ):
         if num_channels not in PIL_MODES:
             raise ValueError(f"Expected num_channels 1 or 3, found {num_channels}. Choose grey (1) or colour (3).")
-        if augment not in ("none", "crop_flip"):
-            raise ValueError(f"Expected augment 'none' or 'crop_flip', found {augment!r}. Choose one of the two.")
-        if evaluation not in ("resize", "center_crop"):
-            raise ValueError(
-                f"Expected evaluation 'resize' or 'center_crop', found {evaluation!r}. Choose one of them."
-            )
         mean = list(mean or (IMAGENET_MEAN if num_channels == 3 else (0.5,)))
         std = list(std or (IMAGENET_STD if num_channels == 3 else (0.5,)))
         if len(mean) != num_channels or len(std) != num_channels or min(std) <= 0:
@@ -80,20 +75,14 @@ class FrameTransform:
                 f"Expected {num_channels} values of mean and of positive std, found mean={mean}, std={std}. "
                 "Give one value per channel."
             )
-        size = [size, size] if isinstance(size, int) else list(size)
         self.num_channels = num_channels
-        self.augment = augment
-        finish = [v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)]
-        self._size = size
-        self._center_crop = evaluation == "center_crop"
-        self._evaluation = v2.Compose([v2.Resize(size, antialias=True), *finish])
-        crop = v2.RandomResizedCrop(size, scale=tuple(crop_scale), ratio=tuple(crop_ratio), antialias=True)
-        self._training = v2.Compose([crop, v2.RandomHorizontalFlip(flip), *finish])
+        self.crop = ImageCrop(size, augment, crop_scale, crop_ratio, flip, evaluation)
+        self._normalize = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
 
     @property
     def is_random(self) -> bool:
         """Whether training output depends on random draws."""
-        return self.augment != "none"
+        return self.crop.is_random
 
     def __call__(self, values: list[Any], training: bool = False) -> list[Tensor]:
         """Transform images or clips; `training` switches the augmentation on."""
@@ -101,29 +90,38 @@ class FrameTransform:
 
     def apply(self, image: Tensor, training: bool = False) -> Tensor:
         """Crop or resize and normalise what `read` returned."""
-        if training and self.is_random:
-            return self._training(image)
-        if self._center_crop:
-            image = _cut_to_shape(image, *self._size)
-        return self._evaluation(image)
+        image, _ = self.crop(image, training)
+        return self._normalize(image)
 
     def read(self, value: Any) -> Tensor:
-        """Return (channels, height, width) or, for a clip, (frames, channels, height, width), before scaling."""
-        if isinstance(value, list | tuple) and len(value) and not _is_nested_number(value):
-            frames = [read_image(frame, self.num_channels) for frame in value]
-            shapes = sorted({tuple(frame.shape) for frame in frames})
-            if len(shapes) > 1:
-                raise ValueError(
-                    f"Expected all frames of a clip to have one shape, found {shapes}. Resize the frames beforehand."
-                )
-            return torch.stack(frames)
-        if isinstance(value, list | tuple):
-            value = np.asarray(value)
-            if np.issubdtype(value.dtype, np.integer) and value.min() >= 0 and value.max() <= 255:
-                value = value.astype(np.uint8)
-        if isinstance(value, np.ndarray | Tensor) and value.ndim == 4:
-            return torch.stack([read_image(frame, self.num_channels) for frame in value])
-        return read_image(value, self.num_channels)
+        """An image `(channels, height, width)` or a clip `(frames, channels, height, width)`, before scaling."""
+        return read_clip(value, self.num_channels)
+
+
+def read_clip(value: Any, num_channels: int) -> Tensor:
+    """An image as `read_image` reads it, or a list, array or tensor of images with a leading frame axis.
+
+    Returns:
+        (num_channels, height, width) or (frames, num_channels, height, width), dtype unchanged.
+
+    Raises:
+        ValueError: As `read_image`; or the frames differ in size.
+    """
+    if isinstance(value, list | tuple) and len(value) and not _is_nested_number(value):
+        frames = [read_image(frame, num_channels) for frame in value]
+        shapes = sorted({tuple(frame.shape) for frame in frames})
+        if len(shapes) > 1:
+            raise ValueError(
+                f"Expected all frames of a clip to have one shape, found {shapes}. Resize the frames beforehand."
+            )
+        return torch.stack(frames)
+    if isinstance(value, list | tuple):
+        value = np.asarray(value)
+        if np.issubdtype(value.dtype, np.integer) and value.min() >= 0 and value.max() <= 255:
+            value = value.astype(np.uint8)
+    if isinstance(value, np.ndarray | Tensor) and value.ndim == 4:
+        return torch.stack([read_image(frame, num_channels) for frame in value])
+    return read_image(value, num_channels)
 
 
 def read_image(image: Any, num_channels: int) -> Tensor:
@@ -149,6 +147,8 @@ def read_image(image: Any, num_channels: int) -> Tensor:
             "Expected a PIL image, an array (height, width, channels) or a tensor (channels, height, width), "
             f"found {found}. Convert the image, or set it to None if it is absent."
         )
+    if image.shape[0] == 3 and num_channels == 1 and (image.dtype == torch.uint8 or image.is_floating_point()):
+        image = v2.functional.rgb_to_grayscale(image)
     if image.shape[0] != num_channels:
         raise ValueError(
             f"Expected {num_channels} channels, found {image.shape[0]} in an image of shape (channels, height, width) "
@@ -171,13 +171,6 @@ def _open_image(file: bytes | str, name: str) -> Image.Image:
             f"{name}: expected a readable image, found: {error}. Download it again, or set it to None."
         ) from error
     return image
-
-
-def _cut_to_shape(image: Tensor, height: int, width: int) -> Tensor:
-    """Cut the largest centred region with the shape of (height, width)."""
-    rows, columns = image.shape[-2:]
-    scale = min(rows / height, columns / width)
-    return v2.functional.center_crop(image, [max(1, round(height * scale)), max(1, round(width * scale))])
 
 
 def _is_nested_number(value: list | tuple) -> bool:

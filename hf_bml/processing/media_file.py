@@ -55,7 +55,7 @@ def media_file(value: Any, kind: str) -> tuple[bytes | str, str] | None:
 def file_name(value: Any) -> str | None:
     """Path of a raw media value, where it has one."""
     path = value.get("path") if isinstance(value, dict) else value
-    return path if isinstance(path, str) else None
+    return os.fspath(path) if isinstance(path, str | os.PathLike) else None
 
 
 def open_container(file: bytes | str, name: str, kind: str) -> InputContainer:

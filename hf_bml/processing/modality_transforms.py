@@ -11,6 +11,8 @@ from ..suggestion import did_you_mean
 from .features import FeatureVector
 from .frames import FrameTransform
 from .media_file import file_name
+from .optical_flow import OpticalFlow
+from .rgb_difference import RGBDifference
 from .spectrogram import LogSpectrogram
 from .text import Tokenize
 from .video_frames import VideoFrames
@@ -21,6 +23,8 @@ PROCESSORS = {
     "log_spectrogram": LogSpectrogram,
     "frames": FrameTransform,
     "video": VideoFrames,
+    "rgb_difference": RGBDifference,
+    "optical_flow": OpticalFlow,
     "features": FeatureVector,
     "tokens": Tokenize,
 }

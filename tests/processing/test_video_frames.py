@@ -60,7 +60,7 @@ def test_random_sampling_in_training(clip, options):
         assert all(draw[0] < 10 <= draw[1] for draw in draws)
     if transform.has_extract:
         stored = transform.extract([clip])
-        assert stored[0].dtype == torch.uint8 and grey_levels(stored[0]) == list(range(0, 20, 2))
+        assert stored[0].dtype == torch.uint8 and grey_levels(stored[0].flatten(0, 1)) == list(range(0, 20, 2))
         cached = {tuple(levels(transform.finish(stored, training=True)[0])) for _ in range(60)}
         assert {draw[0] for draw in cached} == set(range(0, 10, 2))
 
@@ -70,7 +70,7 @@ def test_augmentation_is_shared_by_the_frames_of_a_clip():
     transform = VideoFrames(num_frames=3, size=16, augment="crop_flip")
     assert transform.is_random and transform.has_extract
     stored = transform.extract([picture.expand(5, -1, -1, -1)])
-    assert stored[0].shape == (3, 3, 40, 60) and stored[0].dtype == torch.uint8
+    assert stored[0].shape == (3, 1, 3, 40, 60) and stored[0].dtype == torch.uint8
     torch.manual_seed(0)
     first, second = transform.finish(stored * 2, training=True)
     assert torch.equal(first[0], first[2]) and not torch.equal(first, second)
@@ -93,9 +93,9 @@ def test_decoded_frames_in_every_form():
 
 def test_grey_and_short_side(clip):
     transform = VideoFrames(num_frames=2, num_channels=1, short_side=16, size=16, mean=[0.0], std=[1.0])
-    assert transform.extract([clip])[0].shape == (2, 1, 16, 24)
+    assert transform.extract([clip])[0].shape == (2, 1, 1, 16, 24)
     assert levels(transform([clip])[0]) == [0, 19]
-    assert VideoFrames(num_frames=1, short_side=64).extract([clip])[0].shape == (1, 3, 32, 48)
+    assert VideoFrames(num_frames=1, short_side=64).extract([clip])[0].shape == (1, 1, 3, 32, 48)
 
 
 def test_centre_crop_keeps_the_shape_of_things():
