@@ -92,7 +92,8 @@ def log_spectrogram(
     window = torch.from_numpy(get_window(("tukey", TUKEY_SHAPE), window_length)).to(waveform)
     segments = waveform.unfold(1, window_length, window_length - overlap)  # (batch, frames, window_length)
     segments = segments - segments.mean(dim=-1, keepdim=True)
-    power = torch.fft.rfft(segments * window).abs().square() / (sampling_rate * window.square().sum())
+    spectrum = torch.fft.rfft(segments * window)
+    power = (spectrum.real.square() + spectrum.imag.square()) / (sampling_rate * window.square().sum())
     mirrored = slice(1, -1 if window_length % 2 == 0 else None)  # bins whose negative frequency is folded in
     power[..., mirrored] *= 2
     if mel_filters is not None:
