@@ -5,7 +5,18 @@ import logging
 from functools import lru_cache, partial
 from typing import Any
 
-from datasets import Audio, Dataset, DatasetDict, Features, Image, IterableDataset, IterableDatasetDict, Value, Video
+from datasets import (
+    Audio,
+    Dataset,
+    DatasetDict,
+    Features,
+    Image,
+    IterableDataset,
+    IterableDatasetDict,
+    List,
+    Value,
+    Video,
+)
 
 from .modality_transforms import Failure, ModalityTransforms
 from .tensor_storage import decode_value, encode_value, tensor_features
@@ -53,17 +64,21 @@ def process_stream(dataset: IterableDatasetDict, config: str, training_split: st
 
 
 def undecoded(split: Dataset | IterableDataset, transforms: ModalityTransforms) -> Dataset | IterableDataset:
-    """Media columns of the modalities as `{"bytes", "path"}`: nothing is decoded that is not needed.
-
-    Images stay images, except where a transform is cached from their files.
-    """
+    """Media columns of the modalities as `{"bytes", "path"}`: transforms decode what they need, and name the file."""
     for name in transforms.by_modality:
         feature = (split.features or {}).get(name)
-        if isinstance(feature, Audio | Video):
-            split = split.cast_column(name, type(feature)(decode=False))
-        elif isinstance(feature, Image) and transforms.on_error != "raise":  # a damaged one must not raise on reading
-            split = split.cast_column(name, Image(decode=False))
+        undecoded_feature = _undecoded_feature(feature)
+        if undecoded_feature != feature:
+            split = split.cast_column(name, undecoded_feature)
     return split
+
+
+def _undecoded_feature(feature: Any) -> Any:
+    if isinstance(feature, Audio | Image | Video):
+        return type(feature)(decode=False)
+    if isinstance(feature, List):
+        return List(_undecoded_feature(feature.feature), length=feature.length)
+    return feature
 
 
 def _process_split(

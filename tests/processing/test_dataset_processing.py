@@ -1,14 +1,14 @@
+import io
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import torch
-from datasets import Audio, Dataset, DatasetDict, Features, Value, Video, load_from_disk
+from datasets import Audio, Dataset, DatasetDict, Features, Image, List, Value, Video, load_from_disk
 from media_samples import grey_levels, write_clip
+from PIL import Image as PILImage
 
 from hf_bml.processing import MultimodalProcessor
+from hf_bml.processing.modality_transforms import ModalityTransforms
 
 AUDIO = {"type": "log_spectrogram", "sampling_rate": 8000, "duration": 1.0, "window_length": 256, "overlap": 128}
 VISUAL = {"type": "video", "num_frames": 2, "size": 16, "mean": [0.0] * 3, "std": [1.0] * 3}
@@ -114,6 +114,28 @@ def test_nothing_failed(files):
     assert processor.failures == {} and len(rows) == 2 and rows.column_names == ["audio", "visual", "labels"]
 
 
+def test_damaged_images(tmp_path):
+    """In a column of images, and in one of lists of them."""
+    good = io.BytesIO()
+    PILImage.new("RGB", (8, 8)).save(good, format="PNG")
+    images = [
+        {"bytes": good.getvalue(), "path": "a.png"},
+        {"bytes": good.getvalue()[:40], "path": "b.png"},
+        {"bytes": good.getvalue(), "path": "c.png"},
+    ]
+    features = Features({"photo": Image(), "frames": List(Image())})
+    data = Dataset.from_dict({"photo": images, "frames": [[image] * 2 for image in images]}, features=features)
+    for augment in ("none", "crop_flip"):
+        modalities = {name: {"type": "frames", "size": 8, "augment": augment} for name in ("photo", "frames")}
+        processor = MultimodalProcessor(modalities, on_error="skip")
+        rows = processor.apply(DatasetDict({"train": data}))["train"]
+        assert len(rows) == 2 and rows[1]["photo"].shape == (3, 8, 8) and rows[1]["frames"].shape == (2, 3, 8, 8)
+        assert [failure["modality"] for failure in processor.failures["train"]] == ["photo", "frames"]
+        with pytest.raises(ValueError, match=r"modality 'photo': b\.png: expected a readable image"):
+            rows = MultimodalProcessor(modalities).apply(DatasetDict({"train": data}))["train"]
+            rows[1]
+
+
 def test_no_usable_row(files):
     with pytest.raises(
         ValueError, match=r"split 'train': expected some usable rows, found that all 2 failed: .*empty"
@@ -144,25 +166,14 @@ def test_the_deterministic_part_of_random_sampling_is_cached(files, tmp_path):
     assert grey_levels(rows["test"][0]["visual"] * 255) == [4, 14]
 
 
-SCRIPT = """
-import json, sys
-from datasets import DatasetDict, disable_progress_bars, load_from_disk
-from hf_bml.processing import MultimodalProcessor, modality_transforms
-disable_progress_bars()
-processor = MultimodalProcessor(json.loads(sys.argv[2]), on_error="mask")
-modality_transforms.ModalityTransforms.__call__ = None  # it must not compute anything
-split = processor.apply(DatasetDict({"train": load_from_disk(sys.argv[1])}))["train"]
-print(json.dumps([split._fingerprint, processor.failures]))
-"""
-
-
-def test_other_processes_find_the_cache_and_the_failures(files, tmp_path):
+def test_failures_are_found_in_the_cache(files, tmp_path, monkeypatch):
     path = str(tmp_path / "data")
     clips(files, ["good", "mute", "empty"])["train"].save_to_disk(path)
-    processor = MultimodalProcessor(BOTH, on_error="mask")
-    here = processor.apply(DatasetDict({"train": load_from_disk(path)}))["train"]
-    environment = {**os.environ, "PYTHONHASHSEED": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", SCRIPT, path, json.dumps(BOTH)]
-    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    assert json.loads(output.splitlines()[-1]) == [here._fingerprint, processor.failures]
-    assert len(processor.failures["train"]) == 3
+    first = MultimodalProcessor(BOTH, on_error="mask")
+    rows = first.apply(DatasetDict({"train": load_from_disk(path)}))["train"]
+    for method in ("__call__", "extract"):  # nothing may be computed again
+        monkeypatch.setattr(ModalityTransforms, method, None)
+    second = MultimodalProcessor(BOTH, on_error="mask")
+    again = second.apply(DatasetDict({"train": load_from_disk(path)}))["train"]
+    assert again._fingerprint == rows._fingerprint
+    assert second.failures == first.failures and len(first.failures["train"]) == 3

@@ -4,6 +4,7 @@ import io
 import json
 import tarfile
 
+import datasets
 import pytest
 import torch
 from datasets import Dataset, Features, IterableDatasetDict, Value, load_dataset
@@ -16,6 +17,12 @@ AUDIO = {"type": "log_spectrogram", "sampling_rate": 8000, "duration": 0.5, "win
 VISUAL = {"type": "video", "num_frames": 2, "size": 8, "mean": [0.0] * 3, "std": [1.0] * 3}
 BOTH = {"audio": AUDIO, "visual": VISUAL}
 SHARDS, ROWS = 4, 6
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch):
+    """`datasets` pauses for 5 s whenever the threads of a shuffled stream end."""
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
 
 
 @pytest.fixture(scope="module")
