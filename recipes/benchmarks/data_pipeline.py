@@ -245,7 +245,7 @@ def table(
         "|---|---:|",
         f"| loading, in the training process | {waiting['load']:.2f} |",
         f"| training step (forward, backward, SGD) | {waiting['step']:.2f} |",
-        f"| waiting for data, one worker loading ahead | {waiting['wait']:.2f} |",
+        f"| waiting for data, one worker loading ahead (it competes for the CPU) | {waiting['wait']:.2f} |",
         "",
     ]
     return "\n".join(lines)
