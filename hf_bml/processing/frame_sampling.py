@@ -6,7 +6,10 @@ Working in time makes clips of constant and of variable frame rate alike.
 import torch
 from torch import Tensor
 
+from .media_file import MediaError
+
 SAMPLINGS = ("uniform", "random", "segment")
+MAX_GRID = 100_000
 
 
 def frame_grid(timestamps: Tensor, fps: float | None = None, length: int = 1) -> tuple[Tensor, Tensor, float]:
@@ -21,6 +24,9 @@ def frame_grid(timestamps: Tensor, fps: float | None = None, length: int = 1) ->
         Indices of the frames, int64 (grid,); their times since the first frame, float64 (grid,); the time from one
         to the next in seconds (the median, where it varies).
 
+    Raises:
+        MediaError: The grid would have more than MAX_GRID frames.
+
     Example:
         >>> frame_grid(torch.arange(75, dtype=torch.float64) / 25, fps=1.0)
         (tensor([ 0, 25, 50]), tensor([0., 1., 2.], dtype=torch.float64), 1.0)
@@ -31,6 +37,11 @@ def frame_grid(timestamps: Tensor, fps: float | None = None, length: int = 1) ->
     if fps is None:
         return torch.arange(last_start + 1), times[: last_start + 1], period
     duration = float(times[-1]) + period
+    if duration * fps > MAX_GRID:
+        raise MediaError(
+            f"Expected at most {MAX_GRID} frames at fps={fps}, found a duration of {duration:.0f} s. "
+            "Cut the video, lower fps, or set a clip with damaged timestamps to None."
+        )
     grid = torch.arange(max(1, int(duration * fps + 1 - 1e-6)), dtype=torch.float64) / fps
     return shown_at(grid, times).clamp(max=last_start), grid, 1 / fps
 

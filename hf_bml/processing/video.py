@@ -118,6 +118,8 @@ def _pyav_frames(
     if index.pts is None:
         frames, count = _decode_counted(container, stream, set(chosen), name)
         if count is not None and count < len(timestamps):  # some packets hold no frame of their own
+            if not count:
+                raise MediaError(f"{name}: expected frames, found none that can be decoded. {_REMEDY}")
             timestamps = timestamps[:count]
             chosen = _select(timestamps, select, name)
             frames, _ = _decode_counted(container, stream, set(chosen), name)

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from hf_bml.processing import MediaError
 from hf_bml.processing.frame_sampling import frame_grid, sample_grid, shown_at, snippets
 
 
@@ -31,6 +32,13 @@ def test_grid_at_a_lower_rate(rate, count, fps, expected):
     assert starts.tolist() == expected
     torch.testing.assert_close(times, at(fps, len(expected)))
     assert period == 1 / fps or count == 1
+
+
+def test_a_grid_of_damaged_timestamps_is_refused():
+    times = torch.tensor([0.0, 0.04, 1e12], dtype=torch.float64)
+    assert len(frame_grid(times)[0]) == 3
+    with pytest.raises(MediaError, match="100000 frames at fps=1"):
+        frame_grid(times, fps=1)
 
 
 def test_uniform_takes_first_middle_and_last():

@@ -169,11 +169,11 @@ def test_unknown_decoder():
         read_video("a.mp4", decoder="opencv")
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_any_damage_gives_frames_or_a_clear_error(tmp_path, data):
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), extension=st.sampled_from(["mp4", "mkv", "avi"]))
+def test_any_damage_gives_frames_or_a_clear_error(tmp_path, data, extension):
     """Neither another exception nor frames of another number or shape."""
-    path = tmp_path / "clip.mp4"
+    path = tmp_path / f"clip.{extension}"
     content = bytearray(path.read_bytes() if path.exists() else write_clip(path).read_bytes())
     for _ in range(data.draw(st.integers(1, 8))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
