@@ -23,7 +23,7 @@ ALLOWED = {
     "trainer": {"modulation", "training_args", "preflight", "resumable_trainer", "side_training", "model_card"},
     "cli": {"commands", "hf_bml", *SHARED},
     "commands": {"analysis", "checkpoint", "commands", "preflight", "trainer", "training_args", *LEAVES, *SHARED},
-    "__init__": {"models", "modulation", "trainer", "training_args"},
+    "__init__": {"models", "modulation", "processing", "trainer", "training_args"},
 }
 
 
