@@ -35,7 +35,17 @@ __all__ = [
 ]
 
 SUPPORT_MODULES = frozenset(
-    {"columns", "data_report", "joined_columns", "location", "splits", "streamed_columns", "validation"}
+    {
+        "annotations",
+        "clips",
+        "columns",
+        "data_report",
+        "joined_columns",
+        "location",
+        "splits",
+        "streamed_columns",
+        "validation",
+    }
 )
 
 

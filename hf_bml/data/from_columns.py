@@ -117,6 +117,21 @@ def load(
     )
 
 
+def load_hub(
+    hub_id: str, known: Mapping[str, Mapping[str, Any]], revision: str | None = None, **options: Any
+) -> DatasetDict | IterableDatasetDict:
+    """A copy of a data set on the Hub.
+
+    Args:
+        hub_id: Its id.
+        known: Options of `load` (revision, label, splits, ...) for the ids that a data set's module knows.
+        revision: Commit or tag instead of the known one.
+        options: Options of `load` for any copy.
+    """
+    options = {**options, **known.get(hub_id, {})}
+    return load(hub_id, **{**options, "revision": revision or options.get("revision")})
+
+
 def from_columns(
     dataset: AnyDataset | Sequence[AnyDataset],
     modalities: Mapping[str, str],
