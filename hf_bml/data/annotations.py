@@ -52,7 +52,8 @@ def read_rows(path: Path, fields: Sequence[str], delimiter: str = ",", quoted: b
         ValueError: A row has another number of fields, or the quotes do not match; file and line are named.
     """
     quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    reader = csv.reader(read_text(path).splitlines(), delimiter=delimiter, quoting=quoting, strict=True)
+    lines = [line.strip() for line in read_text(path).split("\n")]
+    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
     rows = {}
     try:
         for row in reader:

@@ -10,7 +10,18 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 import hf_bml.data
 from hf_bml.data import dataset_names, load_multimodal_dataset
 
-NAMES = ["av_digits", "av_letters", "cmu_mosi", "cremad", "digits", "from_columns", "kinetics_sounds", "vggsound"]
+NAMES = [
+    "av_digits",
+    "av_letters",
+    "cmu_mosi",
+    "cremad",
+    "digits",
+    "from_columns",
+    "kinetics_sounds",
+    "ucf101",
+    "ucf101_three",
+    "vggsound",
+]
 
 
 def tiny(size: int = 2, empty_test: bool = False) -> DatasetDict:
