@@ -13,11 +13,13 @@ from hf_bml.data import dataset_names, load_multimodal_dataset
 NAMES = [
     "av_digits",
     "av_letters",
+    "ave",
     "cmu_mosi",
     "cremad",
     "digits",
     "from_columns",
     "kinetics_sounds",
+    "music_avqa",
     "ucf101",
     "ucf101_three",
     "vggsound",
