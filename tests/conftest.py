@@ -8,6 +8,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import datasets
 import pytest
 import torch
+from fake_hub import FakeHub
 
 from hf_bml import BalancedTrainingArguments
 
@@ -36,3 +37,10 @@ def training_args(tmp_path):
         return BalancedTrainingArguments(**{**defaults, **options})
 
     return make
+
+
+@pytest.fixture
+def fake_hub():
+    """A Hub on this machine; see `tests/fake_hub.py`. Use it in a subprocess with `fake_hub.environment(folder)`."""
+    with FakeHub() as hub:
+        yield hub

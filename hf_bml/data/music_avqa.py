@@ -18,8 +18,8 @@ Columns
 
 Splits: the official ones, 32,087, 4,595 and 9,185 questions (with `update` validation 4,568, test 9,129).
 
-Pitfalls: the splits are by question, not by video: 2,296 of the 3,815 videos of validation also have test questions. The
-answer's key is spelled `anser`. Some questions end with a full-width question mark, some with a space.
+Pitfalls: the splits are by question, not by video: 2,296 of the 3,815 videos of validation also have test questions.
+The answer's key is spelled `anser`. Some questions end with a full-width question mark, some with a space.
 Questions alone go a long way: compare with a model of `text` only.
 """
 
