@@ -23,7 +23,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 YOUTUBE_CLIP = re.compile(r"(.{11})_(\d+)(?:_\d+)?")
 
 AUDIO, VIDEO, FRAMES = Audio(decode=False), Video(decode=False), List(Image(decode=False))
-Files = str | list[str] | dict[str, list[str]] | None
+Files = str | list[str] | dict[str, str] | None  # a file, frames in order, or folders of flow
 
 
 def youtube_key(stem: str) -> str:
@@ -51,6 +51,11 @@ def index_frames(folder: Path, key: Callable[[str], str] = str) -> dict[str, lis
         if images:
             frames[key(os.path.basename(path))] = [os.path.join(path, name) for name in images]
     return frames
+
+
+def index_folders(folder: Path, key: Callable[[str], str] = str) -> dict[str, str]:
+    """Folders in a folder by the key of their name, without a look into them; none if it does not exist."""
+    return {key(path.name): str(path) for path in sorted(folder.glob("*/"), reverse=True)}
 
 
 def audio_visual_files(
@@ -121,10 +126,9 @@ def clip_dataset(
 
 
 def file_array(files: Sequence[Files]) -> pa.Array:
-    """How a column keeps files: `{"bytes": None, "path"}` each, in lists or structs as they come; none is None."""
+    """How a column keeps files: `{"bytes": None, "path"}`, or lists of them, or folders by name; none is None."""
     if files and isinstance(files[0], dict):
-        parts = {part: file_array([value[part] for value in files]) for part in files[0]}
-        return pa.StructArray.from_arrays(list(parts.values()), names=list(parts))
+        return pa.array(files)
     if files and isinstance(files[0], list):
         offsets = np.cumsum([0, *map(len, files)], dtype=np.int32)
         return pa.ListArray.from_arrays(offsets, file_array([path for paths in files for path in paths]))

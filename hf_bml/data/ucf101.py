@@ -13,8 +13,8 @@ Layout of the folder (`data_dir`, or `ucf101` below the data folder)
 
 Columns
     visual: the video, undecoded.
-    flow: `{"u": images, "v": images}`, horizontal and vertical flow of each pair of frames; without the folder the
-        video, from which a processor computes flow.
+    flow: `{"u": folder, "v": folder}`, horizontal and vertical flow of each pair of frames as images; without the
+        released flow the video, from which a processor computes it.
     difference: the video, from which a processor takes differences of neighbouring frames.
     labels: 0 to 100, the numbers of classInd.txt minus 1.
 
@@ -32,10 +32,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets import ClassLabel, DatasetDict, Features
+from datasets import ClassLabel, DatasetDict, Features, Value
 
 from .annotations import check_counts, class_index, find_annotation, read_rows
-from .clips import FRAMES, VIDEO, VIDEO_SUFFIXES, clip_dataset, index_files, index_frames
+from .clips import VIDEO, VIDEO_SUFFIXES, clip_dataset, index_files, index_folders
 from .from_columns import load_hub
 from .location import find_data_folder
 from .splits import with_held_out
@@ -88,10 +88,10 @@ def load(
     files = {modality: [videos.get(clip.lower()) for clip in clips] for modality in modalities}
     features = Features(dict.fromkeys(modalities, VIDEO))
     if "flow" in modalities and (folder / flow_dir).is_dir():
-        u, v = (index_frames(folder / flow_dir / axis, str.lower) for axis in "uv")
+        u, v = (index_folders(folder / flow_dir / axis, str.lower) for axis in "uv")
         keys = [clip.lower() for clip in clips]
         files["flow"] = [{"u": u[key], "v": v[key]} if key in u and key in v else None for key in keys]
-        features["flow"] = {"u": FRAMES, "v": FRAMES}
+        features["flow"] = {"u": Value("string"), "v": Value("string")}
     features["labels"] = ClassLabel(names=classes)
     return clip_dataset("UCF-101", clips, with_held_out(row_splits, groups), files, {"labels": labels}, features)
 

@@ -7,21 +7,21 @@ from hf_bml.data import data_report
 from hf_bml.data.clips import AUDIO, FRAMES, VIDEO, audio_visual_files, clip_dataset, index_files, youtube_key
 
 LABELS = {"labels": ClassLabel(names=["no", "yes"])}
-FLOW = {"u": FRAMES, "v": FRAMES}
+FLOW = {"u": Value("string"), "v": Value("string")}
 
 
 def test_nested_files_are_stored_as_paths():
     files = {
         "audio": ["a.wav", "b.wav", "c.wav"],
         "visual": [["a/1.jpg", "a/2.jpg"], ["b/1.jpg"], ["c/1.jpg"]],
-        "flow": [{"u": ["u/a"], "v": ["v/a"]}, {"u": ["u/b"], "v": ["v/b"]}, {"u": ["u/c"], "v": ["v/c"]}],
+        "flow": [{"u": "u/a", "v": "v/a"}, {"u": "u/b", "v": "v/b"}, {"u": "u/c", "v": "v/c"}],
     }
     features = Features({"audio": AUDIO, "visual": FRAMES, "flow": FLOW, **LABELS})
     dataset = clip_dataset("Pets", "abc", ["train", "validation", "test"], files, {"labels": [0, 1, 1]}, features)
     assert dataset["train"][0] == {
         "audio": {"bytes": None, "path": "a.wav"},
         "visual": [{"bytes": None, "path": "a/1.jpg"}, {"bytes": None, "path": "a/2.jpg"}],
-        "flow": {"u": [{"bytes": None, "path": "u/a"}], "v": [{"bytes": None, "path": "v/a"}]},
+        "flow": {"u": "u/a", "v": "v/a"},
         "labels": 0,
     }
     assert dataset["test"][0]["visual"] == [{"bytes": None, "path": "c/1.jpg"}]
