@@ -80,7 +80,8 @@ def load(
         standardize: Subtract the training split's mean from each feature dimension and divide by its standard
             deviation; dimensions that are constant in train become 0.
         data_dir: Folder that holds `mosi/mosi.parquet`; see `hf_bml.data.location`.
-        features_file: Read this file instead, see the module; `split`, `validation` and `data_dir` do not apply.
+        features_file: Read this file instead, see the module: a path, or one below the data folder. `split` and
+            `validation` do not apply.
         neutral: What a score of 0 in `features_file` is: "positive", "negative", or "drop" to leave it out.
 
     Returns:
@@ -94,7 +95,9 @@ def load(
         raise ValueError(f"Expected neutral 'positive', 'negative' or 'drop', found {neutral!r}.")
     check_options(modalities, text, split if features_file is None else "bc_lstm")
     if features_file is not None:
-        return load_features(Path(features_file), modalities, text, standardize, neutral)
+        path = Path(features_file)
+        path = path if path.is_file() else find_data_file(str(path), data_dir)
+        return load_features(path, modalities, text, standardize, neutral)
     if validation not in VALIDATION_FRACTIONS:
         raise ValueError(f"Expected validation out of {list(VALIDATION_FRACTIONS)}, found {validation!r}.")
     path = find_data_file(FILE, data_dir)
