@@ -249,3 +249,10 @@ def test_bad_feature_file_is_named(tmp_path, change, message):
 def test_unknown_neutral():
     with pytest.raises(ValueError, match="found 'zero'"):
         load(neutral="zero")
+
+
+def test_feature_file_below_the_data_folder(tmp_path):
+    feature_file(tmp_path)
+    assert load(features_file="mosi.pkl", data_dir=tmp_path)["test"].num_rows == 3
+    with pytest.raises(FileNotFoundError, match=r"other\.pkl"):
+        load(features_file="other.pkl", data_dir=tmp_path)
