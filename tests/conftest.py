@@ -1,6 +1,8 @@
 """Everything runs on the CPU and without a network."""
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -11,6 +13,7 @@ import torch
 from fake_hub import FakeHub
 
 from hf_bml import BalancedTrainingArguments
+from hf_bml.data import find_data_file
 
 torch.set_num_threads(1)
 datasets.disable_progress_bars()
@@ -37,6 +40,21 @@ def training_args(tmp_path):
         return BalancedTrainingArguments(**{**defaults, **options})
 
     return make
+
+
+@pytest.fixture
+def require_data_file() -> Callable[[str], Path]:
+    """Function from a path below the data folder to the file: an absent one skips a test, and fails it in CI."""
+
+    def require(relative_path: str) -> Path:
+        try:
+            return find_data_file(relative_path)
+        except FileNotFoundError as error:
+            if os.environ.get("CI", "").lower() == "true":
+                pytest.fail(f"CI must provide this file. {error}")
+            pytest.skip(str(error))
+
+    return require
 
 
 @pytest.fixture

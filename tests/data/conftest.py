@@ -1,7 +1,6 @@
-"""Access to the real data files (absent files skip a test on a developer's machine and fail it in CI); tiny media."""
+"""Real annotation files and tiny media for miniatures of releases."""
 
 import gzip
-import os
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -11,23 +10,6 @@ import numpy as np
 import pytest
 import soundfile
 from PIL import Image
-
-from hf_bml.data import find_data_file
-
-
-@pytest.fixture
-def require_data_file() -> Callable[[str], Path]:
-    """Function from a path below the data folder to the file."""
-
-    def require(relative_path: str) -> Path:
-        try:
-            return find_data_file(relative_path)
-        except FileNotFoundError as error:
-            if os.environ.get("CI", "").lower() == "true":
-                pytest.fail(f"CI must provide this file. {error}")
-            pytest.skip(str(error))
-
-    return require
 
 
 @pytest.fixture

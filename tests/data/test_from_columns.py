@@ -275,6 +275,8 @@ def test_streaming_needs_classes_and_types(tmp_path):
     stream = Dataset.from_dict({"text": ["a"], "mood": ["sad"]}).to_iterable_dataset()
     with pytest.raises(ValueError, match="classes of 'from_columns' for streaming"):
         from_columns(stream, {"text": "text"}, label="mood")
+    with pytest.raises(ValueError, match=r"types=\{'text': 'audio'\}"):
+        from_columns(stream, {"text": "text"}, label="mood", classes=["sad"], types={"text": "audio"})
     (tmp_path / "clips.csv").write_text("text,mood\na,sad\n")
     stream = load_dataset("csv", data_files=str(tmp_path / "clips.csv"), streaming=True)
     with pytest.raises(ValueError, match="declared types"):
