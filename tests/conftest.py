@@ -11,6 +11,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import datasets
 import pytest
 import torch
+from fake_hub import FakeHub
 
 from hf_bml import BalancedTrainingArguments
 from hf_bml.data import find_data_file
@@ -56,3 +57,10 @@ def require_data_file() -> Callable[[str], Path]:
             pytest.skip(str(error))
 
     return require
+
+
+@pytest.fixture
+def fake_hub():
+    """A Hub on this machine; see `tests/fake_hub.py`. Use it in a subprocess with `fake_hub.environment(folder)`."""
+    with FakeHub() as hub:
+        yield hub

@@ -94,17 +94,20 @@ def _process_split(
         features = {**split.features, **{key: _stored_features(transforms.by_modality[key]) for key in stored}}
         if transforms.on_error != "raise":
             features[FAILURES] = Value("string")
-        split = split.map(
-            store_batch,
-            with_indices=True,
-            batched=True,
-            batch_size=MAP_BATCH_SIZE,
-            writer_batch_size=MAP_BATCH_SIZE,
-            features=Features(features),
-            fn_kwargs={"config": config, "storage": storage},
-            num_proc=num_proc,
-            desc=f"Processing {', '.join(stored or storage)} ({name})",
-        )
+        try:
+            split = split.map(
+                store_batch,
+                with_indices=True,
+                batched=True,
+                batch_size=MAP_BATCH_SIZE,
+                writer_batch_size=MAP_BATCH_SIZE,
+                features=Features(features),
+                fn_kwargs={"config": config, "storage": storage},
+                num_proc=num_proc,
+                desc=f"Processing {', '.join(stored or storage)} ({name})",
+            )
+        except ValueError as error:
+            raise ValueError(f"split {name!r}, {error}") from error
     if transforms.on_error != "raise":
         split, failed = _take_failures(name, split)
     reader = partial(read_batch, config=config, storage=storage, training=training)
