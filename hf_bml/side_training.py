@@ -16,7 +16,7 @@ from accelerate.state import GradientState
 from accelerate.utils import release_memory
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
-from transformers import PrinterCallback, Trainer
+from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from .modulation import CopyLosses
@@ -55,9 +55,10 @@ def hold_out(dataset: Any, fraction: float, seed: int) -> tuple[Any, Any]:
 def train_copies(
     trainer: Trainer, losses: Sequence[Mapping[str, SampleLosses]], epochs: float | None = None
 ) -> dict[str, CopyLosses]:
-    """See [`TrainCopies`](modulation/base.py): the copies see `trainer.train_dataset` with the trainer's arguments, and
-    start from the model, and from the learning rate, as they are; their optimizers start afresh. The trainer's own
-    model, optimizer and random state stay untouched.
+    """See [`TrainCopies`](modulation/base.py): the copies see `trainer.train_dataset` with the trainer's arguments.
+
+    They start from the model and from the learning rate as they are, with a fresh optimizer, and end at the latest
+    where the run will. The trainer's own model, optimizer and random state stay untouched.
     """
     every = {name: loss for mapping in losses for name, loss in mapping.items()}
     splits = trainer.train_dataset, trainer.held_out_dataset
@@ -76,13 +77,23 @@ def train_copies(
     return found
 
 
+class StopAfter(TrainerCallback):
+    """Ends a training after a number of optimizer steps."""
+
+    def __init__(self, steps: int):
+        self.steps = steps
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        control.should_training_stop |= state.global_step >= self.steps
+
+
 class SideTrainer(Trainer):
     """A plain Trainer with a run's arguments and data that minimises given losses on a copy of the run's model.
 
     Args:
         run: the run's trainer, in training.
         folder: an output folder that may vanish.
-        epochs: how long; None for as long as the run.
+        epochs: how long; None for as long as the run. It ends where the run would.
         losses: by name; what is minimised is the sum of their means.
 
     Raises:
@@ -99,6 +110,7 @@ class SideTrainer(Trainer):
             train_dataset=run.train_dataset,
         )
         self.remove_callback(PrinterCallback)
+        self.add_callback(StopAfter(run.state.max_steps - run.state.global_step))
         run._set_signature_columns_if_needed()
         self._signature_columns = run._signature_columns
         self.run = run

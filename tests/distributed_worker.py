@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from tiny import tiny_dataset, tiny_model
+from tiny_images import tiny_image_dataset, tiny_image_model, without_batch_norm
 from torch import nn
 
 from hf_bml import BalancedTrainingArguments, MultimodalBalancedTrainer
@@ -17,11 +18,22 @@ CASES = {
     "ogm_ge": {"ogm": GE},
     "opm": {"opm": OPM},
     "opm+ogm_ge": {"opm": OPM, "ogm": GE},
+    "gradient_blending": {"gradient_blending": {"held_out": 0.25, "estimation_epochs": 1}},
+    "greedy": {"greedy": {"epsilon": 0.05, "window": 2, "starting_epoch": 0.25}},
 }
 
 
 def own_loss(outputs, labels, num_items_in_batch=None):
     return nn.functional.cross_entropy(outputs["logits"], labels, reduction="sum") / num_items_in_batch
+
+
+def model_and_data(case):
+    """Batches of any size give equal updates."""
+    if case == "greedy":
+        model = without_batch_norm(tiny_image_model(interaction="mmtm"))
+        return model, tiny_image_dataset(samples=64, dtype=torch.float64)
+    options = {"auxiliary_loss_weight": 0.0} if case == "gradient_blending" else {}
+    return tiny_model(dtype=torch.float64, **options), tiny_dataset(dtype=torch.float64, samples=64)
 
 
 def main() -> None:
@@ -49,10 +61,11 @@ def main() -> None:
         disable_tqdm=True,
         modulations=CASES[chosen.case],
     )
+    model, dataset = model_and_data(chosen.case)
     trainer = MultimodalBalancedTrainer(
-        tiny_model(dtype=torch.float64),
+        model,
         args,
-        train_dataset=tiny_dataset(dtype=torch.float64, samples=64),
+        train_dataset=dataset,
         compute_loss_func=own_loss if chosen.case == "own_loss" else None,
     )
     masks = []

@@ -13,7 +13,9 @@ def tiny_image_model(modalities=("audio", "visual"), seed=0, num_labels=3, **opt
     """Three stages of four channels for images of 8 x 8."""
     torch.manual_seed(seed)
     encoder = {"type": "conv", "in_channels": 1, "channels": [4, 4, 4]}
-    config = MultimodalConfig(modalities={name: dict(encoder) for name in modalities}, num_labels=num_labels, **options)
+    config = MultimodalConfig(
+        modalities={name: dict(encoder) for name in modalities}, num_labels=num_labels, **options
+    )
     return MultimodalForClassification(config)
 
 

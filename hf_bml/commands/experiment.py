@@ -38,7 +38,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
     The model is saved before it is evaluated, so that a failure there loses nothing.
 
     Returns:
-        what `metrics.json` holds: `validation` and `test` metrics, `final_ratios`, `train_seconds`, `environment`.
+        what `metrics.json` holds: `validation` and `test` metrics, `final_ratios`, the summaries of `modulations` that
+        have one, `train_seconds`, `environment`.
     """
     dataset, processor = build_data(recipe)
     model = build_model(recipe, *label_names(dataset))
@@ -63,6 +64,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
         "validation": without_prefix(trainer.evaluate(dataset["validation"], metric_key_prefix="validation")),
         "test": without_prefix(trainer.evaluate(dataset["test"], metric_key_prefix="test")),
         "final_ratios": final_ratios(history, modalities),
+        "modulations": {name: summary for name, summary in trainer.modulation.summary().items() if summary},
         "train_seconds": round(train_seconds, 2),
         "seed": recipe.training.seed,
         "environment": environment(recipe.training.world_size),

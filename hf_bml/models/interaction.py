@@ -161,12 +161,14 @@ class MMTMOptions:
 class MMTMModule(nn.Module):
     """One multimodal transfer module: joint squeeze, and a channel gate per modality (Joze et al. 2020).
 
-    Called while the encoders run; `gates` alone scores a modality, unseen by forward hooks such as the Greedy
-    modulation's.
-
     Args:
         sizes: channels per modality.
         ratio, gate_scale: see `MMTMOptions`.
+
+    Attributes:
+        track_gates: whether training batches update the running mean of the gates.
+        frozen: optional bool `(modalities,)`; a modality marked here is gated by its running mean, a constant, so
+            that it learns from its own input alone. Set by the Greedy modulation.
     """
 
     def __init__(self, sizes: Mapping[str, int], ratio: int, gate_scale: float):
@@ -177,6 +179,11 @@ class MMTMModule(nn.Module):
         self.excite = nn.ModuleDict(
             {modality: nn.Linear(self.squeeze.out_features, size) for modality, size in sizes.items()}
         )
+        for modality, size in sizes.items():
+            self.register_buffer(f"mean_gate_{modality}", torch.zeros(size))
+        self.register_buffer("gate_count", torch.zeros(()))
+        self.track_gates = False
+        self.frozen: Tensor | None = None
 
     def gates(self, pooled: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Per modality the pooled feature `(batch, channels)`, zero where absent, to its gate of the same shape."""
@@ -186,8 +193,24 @@ class MMTMModule(nn.Module):
         }
 
     def forward(self, pooled: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """As `gates`."""
-        return self.gates(pooled)
+        """As `gates`, with the running mean in training: updated if tracked, used for a frozen modality."""
+        gates = self.gates(pooled)
+        if not (self.training and self.track_gates):
+            return gates
+        self._track(gates)
+        if self.frozen is None:
+            return gates
+        return {
+            modality: torch.where(frozen, getattr(self, f"mean_gate_{modality}"), gate)
+            for (modality, gate), frozen in zip(gates.items(), self.frozen.unbind(), strict=True)
+        }
+
+    @torch.no_grad()
+    def _track(self, gates: Mapping[str, Tensor]) -> None:
+        self.gate_count += 1
+        for modality, gate in gates.items():
+            mean = getattr(self, f"mean_gate_{modality}")
+            mean += (gate.mean(0) - mean) / self.gate_count
 
 
 class MMTM(Interaction):

@@ -88,7 +88,7 @@ class TrainCopies(Protocol):
         """
         Args:
             losses: one mapping by name per copy, which is trained with the sum of the mapping's mean losses.
-            epochs: how long, > 0; None for as long as the run.
+            epochs: how long, > 0, but not beyond the end of the run; None for as long as the run.
 
         Returns:
             what every named loss was before and after.

@@ -1,7 +1,7 @@
 """Dropout on the features: zero each unit with a fixed probability, scale the rest up (Srivastava et al. 2014).
 
-A baseline of the paper (Sec. 4.3.4, Table 6), which says neither where nor how often units are dropped; here it acts on
-the concatenated feature, before the fusion head. It fights co-adaptation of units and knows nothing of modalities.
+A baseline of the paper (Sec. 4.3.4, Table 6), which says neither where nor how often units are dropped; here it acts
+on the concatenated feature, before the fusion head. It fights co-adaptation of units and knows nothing of modalities.
 
 Usage:      `modulations: {dropout: {p: 0.5}}`
 Values:     p 0.5.

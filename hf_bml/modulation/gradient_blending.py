@@ -29,7 +29,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -132,8 +132,8 @@ def mean_of(losses: Tensor, counts: Tensor) -> Tensor:
 class GradientBlending(Modulation):
     """Minimises the blend of all classifiers' losses, with weights from side trainings.
 
-    Logs `gradient_blending/weight_<m>`, `gradient_blending/weight_joint` and `gradient_blending/estimation_seconds` (so
-    far).
+    Logs `gradient_blending/weight_<m>`, `gradient_blending/weight_joint` and `gradient_blending/estimation_seconds`
+    (so far).
     """
 
     name = "gradient_blending"
@@ -141,7 +141,7 @@ class GradientBlending(Modulation):
     config: GradientBlendingConfig
     needs_whole_model = True
     needs_separate_encoders = True
-    model_options = {"auxiliary_loss_weight": 0.0}
+    model_options: ClassVar[Mapping[str, Any]] = {"auxiliary_loss_weight": 0.0}
 
     @property
     def held_out_fraction(self) -> float:
@@ -187,9 +187,7 @@ class GradientBlending(Modulation):
         epochs = config.estimation_epochs
         if epochs is None and config.mode == "online":
             epochs = config.super_epoch
-        losses: dict[str, SampleLosses] = {
-            name: partial(classifier_losses, name=name) for name in self._classifiers
-        }
+        losses: dict[str, SampleLosses] = {name: partial(classifier_losses, name=name) for name in self._classifiers}
         joint = losses.pop(JOINT)
         started = time.perf_counter()
         found = self._train_copies([losses, {JOINT: joint}], epochs)

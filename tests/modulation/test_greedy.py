@@ -95,7 +95,9 @@ class Reference:
         modules = self.model.interaction.transfer_modules
         speeds = {}
         for name in self.names:
-            bypass = [p for module in modules for p in (*module.squeeze.parameters(), *module.excite[name].parameters())]
+            bypass = [
+                p for module in modules for p in (*module.squeeze.parameters(), *module.excite[name].parameters())
+            ]
             for total, parameters in ((self.bypass, bypass), (self.main, self.model.encoders[name].parameters())):
                 parameters = list(parameters)
                 gradient = sum((p.grad**2).sum().item() for p in parameters)
@@ -160,7 +162,9 @@ def test_accumulation_gives_the_update_of_the_big_batch(training_args, batch):
     assert any(entry.get(f"greedy/rebalancing_{name}") for entry in big.state.log_history for name in MODALITIES)
     for name, parameter in big.model.named_parameters():
         torch.testing.assert_close(parameter, accumulated.model.get_parameter(name), atol=1e-9, rtol=0)
-    for mean, other in zip(*(t.modulation.state_dict()["greedy"]["gate_means"] for t in (big, accumulated)), strict=True):
+    for mean, other in zip(
+        *(t.modulation.state_dict()["greedy"]["gate_means"] for t in (big, accumulated)), strict=True
+    ):
         torch.testing.assert_close(mean, other, atol=1e-6, rtol=0)
 
 

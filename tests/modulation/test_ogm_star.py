@@ -78,7 +78,8 @@ def test_released_preset():
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [({"mode": "fixed"}, "mode must be one of"), ({"constant": 0.5}, r"constant .* \[1, inf\)")]
+    ("options", "message"),
+    [({"mode": "fixed"}, "mode must be one of"), ({"constant": 0.5}, r"constant .* \[1, inf\)")],
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
