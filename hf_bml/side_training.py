@@ -20,7 +20,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from .modulation import CopyLosses
-from .modulation.base import SampleLosses
+from .modulation.base import SampleLosses, counted_mean
 
 
 def hold_out(dataset: Any, fraction: float, seed: int) -> tuple[Any, Any]:
@@ -59,7 +59,15 @@ def train_copies(
 
     They start from the model and from the learning rate as they are, with a fresh optimizer, and end at the latest
     where the run will. The trainer's own model, optimizer and random state stay untouched.
+
+    Raises:
+        ValueError: the trainer was built without a training split, or with an optimizer of its own.
     """
+    if trainer.held_out_dataset is None:
+        raise ValueError(
+            "A modulation trains copies of the model, which needs a held-out part of the training split. Give the "
+            "trainer its train_dataset when it is built."
+        )
     every = {name: loss for mapping in losses for name, loss in mapping.items()}
     splits = trainer.train_dataset, trainer.held_out_dataset
     before: list[dict[str, float]] = []
@@ -135,10 +143,7 @@ class SideTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any
     ) -> Tensor | tuple[Tensor, Any]:
         outputs = model(**inputs)
-        total = 0
-        for loss in self.losses.values():
-            values, counts = loss(outputs, inputs["labels"])
-            total = total + torch.where(counts, values, 0.0).sum() / counts.sum().clamp_min(1)
+        total = sum(counted_mean(*loss(outputs, inputs["labels"])) for loss in self.losses.values())
         return (total, outputs) if return_outputs else total
 
     @torch.no_grad()

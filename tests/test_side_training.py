@@ -217,6 +217,13 @@ def test_an_optimizer_of_its_own(training_args):
         train(training_args(), Curious(steps=(0,)), model, optimizers=(optimizer, scheduler))
 
 
+def test_a_training_split_that_comes_too_late(training_args):
+    trainer = MultimodalBalancedTrainer(tiny_model(), training_args(), modulations=[Curious(steps=(0,))])
+    trainer.train_dataset = tiny_dataset()
+    with pytest.raises(ValueError, match="Give the trainer its train_dataset when it is built"):
+        trainer.train()
+
+
 def test_held_out_part():
     dataset = tiny_dataset(samples=50)
     rest, held_out = hold_out(dataset, 0.08, seed=3)

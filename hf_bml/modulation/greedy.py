@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from .base import BalanceState, Modulation, ModulationConfig, TrainCopies, check_range
+from .base import BalanceState, Modulation, ModulationConfig, TrainCopies, check_count, check_range
 
 
 @dataclass
@@ -52,7 +52,7 @@ class GreedyConfig(ModulationConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("epsilon", self.epsilon, low=0)
-        check_range("window", self.window, low=1)
+        check_count("window", self.window)
         check_range("starting_epoch", self.starting_epoch, low=0)
 
 

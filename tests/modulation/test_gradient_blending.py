@@ -7,11 +7,11 @@ from torch import nn
 
 from hf_bml import MultimodalBalancedTrainer
 from hf_bml.modulation import BalanceState, CopyLosses, GradientBlending
+from hf_bml.modulation.base import counted_mean
 from hf_bml.modulation.gradient_blending import (
     blending_weights,
     classifier_losses,
     generalisation_gain,
-    mean_of,
     overfitting_gain,
 )
 
@@ -54,8 +54,8 @@ def test_losses_count_the_samples_that_have_the_modality():
     labels = torch.tensor([0, 0])
     each = [math.log(1 + math.exp(-2)), math.log(1 + math.e)]
     for name, expected in (("audio", sum(each) / 2), ("visual", each[1]), ("joint", sum(each) / 2)):
-        assert mean_of(*classifier_losses(output, labels, name)).item() == pytest.approx(expected, abs=1e-6), name
-    assert mean_of(torch.ones(2), torch.zeros(2, dtype=torch.bool)).item() == 0
+        assert counted_mean(*classifier_losses(output, labels, name)).item() == pytest.approx(expected, abs=1e-6), name
+    assert counted_mean(torch.ones(2), torch.zeros(2, dtype=torch.bool)).item() == 0
 
 
 def blending_model(**options):
