@@ -16,11 +16,11 @@ from accelerate.state import GradientState
 from accelerate.utils import release_memory
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
-from transformers import PrinterCallback, Trainer
+from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from .modulation import CopyLosses
-from .modulation.base import SampleLosses
+from .modulation.base import SampleLosses, counted_mean
 
 
 def hold_out(dataset: Any, fraction: float, seed: int) -> tuple[Any, Any]:
@@ -55,10 +55,19 @@ def hold_out(dataset: Any, fraction: float, seed: int) -> tuple[Any, Any]:
 def train_copies(
     trainer: Trainer, losses: Sequence[Mapping[str, SampleLosses]], epochs: float | None = None
 ) -> dict[str, CopyLosses]:
-    """See [`TrainCopies`](modulation/base.py): the copies see `trainer.train_dataset` with the trainer's arguments, and
-    start from the model, and from the learning rate, as they are; their optimizers start afresh. The trainer's own
-    model, optimizer and random state stay untouched.
+    """See [`TrainCopies`](modulation/base.py): the copies see `trainer.train_dataset` with the trainer's arguments.
+
+    They start from the model and from the learning rate as they are, with a fresh optimizer, and end at the latest
+    where the run will. The trainer's own model, optimizer and random state stay untouched.
+
+    Raises:
+        ValueError: the trainer was built without a training split, or with an optimizer of its own.
     """
+    if trainer.held_out_dataset is None:
+        raise ValueError(
+            "A modulation trains copies of the model, which needs a held-out part of the training split. Give the "
+            "trainer its train_dataset when it is built."
+        )
     every = {name: loss for mapping in losses for name, loss in mapping.items()}
     splits = trainer.train_dataset, trainer.held_out_dataset
     before: list[dict[str, float]] = []
@@ -76,13 +85,23 @@ def train_copies(
     return found
 
 
+class StopAfter(TrainerCallback):
+    """Ends a training after a number of optimizer steps."""
+
+    def __init__(self, steps: int):
+        self.steps = steps
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        control.should_training_stop |= state.global_step >= self.steps
+
+
 class SideTrainer(Trainer):
     """A plain Trainer with a run's arguments and data that minimises given losses on a copy of the run's model.
 
     Args:
         run: the run's trainer, in training.
         folder: an output folder that may vanish.
-        epochs: how long; None for as long as the run.
+        epochs: how long; None for as long as the run. It ends where the run would.
         losses: by name; what is minimised is the sum of their means.
 
     Raises:
@@ -99,6 +118,7 @@ class SideTrainer(Trainer):
             train_dataset=run.train_dataset,
         )
         self.remove_callback(PrinterCallback)
+        self.add_callback(StopAfter(run.state.max_steps - run.state.global_step))
         run._set_signature_columns_if_needed()
         self._signature_columns = run._signature_columns
         self.run = run
@@ -123,10 +143,7 @@ class SideTrainer(Trainer):
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any
     ) -> Tensor | tuple[Tensor, Any]:
         outputs = model(**inputs)
-        total = 0
-        for loss in self.losses.values():
-            values, counts = loss(outputs, inputs["labels"])
-            total = total + torch.where(counts, values, 0.0).sum() / counts.sum().clamp_min(1)
+        total = sum(counted_mean(*loss(outputs, inputs["labels"])) for loss in self.losses.values())
         return (total, outputs) if return_outputs else total
 
     @torch.no_grad()
@@ -168,6 +185,7 @@ def quiet_arguments(args: Any, folder: str, epochs: float | None) -> Any:
         "load_best_model_at_end": False,
         "push_to_hub": False,
         "report_to": [],
+        "ddp_find_unused_parameters": True,  # the loss of a part leaves the others out
         "disable_tqdm": True,
         "resume_from_checkpoint": None,
     }

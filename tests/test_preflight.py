@@ -1,9 +1,13 @@
+from types import SimpleNamespace
+
 import datasets
 import pytest
 from tiny import tiny_dataset, tiny_model
 from torch import nn
 
-from hf_bml import BalancedTrainingArguments, MultimodalBalancedTrainer
+from hf_bml import OGM, OPM, BalancedTrainingArguments, MultimodalBalancedTrainer
+from hf_bml.modulation import GradientBlending, Greedy
+from hf_bml.preflight import check_parallelism
 
 
 def trainer(training_args, **options):
@@ -77,27 +81,30 @@ def test_data_parallel_is_refused(training_args):
         MultimodalBalancedTrainer(tiny_model(), args)
 
 
+def parallel(kind: str):
+    """Stands in for a trainer that was launched this way."""
+    plugin = SimpleNamespace(fsdp_version=2 if kind == "fsdp2" else 1)
+    return SimpleNamespace(
+        args=SimpleNamespace(n_gpu=1),
+        is_deepspeed_enabled=kind == "deepspeed",
+        is_fsdp_enabled=kind.startswith("fsdp"),
+        accelerator=SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin)),
+    )
+
+
 @pytest.mark.parametrize("kind", ["deepspeed", "fsdp1"])
-def test_gradient_modulations_name_the_way_out(training_args, monkeypatch, kind):
-    from hf_bml import preflight
-
-    class Parallel:
-        class args:
-            n_gpu = 1
-
-        is_deepspeed_enabled = kind == "deepspeed"
-        is_fsdp_enabled = kind == "fsdp1"
-
-        class accelerator:
-            class state:
-                class fsdp_plugin:
-                    fsdp_version = 1
-
-    from hf_bml import OGM, OPM
-
+def test_gradient_modulations_name_the_way_out(kind):
     with pytest.raises(ValueError, match="FSDP2"):
-        preflight.check_parallelism(Parallel, [OGM()])
-    preflight.check_parallelism(Parallel, [OPM()])
+        check_parallelism(parallel(kind), [OGM()])
+    check_parallelism(parallel(kind), [OPM()])
+
+
+@pytest.mark.parametrize("kind", ["deepspeed", "fsdp1", "fsdp2"])
+@pytest.mark.parametrize("modulation", [Greedy(), GradientBlending()], ids=["greedy", "gradient_blending"])
+def test_methods_that_need_the_whole_model_refuse_sharding(kind, modulation):
+    with pytest.raises(ValueError, match=rf"\['{modulation.name}'\] need the whole model .* Use DDP"):
+        check_parallelism(parallel(kind), [OPM(), modulation])
+    check_parallelism(parallel("ddp"), [OPM(), modulation])
 
 
 @pytest.mark.parametrize(

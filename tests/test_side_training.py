@@ -1,5 +1,6 @@
 import math
 import re
+from typing import ClassVar
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from torch.utils.data import Dataset, IterableDataset
 from transformers import TrainingArguments
 
-from hf_bml import Modulation, MultimodalBalancedTrainer
+from hf_bml import Modulation, MultimodalBalancedTrainer, MultimodalForClassification
 from hf_bml.side_training import hold_out
 
 
@@ -54,6 +55,22 @@ def train(args, modulation, model=None, dataset=None, **options):
     )
     trainer.train()
     return trainer
+
+
+class Counting(MultimodalForClassification):
+    """Notes for every pass whether it was one of training."""
+
+    passes: ClassVar[list[bool]]
+
+    def forward(self, *arguments, **options):
+        self.passes.append(self.training)
+        return super().forward(*arguments, **options)
+
+
+def counting_model():
+    model = tiny_model(auxiliary_loss_weight=0.0)
+    model.__class__, Counting.passes = Counting, []
+    return model
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
@@ -107,7 +124,7 @@ def test_losses_are_means_over_the_samples_that_count(training_args):
         mask = torch.tensor([[int(row["row"]) not in lacks_audio, True] for row in rows])
         return {**batch, "modality_mask": mask}
 
-    args = training_args(dataloader_drop_last=True, max_steps=1)
+    args = training_args(dataloader_drop_last=True, max_steps=5)
     curious = Curious(steps=(0,), losses=[{"audio": audio_loss, "joint": joint_loss}])
     model = tiny_model(auxiliary_loss_weight=0.0)
     trainer = train(args, curious, model, dataset, data_collator=collate)
@@ -136,7 +153,7 @@ def test_one_copy_with_two_losses_learns_what_two_copies_learn(training_args):
     found = []
     for losses in ([{"audio": audio_loss, "visual": visual_loss}], [{"audio": audio_loss}, {"visual": visual_loss}]):
         curious = Curious(steps=(0,), losses=losses, epochs=3)
-        train(training_args(max_grad_norm=0, max_steps=1), curious, tiny_model(auxiliary_loss_weight=0.0))
+        train(training_args(max_grad_norm=0, max_steps=15), curious, tiny_model(auxiliary_loss_weight=0.0))
         found += curious.found
     assert found[0] == found[1]
     assert found[0]["audio"].train_after != found[0]["visual"].train_after
@@ -144,28 +161,29 @@ def test_one_copy_with_two_losses_learns_what_two_copies_learn(training_args):
 
 def test_passes_over_the_data(training_args):
     """Two copies: one pass per split before, and one per split and copy after; the optimizer's steps beside."""
-    calls = []
-
-    class Counting(type(tiny_model())):
-        def forward(self, *arguments, **options):
-            calls.append(self.training)
-            return super().forward(*arguments, **options)
-
-    model = tiny_model(auxiliary_loss_weight=0.0)
-    model.__class__ = Counting
     curious = Curious(steps=(0,), losses=[{"audio": audio_loss}, {"joint": joint_loss}])
-    train(training_args(max_steps=1, per_device_eval_batch_size=64), curious, model)
-    assert calls.count(False) == 2 * (1 + 2)
-    assert calls.count(True) == 1 + 2 * math.ceil(33 / 8)
+    train(training_args(max_steps=5, per_device_eval_batch_size=64), curious, counting_model())
+    assert Counting.passes.count(False) == 2 * (1 + 2)
+    assert Counting.passes.count(True) == 5 + 2 * math.ceil(33 / 8)
+
+
+def test_no_copy_is_trained_beyond_the_end_of_the_run(training_args):
+    """A cosine would rise again. Two steps are left."""
+    args = training_args(max_steps=8, lr_scheduler_type="cosine")
+    train(args, Curious(steps=(6,), epochs=50), counting_model())
+    assert Counting.passes.count(True) == 8 + 2
 
 
 def test_the_learning_rate_is_the_runs(training_args):
-    """The run's schedule has come to its end, so a copy learns nothing more."""
-    curious = Curious(steps=(1, 7))
-    args = training_args(lr_scheduler_type="linear", max_steps=8, lr_scheduler_kwargs={})
-    train(args, curious, tiny_model(auxiliary_loss_weight=0.0))
-    early, late = (found["joint"] for found in curious.found)
-    assert late.train_before - late.train_after < 0.2 * (early.train_before - early.train_after)
+    """A copy of the whole run's length ends where plain training ends, the schedule included."""
+    curious = Curious(steps=(0,), epochs=None)
+    args = training_args(lr_scheduler_type="linear", warmup_steps=3, max_steps=12)
+    trainer = train(args, curious, tiny_model(auxiliary_loss_weight=0.0))
+    rows = trainer.train_dataset[:]
+    with torch.no_grad():
+        logits = trainer.model.eval()(audio=rows["audio"], visual=rows["visual"]).logits
+    expected = nn.functional.cross_entropy(logits, rows["labels"]).item()
+    assert curious.found[0]["joint"].train_after == pytest.approx(expected, rel=1e-6)
 
 
 def test_bf16_autocast(training_args):
@@ -199,6 +217,13 @@ def test_an_optimizer_of_its_own(training_args):
         train(training_args(), Curious(steps=(0,)), model, optimizers=(optimizer, scheduler))
 
 
+def test_a_training_split_that_comes_too_late(training_args):
+    trainer = MultimodalBalancedTrainer(tiny_model(), training_args(), modulations=[Curious(steps=(0,))])
+    trainer.train_dataset = tiny_dataset()
+    with pytest.raises(ValueError, match="Give the trainer its train_dataset when it is built"):
+        trainer.train()
+
+
 def test_held_out_part():
     dataset = tiny_dataset(samples=50)
     rest, held_out = hold_out(dataset, 0.08, seed=3)
@@ -220,7 +245,7 @@ def test_a_stream_has_no_part_to_hold_out(training_args):
         def __iter__(self):
             yield {}
 
-    with pytest.raises(ValueError, match="found Stream. Load the data without streaming"):
+    with pytest.raises(ValueError, match=r"found Stream\. Load the data without streaming"):
         MultimodalBalancedTrainer(tiny_model(), training_args(), modulations=[Curious()], train_dataset=Stream())
     stream = tiny_dataset().with_format(None).to_iterable_dataset()
     with pytest.raises(ValueError, match="found IterableDataset"):

@@ -164,6 +164,40 @@ def test_ogm_scales_the_first_update_of_the_dominant_encoder_only(training_args)
         torch.testing.assert_close(moved, expected * full, atol=1e-8, rtol=1e-6)
 
 
+def test_rescoring_after_the_drops_of_opm(training_args):
+    """k of every step, computed from what the micro-batches' forward passes kept."""
+    args = training_args(
+        modulations={"opm": {"q_base": 0.6}, "ogm": {"alpha": 0.8, "rescore_after_drop": True}},
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=2,
+        max_steps=5,
+        logging_steps=1,
+    )
+    trainer = MultimodalBalancedTrainer(tiny_model(), args, train_dataset=tiny_dataset())
+    compute_loss, seen = trainer.compute_loss, []
+
+    def recording(model, inputs, return_outputs=False, **options):
+        loss, outputs = compute_loss(model, inputs, return_outputs=True, **options)
+        seen.append((outputs["unimodal_logits"], outputs["keep_mask"], inputs["labels"]))
+        return (loss, outputs) if return_outputs else loss
+
+    trainer.compute_loss = recording
+    trainer.train()
+    dropped = 0
+    for step in range(5):
+        scores = {"audio": 0.0, "visual": 0.0}
+        for logits, keep, labels in seen[2 * step : 2 * step + 2]:
+            dropped += (~keep).sum().item()
+            for column, m in enumerate(scores):
+                for row, label in enumerate(labels):
+                    scores[m] += torch.softmax(logits[m][row], 0)[label].item() * keep[row, column].item()
+        for m, other in (("audio", "visual"), ("visual", "audio")):
+            ratio = scores[m] / scores[other]
+            expected = 1 - 0.8 * math.tanh(ratio - 1) if ratio > 1 else 1
+            assert trainer.state.log_history[step][f"ogm/coefficient_{m}"] == pytest.approx(expected, abs=1e-5)
+    assert dropped > 0
+
+
 def test_clipping_sees_the_modulated_gradients(training_args):
     norms = {}
     for name, modulations in (("plain", {}), ("ogm", {"ogm": {"alpha": 0.8}})):

@@ -39,8 +39,9 @@ def run(recipe: Recipe) -> dict[str, Any]:
     The model is saved before it is evaluated, so that a failure there loses nothing.
 
     Returns:
-        what `metrics.json` holds: `validation` and `test` metrics, `final_ratios`, `train_seconds` and the checkpoint
-        that the training went on from (the time is of what was left), `seed`, `fingerprint`, `environment`.
+        what `metrics.json` holds: `validation` and `test` metrics, `final_ratios`, the summaries of `modulations` that
+        have one, `train_seconds` and the checkpoint that the training went on from (the time is of what was left),
+        `seed`, `fingerprint`, `environment`.
     """
     what = fingerprint(recipe)
     dataset, processor = build_data(recipe)
@@ -67,6 +68,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
         "validation": without_prefix(trainer.evaluate(dataset["validation"], metric_key_prefix="validation")),
         "test": without_prefix(trainer.evaluate(dataset["test"], metric_key_prefix="test")),
         "final_ratios": final_ratios(history, modalities),
+        "modulations": {name: summary for name, summary in trainer.modulation.summary().items() if summary},
         "train_seconds": round(train_seconds, 2),
         "resumed_from": checkpoint,
         "seed": recipe.training.seed,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .base import BalanceState, check_range
+from .base import BalanceState, check_count
 from .dropout import Dropout, DropoutConfig
 
 
@@ -31,7 +31,7 @@ class AnnealedDropoutConfig(DropoutConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.annealing_steps is not None:
-            check_range("annealing_steps", self.annealing_steps, low=1)
+            check_count("annealing_steps", self.annealing_steps)
 
 
 def annealed_probability(step: int, steps: int, p: float) -> float:

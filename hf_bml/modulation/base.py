@@ -79,6 +79,11 @@ SampleLosses = Callable[[Mapping[str, Any], Tensor], tuple[Tensor, Tensor]]
 """From the model's output and the labels to losses `(batch,)` and bool `(batch,)`, the samples that count."""
 
 
+def counted_mean(losses: Tensor, counts: Tensor) -> Tensor:
+    """The mean of `losses (batch,)` where `counts (batch,)` is true, 0-d; 0 if it nowhere is."""
+    return torch.where(counts, losses, 0.0).sum() / counts.sum().clamp_min(1)
+
+
 class TrainCopies(Protocol):
     """Trains copies of the model as it is now, on the training split without its held-out part, as the run would."""
 
@@ -88,7 +93,7 @@ class TrainCopies(Protocol):
         """
         Args:
             losses: one mapping by name per copy, which is trained with the sum of the mapping's mean losses.
-            epochs: how long, > 0; None for as long as the run.
+            epochs: how long, > 0, but not beyond the end of the run; None for as long as the run.
 
         Returns:
             what every named loss was before and after.
@@ -439,3 +444,9 @@ def check_range(
         left = "(-inf" if low is None else f"{'(' if low_open else '['}{low}"
         right = "inf)" if high is None else f"{high}{')' if high_open else ']'}"
         raise ValueError(f"{name} must be a number in {left}, {right}, found {value!r}.")
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is a whole number of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, found {value!r}.")

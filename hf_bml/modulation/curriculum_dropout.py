@@ -36,7 +36,7 @@ class CurriculumDropoutConfig(DropoutConfig):
 
 
 def curriculum_probability(step: int, gamma: float, p: float) -> float:
-    """`p_t = p (1 - exp(-gamma t))`; `1 - p_t` is the retain probability `(1 - r) exp(-gamma t) + r` with `r = 1 - p`.
+    """`p_t = p (1 - exp(-gamma t))`; the original gives its complement, `(1 - r) exp(-gamma t) + r` with `r = 1 - p`.
 
     Args:
         step: t, optimizer steps already taken.

@@ -1,8 +1,8 @@
 """Evolutional dropout: units with a small second moment in the batch are dropped more often (Li et al. 2016).
 
 A baseline of the paper (Sec. 4.3.4, Table 6), which gives no values. Every sample draws K units of the concatenated
-feature with replacement, unit j with a probability p_j that follows the root of its second moment; a unit that was drawn
-n times counts n / (K p_j)-fold, so the expectation stays.
+feature with replacement, unit j with a probability p_j that follows the root of its second moment; a unit drawn n
+times is multiplied by n / (K p_j), so the expectation stays.
 
 Usage:      `modulations: {evolutional_dropout: {p: 0.5}}`
 Values:     p 0.5, that is, half as many draws as units.

@@ -29,7 +29,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +43,7 @@ from .base import (
     TrainCopies,
     check_choice,
     check_range,
+    counted_mean,
 )
 
 JOINT = "joint"
@@ -124,16 +125,11 @@ def classifier_losses(output: Mapping[str, Any], labels: Tensor, name: str) -> t
     return nn.functional.cross_entropy(logits, labels, reduction="none"), counts
 
 
-def mean_of(losses: Tensor, counts: Tensor) -> Tensor:
-    """The mean of the `losses (batch,)` where `counts (batch,)`, 0-d; 0 if none does."""
-    return torch.where(counts, losses, 0.0).sum() / counts.sum().clamp_min(1)
-
-
 class GradientBlending(Modulation):
     """Minimises the blend of all classifiers' losses, with weights from side trainings.
 
-    Logs `gradient_blending/weight_<m>`, `gradient_blending/weight_joint` and `gradient_blending/estimation_seconds` (so
-    far).
+    Logs `gradient_blending/weight_<m>`, `gradient_blending/weight_joint` and `gradient_blending/estimation_seconds`
+    (so far).
     """
 
     name = "gradient_blending"
@@ -141,15 +137,17 @@ class GradientBlending(Modulation):
     config: GradientBlendingConfig
     needs_whole_model = True
     needs_separate_encoders = True
-    model_options = {"auxiliary_loss_weight": 0.0}
+    model_options: ClassVar[Mapping[str, Any]] = {"auxiliary_loss_weight": 0.0}
+
+    def __init__(self, config: GradientBlendingConfig | None = None, **options: Any):
+        super().__init__(config, **options)
+        self._train_copies: TrainCopies | None = None
+        self._classifiers: tuple[str, ...] = ()
+        self._forget()
 
     @property
     def held_out_fraction(self) -> float:
         return self.config.held_out
-
-    def __init__(self, config: GradientBlendingConfig | None = None, **options: Any):
-        super().__init__(config, **options)
-        self._forget()
 
     def bind(self, modalities: Sequence[str]) -> None:
         super().bind(modalities)
@@ -203,7 +201,7 @@ class GradientBlending(Modulation):
 
     def modulate_loss(self, loss: Tensor, output: Mapping[str, Any], labels: Tensor | None) -> Tensor:
         return sum(
-            weight * mean_of(*classifier_losses(output, labels, name))
+            weight * counted_mean(*classifier_losses(output, labels, name))
             for name, weight in zip(self._classifiers, self._weights, strict=True)
         )
 

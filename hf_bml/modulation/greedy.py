@@ -1,24 +1,24 @@
 """Greedy, balanced multimodal learning: let the modality that leans on the others learn alone for a while.
 
 Wu et al. 2022, "Characterizing and overcoming the greedy nature of learning in multi-modal deep neural networks"; a
-baseline of the paper (Sec. 4.3.3, Table 5). It works on MMTM, whose gates are the only way between the modalities. With
+baseline of the paper (Sec. 4.3.3, Table 5). It works on MMTM, whose gates are the only way between the encoders. With
 theta_m the parameters of encoder m (main) and theta'_m those of its gates, squeeze included (bypass):
 
     energy                      mu(theta; t) = ||grad theta||^2 / ||theta||^2
     conditional learning speed  s_m(t) = log10( sum_tau mu(theta'_m; tau) / sum_tau mu(theta_m; tau) )
 
 If the largest and the smallest speed differ by more than `epsilon`, a re-balancing window of `window` steps opens for
-the modality with the largest: its gates are replaced by their running mean, a constant, so that its encoder learns from
-its own input; the sums stand still meanwhile. For two modalities this is the original's `d = s_0 - s_1`; for more it is
-our reading.
+the modality with the largest: its gates are replaced by their running mean, a constant, so that its encoder learns
+from its own input; the sums stand still meanwhile. For two modalities this is the original's `d = s_0 - s_1`; for more
+it is our reading.
 
 Usage:      `modulations: {greedy: {}}`, with `interaction: mmtm` in the model's config
 Values:     epsilon 0.01, window 5, starting_epoch 2 (the original); epsilon 0.001 in BalanceBenchmark.
 Relations:  any fusion head will do; the original averages two unimodal heads.
 
 The original's code fills every modality's running mean with the first one's gates; here each has its own, over all
-samples of all earlier steps and processes. With fp16 the energies carry the loss scale, which cancels in the speed while
-it is constant; a step that overflows does not count.
+samples of all earlier steps and processes. With fp16 the energies carry the loss scale, which cancels in the speed
+while it is constant; a step that overflows does not count.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from .base import BalanceState, Modulation, ModulationConfig, TrainCopies, check_range
+from .base import BalanceState, Modulation, ModulationConfig, TrainCopies, check_count, check_range
 
 
 @dataclass
@@ -52,7 +52,7 @@ class GreedyConfig(ModulationConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("epsilon", self.epsilon, low=0)
-        check_range("window", self.window, low=1)
+        check_count("window", self.window)
         check_range("starting_epoch", self.starting_epoch, low=0)
 
 
@@ -112,7 +112,7 @@ class Greedy(Modulation):
     config_class = GreedyConfig
     config: GreedyConfig
     needs_whole_model = True
-    model_options = {"interaction": "mmtm"}
+    model_options: ClassVar[Mapping[str, Any]] = {"interaction": "mmtm"}
 
     def __init__(self, config: GreedyConfig | None = None, **options: Any):
         super().__init__(config, **options)

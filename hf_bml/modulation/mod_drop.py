@@ -89,9 +89,8 @@ class ModDrop(Modulation):
         if isinstance(self.config.p, Mapping):
             for name in self.config.p:
                 if name not in modalities:
-                    raise ValueError(
-                        f"mod_drop: p names {name!r}.{did_you_mean(name, modalities)} The model has {list(modalities)}."
-                    )
+                    hint = did_you_mean(name, modalities)
+                    raise ValueError(f"mod_drop: p names {name!r}.{hint} The model has {list(modalities)}.")
 
     def _probabilities(self, device: torch.device) -> Tensor:
         p = self.config.p

@@ -8,10 +8,10 @@ Values:     alpha 0.8 on CREMA-D and Kinetics-Sounds, 0.1 on VGGSound; search 0.
 Relations:  shares the ratios with OPM, which acts on the features. Adam-family optimizers divide a constant scale
             away, so use SGD with momentum (the trainer warns). `ogm_star` raises the weaker modality instead.
 
-With OPM or ModDrop, `rescore_after_drop` follows the discrepancy that is left after their drops (which paper Sec. 4.3.9
-asks for and leaves open): in a sample where a modality was dropped it predicts nothing, so its score is 0 there, and
-S^m sums over the samples that kept it. What was held back in the forward pass is then not held back a second time;
-after many drops the weaker modality may come out as the dominant one.
+With OPM or ModDrop, `rescore_after_drop` follows the discrepancy that is left after their drops (a question that paper
+Sec. 4.3.9 leaves open): where a modality was dropped it predicts nothing, so its score is 0, and S^m sums over the
+samples that kept it. What was held back in the forward pass is then not held back a second time; after many drops the
+weaker modality may come out as the dominant one.
 
 Preset `released` follows the authors' code: `1 - tanh(alpha rho)`, convolution weights only, not in the first six
 epochs and not after epoch 60. At an exact tie of the scores (which their code treats as dominance of the second
@@ -207,9 +207,9 @@ class OGM(Modulation):
         interaction = getattr(model, "interaction", None)
         if not getattr(interaction, "features_are_unimodal", True):
             raise ValueError(
-                f"{self.name} with placement 'graph' scales a modality's gradient at its feature, but with interaction "
-                f"{model.config.interaction!r} it reaches the encoder on other ways too. Use placement: gradients, or "
-                "late fusion."
+                f"{self.name} with placement 'graph' scales a modality's gradient at its feature, but with "
+                f"interaction {model.config.interaction!r} it reaches the encoder on other ways too. Use placement: "
+                "gradients, or late fusion."
             )
         if getattr(model, "auxiliary_heads", None) and model.config.auxiliary_loss_weight is not None:
             raise ValueError(

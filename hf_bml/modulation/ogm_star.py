@@ -2,8 +2,8 @@
 
 Paper Sec. 4.4.2 and Table 13, which find it worse than OGM. The paper prints no formula; here it is OGM's, seen from
 the other side: a modality is behind by `1 / rho^m` (by `-rho^m` for a difference of scores), and where that is above
-the threshold its gradient is multiplied by `1 + alpha z(1 / rho^m)`. For two modalities that is `1 + alpha z(rho)` with
-the dominant modality's ratio.
+the threshold its gradient is multiplied by `1 + alpha z(1 / rho^m)`. For two modalities that is `1 + alpha z(rho)`
+with the dominant modality's ratio.
 
 Usage:      `modulations: {ogm_star: {alpha: 0.8}}`, or `{mode: constant, constant: 4}` as in the authors' code
 Values:     as for OGM; with noise: entry_std if the OGM it is compared to has it.

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from hf_bml import MultimodalForClassification
+from hf_bml import OPM, MultimodalForClassification
 from hf_bml.cli import main
 
 RECIPE = """
@@ -67,6 +67,13 @@ def test_train_leaves_a_complete_run_and_evaluate_agrees(recipe, tmp_path, capsy
     assert json.loads((run / "metrics_validation.json").read_text())["accuracy"] == pytest.approx(
         metrics["validation"]["accuracy"]
     )
+
+
+def test_the_record_holds_what_modulations_sum_up(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(OPM, "summary", lambda self: {"kind": self.name})
+    assert main(["train", str(recipe), "--output_dir", str(tmp_path), "--max_steps", "2"]) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["modulations"] == {"opm": {"kind": "opm"}}  # ogm has nothing to say
 
 
 def test_a_run_can_be_repeated_from_its_config(recipe, tmp_path):

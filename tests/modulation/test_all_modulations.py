@@ -1,6 +1,7 @@
-"""What every registered modulation must do, with its default options; a new entry of MODULATIONS is covered as it is."""
+"""What every registered modulation must do, with its default options; a new entry of MODULATIONS is covered."""
 
 import json
+import math
 from dataclasses import fields
 
 import pytest
@@ -58,6 +59,26 @@ def test_changes_the_training(training_args, name):
 
 
 @pytest.mark.parametrize("name", MODULATIONS)
+def test_samples_that_lack_a_modality_in_bf16(training_args, name):
+    """Every third sample lacks the first modality, and the last batches lack the second altogether."""
+
+    def collate(rows):
+        batch = {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+        mask = torch.ones(len(rows), 2, dtype=torch.bool)
+        mask[::3, 0] = False
+        whole = not trainer.model.training or trainer.state.global_step < 15
+        return {**batch, "visual": batch["visual"] if whole else None, "modality_mask": mask if whole else None}
+
+    trainer = build(name, training_args(modulations={name: {}}, bf16=True, **STEPS))
+    trainer.data_collator = collate
+    trainer.train()
+    for key, parameter in trainer.model.named_parameters():
+        assert torch.isfinite(parameter).all(), key
+    for entry in trainer.state.log_history:
+        assert all(math.isfinite(value) for key, value in entry.items() if "/" in key), entry
+
+
+@pytest.mark.parametrize("name", MODULATIONS)
 def test_resuming_is_bitwise(training_args, tmp_path, name):
     """The cut lies within the third epoch and between two log events."""
     options = {**STEPS, "modulations": {name: {}}, "lr_scheduler_type": "cosine", "gradient_accumulation_steps": 2}
@@ -96,7 +117,7 @@ def assert_equal_states(first, second, path=""):
 
 @pytest.mark.parametrize("name", MODULATIONS)
 def test_no_host_sync_in_a_step(training_args, name):
-    """`.item()` and friends are `_local_scalar_dense`. Early steps may prepare something, so the last two are watched."""
+    """`.item()` and friends are `_local_scalar_dense`. Early steps may prepare something: the last two are watched."""
     trainer = build(name, training_args(modulations={name: {}}, **{**STEPS, "logging_steps": 100}))
     step, syncs = trainer.training_step, []
 

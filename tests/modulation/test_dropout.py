@@ -88,7 +88,7 @@ def test_draws_depend_on_step_and_rank_and_go_on_over_micro_batches(kind):
     ("kind", "options", "message"),
     [
         (Dropout, {"p": 1}, r"p must be a number in \[0, 1\), found 1"),
-        (AnnealedDropout, {"annealing_steps": 0}, "annealing_steps"),
+        (AnnealedDropout, {"annealing_steps": 0}, "annealing_steps must be a whole number of at least 1, found 0"),
         (CurriculumDropout, {"gamma": 0}, "gamma"),
         (CurriculumDropout, {"p": -0.1}, "p must be"),
     ],

@@ -269,7 +269,12 @@ def test_a_frozen_encoder(training_args):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"epsilon": -1}, "epsilon"), ({"window": 0}, "window"), ({"starting_epoch": -1}, "starting_epoch")],
+    [
+        ({"epsilon": -1}, "epsilon"),
+        ({"window": 0}, "window"),
+        ({"window": 2.5}, "window must be a whole number of at least 1, found 2.5"),
+        ({"starting_epoch": -1}, "starting_epoch"),
+    ],
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):

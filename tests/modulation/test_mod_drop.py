@@ -90,5 +90,5 @@ def test_bad_options(options, message):
 
 
 def test_unknown_modality():
-    with pytest.raises(ValueError, match="p names 'vsual'. Did you mean 'visual'"):
+    with pytest.raises(ValueError, match=r"p names 'vsual'\. Did you mean 'visual'"):
         bound(p={"vsual": 0.2})
