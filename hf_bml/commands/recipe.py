@@ -18,9 +18,10 @@ from ..suggestion import did_you_mean
 from ..training_args import BalancedTrainingArguments
 
 
-def options_by_name(choices: Mapping[str, tuple[type, type]]) -> str:
-    """`mmtm: stages, ratio; ...`, the options of every entry of a table of (class, options class)."""
-    return "; ".join(f"{name}: {', '.join(f.name for f in fields(options))}" for name, (_, options) in choices.items())
+def interaction_options() -> str:
+    """`mmtm: stages, ratio; ...`, the options of every interaction."""
+    options = {name: fields(interaction.options_class) for name, interaction in INTERACTIONS.items()}
+    return "; ".join(f"{name}: {', '.join(f.name for f in own)}" for name, own in options.items())
 
 
 @dataclass
@@ -40,7 +41,7 @@ class ModelArguments:
         default=None, metadata={"help": f"What the encoders exchange before fusion: {', '.join(INTERACTIONS)}."}
     )
     interaction_options: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": f"Options of the interaction ({options_by_name(INTERACTIONS)})."}
+        default=None, metadata={"help": f"Options of the interaction ({interaction_options()})."}
     )
     head_hidden_sizes: list[int] = field(
         default_factory=list, metadata={"help": "Hidden layer sizes of the head; none for a linear head."}
