@@ -93,6 +93,13 @@ def check_parallelism(trainer: Trainer, modulations: Iterable[Modulation]) -> No
             "discrepancy scores. Launch with `accelerate launch` or `torchrun`, or show one GPU "
             "(CUDA_VISIBLE_DEVICES=0)."
         )
+    modulations = list(modulations)
+    whole = [m.name for m in modulations if m.needs_whole_model]
+    if whole and (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+        raise ValueError(
+            f"{whole} need the whole model on every process, but DeepSpeed and FSDP shard it. Use DDP, that is, plain "
+            "`accelerate launch` or `torchrun`."
+        )
     on_gradients = [m.name for m in modulations if m.changes_gradients]
     if not on_gradients:
         return
@@ -122,13 +129,14 @@ def check_own_loss(trainer: Trainer) -> None:
 
 
 def check_encoders_share_nothing(model: nn.Module, modulations: Iterable[Modulation]) -> None:
-    """Raises ValueError if two modalities share an encoder parameter that a gradient modulation would scale twice."""
-    if not any(m.changes_gradients or m.needs_gradient_scale for m in modulations):
+    """Raises ValueError if two modalities share an encoder parameter, but a modulation treats them apart."""
+    names = [m.name for m in modulations if m.needs_separate_encoders]
+    if not names:
         return
     owned = {name: {id(p) for p in encoder.parameters()} for name, encoder in model.encoders.items()}
     for first, second in itertools.combinations(owned, 2):
         if owned[first] & owned[second]:
             raise ValueError(
-                f"The encoders of {first!r} and {second!r} share parameters, so a gradient cannot be modulated for "
-                "one modality alone. Use separate encoders, or OPM, which acts on the features."
+                f"The encoders of {first!r} and {second!r} share parameters, so {names} cannot modulate one modality "
+                "alone. Use separate encoders, or OPM, which acts on the features."
             )

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .modulation import BalanceState, DiscrepancyMonitor, Modulation, ModulationStack, build_modulations
 from .preflight import check_dataset, check_encoders_share_nothing, check_model, check_own_loss, check_parallelism
 from .resumable_trainer import ResumableTrainer
-from .side_training import hold_out, train_copy
+from .side_training import hold_out, train_copies
 from .training_args import BalancedTrainingArguments
 
 MODULATION_STATE_NAME = "modulation_state.pt"
@@ -75,7 +75,7 @@ class MultimodalBalancedTrainer(ResumableTrainer):
         if held_out and self.train_dataset is not None:
             self.train_dataset, self.held_out_dataset = hold_out(self.train_dataset, held_out, args.seed)
         for modulation in self.modulation:
-            modulation.attach(self.model, partial(train_copy, self))
+            modulation.attach(self.model, partial(train_copies, self))
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any):
         self.monitor = DiscrepancyMonitor(self.modalities)
@@ -139,7 +139,8 @@ class MultimodalBalancedTrainer(ResumableTrainer):
         if "loss" in logs:
             balance = {**self.monitor.logs(), **self.modulation.logs()}
             if balance:
-                values = torch.stack([value.float() for value in balance.values()]).tolist()  # the only host sync
+                tensors = [value.to(self.args.device, torch.float32) for value in balance.values()]
+                values = torch.stack(tensors).tolist()  # the only host sync
                 logs = {**logs, **dict(zip(balance, values, strict=True))}
         super().log(logs, start_time)
 

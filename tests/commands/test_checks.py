@@ -97,7 +97,7 @@ def test_a_modulation_that_cannot_work_with_the_model(parse, monkeypatch):
     class NeedsThree(Modulation):
         name = "needs_three"
 
-        def attach(self, model, train_copy=None):
+        def attach(self, model, train_copies=None):
             if len(model.encoders) < 3:
                 raise ValueError(f"{self.name} needs three modalities, found {list(model.encoders)}.")
 

@@ -177,7 +177,7 @@ def with_heads(monkeypatch):
         name = "with_heads"
         model_options = {"auxiliary_loss_weight": 0.5}  # noqa: RUF012
 
-        def attach(self, model, train_copy=None):
+        def attach(self, model, train_copies=None):
             assert list(model.auxiliary_heads) == ["a", "b"]
 
     monkeypatch.setitem(MODULATIONS, "with_heads", WithHeads)

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hf_bml import OGM
-from hf_bml.modulation import BalanceState
+from hf_bml.modulation import BalanceState, MicroBatch
 from hf_bml.modulation.discrepancy import (
     TRANSFORMS,
     discrepancy_differences,
@@ -93,15 +93,28 @@ def test_measures_and_transforms(measure, transform, probability, coefficient):
     assert drop_probabilities(discrepancy, 0.5, 0.5, z)[1].item() == 0
 
 
-def test_options_reach_the_gradients():
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, 0.533774),
+        ({"transform": "sigmoid"}, 0.327095),
+        ({"measure": "difference"}, 0.200001),
+        ({"measure": "difference", "transform": "sigmoid"}, 0.200268),
+        ({"threshold": 1.5}, 0.867888),  # 1 - 0.8 tanh(20 / 12 - 1.5)
+        ({"threshold": 1.7}, 1.0),
+        ({"measure": "difference", "threshold": 7}, 0.390725),  # 1 - 0.8 tanh(8 - 7)
+    ],
+)
+def test_options_reach_the_gradients(options, expected):
+    """T-B3, and thresholds: z sees the distance to the threshold."""
     scores = torch.tensor([20.0, 12.0])
     state = BalanceState(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores))
-    for options, expected in (({"transform": "sigmoid"}, 0.327095), ({"measure": "difference"}, 0.200001)):
-        parameters = parameters_with_gradients()
-        ogm = OGM(alpha=0.8, **options)
-        ogm.bind(("audio", "visual"))
-        ogm.modulate_gradients(parameters, state)
-        assert parameters["audio"][0].grad.flatten()[0].item() == pytest.approx(expected, abs=1e-6)
+    parameters = parameters_with_gradients()
+    ogm = OGM(alpha=0.8, **options)
+    ogm.bind(("audio", "visual"))
+    ogm.modulate_gradients(parameters, state)
+    assert parameters["audio"][0].grad.flatten()[0].item() == pytest.approx(expected, abs=1e-6)
+    assert (parameters["visual"][0].grad == 1).all()
 
 
 def test_small_differences_are_inactive():
@@ -133,6 +146,58 @@ def test_enhanced_gradient_has_the_mean_and_spread_of_the_method():
     assert noise.mean().item() == pytest.approx(0, abs=0.03)
     assert noise.std().item() == pytest.approx(original.std().item(), rel=0.01)  # of the unscaled gradient
     assert torch.corrcoef(torch.stack([noise, original]))[0, 1].item() == pytest.approx(0, abs=0.01)
+
+
+def rescored(keep_masks, modality_mask=None, reduce=None, **options):
+    """The logged coefficients of T-A1, each sample a micro-batch, scored after drops."""
+    logits, labels = hand_computed_case()
+    scores = discriminative_scores(logits, labels)
+    state = BalanceState(
+        ("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores), sum_over_processes=reduce
+    )
+    ogm = OGM(alpha=0.8, rescore_after_drop=True, **options)
+    ogm.bind(("audio", "visual"))
+    ogm.begin_step(state)
+    features = {"audio": torch.eye(2, requires_grad=True), "visual": torch.eye(2, requires_grad=True)}
+    for row, keep in enumerate(keep_masks):
+        part = slice(row, row + 1)
+        mask = None if modality_mask is None else torch.tensor(modality_mask[part])
+        batch = MicroBatch({m: value[part] for m, value in logits.items()}, labels[part], mask)
+        keep = None if keep is None else torch.tensor([keep])
+        ogm.modulate_features({m: f[part] for m, f in features.items()}, batch, keep)
+    ogm.modulate_gradients(parameters_with_gradients(), state)
+    return [value.item() for value in ogm.logs().values()]
+
+
+def test_rescoring_without_drops_changes_nothing():
+    assert rescored([None, [True, True]]) == pytest.approx([0.602315, 1], abs=1e-6)
+
+
+def test_rescoring_sums_over_the_samples_that_kept_a_modality():
+    """T-A1 with audio dropped in the first sample: S = (0.8, 1.1), so visual is ahead, by 1.375."""
+    expected = 1 - 0.8 * math.tanh(0.375)
+    assert rescored([[False, True], [True, True]]) == pytest.approx([1, expected], abs=1e-6)
+
+
+def test_rescoring_tells_dropped_from_absent():
+    """Audio is absent in the first sample: its mean over the samples that have it counts, 0.8 x 2 against 1.1."""
+    expected = 1 - 0.8 * math.tanh(1.6 / 1.1 - 1)
+    masks = [[False, True], [True, True]]
+    assert rescored(masks, modality_mask=masks) == pytest.approx([expected, 1], abs=1e-6)
+
+
+def test_rescoring_sums_over_processes_and_forgets_at_the_next_step():
+    other = torch.tensor([[0.9, 0.0], [1.0, 1.0]])  # another process kept audio in one sample and visual in none
+    expected = 1 - 0.8 * math.tanh(1.7 / 1.1 - 1)
+    dropped = [[False, True], [True, True]]
+    assert rescored(dropped, reduce=lambda totals: totals + other) == pytest.approx([expected, 1], abs=1e-6)
+
+
+def test_rescoring_in_the_graph_takes_the_micro_batch():
+    """First sample: audio dropped, so visual is infinitely ahead, k = 0.2; second: 0.8 / 0.5, k = 0.570362."""
+    means = rescored([[False, True], [True, True]], placement="graph")
+    second = 1 - 0.8 * math.tanh(0.6)
+    assert means == pytest.approx([(1 + second) / 2, (0.2 + 1) / 2], abs=1e-6)
 
 
 @pytest.mark.parametrize("bad", [math.inf, math.nan])
@@ -205,6 +270,9 @@ def test_presets():
         ({"measure": "quotient"}, "measure must be one of"),
         ({"transform": "relu"}, "transform must be one of"),
         ({"unit": "minutes"}, "unit"),
+        ({"threshold": 0.9}, r"threshold must be a number in \[1, inf\), found 0.9"),
+        ({"measure": "difference", "threshold": -1}, r"threshold must be a number in \[0, inf\), found -1"),
+        ({"rescore_after_drop": "yes"}, "rescore_after_drop must be one of"),
         ({"alfa": 1}, "Did you mean 'alpha'"),
     ],
 )

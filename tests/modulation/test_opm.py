@@ -147,16 +147,27 @@ def test_released_probability_carries_no_gradient():
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"), [({"transform": "sigmoid"}, 0.710283), ({"measure": "difference"}, 0.75)]
+    ("options", "expected"),
+    [
+        ({}, 0.645696),
+        ({"transform": "sigmoid"}, 0.710283),
+        ({"measure": "difference"}, 0.750000),
+        ({"measure": "difference", "transform": "sigmoid"}, 0.749916),
+        ({"threshold": 1.5}, 0.541286),  # 0.5 (1 + 0.5 tanh(20 / 12 - 1.5))
+        ({"threshold": 1.7}, 0.0),
+        ({"measure": "difference", "threshold": 0, "transform": "sigmoid"}, 0.749969),  # z shifted: sigmoid(8 + 1)
+    ],
 )
-def test_measure_and_transform_reach_the_drop(options, expected):
-    """T-B3."""
+def test_options_reach_the_drop(options, expected):
+    """T-B3, and thresholds."""
     opm = OPM(**options)
     opm.bind(("audio", "visual"))
     scores = torch.tensor([20.0, 12.0])
     opm.begin_step(BalanceState(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores)))
     opm.keep_modalities(batch_of(4), None)
-    assert opm.logs()["opm/drop_probability_audio"].item() == pytest.approx(expected, abs=1e-6)
+    logs = opm.logs()
+    assert logs["opm/drop_probability_audio"].item() == pytest.approx(expected, abs=1e-6)
+    assert logs["opm/drop_probability_visual"].item() == 0
 
 
 def test_one_modality_is_never_dropped():
