@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -79,7 +79,7 @@ def check_modulations(recipe: Recipe, model: MultimodalForClassification) -> Non
         ValueError: it cannot.
     """
 
-    def never_trained(loss: Callable[..., torch.Tensor], epochs: float) -> CopyLosses:
+    def never_trained(losses: Sequence[Any], epochs: float | None = None) -> dict[str, CopyLosses]:
         raise RuntimeError("a model on meta cannot be trained")
 
     for modulation in ModulationStack(build_modulations(recipe.training.modulations), list(model.encoders)):
