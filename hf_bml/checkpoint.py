@@ -7,7 +7,7 @@ complete if it has both, and each listed file with its size.
 
 A folder without manifest comes from `transformers.Trainer` or an earlier version, or its deletion was cut off. It is
 complete if it has `trainer_state.json` (which the Trainer, too, writes last), weights, and the states of optimizer and
-scheduler, none of them cut off. What this cannot see is a missing file of another process.
+scheduler, none of them cut off. What this cannot see is that a smaller part, such as a random state, is missing.
 """
 
 from __future__ import annotations

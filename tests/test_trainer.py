@@ -7,6 +7,7 @@ from torch import nn
 from transformers import Trainer, TrainingArguments
 
 from hf_bml import OGM, OPM, MultimodalBalancedTrainer, MultimodalForClassification
+from hf_bml.checkpoint import MANIFEST_NAME
 from hf_bml.trainer import MODULATION_STATE_NAME
 
 BOTH = {"opm": {"q_base": 0.5, "lam": 0.5}, "ogm": {"alpha": 0.8, "noise": "entry_std"}}
@@ -248,7 +249,8 @@ def test_resuming_is_bitwise(training_args, tmp_path, accumulation):
 def test_a_checkpoint_without_modulation_state_loads_with_a_warning(training_args, tmp_path):
     train(training_args(save_strategy="steps", save_steps=4))
     checkpoint = tmp_path / "run" / "checkpoint-4"
-    (checkpoint / MODULATION_STATE_NAME).unlink()
+    for name in (MODULATION_STATE_NAME, MANIFEST_NAME):  # as an earlier version left it
+        (checkpoint / name).unlink()
     with pytest.warns(UserWarning, match="modulation_state.pt is missing"):
         train(training_args(), resume=str(checkpoint))
 
