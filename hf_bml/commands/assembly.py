@@ -73,7 +73,8 @@ def build_data(recipe: Recipe) -> tuple[DatasetDict, MultimodalProcessor | None]
     """
     modalities = recipe_modalities(recipe)
     configs = processor_configs(recipe)
-    key = json.dumps([recipe.data.dataset, recipe.data.dataset_options, configs, modalities], default=str)
+    data = recipe.data
+    key = json.dumps([data.dataset, data.dataset_options, data.on_error, configs, modalities], default=str)
     if key not in _last_data:
         _last_data.clear()
         with recipe.training.main_process_first(desc="preparing the data"):
@@ -112,7 +113,9 @@ def _build_data(
         )
     if any(rank > 2 for rank in ranks.values()):
         return dataset.with_format("torch"), None  # images and clips that are tensors already
-    processor = MultimodalProcessor({name: configs.get(name, {"type": "features"}) for name in modalities})
+    processor = MultimodalProcessor(
+        {name: configs.get(name, {"type": "features"}) for name in modalities}, on_error=recipe.data.on_error
+    )
     return processor.apply(dataset, num_proc=recipe.data.dataset_num_proc), processor
 
 

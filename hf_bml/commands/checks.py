@@ -99,7 +99,7 @@ def check_processors(recipe: Recipe) -> None:
     if not configs:
         return
     try:
-        MultimodalProcessor(configs)
+        MultimodalProcessor(configs, on_error=recipe.data.on_error)
     except (AttributeError, OSError, TypeError) as error:  # a missing tokenizer, an option of the wrong type
         raise ValueError(f"processors: {error}") from error
 

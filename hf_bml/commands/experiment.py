@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from datasets import DatasetDict
 
+from ..data import data_report
 from ..preflight import check_dataset
 from .assembly import build_data, build_model, build_trainer
 from .checks import METRICS_NAME, check_best_metric, resume_point
@@ -40,7 +41,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
 
     Returns:
         what `metrics.json` holds: `validation` and `test` metrics, `final_ratios`, the summaries of `modulations` that
-        have one, `train_seconds` and the checkpoint that the training went on from (the time is of what was left),
+        have one, `left_out` (samples that the data set lacks, by split and reason) and `failures` (files that could not
+        be used) if there are any, `train_seconds` and the checkpoint that the training went on from (the time is of what was left),
         `seed`, `fingerprint`, `environment`.
     """
     what = fingerprint(recipe)
@@ -75,6 +77,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
         "fingerprint": what,
         "environment": environment(recipe.training.world_size),
     }
+    incomplete = {"left_out": data_report(dataset), "failures": processor.failures if processor is not None else {}}
+    result.update({name: report for name, report in incomplete.items() if report})
     if trainer.is_world_process_zero():
         trainer.state.save_to_json(str(folder / "trainer_state.json"))  # with the evaluations
         unfinished = folder / f"{METRICS_NAME}.part"

@@ -49,6 +49,7 @@ def canonical_options(recipe: Recipe) -> dict[str, Any]:
             for modulation in build_modulations(recipe.training.modulations)
         ],
         "dataset": [recipe.data.dataset, canonical(with_defaults(load, recipe.data.dataset_options or {}))],
+        "on_error": recipe.data.on_error,
         "processors": {
             name: [options["type"], canonical(with_defaults(PROCESSORS[options["type"]], options))]
             for name, options in sorted(processor_configs(recipe).items())

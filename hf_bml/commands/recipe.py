@@ -84,6 +84,10 @@ class DataArguments:
     processors: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Processor config per modality, each with a `type` and its options."}
     )
+    on_error: str = field(
+        default="raise",
+        metadata={"help": "What becomes of a file that cannot be used: raise; mask, absent; or skip, the sample out."},
+    )
     dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that prepare the data."})
 
     def __post_init__(self) -> None:
