@@ -41,9 +41,9 @@ def run(recipe: Recipe) -> dict[str, Any]:
 
     Returns:
         what `metrics.json` holds: `validation` and `test` metrics, `final_ratios`, the summaries of `modulations` that
-        have one, `left_out` (samples that the data set lacks, by split and reason) and `failures` (files that could not
-        be used) if there are any, `train_seconds` and the checkpoint that the training went on from (the time is of what was left),
-        `seed`, `fingerprint`, `environment`.
+        have one; `left_out` (samples that the data set lacks, by split and reason) and `failures` (files that could
+        not be used) if there are any; `train_seconds` and the checkpoint that the training went on from (the time is
+        of what was left), `seed`, `fingerprint`, `environment`.
     """
     what = fingerprint(recipe)
     dataset, processor = build_data(recipe)
