@@ -83,7 +83,7 @@ def test_missing_column_and_bad_value():
         processor.apply(DatasetDict({"train": dataset().remove_columns("visual")}))
     with pytest.raises(ValueError, match="DatasetDict"):
         processor.apply(dataset())
-    with pytest.raises(ValueError, match=r"modality 'audio', sample 1: 7\.wav: expected an audio file"):
+    with pytest.raises(ValueError, match=r"modality 'audio': 7\.wav: expected an audio file.*\(row 1\)"):
         processor({"audio": [None, {"bytes": b"?", "path": "7.wav"}], "visual": [None, None]})
 
 
