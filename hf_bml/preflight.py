@@ -48,6 +48,8 @@ def check_dataset(dataset: Any, split: str, columns: Sequence[str], num_labels: 
             f"found {dataset.column_names}. Rename the columns or the model's modalities."
         )
     labels = np.asarray(dataset.with_format(None).select_columns("labels")["labels"][:])
+    if labels.dtype == object and any(label is None for label in labels):
+        raise ValueError(f"{split}: every sample needs a label, found none in some rows. Drop these rows.")
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"{split}: labels must be integers in [0, {num_labels}), found {labels.dtype}.")
     wrong = np.flatnonzero(
@@ -79,6 +81,8 @@ def check_finite(dataset: datasets.Dataset, split: str, column: str) -> None:
 
 
 def _all_finite(values: pa.ChunkedArray) -> bool:
+    if isinstance(values.type, pa.ExtensionType):  # Array2D to Array5D
+        values = pa.chunked_array([chunk.storage for chunk in values.chunks], values.type.storage_type)
     while isinstance(values.type, (pa.ListType, pa.LargeListType, pa.FixedSizeListType)):
         values = pc.list_flatten(values)
     if not pa.types.is_floating(values.type):

@@ -37,12 +37,14 @@ def test_label_out_of_range(training_args, label, row):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-@pytest.mark.parametrize("kind", ["lists", "sequences"])
+@pytest.mark.parametrize("kind", ["lists", "sequences", "arrays"])
 def test_values_that_are_not_finite(training_args, bad, kind):
     rows = tiny_dataset()["visual"][:].tolist()
     rows[7][3] = bad
-    rows = [[row, row] for row in rows] if kind == "sequences" else rows
+    rows = rows if kind == "lists" else [[row, row] for row in rows]
     dataset = tiny_dataset().remove_columns("visual").add_column("visual", rows)
+    if kind == "arrays":
+        dataset = dataset.cast_column("visual", datasets.Array2D((2, 7), "float32"))
     with pytest.raises(ValueError, match=r"train_dataset: column 'visual' .* not finite in row 7"):
         trainer(training_args, train_dataset=dataset)
     trainer(training_args, train_dataset=dataset.select(range(7)))  # the bad row is not in the view
@@ -55,6 +57,12 @@ def test_absent_values_are_finite(training_args):
     rows[3] = None
     dataset = tiny_dataset().remove_columns("visual").add_column("visual", rows)
     trainer(training_args, train_dataset=dataset)
+
+
+def test_a_missing_label(training_args):
+    dataset = tiny_dataset().remove_columns("labels").add_column("labels", [None, *[0] * 31])
+    with pytest.raises(ValueError, match="every sample needs a label, found none in some rows"):
+        trainer(training_args, train_dataset=dataset)
 
 
 def test_float_labels(training_args):

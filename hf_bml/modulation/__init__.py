@@ -85,5 +85,9 @@ def build_modulations(specification: Mapping[str, Mapping[str, Any] | None] | No
             raise ValueError(f"Unknown modulation {name!r}.{hint} Known: {sorted(MODULATIONS)}.")
         if options is not None and not isinstance(options, Mapping):
             raise ValueError(f"Options of modulation {name!r} must be a mapping or empty, found {options!r}.")
-        modulations.append(MODULATIONS[name](**(options or {})))
+        try:
+            modulations.append(MODULATIONS[name](**(options or {})))
+        except ValueError as error:
+            known = str(error).startswith("Modulation ")
+            raise ValueError(str(error) if known else f"Modulation {name!r}: {error}") from error
     return modulations

@@ -114,7 +114,9 @@ class ModulationConfig:
 
     RELEASED: ClassVar[dict[str, Any]] = {}
 
-    preset: str = field(default="paper", metadata={"help": "Defaults to start from: paper or released."})
+    preset: str = field(
+        default="paper", metadata={"help": "Defaults to start from: paper, or released, the authors' code."}
+    )
     start: float = field(default=0, metadata={"help": "First moment of the active window (included), in `unit`."})
     end: float | None = field(default=None, metadata={"help": "End of the active window (excluded); null: never."})
     unit: str = field(default="epochs", metadata={"help": "Unit of start and end: epochs or steps."})

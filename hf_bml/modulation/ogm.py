@@ -43,7 +43,7 @@ class OGMConfig(DiscrepancyConfig):
             of each parameter's gradient before scaling, for every modality (Algorithm 2; OGM-GE).
         coefficient: `"paper"`: `1 - alpha tanh(rho - 1)`; `"released"`: `1 - tanh(alpha rho)`.
         parameters: which encoder parameters: `"all"` (paper), `"matrix"` (two or more dimensions) or `"conv"`
-            (four dimensions, released code).
+            (four or more, convolutions; released code).
         placement: `"gradients"`: scale `.grad` once per optimizer step; `"graph"`: scale the gradient where it enters
             the encoder, by the ratios of the current micro-batch of all ranks. The two are equal without gradient
             accumulation. `"graph"` is for DeepSpeed and FSDP1; it takes no noise, all parameters, and late fusion.
@@ -68,6 +68,11 @@ class OGMConfig(DiscrepancyConfig):
         check_range("alpha", self.alpha, low=0)
         check_choice("noise", self.noise, ("none", "entry_std"))
         check_choice("coefficient", self.coefficient, ("paper", "released"))
+        if self.coefficient == "released" and self.transform != "tanh":
+            raise ValueError(
+                "coefficient 'released' is 1 - tanh(alpha rho) and takes no other transform, found "
+                f"{self.transform!r}. Leave transform out, or use coefficient: paper."
+            )
         check_choice("parameters", self.parameters, tuple(MINIMUM_DIMENSIONS))
         check_choice("placement", self.placement, ("gradients", "graph"))
         check_choice("rescore_after_drop", self.rescore_after_drop, (True, False))

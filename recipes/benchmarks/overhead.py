@@ -226,8 +226,8 @@ def cases() -> dict[str, Callable[[], str]]:
             available[f"crema_d_{batch}"] = lambda batch=batch: measure(crema_d(batch, 100, bf16=True))
         available["vit_bert"] = lambda: measure(vit_bert(32, 60))
     else:
-        available["crema_d_8"] = lambda: measure(crema_d(8, 24))
-        available["crema_d_32"] = lambda: measure(crema_d(32, 12))
+        available["crema_d_8"] = lambda: measure(crema_d(8, 20))
+        available["crema_d_32"] = lambda: measure(crema_d(32, 8))
     return available
 
 

@@ -105,7 +105,7 @@ def test_explicit_options_are_a_recipe_again(recipe_file, tmp_path):
         ("a: [1\n", "mine.yaml"),
         ("dataset: digits\ndataset: digits\n", r"\['dataset'\] stand twice"),
         ("modalities: audio\n", "modalities must be a JSON mapping"),
-        ("modulations: {opm: {q_base: 2}}\n", "mine.yaml: q_base must be a number in"),
+        ("modulations: {opm: {q_base: 2}}\n", "mine.yaml: Modulation 'opm': q_base must be a number in"),
         ("interaction: mmtm\ninteraction_options: [1]\n", "interaction_options must be a mapping"),
         ("auxiliary_loss_weight: much\n", "auxiliary_loss_weight must be a number"),
         ("modulations: {opm: {qbase: 0.2}}\n", "Did you mean 'q_base'"),

@@ -287,6 +287,7 @@ def test_presets():
         ({"unit": "minutes"}, "unit"),
         ({"threshold": 0.9}, r"threshold must be a number in \[1, inf\), found 0.9"),
         ({"measure": "difference", "threshold": -1}, r"threshold must be a number in \[0, inf\), found -1"),
+        ({"coefficient": "released", "transform": "sigmoid"}, "takes no other transform, found 'sigmoid'"),
         ({"rescore_after_drop": "yes"}, "rescore_after_drop must be one of"),
         ({"alfa": 1}, "Did you mean 'alpha'"),
     ],
