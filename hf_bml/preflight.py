@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 from torch import nn
 from transformers import Trainer
 
@@ -18,28 +19,29 @@ from .modulation import Modulation
 
 def check_model(model: nn.Module) -> None:
     """Raises TypeError unless the model has what balancing needs: encoders by modality."""
-    if not isinstance(getattr(model, "encoders", None), nn.ModuleDict):
+    if not isinstance(getattr(model, "encoders", None), (nn.ModuleDict, Mapping)):
         raise TypeError(
-            "MultimodalBalancedTrainer needs a model with `encoders`, an nn.ModuleDict from modality to encoder, such "
-            f"as MultimodalForClassification; found {type(model).__name__}."
+            "MultimodalBalancedTrainer needs a model with `encoders`, a mapping from modality to encoder, such as "
+            f"MultimodalForClassification; found {type(model).__name__}. Wrap a model of another kind: "
+            "balance(model, modalities={'vision': 'path.of.its.encoder', ...})."
         )
 
 
-def check_dataset(dataset: Any, split: str, modalities: Sequence[str], num_labels: int) -> None:
-    """Checks a `datasets.Dataset`: not empty, a column per modality, integer labels in [0, num_labels),
-    finite numbers.
+def check_dataset(dataset: Any, split: str, columns: Sequence[str], num_labels: int) -> None:
+    """Checks a `datasets.Dataset`: not empty, the input columns (one per modality), integer labels in
+    [0, num_labels), finite numbers.
 
     Raises:
         ValueError: naming the split, what was expected and what was found.
     """
     if isinstance(dataset, dict):
         for name, part in dataset.items():
-            check_dataset(part, f"{split}[{name!r}]", modalities, num_labels)
+            check_dataset(part, f"{split}[{name!r}]", columns, num_labels)
     if not isinstance(dataset, datasets.Dataset):
         return
     if len(dataset) == 0:
         raise ValueError(f"{split} is empty: expected at least one sample.")
-    missing = [column for column in (*modalities, "labels") if column not in dataset.column_names]
+    missing = [column for column in (*columns, "labels") if column not in dataset.column_names]
     if missing:
         raise ValueError(
             f"{split} lacks the columns {missing}: expected one column per modality and `labels`, "
@@ -56,8 +58,8 @@ def check_dataset(dataset: Any, split: str, modalities: Sequence[str], num_label
             f"{split}: labels must be in [0, {num_labels}) (config.num_labels), found {labels[wrong[0]]} in row "
             f"{wrong[0]} ({len(wrong)} such rows)."
         )
-    for modality in modalities:
-        check_finite(dataset, split, modality)
+    for column in columns:
+        check_finite(dataset, split, column)
 
 
 def check_finite(dataset: datasets.Dataset, split: str, column: str) -> None:
@@ -112,6 +114,15 @@ def check_parallelism(trainer: Trainer, modulations: Iterable[Modulation]) -> No
             f"{on_gradients} change gradients per parameter, which FSDP1 flattens. Use FSDP2 "
             "(fsdp_config: {version: 2}), DDP, ogm with placement: graph (without noise), or opm, which acts on the "
             "features."
+        )
+
+
+def check_sync_batch_norm(device: torch.device) -> None:
+    """Raises ValueError where torch has no SyncBatchNorm."""
+    if device.type == "cpu":
+        raise ValueError(
+            "sync_batch_norm: true needs an accelerator: torch.nn.SyncBatchNorm does not run on the CPU. Set it to "
+            "false and let each process use the statistics of its own micro-batch, or train in one process."
         )
 
 

@@ -185,6 +185,7 @@ def quiet_arguments(args: Any, folder: str, epochs: float | None) -> Any:
         "load_best_model_at_end": False,
         "push_to_hub": False,
         "report_to": [],
+        "ddp_find_unused_parameters": True,  # the loss of a part leaves the others out
         "disable_tqdm": True,
         "resume_from_checkpoint": None,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -10,11 +11,19 @@ from typing import Any
 
 import torch
 from accelerate.utils import send_to_device
+from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
-from transformers import Trainer
 
 from .modulation import BalanceState, DiscrepancyMonitor, Modulation, ModulationStack, build_modulations
-from .preflight import check_dataset, check_encoders_share_nothing, check_model, check_own_loss, check_parallelism
+from .preflight import (
+    check_dataset,
+    check_encoders_share_nothing,
+    check_model,
+    check_own_loss,
+    check_parallelism,
+    check_sync_batch_norm,
+)
+from .resumable_trainer import ResumableTrainer
 from .side_training import hold_out, train_copies
 from .training_args import BalancedTrainingArguments
 
@@ -22,13 +31,14 @@ MODULATION_STATE_NAME = "modulation_state.pt"
 SCALE_FREE_OPTIMIZERS = ("ada", "ademamix", "lamb", "lion", "muon", "rmsprop")  # in the class name, lower case
 
 
-class MultimodalBalancedTrainer(Trainer):
+class MultimodalBalancedTrainer(ResumableTrainer):
     """Trains a multimodal model with modulations; without any it is a plain Trainer that logs the discrepancy.
 
     Scores are summed over all micro-batches and processes of an optimizer step; ratios and coefficients are formed
-    once per optimizer step, so gradient accumulation and data parallelism give the update of the big batch (as in any
-    Trainer, micro-batches of unequal size weigh equally in the gradient). The trainer only says when; what is done is
-    the modulations' business.
+    once per optimizer step, so gradient accumulation, DDP and FSDP2 give the update of the big batch. As in any
+    Trainer, micro-batches of unequal size weigh equally in the gradient, and BatchNorm takes its statistics from a
+    process's micro-batch (`sync_batch_norm`: from those of all processes). A step that fp16 skips because a gradient
+    overflowed leaves no trace in the modulations. The trainer only says when; what is done is their business.
 
     Args:
         model: a model with `encoders`, a `nn.ModuleDict` by modality, such as [`MultimodalForClassification`].
@@ -63,12 +73,17 @@ class MultimodalBalancedTrainer(Trainer):
         self.modulation = ModulationStack(modulations, self.modalities)
         self.monitor = DiscrepancyMonitor(self.modalities)
         self._step_is_open = False
+        self._state_before_step: dict[str, Any] | None = None
         self._encoder_parameters: dict[str, list[nn.Parameter]] = {}
+        if getattr(args, "sync_batch_norm", False) and args.world_size > 1:
+            check_sync_batch_norm(args.device)
+            convert_sync_batchnorm(self.model)
         check_parallelism(self, self.modulation)
         check_encoders_share_nothing(self.model, self.modulation)
         check_own_loss(self)
+        num_labels = getattr(self.model, "num_labels", None) or self.model.config.num_labels
         for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
-            check_dataset(dataset, split, self.modalities, self.model.config.num_labels)
+            check_dataset(dataset, split, getattr(self.model, "required_columns", self.modalities), num_labels)
         self.held_out_dataset = None
         held_out = max((modulation.held_out_fraction for modulation in self.modulation), default=0.0)
         if held_out and self.train_dataset is not None:
@@ -79,7 +94,7 @@ class MultimodalBalancedTrainer(Trainer):
     def _inner_training_loop(self, *args: Any, **kwargs: Any):
         self.monitor = DiscrepancyMonitor(self.modalities)
         self.modulation.reset()
-        self._step_is_open, self._encoder_parameters = False, {}
+        self._step_is_open, self._state_before_step, self._encoder_parameters = False, None, {}
         steps = max(self.args.max_steps, 0)
         for modulation in self.modulation:
             modulation.warn_if_idle(self.model.encoders, 0 if steps else self.args.num_train_epochs, steps)
@@ -118,12 +133,15 @@ class MultimodalBalancedTrainer(Trainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         """The columns that `remove_unused_columns=True` keeps."""
-        self._signature_columns = ["labels", "modality_mask", *self.model.encoders]
+        columns = getattr(self.model, "input_columns", self.modalities)
+        self._signature_columns = ["labels", "modality_mask", *columns]
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         if not self._step_is_open:
+            if self.accelerator.mixed_precision == "fp16":
+                self._state_before_step = copy.deepcopy(self._modulation_state())
             self.modulation.begin_step(self._balance_state())
             self._step_is_open = True
         loss = super().training_step(model, inputs, num_items_in_batch)
@@ -132,6 +150,12 @@ class MultimodalBalancedTrainer(Trainer):
             self.modulation.modulate_gradients(self._parameters_by_modality(model), self._balance_state())
             self._step_is_open = False
         return loss
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        if self._state_before_step is not None and self.accelerator.optimizer_step_was_skipped:
+            self._load_modulation_state(self._state_before_step)
+        self._state_before_step = None
+        super()._maybe_log_save_evaluate(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
@@ -166,11 +190,17 @@ class MultimodalBalancedTrainer(Trainer):
             self._encoder_parameters = {name: list(encoder.parameters()) for name, encoder in encoders.items()}
         return self._encoder_parameters
 
+    def _modulation_state(self) -> dict[str, Any]:
+        return {"monitor": self.monitor.state_dict(), "modulations": self.modulation.state_dict()}
+
+    def _load_modulation_state(self, state: dict[str, Any]) -> None:
+        self.monitor.load_state_dict(state["monitor"])
+        self.modulation.load_state_dict(state["modulations"])
+
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save:
-            state = {"monitor": self.monitor.state_dict(), "modulations": self.modulation.state_dict()}
-            torch.save(state, Path(output_dir) / MODULATION_STATE_NAME)
+            torch.save(self._modulation_state(), Path(output_dir) / MODULATION_STATE_NAME)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -183,6 +213,4 @@ class MultimodalBalancedTrainer(Trainer):
             )
             return
         state = torch.load(path, map_location="cpu", weights_only=True)
-        state = send_to_device(state, self.args.device)
-        self.monitor.load_state_dict(state["monitor"])
-        self.modulation.load_state_dict(state["modulations"])
+        self._load_modulation_state(send_to_device(state, self.args.device))

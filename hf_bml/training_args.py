@@ -21,6 +21,9 @@ class BalancedTrainingArguments(TrainingArguments):
     Args:
         modulations: options per modulation, such as `{"opm": {"q_base": 0.5, "lam": 0.5}, "ogm": {"alpha": 0.8}}`;
             JSON on the command line. Empty or None: plain training that still logs the discrepancy.
+        sync_batch_norm: with several processes, BatchNorm takes its statistics from the micro-batches of all of them
+            (`torch.nn.SyncBatchNorm`, not on the CPU) instead of each process's own. A single process trains as
+            without it. The micro-batches of gradient accumulation keep their own statistics.
 
     Raises:
         ValueError: unknown modulation or option, or a value out of its range.
@@ -31,6 +34,9 @@ class BalancedTrainingArguments(TrainingArguments):
     modulations: dict[str, Any] | str | None = field(
         default=None,
         metadata={"help": 'Options per modulation, such as {"opm": {"q_base": 0.5}, "ogm": {"alpha": 0.8}}.'},
+    )
+    sync_batch_norm: bool = field(
+        default=False, metadata={"help": "BatchNorm statistics over all processes (not on the CPU)."}
     )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Remove columns that are not in the signature of the model's forward."}

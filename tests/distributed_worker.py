@@ -1,96 +1,200 @@
-"""Started by test_distributed.py under torchrun: trains a tiny model and writes weights, logs and masks per rank."""
+"""Started by test_distributed.py under torchrun, once for all of its cases; writes what each rank found.
 
-import argparse
-import json
-import os
+Everything is trained on two gloo processes. One launch, because importing takes ten times as long as a case.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.distributed as dist
+from exactness import Run, arguments, train
 from tiny import tiny_dataset, tiny_model
 from tiny_images import tiny_image_dataset, tiny_image_model, without_batch_norm
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+from torch.distributed.tensor.debug import CommDebugMode
 
 from hf_bml import BalancedTrainingArguments, MultimodalBalancedTrainer
+from hf_bml.modulation import OGM, BalanceState
+from hf_bml.modulation.ogm import gradient_entry_std
 
-OPM, GE = {"q_base": 0.5, "lam": 0.5}, {"alpha": 0.8, "noise": "entry_std"}
-CASES = {
-    "own_loss": {},
-    "ogm_ge": {"ogm": GE},
-    "opm": {"opm": OPM},
-    "opm+ogm_ge": {"opm": OPM, "ogm": GE},
-    "gradient_blending": {"gradient_blending": {"held_out": 0.25, "estimation_epochs": 1}},
-    "greedy": {"greedy": {"epsilon": 0.05, "window": 2, "starting_epoch": 0.25}},
+FLOAT32 = {"dtype": torch.float32}  # FSDP1 clips in float32 only
+BACKENDS = {"ddp": {}, "fsdp2": {"fsdp": 2}}
+COMPILED = {"compiled": "aot_eager"}
+RUNS: dict[str, Run] = {
+    **{
+        f"{modulations} {backend} {micro_batches}": Run(modulations, micro_batches=micro_batches, **options)
+        for backend, options in BACKENDS.items()
+        for modulations in ("none", "opm", "ogm", "opm+ogm")
+        for micro_batches in (1, 2)
+    },
+    **{
+        f"{modulations} {backend}": Run(modulations, **options)
+        for backend, options in BACKENDS.items()
+        for modulations in ("graph", "opm+graph")
+    },
+    **{
+        f"{head} {modulations} {backend}": Run(modulations, head, **options)
+        for backend, options in BACKENDS.items()
+        for head in ("deep", "film")
+        for modulations in ("opm+ogm", "graph")
+    },
+    **{
+        f"rank without audio {modulations} {backend}": Run(modulations, absent=(4, 5, 6, 7), **options)
+        for backend, options in BACKENDS.items()
+        for modulations in ("opm+ogm", "graph")
+    },
+    "rank without audio in micro-batches": Run("opm+ogm", absent=(2, 3, 6, 7), micro_batches=2),
+    "ogm_ge ddp 1": Run("ogm_ge"),
+    "ogm_ge ddp 2": Run("ogm_ge", micro_batches=2),
+    "opm+ogm_ge ddp 4": Run("opm+ogm_ge", micro_batches=4),
+    "own loss": Run("ogm_ge", own_loss=True),
+    "own loss in micro-batches": Run("ogm_ge", own_loss=True, micro_batches=2),
+    "compiled ddp": Run("opm+ogm_ge", **COMPILED),
+    "compiled fsdp2": Run("opm+ogm", fsdp=2, **COMPILED),
+    "compiled graph ddp": Run("opm+graph", **COMPILED),
+    "no clipping fsdp2": Run("opm+ogm", fsdp=2, arguments={"max_grad_norm": 0}),
+    "last step is half a batch": Run("opm+ogm_ge", samples=36, micro_batches=2),
+    "last batch is filled up": Run("opm+ogm_ge", samples=36),
+    "fsdp1 none": Run("none", fsdp=1, **FLOAT32),
+    "fsdp1 opm": Run("opm", fsdp=1, micro_batches=2, **FLOAT32),
+    "fsdp1 graph": Run("graph", fsdp=1, **FLOAT32),
+    "fsdp1 opm+graph": Run("opm+graph", fsdp=1, **FLOAT32),
+}
+OWN_DRAWS = {"ddp": Run("opm+ogm_ge", own_draws=True), "fsdp2": Run("opm+ogm_ge", own_draws=True, fsdp=2)}
+
+
+def modulated_shards(shape: tuple[int, ...], mesh_shape: tuple[int, int]) -> dict[str, Tensor]:
+    """OGM-GE on sharded gradients: what they were, what they became and their spread, in full.
+
+    The entries of the second half of the rows are ten times as large, so the shards differ in their spread.
+    """
+    mesh = init_device_mesh("cpu", mesh_shape, mesh_dim_names=("replicate", "shard"))
+    torch.manual_seed(0)
+    gradient = torch.randn(shape, dtype=torch.float64)
+    gradient[shape[0] // 2 :] *= 10
+    placements = [Replicate(), Shard(0)]
+    parameters = {}
+    for modality in ("audio", "visual"):
+        parameter = nn.Parameter(distribute_tensor(torch.zeros_like(gradient), mesh, placements))
+        parameter.grad = distribute_tensor(gradient.clone(), mesh, placements)
+        parameters[modality] = [parameter]
+    ogm = OGM(noise="entry_std")
+    ogm.bind(tuple(parameters))
+    with CommDebugMode() as communication:
+        std = gradient_entry_std(parameters["audio"][0].grad)
+    ogm.modulate_gradients(parameters, BalanceState(tuple(parameters), ratios=torch.tensor([2.0, 0.5])))
+    local = parameters["audio"][0].grad.to_local()
+    return {
+        "gradient": gradient,
+        "std": std,
+        "std_gathers": sum(n for op, n in communication.get_comm_counts().items() if "gather" in str(op)),
+        "rows_here": len(local),
+        **{modality: group[0].grad.full_tensor() for modality, group in parameters.items()},
+    }
+
+
+def resumed(folder: Path) -> dict[str, Any]:
+    """The same training whole, and cut after step 3; with OPM's own masks and OGM-GE."""
+
+    def run(name: str, resume: bool = False, **options: Any) -> dict[str, Any]:
+        args = arguments(Run("opm+ogm_ge", arguments={"save_steps": 3, **options}), str(folder / name), 2)
+        trainer = MultimodalBalancedTrainer(
+            tiny_model(dtype=torch.float64), args, train_dataset=tiny_dataset(dtype=torch.float64, samples=64)
+        )
+        trainer.train(resume_from_checkpoint=str(folder / name / "checkpoint-3") if resume else None)
+        logs = {key: value for key, value in trainer.state.log_history[0].items() if "/" in key}
+        return {"weights": {name: p.detach() for name, p in trainer.model.named_parameters()}, "logs": logs}
+
+    whole = run("whole")
+    run("cut", save_strategy="steps")
+    return {"whole": whole, "resumed": run("cut", resume=True)}
+
+
+METHODS = {  # with a model that fits, where batches of any size give equal updates
+    "greedy": (
+        {"epsilon": 0.05, "window": 2, "starting_epoch": 0.25},
+        lambda: without_batch_norm(tiny_image_model(interaction="mmtm")),
+    ),
+    "gradient_blending": (
+        {"held_out": 0.25, "estimation_epochs": 1},
+        lambda: without_batch_norm(tiny_image_model(auxiliary_loss_weight=0.0)),
+    ),
 }
 
 
-def own_loss(outputs, labels, num_items_in_batch=None):
-    return nn.functional.cross_entropy(outputs["logits"], labels, reduction="sum") / num_items_in_batch
-
-
-def model_and_data(case):
-    """Batches of any size give equal updates."""
-    if case == "greedy":
-        model = without_batch_norm(tiny_image_model(interaction="mmtm"))
-        return model, tiny_image_dataset(samples=64, dtype=torch.float64)
-    options = {"auxiliary_loss_weight": 0.0} if case == "gradient_blending" else {}
-    return tiny_model(dtype=torch.float64, **options), tiny_dataset(dtype=torch.float64, samples=64)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("case", choices=CASES)
-    parser.add_argument("output", type=Path)
-    for switch in ("--accumulate", "--save", "--resume"):
-        parser.add_argument(switch, action="store_true")
-    chosen = parser.parse_args()
-    world_size = int(os.environ["WORLD_SIZE"])
-    accumulation = 2 if chosen.accumulate else 1
-    args = BalancedTrainingArguments(
-        output_dir=str(chosen.output / "run"),
-        use_cpu=True,
-        optim="sgd",
-        optim_args="momentum=0.9",
-        learning_rate=0.1,
-        lr_scheduler_type="constant",
-        per_device_train_batch_size=8 // world_size // accumulation,
-        gradient_accumulation_steps=accumulation,
-        max_steps=6,
-        logging_steps=6,
-        save_strategy="steps" if chosen.save else "no",
-        save_steps=3,
-        disable_tqdm=True,
-        modulations=CASES[chosen.case],
-    )
-    model, dataset = model_and_data(chosen.case)
+def method(name: str, folder: Path, processes: int, micro_batches: int = 1) -> dict[str, Any]:
+    """A run of one of METHODS on images."""
+    options, build_model = METHODS[name]
+    run = Run(micro_batches=micro_batches, arguments={"modulations": {name: options}})
     trainer = MultimodalBalancedTrainer(
-        model,
-        args,
-        train_dataset=dataset,
-        compute_loss_func=own_loss if chosen.case == "own_loss" else None,
+        build_model(),
+        arguments(run, str(folder), processes),
+        train_dataset=tiny_image_dataset(samples=64, dtype=torch.float64),
     )
-    masks = []
-    compute_loss = trainer.compute_loss
-
-    def recording(model, inputs, return_outputs=False, **options):
-        loss, outputs = compute_loss(model, inputs, return_outputs=True, **options)
-        masks.append(outputs["keep_mask"].clone())
-        return (loss, outputs) if return_outputs else loss
-
-    trainer.compute_loss = recording
-    checkpoint = str(chosen.output / "run" / "checkpoint-3") if chosen.resume else None
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train()
     logs = {key: value for key, value in trainer.state.log_history[0].items() if "/" in key}
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    torch.save(
-        {
-            "weights": {name: p.detach() for name, p in trainer.model.named_parameters()},
-            "logs": json.dumps(logs),
-            "masks": torch.cat(masks),
-            "world_size": torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1,
-        },
-        chosen.output / f"rank{args.process_index}.pt",
+    return {"weights": {name: p.detach() for name, p in trainer.model.named_parameters()}, "logs": logs}
+
+
+def modality_of_none(folder: Path) -> dict[str, Tensor]:
+    """Rank 1 passes no audio at all, which DDP allows while it looks for unused parameters (transformers' default)."""
+
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = {key: torch.stack([row[key] for row in rows]) for key in rows[0]}
+        return {**batch, "audio": None} if dist.get_rank() else batch
+
+    args = arguments(Run("opm+ogm_ge", arguments={"ddp_find_unused_parameters": None}), str(folder), 2)
+    dataset = tiny_dataset(dtype=torch.float64, samples=64)
+    trainer = MultimodalBalancedTrainer(
+        tiny_model(dtype=torch.float64), args, train_dataset=dataset, data_collator=collate
     )
+    trainer.train()
+    return {name: p.detach() for name, p in trainer.model.named_parameters()}
+
+
+def message_of(make: Callable[[], Any]) -> str:
+    try:
+        make()
+    except ValueError as error:
+        return str(error)
+    return "no error"
+
+
+def refusals(folder: Path) -> dict[str, str]:
+    def trainer(**options: Any) -> MultimodalBalancedTrainer:
+        return MultimodalBalancedTrainer(tiny_model(), BalancedTrainingArguments(str(folder), use_cpu=True, **options))
+
+    return {"sync_batch_norm": message_of(lambda: trainer(sync_batch_norm=True))}
+
+
+def main(folder: Path) -> None:
+    args = BalancedTrainingArguments(str(folder), use_cpu=True)  # starts the process group
+    rank = args.process_index
+    gc.freeze()  # as in conftest.py
+    outcome = {
+        "world_size": dist.get_world_size(),
+        "runs": {name: train(run) for name, run in RUNS.items()},
+        "own_draws": {name: train(run) for name, run in OWN_DRAWS.items()},
+        "shards": {
+            f"{shape} {mesh}": modulated_shards(shape, mesh)
+            for shape in ((400, 51), (401, 50), (3, 2), (1, 4), (1, 1))
+            for mesh in ((1, 2), (2, 1))
+        },
+        "resumed": resumed(folder),
+        "methods": {f"{name} {cut}": method(name, folder, 2, cut) for name in METHODS for cut in (1, 2)},
+        "modality_of_none": modality_of_none(folder),
+        "refusals": refusals(folder),
+    }
+    torch.save(outcome, folder / f"rank{rank}.pt")
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))

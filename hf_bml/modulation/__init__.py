@@ -7,7 +7,7 @@ from typing import Any
 
 from ..suggestion import did_you_mean
 from .annealed_dropout import AnnealedDropout, AnnealedDropoutConfig
-from .base import BalanceState, CopyLosses, MicroBatch, Modulation, ModulationConfig, ModulationStack, TrainCopies
+from .base import BalanceState, CopyLosses, MicroBatch, Modulation, ModulationConfig, TrainCopies
 from .curriculum_dropout import CurriculumDropout, CurriculumDropoutConfig
 from .discrepancy import DiscrepancyMonitor, discrepancy_differences, discrepancy_ratios, discriminative_scores
 from .dropout import Dropout, DropoutConfig
@@ -18,6 +18,7 @@ from .mod_drop import ModDrop, ModDropConfig
 from .ogm import OGM, OGMConfig, gradient_coefficients
 from .ogm_star import OGMStar, OGMStarConfig
 from .opm import OPM, OPMConfig, drop_probabilities
+from .stack import ModulationStack
 
 MODULATIONS: dict[str, type[Modulation]] = {
     "opm": OPM,

@@ -122,8 +122,13 @@ def gradient_entry_std(gradient: Tensor) -> Tensor:
 
     Of a sharded gradient it is that of the whole.
     """
-    std = gradient.std() if gradient.numel() > 1 else torch.zeros_like(gradient).sum()
-    return std.full_tensor() if isinstance(std, DTensor) else std
+    count = gradient.numel()  # of all shards
+    if count < 2:
+        return torch.zeros((), dtype=gradient.dtype, device=gradient.device)
+    if not isinstance(gradient, DTensor):
+        return gradient.std()
+    deviation = gradient - gradient.sum() / count  # DTensor.std() would gather the whole gradient on every process
+    return (deviation.square().sum() / (count - 1)).sqrt().full_tensor()
 
 
 class GradientScale(torch.autograd.Function):

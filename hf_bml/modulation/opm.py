@@ -107,7 +107,7 @@ def mean_drop_probability(probabilities: Tensor, sizes: Sequence[int]) -> Tensor
 class OPM(Modulation):
     """Drops the feature of the dominant modality with a probability that follows the discrepancy (paper Eq. 8).
 
-    Logs `opm/drop_probability_<m>` (mean of the steps' q) and `opm/drop_fraction_<m>` (share of the
+    Logs `opm/drop_probability_<m>` (mean of the micro-batches' q) and `opm/drop_fraction_<m>` (share of the
     main process's samples really dropped).
     """
 

@@ -1,9 +1,13 @@
+import itertools
 import math
+import weakref
 
 import pytest
 import torch
 from tiny import hand_computed_case
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from hf_bml import OGM
 from hf_bml.modulation import BalanceState, MicroBatch
@@ -249,9 +253,23 @@ def test_noise_is_the_same_on_every_rank_and_differs_by_step_and_seed():
         assert not any(map(torch.equal, base, noisy_gradients(**{"seed": 1, "step": 3, **other})))
 
 
+def test_noise_is_drawn_anew_for_every_modality_and_parameter():
+    parameters = {m: [nn.Parameter(torch.zeros(2, 3)) for _ in range(2)] for m in ("audio", "visual")}
+    for group in parameters.values():
+        for parameter in group:
+            parameter.grad = torch.arange(6.0).view(2, 3)
+    ogm = OGM(noise="entry_std")
+    ogm.bind(("audio", "visual"))
+    ogm.modulate_gradients(parameters, BalanceState(("audio", "visual"), ratios=torch.ones(2)))  # k = 1 for both
+    gradients = [parameter.grad for group in parameters.values() for parameter in group]
+    for first, second in itertools.combinations(gradients, 2):
+        assert not torch.isclose(first, second).any()
+
+
 def test_presets():
     paper, released = OGM().config, OGM(preset="released", alpha=0.1).config
     assert (paper.coefficient, paper.parameters, paper.start, paper.end) == ("paper", "all", 0, None)
+    assert (paper.alpha, paper.noise, paper.measure, paper.transform) == (0.8, "none", "ratio", "tanh")
     assert (released.coefficient, released.parameters, released.start, released.end) == ("released", "conv", 6, 61)
     assert released.alpha == 0.1
 
@@ -276,3 +294,35 @@ def test_presets():
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         OGM(**options)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Peak of the bytes that the operations inside allocate and still hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = 0
+        self.known = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        inputs = {a.untyped_storage().data_ptr() for a in tree_leaves((args, kwargs)) if isinstance(a, torch.Tensor)}
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().data_ptr() not in inputs | self.known:
+                storage = tensor.untyped_storage()
+                self.known.add(storage.data_ptr())
+                self.live += storage.nbytes()
+                self.peak = max(self.peak, self.live)
+                weakref.finalize(tensor, self._freed, storage.data_ptr(), storage.nbytes())
+        return result
+
+    def _freed(self, pointer, size):
+        self.known.discard(pointer)
+        self.live -= size
+
+
+def test_noise_needs_no_more_memory_than_the_largest_parameter():
+    gradients = [torch.randn(size) for size in (10_000, 40_000, 20_000)]
+    with LiveBytes() as memory:
+        enhance_gradients(gradients, torch.tensor(0.5), torch.Generator().manual_seed(0))
+    assert 4 * 40_000 <= memory.peak <= 4 * 40_000 + 1000

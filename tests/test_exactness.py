@@ -1,0 +1,164 @@
+"""One process: however the batch of an optimizer step is cut or compiled, training ends in the same weights."""
+
+import itertools
+import math
+import shutil
+
+import pytest
+import torch
+from exactness import BATCH, MODALITIES, SAMPLES, Run, exact_dataset, exact_model, train
+from torch import nn
+
+NO_CLIPPING = {"max_grad_norm": 0}
+
+
+@pytest.fixture(scope="module")
+def outcome():
+    """Trains each run once."""
+    outcomes = {}
+
+    def outcome(run):
+        if repr(run) not in outcomes:
+            outcomes[repr(run)] = train(run)
+        return outcomes[repr(run)]
+
+    return outcome
+
+
+def assert_same(first, second, tolerance=1e-12):
+    for name, value in first["weights"].items():
+        torch.testing.assert_close(value, second["weights"][name], atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("micro_batches", [2, 4, 8])
+@pytest.mark.parametrize("modulations", ["none", "opm", "ogm", "opm+ogm_ge"])
+def test_accumulation(outcome, modulations, micro_batches):
+    run = Run(modulations, micro_batches=micro_batches)
+    assert_same(outcome(run.whole), outcome(run))
+    assert outcome(run)["masks"] == outcome(run.whole)["masks"]
+
+
+@pytest.mark.parametrize("micro_batches", [2, 4, 8])
+def test_the_last_step_may_have_fewer_micro_batches(outcome, micro_batches):
+    """36 samples: the fifth step of an epoch has 4, in full micro-batches."""
+    run = Run("opm+ogm_ge", samples=36, micro_batches=micro_batches)
+    assert_same(outcome(run.whole), outcome(run))
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("modulations", ["opm+ogm_ge", "opm+graph"])
+def test_compiling(outcome, modulations, backend):
+    if backend == "inductor" and shutil.which("g++") is None:
+        pytest.skip("inductor compiles for the CPU with g++, which is missing")
+    run = Run(modulations, compiled=backend)
+    compiled = outcome(run)
+    assert compiled["kind"] == "OptimizedModule"
+    assert_same(outcome(run.whole), compiled)
+    assert compiled["masks"] == outcome(run.whole)["masks"]
+    logs = outcome(run.whole)["logs"]
+    assert compiled["logs"] == pytest.approx({key: logs[key] for key in compiled["logs"]}, abs=1e-6)
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+def test_compiling_with_a_smaller_last_batch(outcome, micro_batches):
+    run = Run("opm+ogm_ge", samples=36, compiled="aot_eager", micro_batches=micro_batches)
+    assert_same(outcome(run.whole), outcome(run))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"head": "deep"},
+        {"head": "film"},
+        {"absent": (0, 3, 5)},
+        {"samples": 36},
+        {"compiled": "aot_eager"},
+        {"arguments": NO_CLIPPING},
+    ],
+    ids=["linear", "deep", "film", "absent", "smaller last batch", "compiled", "no clipping"],
+)
+@pytest.mark.parametrize("drops", ["", "opm+"])
+def test_ogm_in_the_graph_is_ogm_on_the_gradients(outcome, drops, options):
+    """Without accumulation."""
+    in_graph = outcome(Run(f"{drops}graph", **options))
+    on_gradients = outcome(Run(f"{drops}ogm", **options))
+    assert_same(on_gradients, in_graph)
+    assert in_graph["logs"] == pytest.approx(on_gradients["logs"], abs=1e-6)
+    assert min(in_graph["logs"][f"ogm/coefficient_{m}"] for m in MODALITIES) < 0.95
+
+
+def coefficients(scores, alpha=0.8):
+    """Paper Eq. 7 and 11 for the summed scores of the modalities."""
+    ratios = [sum(s / other for j, other in enumerate(scores) if j != i) / 2 for i, s in enumerate(scores)]
+    return [max(0.0, 1 - alpha * math.tanh(ratio - 1)) if ratio > 1 else 1.0 for ratio in ratios]
+
+
+def reference(dataset, steps, placement):
+    """OGM in plain PyTorch with momentum and without clipping.
+
+    Args:
+        dataset: of `exact_dataset`.
+        steps: per optimizer step its micro-batches, each a list of sample numbers.
+        placement: `"gradients"`: one coefficient per step; `"graph"`: one per micro-batch.
+    """
+    model, data = exact_model(), dataset[:]
+    linear = model.head.classifier[-1]
+    velocity = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+    for micro_batches in steps:
+        gradients = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
+        step_scores = [0.0] * 3
+        for rows in micro_batches:
+            labels = data["labels"][rows]
+            features = [model.encoders[m](data[m][rows]) for m in MODALITIES]
+            model.zero_grad()
+            nn.functional.cross_entropy(linear(torch.cat(features, 1)), labels).backward()
+            scores, start = [], 0
+            for feature in features:
+                part = feature @ linear.weight[:, start : start + feature.shape[1]].T + linear.bias / 3
+                start += feature.shape[1]
+                scores.append(sum(torch.softmax(part[i], 0)[label].item() for i, label in enumerate(labels)))
+            step_scores = [a + b for a, b in zip(step_scores, scores, strict=True)]
+            own = coefficients(scores) if placement == "graph" else [1.0] * 3
+            for name, p in model.named_parameters():
+                k = own[MODALITIES.index(name.split(".")[1])] if name.startswith("encoders") else 1.0
+                gradients[name] += k * p.grad / len(micro_batches)
+        whole = coefficients(step_scores) if placement == "gradients" else [1.0] * 3
+        with torch.no_grad():
+            for name, p in model.named_parameters():
+                k = whole[MODALITIES.index(name.split(".")[1])] if name.startswith("encoders") else 1.0
+                velocity[name] = 0.9 * velocity[name] + k * gradients[name]
+                p -= 0.1 * velocity[name]
+    return {"weights": dict(model.named_parameters())}
+
+
+def steps_of(samples, micro_batch, steps=6):
+    """Sequential epochs over the samples, cut into micro-batches, 8 samples a step."""
+    epoch = [list(range(start, min(start + micro_batch, samples))) for start in range(0, samples, micro_batch)]
+    per_step = BATCH // micro_batch
+    epoch = [epoch[start : start + per_step] for start in range(0, len(epoch), per_step)]
+    return list(itertools.islice(itertools.cycle(epoch), steps))
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2, 4])
+@pytest.mark.parametrize("samples", [SAMPLES, 35])
+@pytest.mark.parametrize("modulations", ["ogm", "graph"])
+def test_steps_are_those_of_an_independent_loop(outcome, modulations, samples, micro_batches):
+    """In the graph, n micro-batches have n coefficients. With 35 samples the last step of an epoch has 3, for example
+    as 2 + 1: the two micro-batches weigh the same in the gradient, the three samples in the scores."""
+    placement = {"ogm": "gradients", "graph": "graph"}[modulations]
+    run = Run(modulations, micro_batches=micro_batches, samples=samples, arguments=NO_CLIPPING)
+    expected = reference(exact_dataset(run), steps_of(samples, BATCH // micro_batches), placement)
+    assert_same(expected, outcome(run), 1e-10)
+
+
+def test_what_is_not_promised(outcome):
+    """Micro-batches of unequal size, or coefficients in the graph, are not the big batch."""
+
+    def distance(first, second):
+        return max((value - second["weights"][name]).abs().max().item() for name, value in first["weights"].items())
+
+    unequal = Run("ogm", samples=35, micro_batches=4)
+    assert distance(outcome(unequal), outcome(unequal.whole)) > 1e-3
+    in_graph = Run("graph", micro_batches=4)
+    assert distance(outcome(in_graph), outcome(in_graph.whole)) > 1e-3
