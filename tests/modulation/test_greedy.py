@@ -271,8 +271,8 @@ def test_a_frozen_encoder(training_args):
     ("options", "message"),
     [
         ({"epsilon": -1}, "epsilon"),
-        ({"window": 0}, "window"),
-        ({"window": 2.5}, "window must be a whole number of at least 1, found 2.5"),
+        ({"window": 0}, "window must be a whole number of at least 1, found 0"),
+        ({"window": 2.5}, "window must be a whole number"),
         ({"starting_epoch": -1}, "starting_epoch"),
     ],
 )
