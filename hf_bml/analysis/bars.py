@@ -14,6 +14,7 @@ from .curves import COLOURS, plt
 
 JOINT_COLOUR = "#9A9A9A"
 LABEL_WIDTH = 30  # characters
+LINE_HEIGHT = 0.165  # inches, of a label's line
 
 
 def accuracy_metrics(rows: Sequence[Row]) -> list[str]:
@@ -35,7 +36,9 @@ def plot_bars(rows: Sequence[Row], path: str | Path, title: str = "") -> None:
     metrics = accuracy_metrics(rows)
     width = 0.82 / len(metrics)
     places = np.arange(len(rows), dtype=float)
-    figure, axis = plt.subplots(figsize=(7.5, 1.4 + len(rows) * (0.1 + 0.14 * len(metrics))), layout="constrained")
+    labels = [wrapped(row) for row in rows]
+    row_height = max(0.1 + 0.14 * len(metrics), LINE_HEIGHT * max(label.count("\n") + 1 for label in labels))
+    figure, axis = plt.subplots(figsize=(7.5, 1.4 + len(rows) * row_height), layout="constrained")
     colours = itertools.chain([JOINT_COLOUR], itertools.cycle(COLOURS))
     for index, (metric, colour) in enumerate(zip(metrics, colours, strict=False)):
         spreads = np.asarray([row.spread(metric) for row in rows])
@@ -51,7 +54,7 @@ def plot_bars(rows: Sequence[Row], path: str | Path, title: str = "") -> None:
     reference = reference_row(rows[0], rows)
     line = {"color": "black", "linestyle": "--", "linewidth": 0.9, "label": f"{reference.title}, all modalities"}
     axis.axvline(100 * reference.mean("accuracy"), **line)
-    axis.set_yticks(places, [wrapped(row) for row in rows], fontsize=9)
+    axis.set_yticks(places, labels, fontsize=9)
     axis.set(xlabel="test accuracy (%)", xlim=(0, 100), ylim=(len(rows) - 0.4, -0.6))
     axis.tick_params(axis="x", labelsize=9, labeltop=len(rows) > 8, top=len(rows) > 8)
     axis.grid(axis="x", alpha=0.3)
