@@ -53,15 +53,30 @@ class TimmEncoderConfig:
         in_channels: channels of the input: 1 spectrogram, 2 flow, 3 RGB.
         pretrained: start from timm's pretrained weights (needs the Hub or a local cache).
         model_args: further keywords of the timm model, such as `{"channels": [8, 16, 32, 64]}` for a thin ResNet.
+        temporal_shift: shift channels between the frames of a clip before each residual block of a ResNet (TSM).
+        shift_fraction: share of the channels that moves in each direction, in (0, 0.5].
+        partial_batch_norm: freeze all batch normalisation but the first layer (TSN); for pretrained weights.
+        dropout: of each frame's feature, in [0, 1); TSN has 0.8 for RGB and 0.7 for flow. Only for encoders that do
+            not run stage by stage; tokens have none.
     """
 
     architecture: str
     in_channels: int = 3
     pretrained: bool = False
     model_args: dict[str, Any] = field(default_factory=dict)
+    temporal_shift: bool = False
+    shift_fraction: float = 1 / 8
+    partial_batch_norm: bool = False
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         check_size("in_channels", self.in_channels)
+        for option in ("temporal_shift", "partial_batch_norm"):
+            if not isinstance(getattr(self, option), bool):
+                raise ValueError(f"{option} must be true or false, found {getattr(self, option)!r}.")
+        if not is_number(self.shift_fraction) or not 0 < self.shift_fraction <= 0.5:
+            raise ValueError(f"shift_fraction must be in (0, 0.5], found {self.shift_fraction!r}.")
+        check_fraction("dropout", self.dropout)
         name = self.architecture
         if not isinstance(name, str) or not (name.startswith(TIMM_SOURCES) or timm.is_model(name)):
             hint = did_you_mean(str(name).split(".")[0], timm.list_models())
@@ -173,6 +188,27 @@ class ConvEncoderConfig:
             raise ValueError("channels must be a list of at least one size, such as [8, 16], found [].")
 
 
+@dataclass
+class XVectorEncoderConfig:
+    """The time-delay network of x-vectors over spectrograms or MFCC `(1, num_bins, frames)`, at least 15 frames.
+
+    Five dilated convolutions over time, the mean and the standard deviation over time, and two linear layers.
+
+    Args:
+        num_bins: frequencies or coefficients of the input; the original has 24.
+        hidden_size: channels of the first four layers, and size of the feature.
+        pooled_size: channels of the fifth layer.
+    """
+
+    num_bins: int
+    hidden_size: int = 512
+    pooled_size: int = 1500
+
+    def __post_init__(self) -> None:
+        for name in ("num_bins", "hidden_size", "pooled_size"):
+            check_size(name, getattr(self, name))
+
+
 def check_name(option: str, value: Any, valid: Iterable[str]) -> None:
     """Raises ValueError, naming the closest valid name, unless `value` is one of `valid`."""
     if not isinstance(value, str) or value not in valid:
@@ -184,6 +220,7 @@ ENCODER_CONFIGS = {
     "transformers": TransformersEncoderConfig,
     "sequence": SequenceEncoderConfig,
     "conv": ConvEncoderConfig,
+    "xvector": XVectorEncoderConfig,
 }
 
 

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModel
 from .configuration_encoders import build_encoder_config
 from .image_encoders import ConvEncoder, StagedTimmEncoder, TimmEncoder
 from .sequences import Tokens, frames_as_one_sequence, masked_mean, positions_as_tokens, sinusoidal_positions
+from .xvector import XVectorEncoder
 
 
 class SequenceEncoder(nn.Module):
@@ -190,6 +191,7 @@ ENCODERS = {
     "transformers": TransformersEncoder,
     "sequence": SequenceEncoder,
     "conv": ConvEncoder,
+    "xvector": XVectorEncoder,
 }
 
 STAGED_ENCODERS = {"timm": StagedTimmEncoder, "conv": ConvEncoder}

@@ -18,6 +18,7 @@ from timm.models import FeatureListNet
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
+from .segment_networks import freeze, insert_temporal_shift, partially_frozen, set_clips
 from .sequences import Tokens, frames_as_one_sequence, masked_mean, positions_as_tokens
 
 
@@ -109,7 +110,36 @@ class ImageEncoder(nn.Module):
         return state
 
 
-class TimmEncoder(ImageEncoder):
+class ClipCNN(ImageEncoder):
+    """Base of the timm encoders: the options of TSN and TSM, which see a clip's frames as such.
+
+    Attributes:
+        model: the timm model.
+        frozen: batch normalisation layers that stay in eval mode.
+    """
+
+    def set_model(self, model: nn.Module, config: Any) -> None:
+        """Take the timm model, changed by the config's options."""
+        self.model = model
+        self.shifts = config.temporal_shift
+        if self.shifts:
+            insert_temporal_shift(model, config.shift_fraction)
+        self.frozen = partially_frozen(model) if config.partial_batch_norm else []
+        freeze(self.frozen)
+
+    def train(self, mode: bool = True) -> ClipCNN:
+        super().train(mode)
+        freeze(self.frozen)
+        return self
+
+    def images(self, values: Tensor, mask: Tensor | None = None) -> StageMaps:
+        images = super().images(values, mask)
+        if self.shifts:
+            set_clips(self.model, images.frames or 1, mask)
+        return images
+
+
+class TimmEncoder(ClipCNN):
     """See `TimmEncoderConfig`. One BatchNorm over all frames of a batch, as in the paper's visual encoder.
 
     The tokens are the model's last feature maps; what some CNNs have behind them (mobilenetv3's last convolution) is
@@ -119,12 +149,13 @@ class TimmEncoder(ImageEncoder):
     def __init__(self, config: Any):
         super().__init__()
         self.in_channels = config.in_channels
-        self.model = create_timm_model(config, num_classes=0)
+        self.set_model(create_timm_model(config, num_classes=0), config)
+        self.dropout = nn.Dropout(config.dropout)
         self.token_size = self.model.num_features
         self.output_size = getattr(self.model, "head_hidden_size", self.model.num_features)
 
     def encode(self, images: Tensor) -> Tensor:
-        return self.model(images)
+        return self.dropout(self.model(images))
 
     def encode_tokens(self, images: Tensor) -> Tensor:
         hidden = self.model.forward_features(images)
@@ -135,29 +166,34 @@ class TimmEncoder(ImageEncoder):
         return positions_as_tokens(hidden)
 
 
-class StagedTimmEncoder(ImageEncoder):
+class StagedTimmEncoder(ClipCNN):
     """A timm CNN that runs stage by stage; its feature is the global average of the last stage.
 
     Raises:
-        ValueError: the model is no chain of stages that hand on channels-first maps.
+        ValueError: the model is no chain of stages that hand on channels-first maps, or `dropout` is set.
     """
 
     def __init__(self, config: Any):
         super().__init__()
+        if config.dropout:
+            raise ValueError(
+                f"dropout is {config.dropout}, but an encoder that runs stage by stage has none. Leave it out."
+            )
         self.in_channels = config.in_channels
-        self.model = create_timm_model(config, features_only=True)
-        if not isinstance(self.model, FeatureListNet):  # EfficientNet and its kin, unless the chain is asked for
+        model = create_timm_model(config, features_only=True)
+        if not isinstance(model, FeatureListNet):  # EfficientNet and its kin, unless the chain is asked for
             chain = {"feature_cls": "list", "flatten_sequential": True}
             with contextlib.suppress(AssertionError, KeyError, TypeError):  # models that know no such option
-                self.model = create_timm_model(config, features_only=True, feature_cfg=chain)
-        if not isinstance(self.model, FeatureListNet) or self.model.output_fmt != Format.NCHW:
+                model = create_timm_model(config, features_only=True, feature_cfg=chain)
+        if not isinstance(model, FeatureListNet) or model.output_fmt != Format.NCHW:
             raise ValueError(
                 f"{config.architecture!r} does not run stage by stage, which this interaction needs. Use resnet18 or "
                 "another CNN, or interaction: cross_attention."
             )
-        self.stage_sizes = self.model.feature_info.channels()
+        self.set_model(model, config)
+        self.stage_sizes = model.feature_info.channels()
         self.output_size = self.token_size = self.stage_sizes[-1]
-        ends = [position + 1 for position, name in enumerate(self.model) if name in self.model.return_layers]
+        ends = [position + 1 for position, name in enumerate(model) if name in model.return_layers]
         self.stage_ranges = list(itertools.pairwise([0, *ends]))
 
     def encode(self, images: Tensor) -> Tensor:
