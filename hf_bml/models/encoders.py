@@ -112,6 +112,12 @@ class ImageEncoder(nn.Module):
         return StageMaps(values) if values.dim() == 4 else StageMaps(values.flatten(0, 1), values.shape[1], mask)
 
 
+def mark_initialized(model: nn.Module) -> None:
+    """Tells transformers not to initialise the weights of `model` again."""
+    for module in model.modules():
+        module._is_hf_initialized = True
+
+
 def positions_as_tokens(maps: Tensor) -> Tensor:
     """`(batch, channels, height, width)` to `(batch, height * width, channels)`."""
     return maps.flatten(2).transpose(1, 2)
@@ -140,8 +146,7 @@ class TimmEncoder(ImageEncoder):
             **config.model_args,
         )
         if not on_meta:
-            for module in model.modules():  # timm has initialised it; transformers must not do so again
-                module._is_hf_initialized = True
+            mark_initialized(model)
         return model
 
     def encode(self, images: Tensor) -> Tensor:
@@ -283,6 +288,8 @@ class TransformersEncoder(nn.Module):
             model = AutoModel.from_pretrained(config.model, config=model_config)
         else:
             model = AutoModel.from_config(model_config)
+        if not on_meta:
+            mark_initialized(model)  # with DeepSpeed ZeRO-3, transformers itself does so on the main process only
         # A detector (detr) also counts as encoder-decoder, but its encoder does not take images.
         keep_encoder = model_config.is_encoder_decoder and model.main_input_name != "pixel_values"
         self.model = model.get_encoder() if keep_encoder else model
