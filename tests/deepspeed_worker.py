@@ -76,7 +76,7 @@ def bert_model() -> MultimodalForClassification:
 
 
 def train_bert(run: Run, start: dict[str, Tensor] | None = None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """A transformers encoder, built after the arguments, as the command line does. Weights at the start and the end."""
+    """A transformers encoder, built after the arguments as on the command line; weights at the start and the end."""
     tokens = torch.randint(0, 20, (64, 5), generator=torch.Generator().manual_seed(0))
     dataset = tiny_dataset(("audio",), 64).add_column("text", tokens.tolist())
     processes = dist.get_world_size() if dist.is_initialized() else 1

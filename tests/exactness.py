@@ -140,7 +140,10 @@ def exact_collator(absent: tuple[int, ...], example: dict[str, Any]) -> Any:
 
 def shard_by_accelerate(trainer: MultimodalBalancedTrainer, version: int) -> None:
     """Puts Accelerate in the state that its FSDP config leads to on GPUs; on the CPU it takes DDP without a word."""
-    plugin = FullyShardedDataParallelPlugin(fsdp_version=version, auto_wrap_policy="no_wrap")
+    wrap = "transformer_based_wrap" if version == 2 else "no_wrap"
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=version, auto_wrap_policy=wrap, state_dict_type="FULL_STATE_DICT"
+    )
     AcceleratorState._shared_state.update(distributed_type=DistributedType.FSDP, fsdp_plugin=plugin)
     PartialState._shared_state.update(distributed_type=DistributedType.FSDP)
     trainer.is_fsdp_enabled = True

@@ -129,11 +129,12 @@ def test_sharded_gradients_of_any_shape(ranks, shape, mesh):
     assert first["std_gathers"] == 0
 
 
-def test_resuming_two_ranks_is_bitwise(ranks):
+@pytest.mark.parametrize("backend", ["ddp", "fsdp2"])
+def test_resuming_two_ranks_is_bitwise(ranks, backend):
     for outcome in ranks:
-        whole, resumed = outcome["resumed"]["whole"], outcome["resumed"]["resumed"]
-        assert_close(whole["weights"], resumed["weights"], 0)
-        assert whole["logs"] == resumed["logs"]
+        assert_close(*(outcome["resumed"][backend][part]["weights"] for part in ("whole", "resumed")), 0)
+    main = ranks[0]["resumed"][backend]  # the log is the main process's
+    assert main["whole"]["logs"] == main["resumed"]["logs"]
 
 
 def test_a_rank_may_pass_none_for_a_modality(ranks):
@@ -142,5 +143,9 @@ def test_a_rank_may_pass_none_for_a_modality(ranks):
     assert all(torch.isfinite(value).all() for value in first.values())
 
 
-def test_sync_batch_norm_says_where_it_runs(ranks):
-    assert "does not run on the CPU" in ranks[0]["refusals"]["sync_batch_norm"]
+def test_what_cannot_work_names_the_way_out(ranks):
+    messages = ranks[0]["messages"]
+    assert "does not run on the CPU" in messages.pop("sync_batch_norm")
+    refused = messages.pop("fsdp1 ogm gradients")
+    assert all(way in refused for way in ("FSDP2", "version: 2", "DDP", "placement: graph", "opm"))
+    assert set(messages.values()) == {"no error"} and len(messages) == 5
