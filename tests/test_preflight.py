@@ -1,9 +1,12 @@
+from types import SimpleNamespace
+
 import datasets
 import pytest
 from tiny import tiny_dataset, tiny_model
 from torch import nn
 
-from hf_bml import BalancedTrainingArguments, MultimodalBalancedTrainer
+from hf_bml import OGM, OPM, BalancedTrainingArguments, MultimodalBalancedTrainer
+from hf_bml.preflight import check_parallelism
 
 
 def trainer(training_args, **options):
@@ -77,27 +80,39 @@ def test_data_parallel_is_refused(training_args):
         MultimodalBalancedTrainer(tiny_model(), args)
 
 
-@pytest.mark.parametrize("kind", ["deepspeed", "fsdp1"])
-def test_gradient_modulations_name_the_way_out(training_args, monkeypatch, kind):
-    from hf_bml import preflight
+class Parallel:
+    """What `check_parallelism` asks a trainer."""
 
-    class Parallel:
-        class args:
-            n_gpu = 1
+    def __init__(self, kind):
+        plugin = SimpleNamespace(fsdp_version=2 if kind == "fsdp2" else 1)
+        self.args = SimpleNamespace(n_gpu=2 if kind == "data_parallel" else 1)
+        self.is_deepspeed_enabled = kind == "deepspeed"
+        self.is_fsdp_enabled = kind.startswith("fsdp")
+        self.accelerator = SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin))
 
-        is_deepspeed_enabled = kind == "deepspeed"
-        is_fsdp_enabled = kind == "fsdp1"
 
-        class accelerator:
-            class state:
-                class fsdp_plugin:
-                    fsdp_version = 1
+@pytest.mark.parametrize(
+    ("kind", "ways_out"),
+    [
+        ("deepspeed", ["placement: graph", "without noise", "DDP", "FSDP2", "opm"]),
+        ("fsdp1", ["fsdp_config: {version: 2}", "DDP", "placement: graph", "without noise", "opm"]),
+    ],
+)
+@pytest.mark.parametrize("noise", ["none", "entry_std"])
+def test_gradient_modulations_name_the_ways_out_that_work(kind, ways_out, noise):
+    with pytest.raises(ValueError) as error:
+        check_parallelism(Parallel(kind), [OPM(), OGM(noise=noise)])
+    assert "['ogm']" in str(error.value)
+    assert all(way in str(error.value) for way in ways_out)
+    check_parallelism(Parallel(kind), [OGM(placement="graph"), OPM()])
+    for works in ("ddp", "fsdp2"):
+        check_parallelism(Parallel(works), [OGM(noise=noise)])
 
-    from hf_bml import OGM, OPM
 
-    with pytest.raises(ValueError, match="FSDP2"):
-        preflight.check_parallelism(Parallel, [OGM()])
-    preflight.check_parallelism(Parallel, [OPM()])
+@pytest.mark.parametrize("modulation", [OPM(), OGM(placement="graph"), OGM()])
+def test_nothing_runs_under_data_parallel(modulation):
+    with pytest.raises(ValueError, match="accelerate launch"):
+        check_parallelism(Parallel("data_parallel"), [modulation])
 
 
 @pytest.mark.parametrize(
