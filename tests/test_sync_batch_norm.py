@@ -1,4 +1,4 @@
-"""`sync_batch_norm`: what is converted, when, and that nothing else changes; the CPU cannot run it in several processes."""
+"""`sync_batch_norm`: what is converted, when, and that nothing else changes. Several CPU processes cannot run it."""
 
 import pytest
 import torch
