@@ -12,6 +12,7 @@ from .suggestion import did_you_mean
 
 COMMANDS = {
     "train": "train recipes, over several seeds if asked, and test them",
+    "compare": "train methods on recipes, and write one table, CSV and picture",
     "evaluate": "evaluate a finished run on a split",
 }
 

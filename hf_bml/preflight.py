@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import datasets
@@ -19,34 +19,37 @@ from .modulation import Modulation
 
 def check_model(model: nn.Module) -> None:
     """Raises TypeError unless the model has what balancing needs: encoders by modality."""
-    if not isinstance(getattr(model, "encoders", None), nn.ModuleDict):
+    if not isinstance(getattr(model, "encoders", None), (nn.ModuleDict, Mapping)):
         raise TypeError(
-            "MultimodalBalancedTrainer needs a model with `encoders`, an nn.ModuleDict from modality to encoder, such "
-            f"as MultimodalForClassification; found {type(model).__name__}."
+            "MultimodalBalancedTrainer needs a model with `encoders`, a mapping from modality to encoder, such as "
+            f"MultimodalForClassification; found {type(model).__name__}. Wrap a model of another kind: "
+            "balance(model, modalities={'vision': 'path.of.its.encoder', ...})."
         )
 
 
-def check_dataset(dataset: Any, split: str, modalities: Sequence[str], num_labels: int) -> None:
-    """Checks a `datasets.Dataset`: not empty, a column per modality, integer labels in [0, num_labels),
-    finite numbers.
+def check_dataset(dataset: Any, split: str, columns: Sequence[str], num_labels: int) -> None:
+    """Checks a `datasets.Dataset`: not empty, the input columns (one per modality), integer labels in
+    [0, num_labels), finite numbers.
 
     Raises:
         ValueError: naming the split, what was expected and what was found.
     """
     if isinstance(dataset, dict):
         for name, part in dataset.items():
-            check_dataset(part, f"{split}[{name!r}]", modalities, num_labels)
+            check_dataset(part, f"{split}[{name!r}]", columns, num_labels)
     if not isinstance(dataset, datasets.Dataset):
         return
     if len(dataset) == 0:
         raise ValueError(f"{split} is empty: expected at least one sample.")
-    missing = [column for column in (*modalities, "labels") if column not in dataset.column_names]
+    missing = [column for column in (*columns, "labels") if column not in dataset.column_names]
     if missing:
         raise ValueError(
             f"{split} lacks the columns {missing}: expected one column per modality and `labels`, "
             f"found {dataset.column_names}. Rename the columns or the model's modalities."
         )
     labels = np.asarray(dataset.with_format(None).select_columns("labels")["labels"][:])
+    if labels.dtype == object and any(label is None for label in labels):
+        raise ValueError(f"{split}: every sample needs a label, found none in some rows. Drop these rows.")
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"{split}: labels must be integers in [0, {num_labels}), found {labels.dtype}.")
     wrong = np.flatnonzero(
@@ -57,8 +60,8 @@ def check_dataset(dataset: Any, split: str, modalities: Sequence[str], num_label
             f"{split}: labels must be in [0, {num_labels}) (config.num_labels), found {labels[wrong[0]]} in row "
             f"{wrong[0]} ({len(wrong)} such rows)."
         )
-    for modality in modalities:
-        check_finite(dataset, split, modality)
+    for column in columns:
+        check_finite(dataset, split, column)
 
 
 def check_finite(dataset: datasets.Dataset, split: str, column: str) -> None:
@@ -78,6 +81,8 @@ def check_finite(dataset: datasets.Dataset, split: str, column: str) -> None:
 
 
 def _all_finite(values: pa.ChunkedArray) -> bool:
+    if isinstance(values.type, pa.ExtensionType):  # Array2D to Array5D
+        values = pa.chunked_array([chunk.storage for chunk in values.chunks], values.type.storage_type)
     while isinstance(values.type, (pa.ListType, pa.LargeListType, pa.FixedSizeListType)):
         values = pc.list_flatten(values)
     if not pa.types.is_floating(values.type):
@@ -92,6 +97,13 @@ def check_parallelism(trainer: Trainer, modulations: Iterable[Modulation]) -> No
             f"One process with {trainer.args.n_gpu} GPUs would use nn.DataParallel, whose replicas lose the "
             "discrepancy scores. Launch with `accelerate launch` or `torchrun`, or show one GPU "
             "(CUDA_VISIBLE_DEVICES=0)."
+        )
+    modulations = list(modulations)
+    whole = [m.name for m in modulations if m.needs_whole_model]
+    if whole and (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+        raise ValueError(
+            f"{whole} need the whole model on every process, but DeepSpeed and FSDP shard it. Use DDP, that is, plain "
+            "`accelerate launch` or `torchrun`."
         )
     on_gradients = [m.name for m in modulations if m.changes_gradients]
     if not on_gradients:
@@ -131,13 +143,14 @@ def check_own_loss(trainer: Trainer) -> None:
 
 
 def check_encoders_share_nothing(model: nn.Module, modulations: Iterable[Modulation]) -> None:
-    """Raises ValueError if two modalities share an encoder parameter that a gradient modulation would scale twice."""
-    if not any(m.changes_gradients or m.needs_gradient_scale for m in modulations):
+    """Raises ValueError if two modalities share an encoder parameter, but a modulation treats them apart."""
+    names = [m.name for m in modulations if m.needs_separate_encoders]
+    if not names:
         return
     owned = {name: {id(p) for p in encoder.parameters()} for name, encoder in model.encoders.items()}
     for first, second in itertools.combinations(owned, 2):
         if owned[first] & owned[second]:
             raise ValueError(
-                f"The encoders of {first!r} and {second!r} share parameters, so a gradient cannot be modulated for "
-                "one modality alone. Use separate encoders, or OPM, which acts on the features."
+                f"The encoders of {first!r} and {second!r} share parameters, so {names} cannot modulate one modality "
+                "alone. Use separate encoders, or OPM, which acts on the features."
             )

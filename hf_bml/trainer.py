@@ -13,7 +13,6 @@ import torch
 from accelerate.utils import send_to_device
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
-from transformers import Trainer
 
 from .modulation import BalanceState, DiscrepancyMonitor, Modulation, ModulationStack, build_modulations
 from .preflight import (
@@ -24,14 +23,15 @@ from .preflight import (
     check_parallelism,
     check_sync_batch_norm,
 )
-from .side_training import hold_out, train_copy
+from .resumable_trainer import ResumableTrainer
+from .side_training import hold_out, train_copies
 from .training_args import BalancedTrainingArguments
 
 MODULATION_STATE_NAME = "modulation_state.pt"
 SCALE_FREE_OPTIMIZERS = ("ada", "ademamix", "lamb", "lion", "muon", "rmsprop")  # in the class name, lower case
 
 
-class MultimodalBalancedTrainer(Trainer):
+class MultimodalBalancedTrainer(ResumableTrainer):
     """Trains a multimodal model with modulations; without any it is a plain Trainer that logs the discrepancy.
 
     Scores are summed over all micro-batches and processes of an optimizer step; ratios and coefficients are formed
@@ -81,14 +81,15 @@ class MultimodalBalancedTrainer(Trainer):
         check_parallelism(self, self.modulation)
         check_encoders_share_nothing(self.model, self.modulation)
         check_own_loss(self)
+        num_labels = getattr(self.model, "num_labels", None) or self.model.config.num_labels
         for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
-            check_dataset(dataset, split, self.modalities, self.model.config.num_labels)
+            check_dataset(dataset, split, getattr(self.model, "required_columns", self.modalities), num_labels)
         self.held_out_dataset = None
         held_out = max((modulation.held_out_fraction for modulation in self.modulation), default=0.0)
         if held_out and self.train_dataset is not None:
             self.train_dataset, self.held_out_dataset = hold_out(self.train_dataset, held_out, args.seed)
         for modulation in self.modulation:
-            modulation.attach(self.model, partial(train_copy, self))
+            modulation.attach(self.model, partial(train_copies, self))
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any):
         self.monitor = DiscrepancyMonitor(self.modalities)
@@ -132,7 +133,8 @@ class MultimodalBalancedTrainer(Trainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         """The columns that `remove_unused_columns=True` keeps."""
-        self._signature_columns = ["labels", "modality_mask", *self.model.encoders]
+        columns = getattr(self.model, "input_columns", self.modalities)
+        self._signature_columns = ["labels", "modality_mask", *columns]
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
@@ -159,7 +161,8 @@ class MultimodalBalancedTrainer(Trainer):
         if "loss" in logs:
             balance = {**self.monitor.logs(), **self.modulation.logs()}
             if balance:
-                values = torch.stack([value.float() for value in balance.values()]).tolist()  # the only host sync
+                tensors = [value.to(self.args.device, torch.float32) for value in balance.values()]
+                values = torch.stack(tensors).tolist()  # the only host sync
                 logs = {**logs, **dict(zip(balance, values, strict=True))}
         super().log(logs, start_time)
 

@@ -2,6 +2,8 @@
 
 import gc
 import os
+from collections.abc import Callable
+from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -9,8 +11,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import datasets
 import pytest
 import torch
+from fake_hub import FakeHub
 
 from hf_bml import BalancedTrainingArguments
+from hf_bml.data import find_data_file
 
 torch.set_num_threads(1)
 datasets.disable_progress_bars()
@@ -38,3 +42,25 @@ def training_args(tmp_path):
         return BalancedTrainingArguments(**{**defaults, **options})
 
     return make
+
+
+@pytest.fixture
+def require_data_file() -> Callable[[str], Path]:
+    """Function from a path below the data folder to the file: an absent one skips a test, and fails it in CI."""
+
+    def require(relative_path: str) -> Path:
+        try:
+            return find_data_file(relative_path)
+        except FileNotFoundError as error:
+            if os.environ.get("CI", "").lower() == "true":
+                pytest.fail(f"CI must provide this file. {error}")
+            pytest.skip(str(error))
+
+    return require
+
+
+@pytest.fixture
+def fake_hub():
+    """A Hub on this machine; see `tests/fake_hub.py`. Use it in a subprocess with `fake_hub.environment(folder)`."""
+    with FakeHub() as hub:
+        yield hub

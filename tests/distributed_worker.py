@@ -16,6 +16,7 @@ import torch
 import torch.distributed as dist
 from exactness import Run, arguments, build_trainer, full_weights, shard_by_accelerate, train
 from tiny import tiny_dataset, tiny_model
+from tiny_images import tiny_image_dataset, tiny_image_model, without_batch_norm
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
@@ -118,6 +119,32 @@ def resumed(folder: Path, fsdp: int) -> dict[str, Any]:
     return {"whole": whole, "resumed": train("cut", resume=True)}
 
 
+METHODS = {  # with a model that fits, where batches of any size give equal updates
+    "greedy": (
+        {"epsilon": 0.05, "window": 2, "starting_epoch": 0.25},
+        lambda: without_batch_norm(tiny_image_model(interaction="mmtm")),
+    ),
+    "gradient_blending": (
+        {"held_out": 0.25, "estimation_epochs": 1},
+        lambda: without_batch_norm(tiny_image_model(auxiliary_loss_weight=0.0)),
+    ),
+}
+
+
+def method(name: str, folder: Path, processes: int, micro_batches: int = 1) -> dict[str, Any]:
+    """A run of one of METHODS on images."""
+    options, build_model = METHODS[name]
+    run = Run(micro_batches=micro_batches, arguments={"modulations": {name: options}})
+    trainer = MultimodalBalancedTrainer(
+        build_model(),
+        arguments(run, str(folder), processes),
+        train_dataset=tiny_image_dataset(samples=64, dtype=torch.float64),
+    )
+    trainer.train()
+    logs = {key: value for key, value in trainer.state.log_history[0].items() if "/" in key}
+    return {"weights": {name: p.detach() for name, p in trainer.model.named_parameters()}, "logs": logs}
+
+
 def modality_of_none(folder: Path) -> dict[str, Tensor]:
     """Rank 1 passes no audio at all, which DDP allows while it looks for unused parameters (transformers' default)."""
 
@@ -169,6 +196,7 @@ def main(folder: Path) -> None:
             for mesh in ((1, 2), (2, 1))
         },
         "resumed": {"ddp": resumed(folder, 0), "fsdp2": resumed(folder, 2)},
+        "methods": {f"{name} {cut}": method(name, folder, 2, cut) for name in METHODS for cut in (1, 2)},
         "modality_of_none": modality_of_none(folder),
         "messages": messages(folder),
     }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from distributed_worker import OWN_DRAWS, RUNS
+from distributed_worker import METHODS, OWN_DRAWS, RUNS, method
 from exactness import BATCH, Run, train
 from filelock import FileLock
 
@@ -127,6 +127,20 @@ def test_sharded_gradients_of_any_shape(ranks, shape, mesh):
     expected = first["gradient"].std() if first["gradient"].numel() > 1 else torch.tensor(0.0, dtype=torch.float64)
     torch.testing.assert_close(first["std"], expected, atol=0, rtol=1e-12)
     assert first["std_gathers"] == 0
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2])
+@pytest.mark.parametrize("name", METHODS)
+def test_two_ranks_take_the_steps_of_one_process_with_other_methods(ranks, tmp_path, name, micro_batches):
+    expected = method(name, tmp_path, processes=1)
+    if name == "greedy":
+        assert any(expected["logs"][f"greedy/rebalancing_{modality}"] for modality in ("audio", "visual"))
+    for outcome in ranks:
+        found = outcome["methods"][f"{name} {micro_batches}"]
+        assert_close(expected["weights"], found["weights"], 1e-10)
+    for key, value in expected["logs"].items():
+        if not key.endswith("seconds"):
+            assert ranks[0]["methods"][f"{name} {micro_batches}"]["logs"][key] == pytest.approx(value, abs=1e-6), key
 
 
 @pytest.mark.parametrize("backend", ["ddp", "fsdp2"])

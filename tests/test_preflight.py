@@ -6,6 +6,7 @@ from tiny import tiny_dataset, tiny_model
 from torch import nn
 
 from hf_bml import OGM, OPM, BalancedTrainingArguments, MultimodalBalancedTrainer
+from hf_bml.modulation import GradientBlending, Greedy
 from hf_bml.preflight import check_parallelism
 
 
@@ -36,12 +37,14 @@ def test_label_out_of_range(training_args, label, row):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-@pytest.mark.parametrize("kind", ["lists", "sequences"])
+@pytest.mark.parametrize("kind", ["lists", "sequences", "arrays"])
 def test_values_that_are_not_finite(training_args, bad, kind):
     rows = tiny_dataset()["visual"][:].tolist()
     rows[7][3] = bad
-    rows = [[row, row] for row in rows] if kind == "sequences" else rows
+    rows = rows if kind == "lists" else [[row, row] for row in rows]
     dataset = tiny_dataset().remove_columns("visual").add_column("visual", rows)
+    if kind == "arrays":
+        dataset = dataset.cast_column("visual", datasets.Array2D((2, 7), "float32"))
     with pytest.raises(ValueError, match=r"train_dataset: column 'visual' .* not finite in row 7"):
         trainer(training_args, train_dataset=dataset)
     trainer(training_args, train_dataset=dataset.select(range(7)))  # the bad row is not in the view
@@ -54,6 +57,12 @@ def test_absent_values_are_finite(training_args):
     rows[3] = None
     dataset = tiny_dataset().remove_columns("visual").add_column("visual", rows)
     trainer(training_args, train_dataset=dataset)
+
+
+def test_a_missing_label(training_args):
+    dataset = tiny_dataset().remove_columns("labels").add_column("labels", [None, *[0] * 31])
+    with pytest.raises(ValueError, match="every sample needs a label, found none in some rows"):
+        trainer(training_args, train_dataset=dataset)
 
 
 def test_float_labels(training_args):
@@ -80,15 +89,15 @@ def test_data_parallel_is_refused(training_args):
         MultimodalBalancedTrainer(tiny_model(), args)
 
 
-class Parallel:
-    """What `check_parallelism` asks a trainer."""
-
-    def __init__(self, kind):
-        plugin = SimpleNamespace(fsdp_version=2 if kind == "fsdp2" else 1)
-        self.args = SimpleNamespace(n_gpu=2 if kind == "data_parallel" else 1)
-        self.is_deepspeed_enabled = kind == "deepspeed"
-        self.is_fsdp_enabled = kind.startswith("fsdp")
-        self.accelerator = SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin))
+def parallel(kind: str):
+    """Stands in for a trainer that was launched this way."""
+    plugin = SimpleNamespace(fsdp_version=2 if kind == "fsdp2" else 1)
+    return SimpleNamespace(
+        args=SimpleNamespace(n_gpu=2 if kind == "data_parallel" else 1),
+        is_deepspeed_enabled=kind == "deepspeed",
+        is_fsdp_enabled=kind.startswith("fsdp"),
+        accelerator=SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin)),
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,18 +110,26 @@ class Parallel:
 @pytest.mark.parametrize("noise", ["none", "entry_std"])
 def test_gradient_modulations_name_the_ways_out_that_work(kind, ways_out, noise):
     with pytest.raises(ValueError) as error:
-        check_parallelism(Parallel(kind), [OPM(), OGM(noise=noise)])
+        check_parallelism(parallel(kind), [OPM(), OGM(noise=noise)])
     assert "['ogm']" in str(error.value)
     assert all(way in str(error.value) for way in ways_out)
-    check_parallelism(Parallel(kind), [OGM(placement="graph"), OPM()])
+    check_parallelism(parallel(kind), [OGM(placement="graph"), OPM()])
     for works in ("ddp", "fsdp2"):
-        check_parallelism(Parallel(works), [OGM(noise=noise)])
+        check_parallelism(parallel(works), [OGM(noise=noise)])
 
 
 @pytest.mark.parametrize("modulation", [OPM(), OGM(placement="graph"), OGM()])
 def test_nothing_runs_under_data_parallel(modulation):
     with pytest.raises(ValueError, match="accelerate launch"):
-        check_parallelism(Parallel("data_parallel"), [modulation])
+        check_parallelism(parallel("data_parallel"), [modulation])
+
+
+@pytest.mark.parametrize("kind", ["deepspeed", "fsdp1", "fsdp2"])
+@pytest.mark.parametrize("modulation", [Greedy(), GradientBlending()], ids=["greedy", "gradient_blending"])
+def test_methods_that_need_the_whole_model_refuse_sharding(kind, modulation):
+    with pytest.raises(ValueError, match=rf"\['{modulation.name}'\] need the whole model .* Use DDP"):
+        check_parallelism(parallel(kind), [OPM(), modulation])
+    check_parallelism(parallel("ddp"), [OPM(), modulation])
 
 
 @pytest.mark.parametrize(

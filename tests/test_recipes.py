@@ -3,15 +3,37 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from transformers import get_scheduler
 
+from hf_bml.commands.checks import check_dataset_options
 from hf_bml.commands.experiment import build_model
 from hf_bml.commands.recipe import parse_recipe
 from hf_bml.commands.train import build_parser
 
 ROOT = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(path for path in ROOT.rglob("*.yaml") if path.parent.name != "accelerate_configs")
+ARCHITECTURES = {  # what they change in concat
+    "sum": {"fusion"},
+    "film": {"fusion", "conditioning"},
+    "gated": {"fusion", "conditioning"},
+    "multilayer": {"head_hidden_sizes"},
+    "centralnet": {"interaction", "auxiliary_loss_weight"},
+    "mmtm": {"interaction"},
+    "cross_attention": {"interaction", "interaction_options"},
+}
 DATASETS = ("av_digits", "av_letters", "cmu_mosi", "digits")
+PAPER_DATASETS = (
+    "ave",
+    "cmu_mosi_features",
+    "cremad",
+    "kinetics_sounds",
+    "music_avqa",
+    "ucf101",
+    "ucf101_three",
+    "vggsound",
+)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -19,7 +41,10 @@ def test_recipe(path, tmp_path):
     text = path.read_text(encoding="utf-8")
     assert text.startswith(f"# hf-bml train recipes/{path.relative_to(ROOT)}\n")
     recipe = parse_recipe(build_parser(), path, [str(path), "--output_dir", str(tmp_path), "--use_cpu", "true"])
-    assert recipe.data.dataset == path.parent.name
+    assert recipe.data.dataset == path.parent.name.removesuffix("_features")
+    check_dataset_options(recipe)
+    for encoder in recipe.model.modalities.values():
+        encoder.pop("pretrained", None)  # the weights are on the Hub
     model = build_model(recipe, None, 7)
     assert list(model.encoders) == list(recipe.model.modalities)
     assert set(recipe.data.processors) >= set(recipe.model.modalities)
@@ -39,11 +64,49 @@ def test_each_dataset_has_every_variant(dataset):
     assert "hf-bml train" in readme and "cores" in readme
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("dataset", PAPER_DATASETS)
+def test_each_dataset_of_the_paper_has_its_variants(dataset):
+    names = {path.stem for path in (ROOT / dataset).glob("*.yaml")}
+    assert names == {"concat", "opm", "ogm", "ogm_ge", "opm_ogm"}
+    readme = (ROOT / dataset / "README.md").read_text(encoding="utf-8")
+    assert "hf-bml train" in readme and "cores" in readme and "Not run here" in readme and "paper's numbers" in readme
+
+
+def test_the_papers_learning_rate_falls_in_one_step():
+    steps_per_epoch = 189  # ceil(6028 / 32)
+    options = yaml.safe_load((ROOT / "cremad" / "concat.yaml").read_text())
+    schedules = []
+    for make in (
+        lambda optimizer: get_scheduler(
+            options["lr_scheduler_type"],
+            optimizer,
+            num_warmup_steps=0,
+            num_training_steps=100 * steps_per_epoch,
+            scheduler_specific_kwargs=options["lr_scheduler_kwargs"],
+        ),
+        lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 70 * steps_per_epoch, 0.1),
+    ):
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        schedule, rates = make(optimizer), []
+        for _ in range(100 * steps_per_epoch):
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        schedules.append(torch.tensor(rates))
+    torch.testing.assert_close(*schedules)
+
+
+@pytest.mark.parametrize("dataset", (*DATASETS, *PAPER_DATASETS))
 def test_variants_differ_from_concat_only_in_what_their_name_says(dataset):
     concat = yaml.safe_load((ROOT / dataset / "concat.yaml").read_text())
     for path in (ROOT / dataset).glob("*.yaml"):
         options = yaml.safe_load(path.read_text())
         changed = {key for key in options.keys() | concat.keys() if options.get(key) != concat.get(key)}
-        allowed = {"modalities"} if path.stem.startswith("unimodal") else {"modulations"}
-        assert changed <= allowed, path
+        if path.stem in ARCHITECTURES:
+            assert changed == ARCHITECTURES[path.stem], path
+        else:
+            assert changed <= ({"modalities"} if path.stem.startswith("unimodal") else {"modulations"}), path
+
+
+def test_av_letters_has_every_architecture_of_the_papers_tables():
+    assert ARCHITECTURES.keys() <= {path.stem for path in (ROOT / "av_letters").glob("*.yaml")}

@@ -7,6 +7,7 @@ from torch import nn
 from transformers import Trainer, TrainingArguments
 
 from hf_bml import OGM, OPM, MultimodalBalancedTrainer, MultimodalForClassification
+from hf_bml.checkpoint import MANIFEST_NAME
 from hf_bml.trainer import MODULATION_STATE_NAME
 
 BOTH = {"opm": {"q_base": 0.5, "lam": 0.5}, "ogm": {"alpha": 0.8, "noise": "entry_std"}}
@@ -129,6 +130,23 @@ def test_accumulation_gives_the_update_of_the_big_batch(training_args, modulatio
                 assert first[key] == pytest.approx(second[key], abs=1e-6), key
 
 
+def test_accumulation_with_a_model_that_takes_loss_keywords(training_args):
+    """Its loss is a mean over the micro-batch all the same, which the Trainer alone would not divide."""
+
+    class Own(MultimodalForClassification):
+        accepts_loss_kwargs = True
+
+        def forward(self, num_items_in_batch=None, **inputs):
+            return super().forward(**inputs)
+
+    def run(size):
+        torch.manual_seed(0)
+        args = training_args(per_device_train_batch_size=size, gradient_accumulation_steps=8 // size)
+        return train(args, Own(tiny_config()).double(), tiny_dataset(dtype=torch.float64))
+
+    assert_close_weights(run(8), run(2), atol=1e-10, rtol=0)
+
+
 def test_ogm_scales_the_first_update_of_the_dominant_encoder_only(training_args):
     """One SGD step moves a parameter in proportion to its gradient."""
     options = {"max_steps": 1, "logging_steps": 1, "max_grad_norm": 0}
@@ -145,6 +163,40 @@ def test_ogm_scales_the_first_update_of_the_dominant_encoder_only(training_args)
         expected = coefficients[name.split(".")[1]] if name.startswith("encoders") else 1
         moved, full = ogm.model.get_parameter(name) - start, plain.model.get_parameter(name) - start
         torch.testing.assert_close(moved, expected * full, atol=1e-8, rtol=1e-6)
+
+
+def test_rescoring_after_the_drops_of_opm(training_args):
+    """k of every step, computed from what the micro-batches' forward passes kept."""
+    args = training_args(
+        modulations={"opm": {"q_base": 0.6}, "ogm": {"alpha": 0.8, "rescore_after_drop": True}},
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=2,
+        max_steps=5,
+        logging_steps=1,
+    )
+    trainer = MultimodalBalancedTrainer(tiny_model(), args, train_dataset=tiny_dataset())
+    compute_loss, seen = trainer.compute_loss, []
+
+    def recording(model, inputs, return_outputs=False, **options):
+        loss, outputs = compute_loss(model, inputs, return_outputs=True, **options)
+        seen.append((outputs["unimodal_logits"], outputs["keep_mask"], inputs["labels"]))
+        return (loss, outputs) if return_outputs else loss
+
+    trainer.compute_loss = recording
+    trainer.train()
+    dropped = 0
+    for step in range(5):
+        scores = {"audio": 0.0, "visual": 0.0}
+        for logits, keep, labels in seen[2 * step : 2 * step + 2]:
+            dropped += (~keep).sum().item()
+            for column, m in enumerate(scores):
+                for row, label in enumerate(labels):
+                    scores[m] += torch.softmax(logits[m][row], 0)[label].item() * keep[row, column].item()
+        for m, other in (("audio", "visual"), ("visual", "audio")):
+            ratio = scores[m] / scores[other]
+            expected = 1 - 0.8 * math.tanh(ratio - 1) if ratio > 1 else 1
+            assert trainer.state.log_history[step][f"ogm/coefficient_{m}"] == pytest.approx(expected, abs=1e-5)
+    assert dropped > 0
 
 
 def test_clipping_sees_the_modulated_gradients(training_args):
@@ -197,7 +249,8 @@ def test_resuming_is_bitwise(training_args, tmp_path, accumulation):
 def test_a_checkpoint_without_modulation_state_loads_with_a_warning(training_args, tmp_path):
     train(training_args(save_strategy="steps", save_steps=4))
     checkpoint = tmp_path / "run" / "checkpoint-4"
-    (checkpoint / MODULATION_STATE_NAME).unlink()
+    for name in (MODULATION_STATE_NAME, MANIFEST_NAME):  # as an earlier version left it
+        (checkpoint / name).unlink()
     with pytest.warns(UserWarning, match="modulation_state.pt is missing"):
         train(training_args(), resume=str(checkpoint))
 

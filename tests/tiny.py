@@ -8,6 +8,15 @@ import torch
 from hf_bml import MultimodalConfig, MultimodalForClassification
 
 SIZES = {"audio": 5, "visual": 7, "text": 3}
+IMAGE_CHANNELS = {"audio": 1, "visual": 3, "flow": 2}
+TINY_BERT = {
+    "model_type": "bert",
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": 50,
+}
 
 
 def tiny_config(modalities=("audio", "visual"), num_labels=3, **options) -> MultimodalConfig:
@@ -47,3 +56,48 @@ def hand_computed_case():
         "visual": torch.diag(torch.tensor([math.log(1.5), 0.0])),
     }
     return logits, torch.tensor([0, 1])
+
+
+def tiny_image_config(modalities=("audio", "visual"), num_labels=3, **options) -> MultimodalConfig:
+    """Small CNNs of different width and depth."""
+    channels = {"audio": [4, 6, 8], "visual": [3, 4, 6, 5], "flow": [2, 6, 4]}
+    return MultimodalConfig(
+        modalities={
+            name: {"type": "conv", "in_channels": IMAGE_CHANNELS[name], "channels": channels[name]}
+            for name in modalities
+        },
+        num_labels=num_labels,
+        **options,
+    )
+
+
+def tiny_images(modalities=("audio", "visual"), batch=4, seed=0):
+    """Images, and clips of three frames for the visual modality."""
+    generator = torch.Generator().manual_seed(seed)
+    shapes = {"audio": (1, 16, 12), "visual": (3, 3, 16, 16), "flow": (2, 12, 16)}
+    return {name: torch.randn(batch, *shapes[name], generator=generator) for name in modalities}
+
+
+def scrambled(model, seed=0):
+    """The model with random values in place of every zero, one and mean of its initialisation."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.3)
+        for name, buffer in model.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                buffer.add_(torch.rand(buffer.shape, generator=generator))
+    return model
+
+
+class KeepOnly:
+    """Stands in for the trainer's modulations: keeps what `keep_mask` marks."""
+
+    def __init__(self, keep_mask):
+        self.keep_mask = keep_mask
+
+    def keep_modalities(self, unimodal_logits, modality_mask):
+        return self.keep_mask if modality_mask is None else self.keep_mask & modality_mask
+
+    def modulate_features(self, features, keep_mask):
+        return features

@@ -1,4 +1,4 @@
-"""Summaries of runs: one run's table, and several recipes over several seeds with paired differences."""
+"""Tables in Markdown, one run's table, and the paired difference of two series of runs."""
 
 from __future__ import annotations
 
@@ -67,46 +67,3 @@ def run_table(metrics: Mapping[str, float], ratios: Mapping[str, float]) -> str:
     rows = [(name, f"{value:.0f}" if name.endswith("_classes") else f"{value:.4f}") for name, value in metrics.items()]
     rows += [(f"final discrepancy ratio {modality}", f"{value:.3f}") for modality, value in ratios.items()]
     return markdown_table(("quantity", "value"), rows)
-
-
-def scale_and_digits(metric: str) -> tuple[int, int]:
-    """What a table multiplies a metric's values by, and how many digits it shows after the point."""
-    return (1, 2) if metric.startswith(("ratio", "seconds")) else (100, 1)
-
-
-def recipe_table(results: Mapping[str, Sequence[Mapping[str, float]]], columns: Sequence[str], compare: str) -> str:
-    """Recipes by metrics over seeds: mean +- standard deviation (n - 1), and the paired difference to the first.
-
-    Values are shown times 100, except those whose name starts with `ratio` or `seconds`.
-
-    Args:
-        results: per recipe one metrics mapping per seed, seeds in the same order everywhere.
-        columns: metric names to show; a recipe that lacks one gets a dash.
-        compare: the metric of the paired difference; a dash where a recipe lacks it.
-    """
-    baseline = next(iter(results.values()))
-    header = ["recipe", "seeds", *columns, f"{compare}: difference to {next(iter(results))} [95 % interval]"]
-    rows = []
-    for recipe, runs in results.items():
-        row = [recipe, str(len(runs))]
-        for column in columns:
-            values = np.asarray([run[column] for run in runs if column in run], dtype=float)
-            scale, digits = scale_and_digits(column)
-            if len(values) == 0:
-                row.append("-")
-            else:
-                spread = f" ± {scale * values.std(ddof=1):.{digits}f}" if len(values) > 1 else ""
-                row.append(f"{scale * values.mean():.{digits}f}{spread}")
-        if runs is baseline:
-            row.append("")
-        elif all(compare in run for run in [*runs, *baseline]):
-            scale, digits = scale_and_digits(compare)
-            difference = paired_difference([run[compare] for run in runs], [run[compare] for run in baseline])
-            mean, low, high = (
-                f"{scale * value:+.{digits}f}" for value in (difference.mean, difference.low, difference.high)
-            )
-            row.append(f"{mean} [{low}, {high}]")
-        else:
-            row.append("-")
-        rows.append(row)
-    return markdown_table(header, rows)

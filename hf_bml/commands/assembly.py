@@ -14,7 +14,7 @@ from ..models import MultimodalConfig, MultimodalForClassification
 from ..processing import PROCESSORS, MultimodalDataCollator, MultimodalProcessor
 from ..trainer import MultimodalBalancedTrainer
 from .progress import CompactProgressCallback
-from .recipe import Recipe
+from .recipe import CONFIG_NAMES, Recipe
 
 
 def checkpoint_config(name_or_path: str) -> MultimodalConfig:
@@ -73,7 +73,8 @@ def build_data(recipe: Recipe) -> tuple[DatasetDict, MultimodalProcessor | None]
     """
     modalities = recipe_modalities(recipe)
     configs = processor_configs(recipe)
-    key = json.dumps([recipe.data.dataset, recipe.data.dataset_options, configs, modalities], default=str)
+    data = recipe.data
+    key = json.dumps([data.dataset, data.dataset_options, data.on_error, configs, modalities], default=str)
     if key not in _last_data:
         _last_data.clear()
         with recipe.training.main_process_first(desc="preparing the data"):
@@ -112,7 +113,9 @@ def _build_data(
         )
     if any(rank > 2 for rank in ranks.values()):
         return dataset.with_format("torch"), None  # images and clips that are tensors already
-    processor = MultimodalProcessor({name: configs.get(name, {"type": "features"}) for name in modalities})
+    processor = MultimodalProcessor(
+        {name: configs.get(name, {"type": "features"}) for name in modalities}, on_error=recipe.data.on_error
+    )
     return processor.apply(dataset, num_proc=recipe.data.dataset_num_proc), processor
 
 
@@ -127,16 +130,7 @@ def numeric_rank(feature: Any) -> int | None:
 
 def build_config(recipe: Recipe, **options: Any) -> MultimodalConfig:
     """The config of the recipe's model; `options` go to MultimodalConfig."""
-    return MultimodalConfig(
-        **{
-            "modalities": recipe.model.modalities,
-            "fusion": recipe.model.fusion,
-            "head_hidden_sizes": recipe.model.head_hidden_sizes,
-            "head_dropout": recipe.model.head_dropout,
-            "bias_split": recipe.model.bias_split,
-            **options,
-        }
-    )
+    return MultimodalConfig(**{**{name: getattr(recipe.model, name) for name in CONFIG_NAMES}, **options})
 
 
 def build_model(recipe: Recipe, class_names: list[str] | None, num_labels: int) -> MultimodalForClassification:

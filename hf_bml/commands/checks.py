@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
-from transformers.trainer_utils import get_last_checkpoint
 
+from ..checkpoint import find_damage, newest_complete_checkpoint
 from ..data import check_options, dataset_function
 from ..models import MultimodalForClassification
+from ..modulation import CopyLosses, ModulationStack, build_modulations
 from ..processing import MultimodalProcessor
 from ..suggestion import did_you_mean
 from .assembly import build_config, checkpoint_config, processor_configs, recipe_modalities
@@ -32,6 +33,7 @@ def check_recipe(recipe: Recipe) -> None:
     check_model(recipe)
     modalities = recipe_modalities(recipe)
     check_processors(recipe)
+    check_encoder_inputs(recipe)
     check_dataset_options(recipe)
     check_best_metric(recipe, modalities)
     check_optimizer_options(recipe)
@@ -41,7 +43,10 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def check_model(recipe: Recipe) -> None:
-    """Builds the model without memory; an encoder whose config lies on the Hub only has its options checked."""
+    """Builds the model without memory and shows it to the modulations.
+
+    Of a checkpoint, or of an encoder whose config lies on the Hub, only the options are checked.
+    """
     checkpoint = recipe.model.model_name_or_path
     if checkpoint is not None:
         checkpoint_config(checkpoint)
@@ -53,13 +58,32 @@ def check_model(recipe: Recipe) -> None:
             raise ValueError(f"modalities: {modality} must be a mapping with a `type`, found {options!r}.")
     try:
         config = build_config(recipe)
-        stand_in = {"type": "sequence", "input_size": 1, "hidden_size": 4, "num_heads": 1}
-        local = {name: stand_in if on_hub(options) else options for name, options in config.modalities.items()}
+        remote = [name for name, options in config.modalities.items() if on_hub(options)]
+        if remote:  # a stand-in has no stages or tokens that an interaction could join
+            stand_in = {"type": "sequence", "input_size": 1, "hidden_size": 4, "num_heads": 1}
+            local = {**config.modalities, **dict.fromkeys(remote, stand_in)}
+            config = build_config(recipe, modalities=local, interaction=None, interaction_options=None)
         with torch.device("meta"):
-            MultimodalForClassification(build_config(recipe, modalities=local))
+            model = MultimodalForClassification(config)
+        if not remote:
+            check_modulations(recipe, model)
     except (AttributeError, RuntimeError, TypeError) as error:  # what libraries raise for options they do not know
         if "meta" not in str(error):  # some timm model that cannot be built without memory
             raise ValueError(f"the model cannot be built: {error}") from error
+
+
+def check_modulations(recipe: Recipe, model: MultimodalForClassification) -> None:
+    """Every modulation of the recipe can work with the model.
+
+    Raises:
+        ValueError: it cannot.
+    """
+
+    def never_trained(losses: Sequence[Any], epochs: float | None = None) -> dict[str, CopyLosses]:
+        raise RuntimeError("a model on meta cannot be trained")
+
+    for modulation in ModulationStack(build_modulations(recipe.training.modulations), list(model.encoders)):
+        modulation.attach(model, never_trained)
 
 
 def on_hub(encoder: Mapping[str, Any]) -> bool:
@@ -75,9 +99,25 @@ def check_processors(recipe: Recipe) -> None:
     if not configs:
         return
     try:
-        MultimodalProcessor(configs)
+        MultimodalProcessor(configs, on_error=recipe.data.on_error)
     except (AttributeError, OSError, TypeError) as error:  # a missing tokenizer, an option of the wrong type
         raise ValueError(f"processors: {error}") from error
+
+
+def check_encoder_inputs(recipe: Recipe) -> None:
+    """Each encoder takes as many channels, or as large a feature, as its processor gives."""
+    checkpoint = recipe.model.model_name_or_path
+    config = build_config(recipe) if checkpoint is None else checkpoint_config(checkpoint)
+    configs = processor_configs(recipe)
+    transforms = MultimodalProcessor(configs).transforms if configs else {}
+    for modality, encoder in config.modalities.items():
+        for taken, given in (("in_channels", "num_channels"), ("input_size", "input_size")):
+            expected, found = encoder.get(taken), getattr(transforms.get(modality), given, None)
+            if None not in (expected, found) and expected != found:
+                raise ValueError(
+                    f"modality {modality!r}: the encoder takes {taken}={expected}, but the processor gives "
+                    f"{given}={found}. Change one of the two."
+                )
 
 
 def check_dataset_options(recipe: Recipe) -> None:
@@ -117,10 +157,15 @@ def check_best_metric(recipe: Recipe, modalities: Sequence[str], num_labels: int
         check_metric("metric_for_best_model", str(metric), metric_names(modalities, num_labels), prefix="eval_")
 
 
+def compared_metrics(modalities: Iterable[str]) -> list[str]:
+    """What runs can be compared by."""
+    modalities = list(modalities)
+    return [*metric_names(modalities), *[f"ratio_{modality}" for modality in modalities], "validation_accuracy"]
+
+
 def check_compared_metric(metric: str, modalities: Sequence[str]) -> None:
     """`--compare` names something that the first recipe's runs yield."""
-    ratios = [f"ratio_{modality}" for modality in modalities]
-    check_metric("--compare", metric, [*metric_names(modalities), *ratios, "validation_accuracy"])
+    check_metric("--compare", metric, compared_metrics(modalities))
 
 
 def check_metric(option: str, metric: str, valid: Sequence[str], prefix: str = "") -> None:
@@ -153,22 +198,21 @@ def check_optimizer_options(recipe: Recipe) -> None:
 
 
 def resume_point(recipe: Recipe) -> str | None:
-    """The checkpoint to go on from: a given folder, the newest one in `output_dir`, or None to start anew.
+    """The checkpoint to go on from: a given folder, the newest complete one in `output_dir`, or None to start anew.
 
     Raises:
-        ValueError: the given folder holds no checkpoint.
+        ValueError: the given folder holds no complete checkpoint.
     """
     value = recipe.training.resume_from_checkpoint
     text = str(value).lower().strip()
     if text in NO_RESUME:
         return None
     if text in NEWEST_CHECKPOINT:
-        folder = recipe.training.output_dir
-        return get_last_checkpoint(folder) if Path(folder).is_dir() else None
-    if not (Path(value) / "trainer_state.json").is_file():
+        return newest_complete_checkpoint(recipe.training.output_dir)
+    if damage := find_damage(value):
         raise ValueError(
-            f"resume_from_checkpoint {value!r} holds no trainer_state.json; expected a checkpoint folder, `last` for "
-            "the newest one in output_dir, or `false`."
+            f"resume_from_checkpoint {value!r} is no complete checkpoint: {', '.join(damage)}. Expected a folder "
+            "checkpoint-STEP, `last` for the newest complete one in output_dir, or `false`."
         )
     return str(value)
 
@@ -183,4 +227,4 @@ def check_resume(recipes: Sequence[Recipe]) -> None:
     finished = len(recipes) > 1 and any((Path(r.training.output_dir) / METRICS_NAME).is_file() for r in recipes)
     if wanted and not any(points) and not finished:
         folders = ", ".join(str(recipe.training.output_dir) for recipe in wanted)
-        raise ValueError(f"resume_from_checkpoint: expected a folder checkpoint-STEP, found none in {folders}.")
+        raise ValueError(f"resume_from_checkpoint: expected a complete checkpoint-STEP, found none in {folders}.")

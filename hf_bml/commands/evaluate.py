@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..analysis.summary import run_table
+from ..data.splits import SPLITS
+from ..suggestion import did_you_mean
 from .assembly import build_data, build_model, build_trainer
 from .checks import check_recipe
 from .errors import BAD_INPUT, OneLineErrors, is_main_process, print_error
 from .experiment import CONFIG_NAME, without_prefix
+from .parser import quiet_libraries
 from .recipe import parse_recipe
+from .series import end_processes
 from .train import build_parser as build_recipe_parser
-from .train import quiet_libraries
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         chosen = parser.parse_args(arguments)
         metrics = evaluate(chosen.run_dir, chosen.split)
+        end_processes()
     except (ValueError, FileNotFoundError) as error:
         print_error("hf-bml evaluate", error)
         return BAD_INPUT
@@ -43,6 +47,8 @@ def evaluate(run_dir: Path, split: str) -> dict[str, float]:
         FileNotFoundError: not a run's folder.
         ValueError: unknown split, or a model or options that cannot be used.
     """
+    if split not in SPLITS:
+        raise ValueError(f"--split must be one of {', '.join(SPLITS)}, found {split!r}.{did_you_mean(split, SPLITS)}")
     if not (run_dir / CONFIG_NAME).is_file():
         raise FileNotFoundError(f"{run_dir} holds no {CONFIG_NAME}; expected a folder that hf-bml train wrote.")
     config = str(run_dir / CONFIG_NAME)
@@ -52,8 +58,6 @@ def evaluate(run_dir: Path, split: str) -> dict[str, float]:
     )
     check_recipe(recipe)
     dataset, processor = build_data(recipe)
-    if split not in dataset:
-        raise ValueError(f"the dataset has the splits {list(dataset)}, found {split!r}.")
     trainer = build_trainer(recipe, dataset, build_model(recipe, None, 0), processor)
     metrics = without_prefix(trainer.evaluate(dataset[split], metric_key_prefix=split))
     if trainer.is_world_process_zero():

@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from datasets import DatasetDict
 
+from ..data import data_report
 from ..preflight import check_dataset
 from .assembly import build_data, build_model, build_trainer
 from .checks import METRICS_NAME, check_best_metric, resume_point
-from .recipe import Recipe, read_recipe, write_recipe
+from .fingerprint import fingerprint
+from .recipe import Recipe, write_recipe
 
 CONFIG_NAME = "config.yaml"
 CURVES_NAME = "curves.png"
@@ -38,8 +40,12 @@ def run(recipe: Recipe) -> dict[str, Any]:
     The model is saved before it is evaluated, so that a failure there loses nothing.
 
     Returns:
-        what `metrics.json` holds: `validation` and `test` metrics, `final_ratios`, `train_seconds`, `environment`.
+        what `metrics.json` holds: `validation` and `test` metrics, `final_ratios`, the summaries of `modulations` that
+        have one; `left_out` (samples that the data set lacks, by split and reason) and `failures` (files that could
+        not be used) if there are any; `train_seconds` and the checkpoint that the training went on from (the time is
+        of what was left), `seed`, `fingerprint`, `environment`.
     """
+    what = fingerprint(recipe)
     dataset, processor = build_data(recipe)
     model = build_model(recipe, *label_names(dataset))
     modalities = list(model.encoders)
@@ -47,8 +53,9 @@ def run(recipe: Recipe) -> dict[str, Any]:
     for split in ("train", "validation", "test"):
         check_dataset(dataset[split], split, modalities, model.config.num_labels)
     trainer = build_trainer(recipe, dataset, model, processor)
+    checkpoint = resume_point(recipe)
     started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=resume_point(recipe))
+    trainer.train(resume_from_checkpoint=checkpoint)
     train_seconds = time.perf_counter() - started
     history = list(trainer.state.log_history)
     folder = Path(recipe.training.output_dir)
@@ -63,31 +70,40 @@ def run(recipe: Recipe) -> dict[str, Any]:
         "validation": without_prefix(trainer.evaluate(dataset["validation"], metric_key_prefix="validation")),
         "test": without_prefix(trainer.evaluate(dataset["test"], metric_key_prefix="test")),
         "final_ratios": final_ratios(history, modalities),
+        "modulations": {name: summary for name, summary in trainer.modulation.summary().items() if summary},
         "train_seconds": round(train_seconds, 2),
+        "resumed_from": checkpoint,
         "seed": recipe.training.seed,
+        "fingerprint": what,
         "environment": environment(recipe.training.world_size),
     }
+    incomplete = {"left_out": data_report(dataset), "failures": processor.failures if processor is not None else {}}
+    result.update({name: report for name, report in incomplete.items() if report})
     if trainer.is_world_process_zero():
         trainer.state.save_to_json(str(folder / "trainer_state.json"))  # with the evaluations
-        (folder / METRICS_NAME).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        unfinished = folder / f"{METRICS_NAME}.part"
+        unfinished.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        unfinished.replace(folder / METRICS_NAME)  # whatever happens, the file is complete or not there
     return result
 
 
 def repeatable_options(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's options as `config.yaml` keeps them: all but where this training went on from."""
-    options = {**recipe.explicit, "output_dir": str(recipe.training.output_dir)}
+    """The recipe's options as `config.yaml` keeps them: what differs from the defaults, and always dataset, seed and
+    folder; not where this training went on from."""
+    always = {"seed": recipe.training.seed, "output_dir": str(recipe.training.output_dir)}
+    options = {"dataset": recipe.data.dataset, **recipe.explicit, **always}
     options.pop("resume_from_checkpoint", None)
     return options
 
 
 def finished_result(recipe: Recipe) -> dict[str, Any] | None:
-    """What `metrics.json` holds if the same options have been run in this folder, else None."""
-    folder = Path(recipe.training.output_dir)
-    if not ((folder / METRICS_NAME).is_file() and (folder / CONFIG_NAME).is_file()):
+    """What `metrics.json` in the recipe's folder holds, if that run computed the same with the same seed."""
+    path = Path(recipe.training.output_dir) / METRICS_NAME
+    if not path.is_file():
         return None
-    if read_recipe(folder / CONFIG_NAME) != repeatable_options(recipe):
-        return None
-    return json.loads((folder / METRICS_NAME).read_text(encoding="utf-8"))
+    result = json.loads(path.read_text(encoding="utf-8"))
+    same = (result.get("seed"), result.get("fingerprint")) == (recipe.training.seed, fingerprint(recipe))
+    return result if same else None
 
 
 def without_prefix(metrics: Mapping[str, float]) -> dict[str, float]:

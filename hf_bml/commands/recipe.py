@@ -7,25 +7,42 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser
 from transformers.hf_argparser import string_to_bool
 
+from ..models import FUSIONS, INTERACTIONS
 from ..suggestion import did_you_mean
 from ..training_args import BalancedTrainingArguments
 
 
+def interaction_options() -> str:
+    """`mmtm: stages, ratio; ...`, the options of every interaction."""
+    options = {name: fields(interaction.options_class) for name, interaction in INTERACTIONS.items()}
+    return "; ".join(f"{name}: {', '.join(f.name for f in own)}" for name, own in options.items())
+
+
 @dataclass
 class ModelArguments:
-    """What is trained."""
+    """What is trained: the options of `MultimodalConfig` under their own names, or a checkpoint."""
 
     modalities: dict[str, Any] | str | None = field(
         default=None,
         metadata={"help": "Encoder config per modality, each with a `type` and its options; the order counts."},
     )
-    fusion: str = field(default="concat", metadata={"help": "Fusion head: concat or sum."})
+    fusion: str = field(default="concat", metadata={"help": f"Fusion head: {', '.join(FUSIONS)}."})
+    conditioning: str | None = field(
+        default=None,
+        metadata={"help": "The modality that conditions the others in film and gated; default the first."},
+    )
+    interaction: str | None = field(
+        default=None, metadata={"help": f"What the encoders exchange before fusion: {', '.join(INTERACTIONS)}."}
+    )
+    interaction_options: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": f"Options of the interaction ({interaction_options()})."}
+    )
     head_hidden_sizes: list[int] = field(
         default_factory=list, metadata={"help": "Hidden layer sizes of the head; none for a linear head."}
     )
@@ -33,13 +50,24 @@ class ModelArguments:
     bias_split: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Share of the linear head's bias per modality in its own prediction."}
     )
+    unimodal_prediction: str = field(
+        default="auto",
+        metadata={
+            "help": "How a modality's own prediction is estimated: auto (exact split, else zero_out), zero_out, or "
+            "probe, a linear head beside the training."
+        },
+    )
+    auxiliary_loss_weight: float | None = field(
+        default=None,
+        metadata={"help": "Adds a classifier per modality and this times their losses; 0 adds them without a loss."},
+    )
     model_name_or_path: str | None = field(
         default=None,
         metadata={"help": "Start from this checkpoint (folder or Hub id) with its own config."},
     )
 
     def __post_init__(self) -> None:
-        parse_json_fields(self, ("modalities", "bias_split"))
+        parse_json_fields(self)
 
 
 @dataclass
@@ -56,10 +84,14 @@ class DataArguments:
     processors: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Processor config per modality, each with a `type` and its options."}
     )
+    on_error: str = field(
+        default="raise",
+        metadata={"help": "What becomes of a file that cannot be used: raise; mask, absent; or skip, the sample out."},
+    )
     dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that prepare the data."})
 
     def __post_init__(self) -> None:
-        parse_json_fields(self, ("dataset_options", "processors"))
+        parse_json_fields(self)
 
 
 @dataclass
@@ -79,7 +111,9 @@ class Recipe:
     explicit: dict[str, Any]
 
 
+CONFIG_NAMES = [f.name for f in fields(ModelArguments) if f.name != "model_name_or_path"]  # of MultimodalConfig
 BLOCKS = (ModelArguments, DataArguments, BalancedTrainingArguments)
+OPTION_NAMES = [f.name for block in BLOCKS for f in fields(block) if f.init]
 
 
 class RecipeLoader(yaml.SafeLoader):
@@ -100,13 +134,14 @@ RecipeLoader.add_implicit_resolver(
 )
 
 
-def parse_json_fields(arguments: Any, names: Sequence[str]) -> None:
-    """Replaces JSON strings, as the command line gives them, by mappings.
+def parse_json_fields(arguments: Any) -> None:
+    """Replaces JSON strings, as the command line gives them, by mappings, in all fields that hold one.
 
     Raises:
         ValueError: neither a mapping nor JSON of one.
     """
-    for name in names:
+    hints = get_type_hints(type(arguments))
+    for name in (name for name, hint in hints.items() if dict in map(get_origin, get_args(hint))):
         value = getattr(arguments, name)
         if isinstance(value, str):
             try:
@@ -134,10 +169,9 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{path}: {error}") from error
     if not isinstance(options, dict):
         raise ValueError(f"{path}: expected a mapping of options, found {type(options).__name__}.")
-    valid = [f.name for block in BLOCKS for f in fields(block) if f.init]
     for key in options:
-        if key not in valid:
-            raise ValueError(f"{path}: unknown key {key!r}.{did_you_mean(key, valid)} See hf-bml train --help.")
+        if key not in OPTION_NAMES:
+            raise ValueError(f"{path}: unknown key {key!r}.{did_you_mean(key, OPTION_NAMES)} See hf-bml train --help.")
     return options
 
 
@@ -182,27 +216,40 @@ def set_nested(options: dict[str, Any], path: Sequence[str], value: Any) -> None
     options[path[-1]] = value
 
 
-def parse_recipe(parser: HfArgumentParser, path: str | Path, arguments: Sequence[str]) -> Recipe:
+def recipe_options(path: str | Path, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """A recipe's YAML with the dotted options of a command line, and that command line's other arguments.
+
+    Raises:
+        ValueError, FileNotFoundError: see `read_recipe`; a dotted option that does not exist or is no mapping.
+    """
+    options = read_recipe(path)
+    others, dotted = split_dotted(arguments)
+    for nested, value in dotted:
+        if nested[0] not in OPTION_NAMES:
+            raise ValueError(f"unknown option --{'.'.join(nested)}.{did_you_mean(nested[0], OPTION_NAMES)}")
+        set_nested(options, nested, value)
+    return options, others
+
+
+def parse_recipe(
+    parser: HfArgumentParser, path: str | Path, arguments: Sequence[str], changes: Mapping[str, Any] | None = None
+) -> Recipe:
     """A recipe's YAML with the command line's overrides.
 
     Args:
         parser: made of BLOCKS; it may have further options, which are ignored here.
         path: the YAML.
         arguments: the command line.
+        changes: options that win over both.
 
     Raises:
-        ValueError, FileNotFoundError: see `read_recipe`, and the blocks' own validation.
+        ValueError, FileNotFoundError: see `recipe_options`, and the blocks' own validation.
     """
-    options = read_recipe(path)
-    others, dotted = split_dotted(arguments)
-    valid = {f.name for block in BLOCKS for f in fields(block) if f.init}
-    for nested, value in dotted:
-        if nested[0] not in valid:
-            raise ValueError(f"unknown option --{'.'.join(nested)}.{did_you_mean(nested[0], valid)}")
-        set_nested(options, nested, value)
+    options, others = recipe_options(path, arguments)
     defaults: dict[str, Any] = {}
     for action in parser._actions:  # the second action of a switch is its --no_ form
-        defaults.setdefault(action.dest, action.default)
+        is_text = isinstance(action.default, str)  # which argparse converts
+        defaults.setdefault(action.dest, parser._get_value(action, action.default) if is_text else action.default)
     try:
         check_types(parser, options)
     except ValueError as error:
@@ -214,13 +261,16 @@ def parse_recipe(parser: HfArgumentParser, path: str | Path, arguments: Sequence
         parser.set_defaults(**{name: defaults[name] for name in options})
     if unknown:
         option = unknown[0].split("=")[0].lstrip("-")
-        raise ValueError(f"unknown option {unknown[0]!r}.{did_you_mean(option, valid)} See hf-bml train --help.")
-    chosen = {name: getattr(namespace, name) for name in sorted(valid)}
+        hint = did_you_mean(option, OPTION_NAMES)
+        raise ValueError(f"unknown option {unknown[0]!r}.{hint} See hf-bml train --help.")
+    chosen = {**{name: getattr(namespace, name) for name in sorted(OPTION_NAMES)}, **(changes or {})}
     explicit = {name: value for name, value in chosen.items() if value != defaults[name]}
     try:
         blocks = [block(**{f.name: chosen[f.name] for f in fields(block) if f.init}) for block in BLOCKS]
     except (AttributeError, TypeError) as error:  # TrainingArguments does not check every type
         raise ValueError(f"{path}: an option has the wrong type: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     for block in blocks[:2]:  # a JSON string of the command line becomes the mapping it stands for
         explicit.update({f.name: getattr(block, f.name) for f in fields(block) if f.name in explicit})
     if "modulations" in explicit:

@@ -18,19 +18,36 @@ from typing import Any
 from datasets import DatasetDict
 
 from ..suggestion import did_you_mean
+from .data_report import data_report
+from .from_columns import from_columns
 from .location import find_data_file
 from .validation import check_dataset_dict
 
 __all__ = [
     "check_dataset_dict",
     "check_options",
+    "data_report",
     "dataset_function",
     "dataset_names",
     "find_data_file",
+    "from_columns",
     "load_multimodal_dataset",
 ]
 
-SUPPORT_MODULES = frozenset({"location", "splits", "validation"})
+SUPPORT_MODULES = frozenset(
+    {
+        "annotations",
+        "clips",
+        "columns",
+        "data_report",
+        "feature_files",
+        "joined_columns",
+        "location",
+        "splits",
+        "streamed_columns",
+        "validation",
+    }
+)
 
 
 def dataset_names() -> list[str]:

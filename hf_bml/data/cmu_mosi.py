@@ -18,6 +18,12 @@ Splits
         `validation="test_videos"`: of test, until they hold 25 % (train 1447 in 62 videos; see below why).
     "cmu_sdk": standard folds, train 1284, validation 229, test 686.
 
+Feature files (`features_file`), as the SDK's users and MMSA pass them on: a pickle
+    `{"train" | "valid" | "test": {"vision" (N, 50, 20 or 35), "audio" (N, 50, 5 or 74), "text" (N, 50, 300 or 768),
+    "labels" or "regression_labels" (N, ...) in [-3, 3], "raw_text", "id"}}`, or the same as .npz or parquet; see
+    `hf_bml.data.feature_files`. Each modality becomes a sequence (time, dim): steps of zeros at both ends are padding
+    and are cut off, -inf of the audio features becomes 0. Splits are those of the file.
+
 Pitfalls
     - The text and visual features come from networks trained on the labels of the bc-LSTM training videos. Many of
       those are test videos of the standard folds, so these features leak labels there (logistic regression: text
@@ -35,18 +41,22 @@ Reference (logistic regression trained on train + validation, bc-LSTM test accur
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import ClassLabel, DatasetDict, Features, List, Value
 
+from .feature_files import read_feature_file
 from .location import find_data_file
 from .splits import cut_table, held_out_groups
 
 FILE = "mosi/mosi.parquet"
 MODALITIES = ("text", "audio", "visual")
 SDK_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
+FIELDS = {"visual": "vision"}
+LABEL_FIELDS = ("regression_labels", "labels")
 VALIDATION_FRACTIONS = {"train_videos": 0.12, "test_videos": 0.25}  # of the utterances of the released split
 
 
@@ -57,6 +67,8 @@ def load(
     validation: str = "train_videos",
     standardize: bool = True,
     data_dir: str | os.PathLike | None = None,
+    features_file: str | os.PathLike | None = None,
+    neutral: str = "positive",
 ) -> DatasetDict:
     """CMU-MOSI sentiment.
 
@@ -68,6 +80,9 @@ def load(
         standardize: Subtract the training split's mean from each feature dimension and divide by its standard
             deviation; dimensions that are constant in train become 0.
         data_dir: Folder that holds `mosi/mosi.parquet`; see `hf_bml.data.location`.
+        features_file: Read this file instead, see the module: a path, or one below the data folder. `split` and
+            `validation` do not apply.
+        neutral: What a score of 0 in `features_file` is: "positive", "negative", or "drop" to leave it out.
 
     Returns:
         Splits train, validation and test with one column per modality and `labels`.
@@ -76,7 +91,13 @@ def load(
         ValueError: An option is unknown, the combination leaks labels, or a feature is not finite.
         FileNotFoundError: The file is missing.
     """
-    check_options(modalities, text, split)
+    if neutral not in ("positive", "negative", "drop"):
+        raise ValueError(f"Expected neutral 'positive', 'negative' or 'drop', found {neutral!r}.")
+    check_options(modalities, text, split if features_file is None else "bc_lstm")
+    if features_file is not None:
+        path = Path(features_file)
+        path = path if path.is_file() else find_data_file(str(path), data_dir)
+        return load_features(path, modalities, text, standardize, neutral)
     if validation not in VALIDATION_FRACTIONS:
         raise ValueError(f"Expected validation out of {list(VALIDATION_FRACTIONS)}, found {validation!r}.")
     path = find_data_file(FILE, data_dir)
@@ -192,3 +213,73 @@ def standardized(values: np.ndarray, is_train: np.ndarray) -> np.ndarray:
     constant = train.max(axis=0) == train.min(axis=0)
     deviation = np.where(constant, 1.0, train.std(axis=0))
     return np.where(constant, 0.0, (values - train.mean(axis=0)) / deviation)
+
+
+def load_features(path: Path, modalities: Sequence[str], text: str, standardize: bool, neutral: str) -> DatasetDict:
+    """CMU-MOSI from a feature file; see `load`.
+
+    Raises:
+        ValueError: A split or field is missing, or its values are not as expected; file, split and field are named.
+    """
+    arrays = read_feature_file(path)
+    transcript = "text" in modalities and text == "transcript"
+    fields = {name: FIELDS.get(name, name) for name in modalities}
+    if transcript:
+        fields["text"] = "raw_text"
+    row_splits, scores = [], []
+    for released, split in SDK_SPLITS.items():
+        found = list(arrays.get(released, {}))
+        label = next((name for name in LABEL_FIELDS if name in found), LABEL_FIELDS[0])
+        missing = [name for name in [*fields.values(), label] if name not in found]
+        if missing:
+            raise ValueError(f"Expected the fields {missing} in '{path}', split '{released}', found {found}.")
+        values = arrays[released][label].astype(np.float64).reshape(len(arrays[released][label]), -1)[:, 0]
+        if not (np.abs(values) <= 3).all():
+            raise ValueError(f"Expected {label} in [-3, 3] in '{path}', split '{released}', found {values.min()}.")
+        row_splits += [None if neutral == "drop" and score == 0 else split for score in values]
+        scores.append(values)
+    scores = np.concatenate(scores)
+    is_train = np.array(row_splits) == "train"
+    columns: dict[str, Any] = {}
+    features = Features()
+    for modality, field in fields.items():
+        parts = [arrays[released][field] for released in SDK_SPLITS]
+        if modality == "text" and transcript:
+            columns[modality] = [str(sentence) for part in parts for sentence in part]
+            features[modality] = Value("string")
+            continue
+        sequences = [unpadded(row, modality) for part in parts for row in part]
+        widths = {sequence.shape[1:] for sequence in sequences}
+        steps = np.concatenate(sequences) if len(widths) == 1 else np.full((1, 1), np.nan)
+        if not np.isfinite(steps).all():
+            raise ValueError(
+                f"Expected finite features of one width in '{path}', field '{field}', found the widths "
+                f"{sorted(widths)} and {int((~np.isfinite(steps)).sum())} values that are not finite."
+            )
+        lengths = [len(sequence) for sequence in sequences]
+        if standardize:
+            steps = standardized(steps, np.repeat(is_train, lengths))
+        vectors = pa.FixedSizeListArray.from_arrays(steps.astype(np.float32).ravel(), steps.shape[1])
+        columns[modality] = pa.ListArray.from_arrays(np.cumsum([0, *lengths], dtype=np.int32), vectors)
+        features[modality] = List(List(Value("float32"), length=steps.shape[1]))
+    columns["labels"] = (scores > 0) | ((scores == 0) & (neutral == "positive"))
+    columns["labels"] = columns["labels"].astype(np.int64)
+    features["labels"] = ClassLabel(names=["negative", "positive"])
+    return cut_table(pa.table(columns), row_splits, features)
+
+
+def unpadded(sequence: np.ndarray, modality: str) -> np.ndarray:
+    """Steps between the first and the last that is not all zero, at least one; -inf of audio becomes 0.
+
+    Args:
+        sequence: Shape (time, dim), or (dim,) for a single step.
+        modality: Its name.
+
+    Returns:
+        Shape (time, dim), float64.
+    """
+    sequence = np.atleast_2d(sequence.astype(np.float64))
+    if modality == "audio":
+        sequence = np.where(np.isneginf(sequence), 0.0, sequence)
+    steps = np.flatnonzero(sequence.any(axis=1))
+    return sequence[steps[0] : steps[-1] + 1] if len(steps) else sequence[:1]

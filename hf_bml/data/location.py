@@ -46,3 +46,24 @@ def find_data_file(relative_path: str, data_dir: str | os.PathLike | None = None
         f"Expected the data file '{relative_path}', found none in: {searched}. Pass data_dir=<folder that holds "
         f"{relative_path}> or set the environment variable {DATA_VARIABLE} to that folder."
     )
+
+
+def find_data_folder(name: str, data_dir: str | os.PathLike | None = None) -> Path:
+    """Folder of one data set's release.
+
+    Args:
+        name: Folder below the data folder, e.g. "cremad".
+        data_dir: The release's own folder; `None` looks for `name` in `data_folders()`.
+
+    Raises:
+        FileNotFoundError: There is no such folder.
+    """
+    folders = [Path(data_dir).expanduser().resolve()] if data_dir else [folder / name for folder in data_folders()]
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    searched = ", ".join(map(str, folders))
+    raise FileNotFoundError(
+        f"Expected the folder of '{name}', found none of: {searched}. Pass data_dir=<folder of the release> or set "
+        f"the environment variable {DATA_VARIABLE} to the folder that holds '{name}'."
+    )

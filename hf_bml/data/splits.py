@@ -43,6 +43,25 @@ def held_out_groups(groups: Sequence[str], fraction: float) -> set[str]:
     return {str(names[index]) for index in order[:number]}
 
 
+def with_held_out(
+    row_splits: Sequence[str | None], groups: Sequence[str], split: str = "validation", fraction: float = 0.1
+) -> list[str | None]:
+    """Move whole groups of the training rows to another split; see `held_out_groups`.
+
+    Args:
+        row_splits: Split of every row, length (rows,).
+        groups: Group (clip, video, speaker) of every row, length (rows,).
+        split: Where the held-out rows go.
+        fraction: Their share of the training rows, in (0, 1).
+
+    Returns:
+        Split of every row, length (rows,).
+    """
+    rows = list(zip(row_splits, groups, strict=True))
+    held_out = held_out_groups([group for part, group in rows if part == "train"], fraction)
+    return [split if part == "train" and group in held_out else part for part, group in rows]
+
+
 def cut_table(table: pa.Table, row_splits: Sequence[str | None], features: Features) -> DatasetDict:
     """Cut a table into train, validation and test.
 

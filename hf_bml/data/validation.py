@@ -1,19 +1,20 @@
 """What every data set of this package must look like."""
 
 import numpy as np
-from datasets import ClassLabel, DatasetDict, Value
+from datasets import ClassLabel, DatasetDict, IterableDatasetDict, List, Value
 
 from .splits import SPLITS
 
 LABELS = "labels"
 
 
-def check_dataset_dict(dataset: DatasetDict, name: str) -> DatasetDict:
+def check_dataset_dict(dataset: DatasetDict | IterableDatasetDict, name: str) -> DatasetDict | IterableDatasetDict:
     """Check the contract between data sets and recipes, and return the data set unchanged.
 
     Args:
         dataset: Splits train, validation and test, each with the same columns, among them `labels`: integers in
-            [0, classes) if the column is a `ClassLabel`, otherwise >= 0.
+            [0, classes) if the column is a `ClassLabel`, otherwise >= 0; or a fixed number of them, one for each
+            segment of a clip. The rows of a streamed data set are not looked at.
         name: Shown in errors.
 
     Returns:
@@ -22,7 +23,7 @@ def check_dataset_dict(dataset: DatasetDict, name: str) -> DatasetDict:
     Raises:
         ValueError: The contract is broken; the message names the split and the remedy.
     """
-    if not isinstance(dataset, DatasetDict):
+    if not isinstance(dataset, DatasetDict | IterableDatasetDict):
         raise ValueError(
             f"Expected data set '{name}' to be a datasets.DatasetDict, found {type(dataset).__name__}. Return "
             "DatasetDict(train=..., validation=..., test=...)."
@@ -33,6 +34,9 @@ def check_dataset_dict(dataset: DatasetDict, name: str) -> DatasetDict:
             "splits, and hold validation rows out of train if the release has none."
         )
     for split in SPLITS:
+        if isinstance(dataset, IterableDatasetDict):
+            _check_columns(dataset, split, name)
+            continue
         if len(dataset[split]) == 0:
             raise ValueError(
                 f"Expected rows in every split of data set '{name}', found none in '{split}'. Check the option that "
@@ -59,6 +63,9 @@ def _check_columns(dataset: DatasetDict, split: str, name: str) -> None:
 
 def _check_labels(dataset: DatasetDict, split: str, name: str) -> None:
     feature = dataset[split].features[LABELS]
+    labels_per_row = 1
+    if isinstance(feature, List) and feature.length > 0:
+        labels_per_row, feature = feature.length, feature.feature
     is_class_label = isinstance(feature, ClassLabel)
     if not is_class_label and not (isinstance(feature, Value) and "int" in feature.dtype):
         raise ValueError(
@@ -71,11 +78,12 @@ def _check_labels(dataset: DatasetDict, split: str, name: str) -> None:
             f"Expected a label in every row of split '{split}' of data set '{name}', found {column.null_count} rows "
             "without one. Drop them."
         )
-    labels = np.asarray(column)
+    labels = np.asarray(column.to_pylist()).ravel()
     upper = feature.num_classes if is_class_label else np.inf
     wrong = np.flatnonzero((labels < 0) | (labels >= upper))
     if len(wrong):
         raise ValueError(
             f"Expected labels in [0, {upper}) in split '{split}' of data set '{name}', found {labels[wrong[0]]} in "
-            f"row {wrong[0]} ({len(wrong)} such rows). Map the labels to 0, 1, ... or correct the class names."
+            f"row {wrong[0] // labels_per_row} ({len(wrong)} such labels). Map the labels to 0, 1, ... "
+            "or correct the class names."
         )

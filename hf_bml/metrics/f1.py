@@ -12,13 +12,14 @@ from .validation import predicted_classes
 def f1_score(logits_or_predictions: ArrayLike, labels: ArrayLike, average: str = "weighted") -> float:
     """Harmonic mean of precision and recall.
 
-    The paper prints the positive-class form; CMU-MOSI practice is the weighted one. A class that is neither predicted
-    nor labelled counts as 0.
+    The paper prints the positive-class form; CMU-MOSI practice is the weighted one. Means are over the classes that
+    are predicted or labelled; a class without a correct prediction has 0.
 
     Args:
         logits_or_predictions: Scores of shape (n, classes), or predicted classes of shape (n,).
         labels: Class numbers, shape (n,).
-        average: "weighted": mean over classes weighted by their number of labels. "binary": class 1 of two classes.
+        average: "weighted": mean over classes weighted by their number of labels. "macro": unweighted mean. "binary":
+            class 1 of two classes.
 
     Returns:
         F1 in [0, 1].
@@ -26,8 +27,8 @@ def f1_score(logits_or_predictions: ArrayLike, labels: ArrayLike, average: str =
     Raises:
         ValueError: Unknown `average`, more than two classes with "binary", or input that `accuracy` rejects.
     """
-    if average not in ("weighted", "binary"):
-        raise ValueError(f"Expected average 'weighted' or 'binary', found {average!r}. Choose one of the two.")
+    if average not in ("weighted", "macro", "binary"):
+        raise ValueError(f"Expected average 'weighted', 'macro' or 'binary', found {average!r}. Choose one of these.")
     predictions, labels = predicted_classes(logits_or_predictions, labels)
     if average == "binary":
         shape = np.shape(logits_or_predictions)
@@ -38,7 +39,7 @@ def f1_score(logits_or_predictions: ArrayLike, labels: ArrayLike, average: str =
 
 
 class F1(evaluate.Metric):
-    """`f1_score` as an `evaluate.Metric`; `compute(..., average="binary")` selects the positive-class form.
+    """`f1_score` as an `evaluate.Metric`; `compute(..., average="binary")` or `"macro"` selects another form.
 
     Example:
         >>> inputs = {"predictions": [1, 1, 0, 0, 1], "references": [1, 1, 1, 0, 0]}
@@ -50,7 +51,7 @@ class F1(evaluate.Metric):
 
     def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
-            description="Harmonic mean of precision and recall, weighted over classes or of class 1.",
+            description="Harmonic mean of precision and recall, over classes or of class 1.",
             citation="",
             inputs_description="predictions: classes, or rows of scores; references: classes.",
             features=[

@@ -2,6 +2,7 @@
 
 from transformers import AutoConfig, AutoModel
 
+from .balance import BalancedModel, balance
 from .configuration_multimodal import MultimodalConfig
 from .encoders import ENCODERS
 from .fusion import FUSIONS
@@ -15,7 +16,9 @@ __all__ = [
     "ENCODERS",
     "FUSIONS",
     "INTERACTIONS",
+    "BalancedModel",
     "MultimodalClassifierOutput",
     "MultimodalConfig",
     "MultimodalForClassification",
+    "balance",
 ]

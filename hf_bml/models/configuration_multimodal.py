@@ -50,16 +50,18 @@ class MultimodalConfig(PreTrainedConfig):
             first.
         interaction (`str`, *optional*): what the encoders exchange before fusion: `"centralnet"`, `"mmtm"` or
             `"cross_attention"`; default nothing.
-        interaction_options (`dict`, *optional*): options of the interaction.
+        interaction_options (`dict`, *optional*): options of the interaction; see its options class.
         head_hidden_sizes (`list[int]`): hidden layers of the head; empty for a linear head.
         head_dropout (`float`): dropout before every layer of the head, in [0, 1).
         bias_split (`dict[str, float]`, *optional*): the share of the linear concat head's bias that counts for each
             modality's own prediction (paper Table 14); default 1 / modalities.
         unimodal_prediction (`str`): how a modality's own prediction is estimated. `"auto"`: the exact split where the
             head has one, else zero-out; `"zero_out"`; `"probe"`: a linear head per modality that learns on the
-            detached feature, beside the training.
+            detached feature beside the training, or the modality's own classifier where `auxiliary_loss_weight` gives
+            it one. A probe's cross-entropy is part of the training loss; its gradient counts when gradients are
+            clipped by their norm.
         auxiliary_loss_weight (`float`, *optional*): gives every modality a classifier of its own on its feature, and
-            adds this times their summed cross-entropies to the loss. 0 keeps the heads out of the loss, for
+            adds this times their summed cross-entropies to the training loss. 0 keeps the heads out of the loss, for
             modulations that weigh them. Default: no such heads.
         num_labels, id2label, label2id: as in every transformers config.
 
@@ -129,14 +131,13 @@ class MultimodalConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def _check_fusion(self) -> None:
-        conditioned = self.fusion in ("film", "gated")
         if len(self.modalities) == 1 and self.fusion in ("film", "gated", "product"):
             raise ValueError(
                 f"fusion {self.fusion!r} joins two or more modalities, found only {list(self.modalities)}. "
                 "Use 'concat' for a single one."
             )
         if self.conditioning is not None:
-            if not conditioned:
+            if self.fusion not in ("film", "gated"):
                 raise ValueError(f"conditioning applies to the fusions film and gated, found fusion={self.fusion!r}.")
             check_name("conditioning", self.conditioning, self.modalities)
 
@@ -146,18 +147,23 @@ class MultimodalConfig(PreTrainedConfig):
                 raise ValueError(f"interaction_options {self.interaction_options!r} need an `interaction`.")
             return
         check_name("interaction", self.interaction, INTERACTIONS)
+        interaction = INTERACTIONS[self.interaction]
+        if len(self.modalities) < 2:
+            raise ValueError(
+                f"interaction {self.interaction!r} joins two or more modalities, found only {list(self.modalities)}. "
+                "Leave it out for a single one."
+            )
         if not isinstance(self.interaction_options, Mapping | None):
             raise ValueError(f"interaction_options must be a dict, found {self.interaction_options!r}.")
         self.interaction_options = asdict(self.interaction_config)
-        interaction_class, _ = INTERACTIONS[self.interaction]
-        if self.auxiliary_loss_weight is not None and not interaction_class.features_are_unimodal:
+        if self.auxiliary_loss_weight is not None and not interaction.features_are_unimodal:
             raise ValueError(
-                f"auxiliary_loss_weight needs a feature per modality that no other one has touched, which interaction "
+                "auxiliary_loss_weight needs a feature per modality that no other one has touched, which interaction "
                 f"{self.interaction!r} does not leave. Use unimodal_prediction: probe, or another interaction."
             )
-        if self.interaction == "centralnet" and (self.fusion != "concat" or self.head_hidden_sizes or self.bias_split):
+        if interaction.has_own_head and (self.fusion != "concat" or self.head_hidden_sizes or self.bias_split):
             raise ValueError(
-                "interaction 'centralnet' brings its own head, the central stream: leave fusion at 'concat', without "
+                f"interaction {self.interaction!r} brings its own head: leave fusion at 'concat', without "
                 f"head_hidden_sizes and bias_split; found fusion={self.fusion!r}, "
                 f"head_hidden_sizes={self.head_hidden_sizes!r}, bias_split={self.bias_split!r}."
             )
@@ -167,14 +173,21 @@ class MultimodalConfig(PreTrainedConfig):
         """The options of the interaction as its dataclass; None without interaction."""
         if self.interaction is None:
             return None
-        _, options_class = INTERACTIONS[self.interaction]
+        options_class = INTERACTIONS[self.interaction].options_class
         options = dict(self.interaction_options or {})
         check_options(f"interaction {self.interaction!r}", options, [f.name for f in fields(options_class)])
-        return options_class(**options)
+        try:
+            return options_class(**options)
+        except ValueError as error:
+            raise ValueError(f"interaction {self.interaction!r}: {error}") from error
 
     def _check_bias_split(self) -> None:
         split, names = self.bias_split, list(self.modalities)
         if not isinstance(split, Mapping) or set(split) != set(names) or not all(map(is_number, split.values())):
             raise ValueError(f"bias_split must name every modality {names} with a number each, found {split!r}.")
-        if self.fusion != "concat" or self.head_hidden_sizes:
-            raise ValueError("bias_split applies to the linear concat head: fusion='concat', no hidden sizes.")
+        if self.fusion != "concat" or self.head_hidden_sizes or self.unimodal_prediction != "auto":
+            raise ValueError(
+                "bias_split applies to the exact split of the linear concat head: fusion='concat', no "
+                f"head_hidden_sizes, unimodal_prediction='auto'; found fusion={self.fusion!r}, "
+                f"head_hidden_sizes={self.head_hidden_sizes!r}, unimodal_prediction={self.unimodal_prediction!r}."
+            )

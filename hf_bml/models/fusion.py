@@ -5,7 +5,7 @@ features are set to zero (paper Sec. 4.3.7).
 
 | name       | logits                                                         | unimodal prediction |
 |------------|----------------------------------------------------------------|---------------------|
-| `concat`   | `W [phi^1; ...; phi^M] + b`, or a multi-layer classifier       | exact; zero-out     |
+| `concat`   | `W [phi^1; ...; phi^M] + b`, or a multi-layer classifier       | exact, or zero-out  |
 | `sum`      | `sum_m (W^m phi^m + b^m)`                                      | exact               |
 | `film`     | `W (gamma(x) * y + beta(x)) + b`                               | zero-out            |
 | `gated`    | `W (sigmoid(A x) * B y) + b`                                   | zero-out            |
@@ -129,7 +129,7 @@ class ConcatHead(FusionHead):
         linear = self.classifier[-1]
         blocks = linear.weight.split(list(self.sizes.values()), dim=1)
         return {
-            modality: nn.functional.linear(feature, weight.to(feature.dtype)) + self.bias_split[modality] * linear.bias
+            modality: nn.functional.linear(feature, weight, self.bias_split[modality] * linear.bias)
             for (modality, feature), weight in zip(features.items(), blocks, strict=True)
         }
 
@@ -173,7 +173,10 @@ class ConditionedHead(FusionHead):
 
 
 class FiLMHead(ConditionedHead):
-    """Feature-wise linear modulation (Perez et al. 2018) as in the paper's Table 2, without a residual `1 + gamma`."""
+    """Feature-wise linear modulation (Perez et al. 2018) as in the paper's Table 2, without a residual `1 + gamma`.
+
+    The biases start at zero, so before training y alone predicts a constant.
+    """
 
     def __init__(self, sizes: Mapping[str, int], config: MultimodalConfig):
         super().__init__(sizes, config)
@@ -189,7 +192,11 @@ class FiLMHead(ConditionedHead):
 
 
 class GatedHead(ConditionedHead):
-    """Gated fusion (Kiela et al. 2018): x gates y; both are projected to the width of the largest feature."""
+    """Gated fusion (Kiela et al. 2018): x gates y; both are projected to the width of the largest feature.
+
+    Without x the gate is sigmoid(bias), not shut. The biases start at zero, so before training x alone predicts a
+    constant.
+    """
 
     def __init__(self, sizes: Mapping[str, int], config: MultimodalConfig):
         super().__init__(sizes, config)
@@ -204,8 +211,11 @@ class GatedHead(ConditionedHead):
 
 
 class ProductHead(FusionHead):
-    """Purely multiplicative fusion: bias-free projections to one width, multiplied. One missing factor leaves zero, so
-    zero-out tells nothing, and only probe heads can score the modalities."""
+    """Purely multiplicative fusion: bias-free projections to the width of the largest feature, multiplied.
+
+    One missing factor leaves the classifier of zero, a constant: zero-out tells nothing, so only probe heads can score
+    the modalities, and a sample that lacks a modality, or has it dropped, teaches the encoders nothing.
+    """
 
     zero_out_is_blind = True
 
@@ -220,45 +230,6 @@ class ProductHead(FusionHead):
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         factors = [self.factors[modality](feature) for modality, feature in features.items()]
         return self.classifier(torch.stack(factors).prod(0))
-
-
-class CentralHead(FusionHead):
-    """CentralNet's central stream: `u^l = alpha_C^l h_C^l + sum_m alpha_m^l h_m^l`, `h_C^(l+1) = ReLU(BN(F^l u^l))`,
-    and a linear classifier on the last u. The alphas are trained and start at 1.
-
-    Where modalities differ in width, the narrower are padded with zeros, as in the MFAS re-implementation.
-
-    Args:
-        tap_sizes: per modality the widths of its taps, whose concatenation is its feature.
-        config: the model's config.
-    """
-
-    def __init__(self, tap_sizes: Mapping[str, Sequence[int]], config: MultimodalConfig):
-        super().__init__({modality: sum(sizes) for modality, sizes in tap_sizes.items()}, config)
-        self.tap_sizes = {modality: list(sizes) for modality, sizes in tap_sizes.items()}
-        widths = [max(stage) for stage in zip(*self.tap_sizes.values(), strict=True)]
-        self.widths = widths
-        self.alphas = nn.ParameterDict({modality: nn.Parameter(torch.ones(len(widths))) for modality in tap_sizes})
-        self.central_alphas = nn.Parameter(torch.ones(len(widths) - 1))
-        self.steps = nn.ModuleList(
-            nn.Sequential(nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU())
-            for before, after in itertools.pairwise(widths)
-        )
-        self.classifier = layers([widths[-1], config.num_labels], config.head_dropout)
-
-    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        taps = {modality: feature.split(self.tap_sizes[modality], -1) for modality, feature in features.items()}
-        central = None
-        for stage, width in enumerate(self.widths):
-            streams = [
-                self.alphas[modality][stage] * nn.functional.pad(values[stage], (0, width - values[stage].shape[-1]))
-                for modality, values in taps.items()
-            ]
-            if central is not None:
-                streams.append(self.central_alphas[stage - 1] * central)
-            joined = torch.stack(streams).sum(0)  # (batch, width)
-            central = self.steps[stage](joined) if stage < len(self.steps) else joined
-        return self.classifier(central)
 
 
 FUSIONS: dict[str, type[FusionHead]] = {

@@ -15,8 +15,8 @@ from transformers.utils import ModelOutput
 from ..suggestion import did_you_mean
 from .configuration_multimodal import MultimodalConfig
 from .encoders import build_encoder
-from .fusion import FUSIONS, CentralHead, evaluation_mode
-from .interaction import INTERACTIONS, CentralNet, Interaction, fill_absent
+from .fusion import evaluation_mode
+from .interaction import INTERACTIONS, Interaction, fill_absent
 
 
 @dataclass
@@ -24,7 +24,7 @@ class MultimodalClassifierOutput(ModelOutput):
     """Output of [`MultimodalForClassification`].
 
     Args:
-        loss: cross-entropy, a scalar, when labels are given.
+        loss: cross-entropy, a scalar, when labels are given; in training with the auxiliary heads' part.
         logits: `(batch, num_labels)`.
         unimodal_logits: per modality `(batch, num_labels)`, what that modality alone predicts; detached, float32.
         features: per modality `(batch, dim)`, what the fusion head would see without modulation; with an interaction,
@@ -156,7 +156,7 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
                 "MultimodalConfig.modalities is empty: give an encoder config per modality, for example "
                 "{'audio': {'type': 'timm', 'architecture': 'resnet18', 'in_channels': 1}}."
             )
-        interaction_class, _ = INTERACTIONS.get(config.interaction, (Interaction, None))
+        interaction_class = INTERACTIONS.get(config.interaction, Interaction)
         self.encoders = nn.ModuleDict(
             {
                 modality: build_encoder(modality, options, staged=interaction_class.staged)
@@ -164,11 +164,11 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
             }
         )
         self.interaction = interaction_class(self.encoders, config.interaction_config)
-        if isinstance(self.interaction, CentralNet):
-            self.head = CentralHead(self.interaction.tap_sizes, config)
-        else:
-            self.head = FUSIONS[config.fusion](self.interaction.sizes, config)
-        self.auxiliary_heads = nn.ModuleDict(self._build_auxiliary_heads())
+        self.head = self.interaction.build_head(config)
+        self.auxiliary_heads = nn.ModuleDict()
+        if config.auxiliary_loss_weight is not None or config.unimodal_prediction == "probe":
+            for name, size in self.interaction.own_sizes.items():
+                self.auxiliary_heads[name] = nn.Linear(size, config.num_labels)
         if self.head.zero_out_is_blind and config.unimodal_prediction != "probe":
             warnings.warn(
                 f"fusion {config.fusion!r} is purely multiplicative: with one modality alone it predicts the same, "
@@ -178,14 +178,6 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
             )
         self.post_init()
         self._no_split_modules = indivisible_modules(self)
-
-    def _build_auxiliary_heads(self) -> dict[str, nn.Module]:
-        if self.config.auxiliary_loss_weight is None and self.config.unimodal_prediction != "probe":
-            return {}
-        sizes = {name: encoder.output_size for name, encoder in self.encoders.items()}
-        if not isinstance(self.interaction, CentralNet):
-            sizes = self.interaction.sizes
-        return {name: nn.Linear(size, self.config.num_labels) for name, size in sizes.items()}
 
     def forward(
         self,
@@ -213,7 +205,7 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         modality_mask = self._present(modalities, modality_mask)
         features = self._unimodal_features(started, modality_mask)
         auxiliary_logits = self._auxiliary_logits(features)
-        unimodal_logits = self._unimodal_logits(features, auxiliary_logits)
+        unimodal_logits = self._unimodal_logits(features)
         keep_mask = modality_mask
         if modulation is not None:
             keep_mask = modulation.keep_modalities(unimodal_logits, modality_mask)
@@ -223,7 +215,9 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         logits = self.head(seen)
         loss = None
         if labels is not None:
-            loss = cross_entropy(logits, labels) + self._auxiliary_loss(auxiliary_logits, labels, modality_mask)
+            loss = cross_entropy(logits, labels)
+            if self.training and auxiliary_logits:
+                loss = loss + self._auxiliary_loss(auxiliary_logits, labels, modality_mask)
         if keep_mask is None:
             keep_mask = torch.ones(len(logits), len(features), dtype=torch.bool, device=logits.device)
         return MultimodalClassifierOutput(
@@ -285,22 +279,20 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
             return self.interaction(self.encoders, started, modality_mask)
         with torch.no_grad(), evaluation_mode(self):
             features = {
-                name: None if state is None else self.interaction.alone(self.encoders[name], name, state)
+                name: None if state is None else self.interaction.alone(self.encoders, name, state)
                 for name, state in started.items()
             }
         return fill_absent(features, self.interaction.sizes, modality_mask)
 
     def _auxiliary_logits(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """What each modality's own classifier predicts; a probe learns without the encoder noticing."""
-        is_probe = self.config.auxiliary_loss_weight is None
-        return {
-            name: head(self.interaction.last(name, features[name].detach() if is_probe else features[name]))
-            for name, head in self.auxiliary_heads.items()
-        }
+        if self.config.auxiliary_loss_weight is None:
+            features = {name: feature.detach() for name, feature in features.items()}
+        return {name: head(self.interaction.own(name, features[name])) for name, head in self.auxiliary_heads.items()}
 
     def _auxiliary_loss(
         self, auxiliary_logits: dict[str, Tensor], labels: Tensor, modality_mask: Tensor | None
-    ) -> Tensor | float:
+    ) -> Tensor:
         """The summed cross-entropies of the modalities' own classifiers, each over the samples that have it."""
         weight = self.config.auxiliary_loss_weight
         losses = [
@@ -310,17 +302,16 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         return (1.0 if weight is None else weight) * sum(losses)
 
     @torch.no_grad()
-    def _unimodal_logits(self, features: dict[str, Tensor], auxiliary_logits: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _unimodal_logits(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """Detached unimodal predictions, computed outside autocast in float32 or better."""
-        if self.config.unimodal_prediction == "probe":
-            logits = {name: value.detach() for name, value in auxiliary_logits.items()}
-        else:
-            device = next(iter(features.values())).device
-            with torch.autocast(device.type, enabled=False):
-                parameter_dtype = next(self.head.parameters()).dtype
-                detached = {name: feature.detach().to(parameter_dtype) for name, feature in features.items()}
-                if self.config.unimodal_prediction == "zero_out":
-                    logits = self.head.zero_out_logits(detached)
-                else:
-                    logits = self.head.unimodal_logits(detached)
+        device = next(iter(features.values())).device
+        dtype = next(self.head.parameters()).dtype
+        with torch.autocast(device.type, enabled=False):
+            features = {name: feature.detach().to(dtype) for name, feature in features.items()}
+            if self.config.unimodal_prediction == "probe":
+                logits = self._auxiliary_logits(features)
+            elif self.config.unimodal_prediction == "zero_out":
+                logits = self.head.zero_out_logits(features)
+            else:
+                logits = self.head.unimodal_logits(features)
         return {name: value.to(torch.promote_types(value.dtype, torch.float32)) for name, value in logits.items()}

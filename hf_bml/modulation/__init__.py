@@ -6,27 +6,63 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..suggestion import did_you_mean
-from .base import BalanceState, CopyLosses, MicroBatch, Modulation, ModulationConfig, ModulationStack, TrainCopy
+from .annealed_dropout import AnnealedDropout, AnnealedDropoutConfig
+from .base import BalanceState, CopyLosses, MicroBatch, Modulation, ModulationConfig, TrainCopies
+from .curriculum_dropout import CurriculumDropout, CurriculumDropoutConfig
 from .discrepancy import DiscrepancyMonitor, discrepancy_differences, discrepancy_ratios, discriminative_scores
+from .dropout import Dropout, DropoutConfig
+from .evolutional_dropout import EvolutionalDropout, EvolutionalDropoutConfig
+from .gradient_blending import GradientBlending, GradientBlendingConfig
+from .greedy import Greedy, GreedyConfig
+from .mod_drop import ModDrop, ModDropConfig
 from .ogm import OGM, OGMConfig, gradient_coefficients
+from .ogm_star import OGMStar, OGMStarConfig
 from .opm import OPM, OPMConfig, drop_probabilities
+from .stack import ModulationStack
 
-MODULATIONS: dict[str, type[Modulation]] = {"opm": OPM, "ogm": OGM}
+MODULATIONS: dict[str, type[Modulation]] = {
+    "opm": OPM,
+    "ogm": OGM,
+    "ogm_star": OGMStar,
+    "gradient_blending": GradientBlending,
+    "greedy": Greedy,
+    "mod_drop": ModDrop,
+    "dropout": Dropout,
+    "annealed_dropout": AnnealedDropout,
+    "curriculum_dropout": CurriculumDropout,
+    "evolutional_dropout": EvolutionalDropout,
+}
 
 __all__ = [
     "MODULATIONS",
     "OGM",
     "OPM",
+    "AnnealedDropout",
+    "AnnealedDropoutConfig",
     "BalanceState",
     "CopyLosses",
+    "CurriculumDropout",
+    "CurriculumDropoutConfig",
     "DiscrepancyMonitor",
+    "Dropout",
+    "DropoutConfig",
+    "EvolutionalDropout",
+    "EvolutionalDropoutConfig",
+    "GradientBlending",
+    "GradientBlendingConfig",
+    "Greedy",
+    "GreedyConfig",
     "MicroBatch",
+    "ModDrop",
+    "ModDropConfig",
     "Modulation",
     "ModulationConfig",
     "ModulationStack",
     "OGMConfig",
+    "OGMStar",
+    "OGMStarConfig",
     "OPMConfig",
-    "TrainCopy",
+    "TrainCopies",
     "build_modulations",
     "discrepancy_differences",
     "discrepancy_ratios",
@@ -49,5 +85,9 @@ def build_modulations(specification: Mapping[str, Mapping[str, Any] | None] | No
             raise ValueError(f"Unknown modulation {name!r}.{hint} Known: {sorted(MODULATIONS)}.")
         if options is not None and not isinstance(options, Mapping):
             raise ValueError(f"Options of modulation {name!r} must be a mapping or empty, found {options!r}.")
-        modulations.append(MODULATIONS[name](**(options or {})))
+        try:
+            modulations.append(MODULATIONS[name](**(options or {})))
+        except ValueError as error:
+            known = str(error).startswith("Modulation ")
+            raise ValueError(str(error) if known else f"Modulation {name!r}: {error}") from error
     return modulations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Protocol
 
@@ -75,14 +75,28 @@ class CopyLosses:
     held_out_after: float
 
 
-class TrainCopy(Protocol):
-    """Trains a copy of the model as it is now, on the training split without its held-out part, as the run would."""
+SampleLosses = Callable[[Mapping[str, Any], Tensor], tuple[Tensor, Tensor]]
+"""From the model's output and the labels to losses `(batch,)` and bool `(batch,)`, the samples that count."""
 
-    def __call__(self, loss: Callable[[Mapping[str, Any], Tensor], Tensor], epochs: float) -> CopyLosses:
+
+def counted_mean(losses: Tensor, counts: Tensor) -> Tensor:
+    """The mean of `losses (batch,)` where `counts (batch,)` is true, 0-d; 0 if it nowhere is."""
+    return torch.where(counts, losses, 0.0).sum() / counts.sum().clamp_min(1)
+
+
+class TrainCopies(Protocol):
+    """Trains copies of the model as it is now, on the training split without its held-out part, as the run would."""
+
+    def __call__(
+        self, losses: Sequence[Mapping[str, SampleLosses]], epochs: float | None = None
+    ) -> dict[str, CopyLosses]:
         """
         Args:
-            loss: from the model's output and the labels to a scalar; what the copy is trained with.
-            epochs: how long, > 0.
+            losses: one mapping by name per copy, which is trained with the sum of the mapping's mean losses.
+            epochs: how long, > 0, but not beyond the end of the run; None for as long as the run.
+
+        Returns:
+            what every named loss was before and after.
         """
 
 
@@ -91,7 +105,8 @@ class ModulationConfig:
     """Options every modulation has.
 
     Args:
-        preset: `"paper"` (default) or `"released"`, the defaults of the authors' code; options given beside it win.
+        preset: `"paper"` (default) or, for the paper's own methods, `"released"`, the defaults of the authors' code;
+            options given beside it win.
         start: first moment of the active window, included, in `unit`.
         end: end of the active window, excluded; None for the whole training.
         unit: `"epochs"` or `"steps"` (optimizer steps).
@@ -99,13 +114,15 @@ class ModulationConfig:
 
     RELEASED: ClassVar[dict[str, Any]] = {}
 
-    preset: str = field(default="paper", metadata={"help": "Defaults to start from: paper or released."})
+    preset: str = field(
+        default="paper", metadata={"help": "Defaults to start from: paper, or released, the authors' code."}
+    )
     start: float = field(default=0, metadata={"help": "First moment of the active window (included), in `unit`."})
     end: float | None = field(default=None, metadata={"help": "End of the active window (excluded); null: never."})
     unit: str = field(default="epochs", metadata={"help": "Unit of start and end: epochs or steps."})
 
     def __post_init__(self) -> None:
-        check_choice("preset", self.preset, ("paper", "released"))
+        check_choice("preset", self.preset, ("paper", "released") if self.RELEASED else ("paper",))
         check_choice("unit", self.unit, ("epochs", "steps"))
         check_range("start", self.start, low=0)
         if self.end is not None:
@@ -135,21 +152,33 @@ class DiscrepancyConfig(ModulationConfig):
     Args:
         measure: `"ratio"` (paper Eq. 7) or `"difference"` of the batch scores (Table 15).
         transform: z, `"tanh"` for `tanh(x - 1)` or `"sigmoid"` (Table 15).
+        threshold: discrepancy above which a modality is dominant, at least 1 for a ratio and 0 for a difference, so
+            that the weakest modality never is. The paper's is 1 for both; any other is moved to 1 by a shift.
     """
 
     measure: str = field(default="ratio", metadata={"help": "Discrepancy of the scores: ratio or difference."})
     transform: str = field(default="tanh", metadata={"help": "Map z into (0, 1): tanh, of x - 1, or sigmoid."})
+    threshold: float = field(default=1.0, metadata={"help": "Discrepancy above which a modality is dominant."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("measure", self.measure, tuple(MEASURES))
         check_choice("transform", self.transform, tuple(TRANSFORMS))
+        check_range("threshold", self.threshold, low=1 if self.measure == "ratio" else 0)
+
+    def dominance(self, discrepancy: Tensor) -> Tensor:
+        """A discrepancy `(modalities,)` moved so that the threshold comes to lie at 1."""
+        return discrepancy if self.threshold == 1 else discrepancy + (1 - self.threshold)
+
+    def measured(self, scores: Tensor, observed: Tensor | None) -> Tensor:
+        """The dominance `(modalities,)` by the chosen measure; arguments as of the measures."""
+        return self.dominance(MEASURES[self.measure](scores, observed))
 
     def discrepancy(self, state: BalanceState) -> Tensor:
-        """What the modulation follows, `(modalities,)`; `state` must hold scores."""
+        """What the modulation follows, `(modalities,)`, acting above 1; `state` must hold scores."""
         if self.measure == "ratio":
-            return state.ratios
-        return MEASURES[self.measure](state.scores, state.observed)
+            return self.dominance(state.ratios)
+        return self.measured(state.scores, state.observed)
 
     def current_discrepancy(
         self, batch: MicroBatch, sum_over_processes: Callable[[Tensor], Tensor] | None = None
@@ -158,7 +187,7 @@ class DiscrepancyConfig(ModulationConfig):
         totals = score_totals(batch.unimodal_logits, batch.labels, batch.modality_mask)
         if sum_over_processes is not None:
             totals = sum_over_processes(totals)
-        return MEASURES[self.measure](*comparable_scores(totals[0], totals[2]))
+        return self.measured(*comparable_scores(totals[0], totals[2]))
 
 
 class Modulation:
@@ -177,6 +206,7 @@ class Modulation:
     name: ClassVar[str]
     config_class: ClassVar[type[ModulationConfig]] = ModulationConfig
     needs_gradient_scale: ClassVar[bool] = False  # True: useless with an optimizer that ignores a gradient's scale
+    needs_whole_model: ClassVar[bool] = False  # True: cannot work where processes hold shards of the parameters
     model_options: ClassVar[Mapping[str, Any]] = {}  # what the model's config must be set to for this method
 
     def __init__(self, config: ModulationConfig | None = None, **options: Any):
@@ -194,6 +224,11 @@ class Modulation:
         return type(self).modulate_gradients is not Modulation.modulate_gradients
 
     @property
+    def needs_separate_encoders(self) -> bool:
+        """Whether the method is only defined where the modalities' encoders share no parameters."""
+        return self.changes_gradients or self.needs_gradient_scale
+
+    @property
     def held_out_fraction(self) -> float:
         """The share of the training split that the method keeps for itself, in [0, 1)."""
         return 0.0
@@ -202,12 +237,12 @@ class Modulation:
         """Tells the modulation which modalities the model has, before training."""
         self.means = RunningMean(modalities)
 
-    def attach(self, model: nn.Module, train_copy: TrainCopy | None = None) -> None:
+    def attach(self, model: nn.Module, train_copies: TrainCopies | None = None) -> None:
         """Called once, when the trainer is built. A method that acts inside the model finds its modules here.
 
         Args:
             model: the unwrapped model.
-            train_copy: trains a copy of the model for a while, see [`TrainCopy`].
+            train_copies: trains copies of the model for a while, see [`TrainCopies`].
 
         Raises:
             ValueError: the method cannot work with this model.
@@ -304,86 +339,6 @@ class Modulation:
         return self._generators[device].manual_seed(int(entropy.generate_state(1, np.uint64)[0]))
 
 
-class ModulationStack:
-    """Several modulations called as one, in the given order.
-
-    Args:
-        modulations: the modulations; each name at most once.
-        modalities: modality names, in the model's order.
-    """
-
-    def __init__(self, modulations: Iterable[Modulation], modalities: Sequence[str]):
-        self.modulations = list(modulations)
-        names = [modulation.name for modulation in self.modulations]
-        if len(set(names)) != len(names):
-            raise ValueError(f"Each modulation can be used once, found {names}.")
-        for modulation in self.modulations:
-            modulation.bind(modalities)
-        self.active: list[Modulation] = []
-        self.labels: Tensor | None = None
-        self._batch: MicroBatch | None = None
-
-    def __iter__(self) -> Iterator[Modulation]:
-        return iter(self.modulations)
-
-    def reset(self) -> None:
-        """Forgets what an earlier training left behind."""
-        self.active, self.labels, self._batch = [], None, None
-        for modulation in self.modulations:
-            modulation.reset()
-
-    def begin_step(self, state: BalanceState) -> None:
-        self.active = [modulation for modulation in self.modulations if modulation.is_active(state)]
-        for modulation in self.active:
-            modulation.begin_step(state)
-
-    def begin_micro_batch(self, labels: Tensor) -> None:
-        """Brings the labels, which a Trainer with label smoothing or a loss of its own keeps from the model."""
-        self.labels = labels
-
-    @torch.compiler.disable
-    def keep_modalities(
-        self, unimodal_logits: dict[str, Tensor], modality_mask: Tensor | None = None
-    ) -> Tensor | None:
-        """Called by the model; see [`Modulation.keep_modalities`]. Returns `modality_mask` if nobody drops."""
-        self._batch = MicroBatch(unimodal_logits, self.labels, modality_mask)
-        keep_mask = modality_mask
-        for modulation in self.active:
-            keep_mask = modulation.keep_modalities(self._batch, keep_mask)
-        return keep_mask
-
-    @torch.compiler.disable
-    def modulate_features(self, features: dict[str, Tensor], keep_mask: Tensor | None = None) -> dict[str, Tensor]:
-        """Called by the model after `keep_modalities`; see [`Modulation.modulate_features`]."""
-        for modulation in self.active:
-            features = modulation.modulate_features(features, self._batch, keep_mask)
-        return features
-
-    def modulate_loss(self, loss: Tensor, output: Mapping[str, Any], labels: Tensor | None) -> Tensor:
-        for modulation in self.active:
-            loss = modulation.modulate_loss(loss, output, labels)
-        return loss
-
-    def modulate_gradients(self, parameters: Mapping[str, Sequence[nn.Parameter]], state: BalanceState) -> None:
-        for modulation in self.active:
-            modulation.modulate_gradients(parameters, state)
-
-    def summary(self) -> dict[str, Any]:
-        """Per modulation what the run's record should hold."""
-        return {modulation.name: modulation.summary() for modulation in self.modulations}
-
-    def logs(self) -> dict[str, Tensor]:
-        return {key: value for modulation in self.modulations for key, value in modulation.logs().items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {modulation.name: modulation.state_dict() for modulation in self.modulations}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        for modulation in self.modulations:
-            if modulation.name in state:
-                modulation.load_state_dict(state[modulation.name])
-
-
 def is_inside_window(now: float, start: float, end: float | None) -> bool:
     """Whether `now` lies in the half-open window [start, end); `end=None` means no end."""
     return now >= start and (end is None or now < end)
@@ -411,3 +366,9 @@ def check_range(
         left = "(-inf" if low is None else f"{'(' if low_open else '['}{low}"
         right = "inf)" if high is None else f"{high}{')' if high_open else ']'}"
         raise ValueError(f"{name} must be a number in {left}, {right}, found {value!r}.")
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is a whole number of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, found {value!r}.")

@@ -105,13 +105,15 @@ def discrepancy_ratios(scores: Tensor, observed: Tensor | None = None) -> Tensor
         >>> discrepancy_ratios(torch.tensor([1.8, 1.2, 0.8]))
         tensor([1.8750, 1.0833, 0.5556])
     """
-    others = ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    if observed is not None:
-        others = others & observed
-    quotients = torch.where(others, scores[:, None] / scores.clamp_min(1e-8), 0.0)
-    count = others.sum(1)
-    ratios = torch.where(count > 0, quotients.sum(1) / count.clamp_min(1), 1.0)
-    return ratios if observed is None else torch.where(observed, ratios, 1.0)
+    if len(scores) == 1:
+        return torch.ones_like(scores)
+    quotients = (scores[:, None] / scores.clamp_min(1e-8)).fill_diagonal_(0)
+    if observed is None:
+        return quotients.sum(1) / (len(scores) - 1)
+    seen = observed.to(scores.dtype)
+    count = seen.sum() - seen  # others that were observed
+    ratios = (quotients * seen).sum(1) / count.clamp_min(1)
+    return torch.where(observed & (count > 0), ratios, 1.0)
 
 
 def discrepancy_differences(scores: Tensor, observed: Tensor | None = None) -> Tensor:

@@ -6,7 +6,12 @@ gradient noise lost by scaling (called GE, generalisation enhancement); here tha
 Usage:      `modulations: {ogm: {alpha: 0.8, noise: entry_std}}`
 Values:     alpha 0.8 on CREMA-D and Kinetics-Sounds, 0.1 on VGGSound; search 0.1...1 on a validation split.
 Relations:  shares the ratios with OPM, which acts on the features. Adam-family optimizers divide a constant scale
-            away, so use SGD with momentum (the trainer warns).
+            away, so use SGD with momentum (the trainer warns). `ogm_star` raises the weaker modality instead.
+
+With OPM or ModDrop, `rescore_after_drop` follows the discrepancy that is left after their drops (a question that paper
+Sec. 4.3.9 leaves open): where a modality was dropped it predicts nothing, so its score is 0, and S^m sums over the
+samples that kept it. What was held back in the forward pass is then not held back a second time; after many drops the
+weaker modality may come out as the dominant one.
 
 Preset `released` follows the authors' code: `1 - tanh(alpha rho)`, convolution weights only, not in the first six
 epochs and not after epoch 60. At an exact tie of the scores (which their code treats as dominance of the second
@@ -24,8 +29,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from .base import BalanceState, DiscrepancyConfig, MicroBatch, Modulation, TrainCopy, check_choice, check_range
-from .discrepancy import TRANSFORMS, tanh_shifted
+from .base import BalanceState, DiscrepancyConfig, MicroBatch, Modulation, TrainCopies, check_choice, check_range
+from .discrepancy import TRANSFORMS, comparable_scores, score_totals, tanh_shifted
 
 
 @dataclass
@@ -38,10 +43,11 @@ class OGMConfig(DiscrepancyConfig):
             of each parameter's gradient before scaling, for every modality (Algorithm 2; OGM-GE).
         coefficient: `"paper"`: `1 - alpha tanh(rho - 1)`; `"released"`: `1 - tanh(alpha rho)`.
         parameters: which encoder parameters: `"all"` (paper), `"matrix"` (two or more dimensions) or `"conv"`
-            (four dimensions, released code).
+            (four or more, convolutions; released code).
         placement: `"gradients"`: scale `.grad` once per optimizer step; `"graph"`: scale the gradient where it enters
             the encoder, by the ratios of the current micro-batch of all ranks. The two are equal without gradient
             accumulation. `"graph"` is for DeepSpeed and FSDP1; it takes no noise, all parameters, and late fusion.
+        rescore_after_drop: sum the scores over the samples that kept a modality, after OPM's or ModDrop's drops.
     """
 
     alpha: float = field(default=0.8, metadata={"help": "Strength of the gradient scaling, >= 0."})
@@ -51,6 +57,9 @@ class OGMConfig(DiscrepancyConfig):
     placement: str = field(
         default="gradients", metadata={"help": "Where to scale: gradients, or graph (DeepSpeed, FSDP1)."}
     )
+    rescore_after_drop: bool = field(
+        default=False, metadata={"help": "Score only the samples that kept a modality after other methods' drops."}
+    )
 
     RELEASED: ClassVar[dict[str, Any]] = {"coefficient": "released", "parameters": "conv", "start": 6, "end": 61}
 
@@ -59,8 +68,14 @@ class OGMConfig(DiscrepancyConfig):
         check_range("alpha", self.alpha, low=0)
         check_choice("noise", self.noise, ("none", "entry_std"))
         check_choice("coefficient", self.coefficient, ("paper", "released"))
+        if self.coefficient == "released" and self.transform != "tanh":
+            raise ValueError(
+                "coefficient 'released' is 1 - tanh(alpha rho) and takes no other transform, found "
+                f"{self.transform!r}. Leave transform out, or use coefficient: paper."
+            )
         check_choice("parameters", self.parameters, tuple(MINIMUM_DIMENSIONS))
         check_choice("placement", self.placement, ("gradients", "graph"))
+        check_choice("rescore_after_drop", self.rescore_after_drop, (True, False))
         if self.placement == "graph" and (self.noise != "none" or self.parameters != "all"):
             raise ValueError(
                 "placement 'graph' scales the gradient that enters an encoder, so it takes noise: none and "
@@ -97,6 +112,14 @@ def released_gradient_coefficients(discrepancy: Tensor, alpha: float) -> Tensor:
     Args and result as in `gradient_coefficients`.
     """
     return torch.where(discrepancy > 1, 1 - torch.tanh(alpha * discrepancy), 1.0)
+
+
+def post_drop_totals(batch: MicroBatch, keep_mask: Tensor | None) -> Tensor:
+    """`(2, modalities)`: the true-class probability summed over the samples that kept a modality, and how many samples
+    have it."""
+    kept = score_totals(batch.unimodal_logits, batch.labels, keep_mask)
+    present = score_totals(batch.unimodal_logits, batch.labels, batch.modality_mask)
+    return torch.stack([kept[0], present[2]])
 
 
 def gradient_entry_std(gradient: Tensor) -> Tensor:
@@ -177,47 +200,62 @@ class OGM(Modulation):
     config_class = OGMConfig
     config: OGMConfig
     needs_gradient_scale = True
+    _post_drop: Tensor | None = None  # the totals of the current optimizer step
 
     @property
     def changes_gradients(self) -> bool:
         return self.config.placement == "gradients"
 
-    def attach(self, model: nn.Module, train_copy: TrainCopy | None = None) -> None:
+    def attach(self, model: nn.Module, train_copies: TrainCopies | None = None) -> None:
         if self.config.placement == "gradients":
             return
         interaction = getattr(model, "interaction", None)
         if not getattr(interaction, "features_are_unimodal", True):
             raise ValueError(
-                "ogm with placement 'graph' scales a modality's gradient at its feature, but with interaction "
-                f"{model.config.interaction!r} it reaches the encoder on other ways too. Use placement: gradients, or "
-                "late fusion."
+                f"{self.name} with placement 'graph' scales a modality's gradient at its feature, but with "
+                f"interaction {model.config.interaction!r} it reaches the encoder on other ways too. Use placement: "
+                "gradients, or late fusion."
             )
         if getattr(model, "auxiliary_heads", None) and model.config.auxiliary_loss_weight is not None:
             raise ValueError(
-                "ogm with placement 'graph' would not scale the gradient of the auxiliary loss. Use placement: "
-                "gradients, or auxiliary_loss_weight: null."
+                f"{self.name} with placement 'graph' would not scale the gradient of the auxiliary loss. Use "
+                "placement: gradients, or auxiliary_loss_weight: null."
             )
 
     def _is_modulated(self, parameter: nn.Parameter) -> bool:
         return parameter.dim() >= MINIMUM_DIMENSIONS[self.config.parameters]
 
-    def _coefficients(self, discrepancy: Tensor) -> Tensor:
+    def begin_step(self, state: BalanceState) -> None:
+        super().begin_step(state)
+        self._post_drop = None
+
+    def coefficients(self, discrepancy: Tensor) -> Tensor:
+        """k of every modality, `(modalities,)`, from what the config follows."""
         config = self.config
         if config.coefficient == "paper":
-            coefficients = gradient_coefficients(discrepancy, config.alpha, TRANSFORMS[config.transform])
-        else:
-            coefficients = released_gradient_coefficients(discrepancy, config.alpha)
-        self.means.add({"ogm/coefficient": coefficients})
+            return gradient_coefficients(discrepancy, config.alpha, TRANSFORMS[config.transform])
+        return released_gradient_coefficients(discrepancy, config.alpha)
+
+    def _logged_coefficients(self, discrepancy: Tensor) -> Tensor:
+        coefficients = self.coefficients(discrepancy)
+        self.means.add({f"{self.name}/coefficient": coefficients})
         return coefficients
 
     def modulate_features(
         self, features: dict[str, Tensor], batch: MicroBatch, keep_mask: Tensor | None
     ) -> dict[str, Tensor]:
-        if self.config.placement == "gradients":
+        config = self.config
+        totals = post_drop_totals(batch, keep_mask) if config.rescore_after_drop else None
+        if config.placement == "gradients":
+            if totals is not None:
+                self._post_drop = totals if self._post_drop is None else self._post_drop + totals
             return features
         with torch.no_grad():
-            discrepancy = self.config.current_discrepancy(batch, self._state.sum_over_processes)
-            coefficients = self._coefficients(discrepancy)
+            if totals is not None:
+                discrepancy = self._post_drop_discrepancy(totals)
+            else:
+                discrepancy = config.current_discrepancy(batch, self._state.sum_over_processes)
+            coefficients = self._logged_coefficients(discrepancy)
         return {
             modality: GradientScale.apply(feature, coefficient)
             for (modality, feature), coefficient in zip(features.items(), coefficients.unbind(), strict=True)
@@ -228,16 +266,26 @@ class OGM(Modulation):
         for modality, encoder in encoders.items():
             if not any(self._is_modulated(parameter) for parameter in encoder.parameters()):
                 warnings.warn(
-                    f"ogm with parameters={self.config.parameters!r} touches no parameter of the {modality!r} "
+                    f"{self.name} with parameters={self.config.parameters!r} touches no parameter of the {modality!r} "
                     "encoder, which has none of that kind. Set parameters: all or matrix.",
                     stacklevel=2,
                 )
 
+    def _post_drop_discrepancy(self, totals: Tensor) -> Tensor:
+        reduce = self._state.sum_over_processes
+        scores, counts = totals if reduce is None else reduce(totals)
+        return self.config.measured(*comparable_scores(scores, counts))
+
     @torch.no_grad()
     def modulate_gradients(self, parameters: Mapping[str, Sequence[nn.Parameter]], state: BalanceState) -> None:
-        if self.config.placement == "graph":
+        config = self.config
+        if config.placement == "graph":
             return
-        coefficients = self._coefficients(self.config.discrepancy(state))
+        if config.rescore_after_drop:
+            discrepancy = self._post_drop_discrepancy(self._post_drop)
+        else:
+            discrepancy = config.discrepancy(state)
+        coefficients = self._logged_coefficients(discrepancy)
         for index, (modality, coefficient) in enumerate(zip(parameters, coefficients.unbind(), strict=True)):
             gradients = [p.grad for p in parameters[modality] if p.grad is not None and self._is_modulated(p)]
             if not gradients:

@@ -1,4 +1,4 @@
-"""Means of per-modality tensors between two log events, kept on the device."""
+"""Means of tensors between two log events, kept on the device."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from torch import Tensor
 
 
 class RunningMean:
-    """Sums named `(modalities,)` tensors without a host sync and hands out their means as `<name>_<modality>`.
+    """Sums named `(modalities,)` tensors without a host sync and hands out their means as `<name>_<modality>`; that of
+    a 0-d tensor as `<name>`.
 
     Args:
         modalities: names in the order of the tensors' entries.
@@ -34,11 +35,14 @@ class RunningMean:
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def pop(self) -> dict[str, Tensor]:
-        means = {
-            f"{name}_{modality}": value
-            for name, total in self._sums.items()
-            for modality, value in zip(self.modalities, (total / self._counts[name]).unbind(), strict=True)
-        }
+        means: dict[str, Tensor] = {}
+        for name, total in self._sums.items():
+            mean = total / self._counts[name]
+            if mean.dim():
+                keys = [f"{name}_{modality}" for modality in self.modalities]
+                means.update(zip(keys, mean.unbind(), strict=True))
+            else:
+                means[name] = mean
         self._sums, self._counts = {}, {}
         return means
 

@@ -3,9 +3,15 @@
 from .collator import MultimodalDataCollator
 from .features import FeatureVector
 from .frames import FrameTransform
-from .processing_multimodal import PROCESSORS, MultimodalProcessor
+from .media_file import MediaError
+from .modality_transforms import PROCESSORS
+from .optical_flow import OpticalFlow, encode_flow, optical_flow
+from .processing_multimodal import MultimodalProcessor
+from .rgb_difference import RGBDifference
 from .spectrogram import LogSpectrogram, log_spectrogram
 from .text import Tokenize
+from .video import read_video
+from .video_frames import VideoFrames
 from .waveform import read_waveform
 
 __all__ = [
@@ -13,9 +19,16 @@ __all__ = [
     "FeatureVector",
     "FrameTransform",
     "LogSpectrogram",
+    "MediaError",
     "MultimodalDataCollator",
     "MultimodalProcessor",
+    "OpticalFlow",
+    "RGBDifference",
     "Tokenize",
+    "VideoFrames",
+    "encode_flow",
     "log_spectrogram",
+    "optical_flow",
+    "read_video",
     "read_waveform",
 ]

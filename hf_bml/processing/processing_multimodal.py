@@ -1,38 +1,39 @@
 """One processor for all modalities of a dataset, described by a plain JSON-able dict."""
 
-import inspect
 import json
-from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from datasets import Audio, DatasetDict, Features
-from torch import Tensor
+import torch
+from datasets import DatasetDict, IterableDatasetDict
+from huggingface_hub import HfApi
 from transformers.utils import cached_file
 
-from ..suggestion import did_you_mean
-from .features import FeatureVector
-from .frames import FrameTransform
-from .spectrogram import LogSpectrogram
-from .tensor_storage import decode_value, encode_value, tensor_features
-from .text import Tokenize
+from .collator import MultimodalDataCollator
+from .dataset_processing import Report, check_columns, process_dataset, process_stream
+from .modality_transforms import ModalityTransforms
 
-PROCESSORS = {
-    "log_spectrogram": LogSpectrogram,
-    "frames": FrameTransform,
-    "features": FeatureVector,
-    "tokens": Tokenize,
-}
 CONFIG_NAME = "processor_config.json"
 CONFIG_VERSION = 1  # part of every cache fingerprint: raise it when a transform's output changes
-MAP_BATCH_SIZE = 64
+HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 
 
 class MultimodalProcessor:
     """Raw columns -> tensors, one transform per modality.
 
+    A raw media value is a path, `{"bytes", "path"}`, or a decoded array. A video file serves several modalities: give
+    it in the audio column too, and its sound track is read.
+
     Args:
         modalities: `{column: {"type": key of PROCESSORS, **options of that class}}`. The order is kept.
+        on_error: What to do with a value that cannot be used (damaged, truncated, empty, without sound track, ...):
+            "raise" a ValueError that names the file; "mask" the value as absent (`None`); "skip" the whole row. A row
+            without any modality left is skipped in both cases. A silent track is valid audio unless the transform's
+            `min_rms` says otherwise.
+
+    Attributes:
+        failures: What the last `apply` could not use: `{split: [{"row", "modality", "file", "reason", "dropped"}]}`,
+            JSON-able, empty when all went well. Row numbers are those of the dataset given to `apply`.
 
     Raises:
         ValueError: Unknown type or option (the message names the closest valid one), or a config that is not JSON.
@@ -43,7 +44,7 @@ class MultimodalProcessor:
         {'sensor': [tensor([0.5000, 1.0000]), None], 'labels': [1, 0]}
     """
 
-    def __init__(self, modalities: dict[str, dict[str, Any]]):
+    def __init__(self, modalities: dict[str, dict[str, Any]], on_error: str = "raise"):
         if not modalities:
             raise ValueError("Expected at least one modality, found none. Pass {column: {'type': ...}}.")
         try:
@@ -52,7 +53,18 @@ class MultimodalProcessor:
             raise ValueError(
                 f"Expected a JSON-able config, found: {error}. Use numbers, strings, lists and dicts."
             ) from error
-        self.transforms = {name: _build_transform(name, config) for name, config in self.modalities.items()}
+        self._transforms = ModalityTransforms(self.modalities, on_error)
+        self.failures: Report = {}
+
+    @property
+    def transforms(self) -> dict[str, Any]:
+        """The transform of each modality."""
+        return self._transforms.by_modality
+
+    @property
+    def on_error(self) -> str:
+        """What happens to a value that cannot be used."""
+        return self._transforms.on_error
 
     def __call__(self, samples: dict[str, list], training: bool = False) -> dict[str, list]:
         """Transform a batch of columns.
@@ -66,34 +78,66 @@ class MultimodalProcessor:
             The same columns; modalities hold `Tensor`, `dict[str, Tensor]` or `None` per sample.
 
         Raises:
-            ValueError: A modality's column is missing, or a value is invalid (the message names the modality).
+            ValueError: A modality's column is missing, or a value is invalid (the message names the modality and the
+                file) and `on_error` is "raise".
         """
-        _check_columns(self.modalities, list(samples))
+        check_columns(self.modalities, list(samples))
         return {
-            name: self.transform(name, column, training) if name in self.modalities else column
+            name: self._transforms(name, column, training) if name in self.modalities else column
             for name, column in samples.items()
         }
 
-    def transform(self, name: str, values: list, training: bool = False) -> list[Tensor | dict[str, Tensor] | None]:
-        """Transform the values of one modality; `None` stays `None`."""
-        present = [index for index, value in enumerate(values) if value is not None]
-        transformed: list = [None] * len(values)
-        try:
-            results = self.transforms[name]([values[index] for index in present], training=training)
-        except ValueError as error:
-            raise ValueError(f"modality {name!r}: {error}") from error
-        for index, result in zip(present, results, strict=True):
-            transformed[index] = result
-        return transformed
+    def prepare(self, **raw: Any) -> dict[str, Any]:
+        """One raw sample -> a batch of one, for `model(**batch)`.
 
-    def apply(self, dataset: DatasetDict, training_split: str = "train", num_proc: int | None = None) -> DatasetDict:
+        Args:
+            raw: A value per modality, `processor.prepare(audio="clip.mp4", visual="clip.mp4", text="Hello")`. A
+                modality that is left out or `None` is absent.
+
+        Returns:
+            `{modality: tensor or dict of tensors with a batch axis of 1, or None if absent}`, and, if one is absent,
+            "modality_mask", bool (1, modalities).
+
+        Raises:
+            ValueError: An unknown modality, no modality, or a value that cannot be used.
+        """
+        unknown = [name for name in raw if name not in self.modalities]
+        if unknown:
+            raise ValueError(f"Expected modalities among {list(self.modalities)}, found {unknown}. Correct the names.")
+        columns = self({name: [raw.get(name)] for name in self.modalities})
+        sample = {name: values[0] for name, values in columns.items()}
+        present = [name for name, value in sample.items() if value is not None]
+        if not present:
+            raise ValueError(
+                f"Expected a usable value for at least one of the modalities {list(self.modalities)}, found none."
+            )
+        batch = MultimodalDataCollator(present)([sample])
+        batch = {name: batch.get(name) for name in self.modalities}
+        if len(present) < len(self.modalities):
+            batch["modality_mask"] = torch.tensor([[name in present for name in self.modalities]])
+        return batch
+
+    def apply(
+        self,
+        dataset: DatasetDict | IterableDatasetDict,
+        training_split: str = "train",
+        num_proc: int | None = None,
+    ) -> DatasetDict | IterableDatasetDict:
         """Make every row of a dataset yield tensors.
 
         Deterministic modalities are computed once with `Dataset.map` and cached: the fingerprint depends only on the
         data and on this processor's config, so other processes find the cache. A tokenizer counts by its name or
-        path. Random modalities stay raw and are transformed at each access, augmented in `training_split` only.
-        Audio columns are read undecoded, so no FFmpeg is needed. Keep raw images in `datasets.Image` columns: nested
-        lists and `Array3D` are read several times slower.
+        path. Random modalities are transformed at each access, augmented in `training_split` only: from their cached
+        deterministic part where there is one (decoded frames, optical flow), else from the raw value. Media columns
+        are read undecoded, so no FFmpeg is needed. Keep raw images in `datasets.Image` columns: nested lists and
+        `Array3D` are read several times slower.
+
+        With `on_error` "mask" or "skip", every raw value is tried once, and what failed is in `failures`, whether
+        computed now or found in the cache.
+
+        A stream (`IterableDatasetDict`) is transformed while it is read, for data that does not fit on the disk;
+        failures are logged. Shuffle it and split it across ranks beforehand:
+        `split_dataset_by_node(stream.shuffle(seed=0, buffer_size=1000), rank, world_size)`.
 
         Args:
             dataset: Splits with one column per modality; other columns (labels) pass through unchanged.
@@ -104,44 +148,27 @@ class MultimodalProcessor:
             Splits whose rows hold `Tensor`, `dict[str, Tensor]` or `None` per modality.
 
         Raises:
-            ValueError: Not a `DatasetDict`, or a modality's column is missing.
+            ValueError: Not a `DatasetDict` or `IterableDatasetDict`, a modality's column is missing, a value cannot
+                be used and `on_error` is "raise", or no row of a split can be used.
         """
+        config = json.dumps(self.to_dict())
+        if isinstance(dataset, IterableDatasetDict):
+            return process_stream(dataset, config, training_split)
         if not isinstance(dataset, DatasetDict):
             raise ValueError(
                 f"Expected a DatasetDict, found {type(dataset).__name__}. Wrap it: DatasetDict({{'train': dataset}})."
             )
-        stored = [name for name, transform in self.transforms.items() if not transform.is_random]
-        config = json.dumps(self.to_dict())
-        splits = {}
-        for split_name, split in dataset.items():
-            _check_columns(self.modalities, split.column_names)
-            split = split.with_format(None)
-            for name in self.modalities:
-                if isinstance(split.features[name], Audio):
-                    split = split.cast_column(name, Audio(decode=False))
-            if stored:
-                features = Features(
-                    {**split.features, **{name: _stored_features(self.transforms[name]) for name in stored}}
-                )
-                split = split.map(
-                    store_batch,
-                    batched=True,
-                    batch_size=MAP_BATCH_SIZE,
-                    writer_batch_size=MAP_BATCH_SIZE,
-                    features=features,
-                    fn_kwargs={"config": config, "stored": stored},
-                    num_proc=num_proc,
-                    desc=f"Processing {', '.join(stored)} ({split_name})",
-                )
-            training = split_name == training_split
-            splits[split_name] = split.with_transform(
-                partial(read_batch, config=config, stored=stored, training=training)
-            )
-        return DatasetDict(splits)
+        processed, self.failures = process_dataset(dataset, config, training_split, num_proc)
+        return processed
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able description, accepted by `from_dict`."""
-        return {"version": CONFIG_VERSION, "modalities": self.modalities}
+        return {
+            "processor_class": type(self).__name__,
+            "version": CONFIG_VERSION,
+            "modalities": self.modalities,
+            "on_error": self.on_error,
+        }
 
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> "MultimodalProcessor":
@@ -151,80 +178,54 @@ class MultimodalProcessor:
                 f"Expected processor config version {CONFIG_VERSION}, found {config.get('version')}. "
                 "Write the config again with this version of hf_bml."
             )
-        return cls(config["modalities"])
+        return cls(config["modalities"], config.get("on_error", "raise"))
 
-    def save_pretrained(self, save_directory: str | Path) -> list[str]:
+    def save_pretrained(self, save_directory: str | Path, **unused: Any) -> list[str]:
         """Write `processor_config.json` and return its path in a list, as transformers processors do."""
         path = Path(save_directory) / CONFIG_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        path.write_text(self._to_json(), encoding="utf-8")
         return [str(path)]
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, **hub_options: Any) -> "MultimodalProcessor":
-        """Read `processor_config.json` from a folder or a Hub repository (`hub_options`: revision, token, ...)."""
+    def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> "MultimodalProcessor":
+        """Read `processor_config.json` from a folder or a Hub repository.
+
+        Args:
+            name_or_path: Folder, or repository id.
+            options: Those in HUB_OPTIONS (revision, token, ...) concern the download; others, which
+                `AutoProcessor.from_pretrained` passes, are ignored.
+        """
+        hub_options = {key: value for key, value in options.items() if key in HUB_OPTIONS}
         path = cached_file(str(name_or_path), CONFIG_NAME, **hub_options)
         return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        commit_message: str = "Upload processor",
+        create_pr: bool = False,
+    ) -> str:
+        """Upload `processor_config.json` beside a model on the Hub; the repository is created if need be.
 
-def store_batch(batch: dict[str, list], config: str, stored: list[str]) -> dict[str, list]:
-    """`Dataset.map` function: encoded tensors of the modalities in `stored`."""
-    processor = _processor(config)
-    return {name: [encode_value(value) for value in processor.transform(name, batch[name])] for name in stored}
-
-
-def read_batch(batch: dict[str, list], config: str, stored: list[str], training: bool) -> dict[str, list]:
-    """`Dataset.with_transform` function; `batch` may hold only some columns, as in `dataset["labels"]`."""
-    processor = _processor(config)
-    columns = {}
-    for name, values in batch.items():
-        if name in stored:
-            columns[name] = [decode_value(value) for value in values]
-        elif name in processor.modalities:
-            columns[name] = processor.transform(name, values, training)
-        else:
-            columns[name] = values
-    return columns
-
-
-@lru_cache(maxsize=8)
-def _processor(config: str) -> MultimodalProcessor:
-    return MultimodalProcessor.from_dict(json.loads(config))
-
-
-def _build_transform(name: str, config: dict[str, Any]) -> Any:
-    if not isinstance(config, dict) or "type" not in config:
-        raise ValueError(
-            f"modality {name!r}: expected a dict with 'type', found {config!r}. Add one of {sorted(PROCESSORS)}."
+        Returns:
+            The URL of the commit.
+        """
+        api = HfApi(token=token)
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        commit = api.upload_file(
+            path_or_fileobj=self._to_json().encode(),
+            path_in_repo=CONFIG_NAME,
+            repo_id=repo_id,
+            revision=revision,
+            commit_message=commit_message,
+            create_pr=create_pr,
         )
-    options = {key: value for key, value in config.items() if key != "type"}
-    if config["type"] not in PROCESSORS:
-        raise ValueError(f"modality {name!r}: {_unknown('type', config['type'], list(PROCESSORS))}")
-    processor = PROCESSORS[config["type"]]
-    valid = list(inspect.signature(processor).parameters)
-    for option in options:
-        if option not in valid:
-            raise ValueError(f"modality {name!r}: {_unknown(config['type'] + ' option', option, valid)}")
-    try:
-        return processor(**options)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"modality {name!r}: {error}") from error
+        return str(commit)
 
-
-def _unknown(kind: str, found: Any, valid: list[str]) -> str:
-    return f"expected {kind} among {valid}, found {found!r}.{did_you_mean(found, valid)}"
-
-
-def _check_columns(expected: dict[str, Any], found: list[str]) -> None:
-    missing = [name for name in expected if name not in found]
-    if missing:
-        raise ValueError(
-            f"Expected columns {list(expected)}, found {found}: {missing} missing. "
-            "Rename the dataset's columns or the processor's modalities."
-        )
-
-
-def _stored_features(transform: Any) -> Features:
-    if transform.output_keys is None:
-        return tensor_features()
-    return Features({key: tensor_features() for key in transform.output_keys})
+    def _to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2) + "\n"

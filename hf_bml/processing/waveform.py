@@ -1,21 +1,28 @@
 """Read a mono waveform from whatever an audio column holds.
 
-Audio columns of `datasets` come decoded (torchcodec, which needs a system FFmpeg) or undecoded
-(`Audio(decode=False)`: `{"bytes", "path"}`). Undecoded values are read with soundfile, so wav, flac, ogg and mp3
-need no FFmpeg.
+Files that soundfile knows (wav, flac, ogg, mp3) are read with soundfile; of all others, videos included, PyAV decodes
+the best audio stream. Neither needs FFmpeg on the machine. Audio columns of `datasets` are best left undecoded
+(`Audio(decode=False)`: `{"bytes", "path"}`).
 """
 
 import io
-import os
+import re
 from math import gcd
-from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import soundfile
 import torch
 from scipy.signal import resample_poly
 from torch import Tensor
+
+from .media_file import TOLERATED_LOSS, MediaError, media_file, open_container, read_packets
+
+MIN_RATE, MAX_RATE = 1000, 1_000_000  # of files, in Hz
+UNKNOWN_LENGTH = 2**31 - 2**16  # programs that write WAV into a pipe announce about this much, or twice as much
+
+_REMEDY = "The file is damaged: download it again, or set it to None."
 
 
 def read_waveform(value: Any, sampling_rate: int) -> Tensor:
@@ -23,26 +30,29 @@ def read_waveform(value: Any, sampling_rate: int) -> Tensor:
 
     Args:
         value: One of: `{"bytes": bytes | None, "path": str | None}`; `{"array", "sampling_rate"}`; a decoder with
-            `get_all_samples()` (torchcodec); a file path; a 1-D or 2-D array, tensor or list already at
-            `sampling_rate`. The shorter axis of a 2-D array is the channel axis. Floats are amplitudes in [-1, 1];
-            int16 and int32 arrays are divided by 2^15 and 2^31.
+            `get_all_samples()` (torchcodec); the path of an audio or video file; a 1-D or 2-D array, tensor or list
+            already at `sampling_rate`. The shorter axis of a 2-D array is the channel axis. Floats are amplitudes in
+            [-1, 1]; int16 and int32 arrays are divided by 2^15 and 2^31.
         sampling_rate: Rate of the result, in Hz.
 
     Returns:
         float32 tensor of shape (samples,), values clamped to [-1, 1].
 
     Raises:
-        ValueError: The audio cannot be decoded, is empty, or holds NaN or infinity. The message names the file when
-            its path is known.
+        MediaError: The file cannot be decoded, has no audio stream, is truncated or empty, or holds NaN or infinity.
+            The message names the file when its path is known. A silent track is valid.
+        ValueError: The value has none of these forms.
     """
     array, rate, source = _decode(value, sampling_rate)
     if array.size == 0:
-        raise ValueError(
+        raise MediaError(
             f"{source}: expected at least one audio sample, found none. Remove this clip or set it to None."
         )
     if not np.isfinite(array).all():
-        raise ValueError(f"{source}: expected finite audio samples, found NaN or infinity. Clean or remove this clip.")
+        raise MediaError(f"{source}: expected finite audio samples, found NaN or infinity. Clean or remove this clip.")
     if rate != sampling_rate:
+        if not MIN_RATE <= rate <= MAX_RATE:
+            raise MediaError(f"{source}: expected a rate of {MIN_RATE} to {MAX_RATE} Hz, found {rate}. {_REMEDY}")
         divisor = gcd(rate, sampling_rate)
         array = resample_poly(array, sampling_rate // divisor, rate // divisor)
     return torch.from_numpy(np.clip(array, -1.0, 1.0).astype(np.float32))
@@ -53,32 +63,60 @@ def _decode(value: Any, sampling_rate: int) -> tuple[np.ndarray, int, str]:
     if hasattr(value, "get_all_samples"):
         samples = value.get_all_samples()
         return _mono(samples.data, "audio decoder"), int(samples.sample_rate), "audio decoder"
-    if isinstance(value, str | os.PathLike):
-        return _read_file(Path(value), os.fspath(value))
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value.get("array") is not None:
         source = value.get("path") or "audio"
-        if value.get("array") is not None:
-            return _mono(value["array"], source), int(value["sampling_rate"]), source
-        if value.get("bytes") is not None:
-            return _read_file(io.BytesIO(value["bytes"]), source)
-        if value.get("path"):
-            return _read_file(Path(value["path"]), source)
-        raise ValueError(
-            "audio: expected a dict with 'array' and 'sampling_rate', or with 'bytes' or 'path'; "
-            f"found keys {sorted(value)} without content. Set an absent clip to None."
-        )
-    return _mono(value, "audio array"), sampling_rate, "audio array"
-
-
-def _read_file(file: io.BytesIO | Path, source: str) -> tuple[np.ndarray, int, str]:
+        return _mono(value["array"], source), int(value["sampling_rate"]), source
+    located = media_file(value, "audio")
+    if located is None:
+        return _mono(value, "audio array"), sampling_rate, "audio array"
+    file, source = located
     try:
-        array, rate = soundfile.read(file, dtype="float64", always_2d=True)
+        opened = soundfile.SoundFile(io.BytesIO(file) if isinstance(file, bytes) else file)
+    except (soundfile.SoundFileError, OSError):  # no format of soundfile's
+        return *_read_with_pyav(file, source), source
+    with opened:
+        return _read_with_soundfile(opened, source), opened.samplerate, source
+
+
+def _read_with_soundfile(opened: soundfile.SoundFile, source: str) -> np.ndarray:
+    announced = re.search(r"^data : (\d+) \(should be (\d+)\)", opened.extra_info, flags=re.MULTILINE)
+    try:
+        array = opened.read(dtype="float64", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
-        raise ValueError(
-            f"{source}: expected an audio file that soundfile can decode, found: {error}. "
-            "Convert the clip to wav or flac, or remove it."
-        ) from error
-    return array.mean(axis=1), int(rate), source
+        raise MediaError(f"{source}: expected readable audio, found: {error}. {_REMEDY}") from error
+    expected, found = max(opened.frames, 1), len(array)
+    if announced and int(announced[1]) < UNKNOWN_LENGTH:
+        expected, found = int(announced[1]), int(announced[2])
+    if len(array) and found < (1 - TOLERATED_LOSS) * expected:
+        raise MediaError(
+            f"{source}: expected the length that its header says, found {found / expected:.0%} of it. {_REMEDY}"
+        )
+    return array.mean(axis=1)
+
+
+def _read_with_pyav(file: bytes | str, source: str) -> tuple[np.ndarray, int]:
+    with open_container(file, source, "audio") as container:
+        stream = container.streams.best("audio")
+        if stream is None:
+            raise MediaError(f"{source}: expected an audio stream, found none. Set an absent modality to None.")
+        try:
+            return _decode_track(container, stream, source), stream.rate
+        except av.FFmpegError as error:
+            raise MediaError(f"{source}: expected readable audio, found: {error}. {_REMEDY}") from error
+
+
+def _decode_track(container: av.container.InputContainer, stream: av.AudioStream, source: str) -> np.ndarray:
+    frames = [frame for packet in read_packets(container, stream, source) for frame in packet.decode()]
+    frames += stream.decode(None)
+    if any(frame.is_corrupt for frame in frames):
+        raise MediaError(f"{source}: expected intact audio, found a damaged frame. {_REMEDY}")
+    if stream.format.name != "fltp":
+        resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
+        frames = [part for frame in [*frames, None] for part in resampler.resample(frame)]
+    arrays = [frame.to_ndarray() for frame in frames]
+    if not arrays:
+        return np.zeros(0)
+    return np.concatenate(arrays, axis=1).mean(axis=0, dtype=np.float64)  # (samples,)
 
 
 def _mono(array: Any, source: str) -> np.ndarray:

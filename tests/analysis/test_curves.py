@@ -1,4 +1,6 @@
+import matplotlib.pyplot as plt
 import numpy as np
+import pytest
 from PIL import Image
 
 from hf_bml.analysis.curves import plot_curves, series
@@ -24,3 +26,27 @@ def test_picture_is_drawn_with_and_without_modulation(tmp_path):
     first, second = (np.asarray(Image.open(tmp_path / name)) for name in ("with.png", "without.png"))
     assert first.shape[1] > second.shape[1]  # one panel more
     assert first.std() > 10
+
+
+@pytest.mark.parametrize(
+    ("keys", "drawn"),
+    [
+        (["opm/drop_probability"], ["OPM drop probability, a"]),
+        (["ogm/coefficient"], ["OGM coefficient, a"]),
+        (["opm/drop_probability", "ogm/coefficient"], ["OPM drop probability, a", "OGM coefficient, a"]),
+    ],
+)
+def test_the_last_panel_shows_what_the_modulations_did(tmp_path, monkeypatch, keys, drawn):
+    figures = []
+    monkeypatch.setattr(plt, "close", figures.append)
+    values = [0.4, 0.3]
+    history = [
+        {"epoch": epoch, "balance/ratio_a": 2.0, **{f"{key}_a": value for key in keys}}
+        for epoch, value in enumerate(values)
+    ]
+    plot_curves(history, ["a"], tmp_path / "curves.png")
+    lines = figures[0].axes[-1].get_lines()
+    assert [line.get_label() for line in lines] == drawn
+    assert all(line.get_ydata().tolist() == values for line in lines)
+    [ratio] = [line for line in figures[0].axes[2].get_lines() if line.get_label() == "a"]
+    assert ratio.get_ydata().tolist() == [2.0, 2.0]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hf_bml.analysis.summary import markdown_table, paired_difference, recipe_table, run_table
+from hf_bml.analysis.summary import markdown_table, paired_difference, run_table
 
 
 def test_paired_difference_equals_scipys_interval():
@@ -43,22 +43,3 @@ def test_markdown_table():
 def test_run_table_shows_metrics_and_ratios():
     table = run_table({"accuracy": 0.51234, "mean_average_precision_classes": 10.0}, {"audio": 1.5})
     assert "| 0.5123 |" in table and "| 10     |" in table and "final discrepancy ratio audio" in table
-
-
-def test_recipe_table():
-    results = {
-        "concat": [{"accuracy": 0.8, "ratio_a": 2.0}, {"accuracy": 0.9, "ratio_a": 3.0}],
-        "opm": [{"accuracy": 0.9}, {"accuracy": 0.95}],
-    }
-    lines = recipe_table(results, ["accuracy", "ratio_a"], "accuracy").splitlines()
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    assert cells[2] == ["concat", "2", "85.0 ± 7.1", "2.50 ± 0.71", ""]
-    assert cells[3][:4] == ["opm", "2", "92.5 ± 3.5", "-"]
-    assert cells[3][4].startswith("+7.5 [")
-
-
-def test_recipe_table_without_the_compared_metric():
-    results = {"both": [{"accuracy_a": 0.5, "ratio_a": 2.0}], "other": [{"accuracy_b": 0.5, "ratio_a": 1.5}]}
-    last = recipe_table(results, ["accuracy_a"], "accuracy_a").splitlines()[-1]
-    assert [cell.strip() for cell in last.strip("|").split("|")] == ["other", "1", "-", "-"]
-    assert "-0.50 [" in recipe_table(results, ["accuracy_a"], "ratio_a").splitlines()[-1]  # ratios are no percentages

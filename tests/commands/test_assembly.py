@@ -98,6 +98,20 @@ def test_wrong_type_inside_a_users_dataset(parse, monkeypatch):
         assembly.build_data(parse("dataset: digits\n"))
 
 
+def test_every_model_option_reaches_the_config(parse):
+    conv = "{type: conv, in_channels: 1, channels: [2, 4, 4]}"
+    text = f"modalities: {{a: {conv}, b: {conv}}}\nfusion: gated\nconditioning: b\ninteraction: mmtm\n"
+    options = "interaction_options: {gate_scale: 1}\nunimodal_prediction: probe\nhead_dropout: 0.25\n"
+    config = assembly.build_config(parse(text + options), num_labels=2)
+    assert (config.fusion, config.conditioning, config.head_dropout) == ("gated", "b", 0.25)
+    assert (config.interaction, config.interaction_options["gate_scale"]) == ("mmtm", 1)
+    assert config.unimodal_prediction == "probe" and config.auxiliary_loss_weight is None
+    config = assembly.build_config(
+        parse(f"modalities: {{a: {conv}}}\nauxiliary_loss_weight: 0\nbias_split: {{a: 1}}\n")
+    )
+    assert config.auxiliary_loss_weight == 0 and config.bias_split == {"a": 1}
+
+
 @pytest.fixture
 def checkpoint(parse, tmp_path):
     recipe = parse(f"modalities:\n  b: {encoder(3)}\n  a: {encoder(2)}\n")

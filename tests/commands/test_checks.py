@@ -1,6 +1,8 @@
 import pytest
 import torch
 
+from hf_bml import MODULATIONS, Modulation
+from hf_bml.checkpoint import seal_checkpoint
 from hf_bml.commands import checks
 from hf_bml.commands.recipe import parse_recipe
 from hf_bml.commands.train import build_parser
@@ -45,6 +47,11 @@ def test_a_good_recipe_passes_without_data_weights_or_random_draws(parse, monkey
         (["--dataset_options.seed", "1.5"], "seed must be of type int, found 1.5"),
         (["--dataset_options.seed", "true"], "seed must be of type int, found True"),
         (["--fusion", "conact"], "Did you mean 'concat'"),
+        (["--fusion", "film", "--conditioning", "vsual"], "Did you mean 'visual'"),
+        (["--interaction", "mmtn"], "Did you mean 'mmtm'"),
+        (["--interaction", "mmtm", "--interaction_options.gate", "2"], "Did you mean 'gate_scale'"),
+        (["--unimodal_prediction", "prob"], "Did you mean 'probe'"),
+        (["--auxiliary_loss_weight", "-1"], "auxiliary_loss_weight must be a number of at least 0"),
         (["--modalities", '{"audio": "conv"}'], "audio must be a mapping"),
         (["--modalities.audio.channels", "[a]"], "channels|cannot be built"),
         (["--modalities.audio", "{type: timm, architecture: resnet1888}"], "resnet1888"),
@@ -52,6 +59,15 @@ def test_a_good_recipe_passes_without_data_weights_or_random_draws(parse, monkey
         (["--modalities.audio", "{type: transformers, model: a/b, pooling: max}"], "pooling"),
         (["--processors.audio.type", "log_spectogram"], "log_spectrogram"),
         (["--processors.visual.size", "big"], "processors|visual"),
+        (["--processors.visual.num_channels", "3"], "'visual': the encoder takes in_channels=1, .* num_channels=3"),
+        (["--modalities.audio.in_channels", "2"], "'audio': the encoder takes in_channels=2, .* num_channels=1"),
+        (
+            [
+                "--modalities.audio={type: sequence, input_size: 4}",
+                "--processors.audio={type: features, input_size: 5}",
+            ],
+            "'audio': the encoder takes input_size=4, but the processor gives input_size=5",
+        ),
         (["--processors.text", "{type: tokens, tokenizer: /nowhere}"], "nowhere"),
         (["--metric_for_best_model", "acuracy"], "Did you mean 'accuracy'"),
         (["--metric_for_best_model", "accuracy_vsual"], "Did you mean 'accuracy_visual'"),
@@ -75,6 +91,26 @@ def test_metrics_with_and_without_prefix(parse, metric):
 def test_a_metric_of_two_classes_is_refused_for_ten(parse):
     with pytest.raises(ValueError, match="f1_binary"):
         checks.check_best_metric(parse("--metric_for_best_model", "f1_binary"), ["audio"], 10)
+
+
+def test_a_modulation_that_cannot_work_with_the_model(parse, monkeypatch):
+    class NeedsThree(Modulation):
+        name = "needs_three"
+
+        def attach(self, model, train_copies=None):
+            if len(model.encoders) < 3:
+                raise ValueError(f"{self.name} needs three modalities, found {list(model.encoders)}.")
+
+    monkeypatch.setitem(MODULATIONS, "needs_three", NeedsThree)
+    with pytest.raises(ValueError, match=r"needs three modalities, found \['audio', 'visual'\]"):
+        checks.check_recipe(parse("--modulations", '{"needs_three": {}}'))
+
+
+def test_an_interaction_of_encoders_on_the_hub_is_left_for_later(parse):
+    hub = "{type: timm, architecture: 'hf-hub:some/model'}"
+    checks.check_model(parse("--modalities.audio", hub, "--interaction", "mmtm"))
+    with pytest.raises(ValueError, match="Did you mean 'mmtm'"):
+        checks.check_model(parse("--modalities.audio", hub, "--interaction", "mmtn"))
 
 
 def test_an_encoder_on_the_hub_is_not_downloaded(parse, monkeypatch):
@@ -114,19 +150,30 @@ def test_no_resume(parse, value):
 
 
 @pytest.mark.parametrize("value", ["true", "last", "latest"])
-def test_resume_from_the_newest_checkpoint(parse, tmp_path, value):
+def test_resume_from_the_newest_complete_checkpoint(parse, tmp_path, value):
     recipe = parse("--resume_from_checkpoint", value)
-    with pytest.raises(ValueError, match=r"expected a folder checkpoint-STEP, found none in .*out"):
+    with pytest.raises(ValueError, match=r"expected a complete checkpoint-STEP, found none in .*out"):
         checks.check_resume([recipe])
-    for step in (9, 10):
-        (tmp_path / "out" / f"checkpoint-{step}").mkdir(parents=True)
-    checks.check_resume([recipe])
-    assert checks.resume_point(recipe) == str(tmp_path / "out" / "checkpoint-10")
+    for step in (9, 10, 11):
+        folder = tmp_path / "out" / f"checkpoint-{step}"
+        folder.mkdir(parents=True)
+        seal_checkpoint(folder)
+        if step < 11:
+            (folder / "trainer_state.json").write_text('{"global_step": 0}')
+    with pytest.warns(UserWarning, match="checkpoint-11 .* skipped"):
+        checks.check_resume([recipe])
+        assert checks.resume_point(recipe) == str(tmp_path / "out" / "checkpoint-10")
 
 
-def test_resume_from_a_folder_that_is_no_checkpoint(parse, tmp_path):
+def test_resume_from_a_given_folder(parse, tmp_path):
     recipe = parse("--resume_from_checkpoint", str(tmp_path))
-    with pytest.raises(ValueError, match=r"no trainer_state\.json"):
+    with pytest.raises(ValueError, match=r"no weights, .*trainer_state\.json is missing.*`last`"):
+        checks.check_resume([recipe])
+    seal_checkpoint(tmp_path)
+    (tmp_path / "trainer_state.json").write_text('{"global_step": 0}')
+    assert checks.resume_point(recipe) == str(tmp_path)
+    (tmp_path / "trainer_state.json").write_text('{"global_')
+    with pytest.raises(ValueError, match=r"trainer_state\.json is cut off"):
         checks.check_resume([recipe])
 
 

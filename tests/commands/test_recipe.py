@@ -1,8 +1,11 @@
 import json
+from dataclasses import fields
 
 import pytest
+from transformers import PreTrainedConfig
 
-from hf_bml.commands.recipe import parse_recipe, read_recipe, split_dotted, write_recipe
+from hf_bml import MODULATIONS, MultimodalConfig
+from hf_bml.commands.recipe import CONFIG_NAMES, parse_recipe, read_recipe, split_dotted, write_recipe
 from hf_bml.commands.train import build_parser
 
 YAML = """
@@ -25,8 +28,9 @@ def recipe_file(tmp_path):
     return path
 
 
-def parse(path, *arguments, output="out"):
-    return parse_recipe(build_parser(), path, [str(path), "--output_dir", str(path.parent / output), *arguments])
+def parse(path, *arguments, output="out", changes=None):
+    command = [str(path), "--output_dir", str(path.parent / output), *arguments]
+    return parse_recipe(build_parser(), path, command, changes)
 
 
 def test_yaml_fills_the_three_blocks(recipe_file):
@@ -55,6 +59,21 @@ def test_dotted_names_reach_into_mappings(recipe_file):
     assert recipe.model.modalities["audio"]["channels"] == [2, 4]
 
 
+def test_changes_win_over_the_yaml_and_the_command_line(recipe_file):
+    changes = {"seed": 5, "modulations": {"ogm": {}}, "interaction": "mmtm", "fusion": "concat"}
+    recipe = parse(recipe_file, "--seed", "3", "--modulations.opm.lam", "0.1", "--fusion", "sum", changes=changes)
+    assert (recipe.training.seed, recipe.model.interaction, recipe.model.fusion) == (5, "mmtm", "concat")
+    assert recipe.training.modulations == {"ogm": {}}
+    assert recipe.explicit["interaction"] == "mmtm" and "fusion" not in recipe.explicit
+
+
+def test_a_recipe_has_every_option_of_the_model():
+    own = {f.name for f in fields(MultimodalConfig)} - {f.name for f in fields(PreTrainedConfig)}
+    assert set(CONFIG_NAMES) == own - {"modality_order"}  # which `modalities` gives
+    for modulation in MODULATIONS.values():
+        assert set(modulation.model_options) <= set(CONFIG_NAMES)
+
+
 def test_one_recipe_does_not_leak_into_the_next(recipe_file, tmp_path):
     other = tmp_path / "other.yaml"
     other.write_text("dataset: digits\nuse_cpu: true\n")
@@ -69,7 +88,8 @@ def test_explicit_options_are_a_recipe_again(recipe_file, tmp_path):
     recipe = parse(recipe_file, "--modulations.opm.lam", "0.25", "--seed", "3")
     assert recipe.explicit["seed"] == 3
     assert recipe.explicit["learning_rate"] == 0.01
-    assert "weight_decay" not in recipe.explicit  # defaults stay out
+    given = {"modalities", "modulations", "learning_rate", "num_train_epochs", "use_cpu", "output_dir", "seed"}
+    assert set(recipe.explicit) == given  # defaults stay out
     write_recipe(recipe.explicit, tmp_path / "again.yaml")
     again = parse_recipe(build_parser(), tmp_path / "again.yaml", [str(tmp_path / "again.yaml")])
     assert again.explicit == recipe.explicit
@@ -85,7 +105,9 @@ def test_explicit_options_are_a_recipe_again(recipe_file, tmp_path):
         ("a: [1\n", "mine.yaml"),
         ("dataset: digits\ndataset: digits\n", r"\['dataset'\] stand twice"),
         ("modalities: audio\n", "modalities must be a JSON mapping"),
-        ("modulations: {opm: {q_base: 2}}\n", "q_base must be a number in"),
+        ("modulations: {opm: {q_base: 2}}\n", "mine.yaml: Modulation 'opm': q_base must be a number in"),
+        ("interaction: mmtm\ninteraction_options: [1]\n", "interaction_options must be a mapping"),
+        ("auxiliary_loss_weight: much\n", "auxiliary_loss_weight must be a number"),
         ("modulations: {opm: {qbase: 0.2}}\n", "Did you mean 'q_base'"),
         ("modalities: [1]\n", "modalities must be a mapping"),
         ("num_train_epochs: [3]\n", r"num_train_epochs must be a number, found \[3\]"),

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from hf_bml import MultimodalForClassification
+from hf_bml import OPM, MultimodalForClassification
 from hf_bml.cli import main
 
 RECIPE = """
@@ -55,6 +55,7 @@ def test_train_leaves_a_complete_run_and_evaluate_agrees(recipe, tmp_path, capsy
     assert set(metrics["final_ratios"]) == {"audio", "visual"}
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["modulations"]["ogm"] == {"alpha": 0.5, "noise": "entry_std"}
+    assert config["dataset"] == "digits" and config["seed"] == 42  # also what was left at its default
     assert (run / "model.safetensors").is_file() and (run / "processor_config.json").is_file()
     assert Image.open(run / "curves.png").size[0] > 1000
     assert MultimodalForClassification.from_pretrained(run).config.id2label[3] == "3"
@@ -66,6 +67,13 @@ def test_train_leaves_a_complete_run_and_evaluate_agrees(recipe, tmp_path, capsy
     assert json.loads((run / "metrics_validation.json").read_text())["accuracy"] == pytest.approx(
         metrics["validation"]["accuracy"]
     )
+
+
+def test_the_record_holds_what_modulations_sum_up(recipe, tmp_path, monkeypatch):
+    monkeypatch.setattr(OPM, "summary", lambda self: {"kind": self.name})
+    assert main(["train", str(recipe), "--output_dir", str(tmp_path), "--max_steps", "2"]) == 0
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["modulations"] == {"opm": {"kind": "opm"}}  # ogm has nothing to say
 
 
 def test_a_run_can_be_repeated_from_its_config(recipe, tmp_path):
@@ -100,7 +108,7 @@ def test_several_recipes_and_seeds_are_compared_and_reused(recipe, tmp_path, cap
     [
         (["--dataset", "digit"], "digits"),
         (["--modalities", '{"sound": {"type": "conv"}}'], "sound"),
-        (["--modalities.audio.in_channels", "3"], "expected (batch, 3, height, width)"),
+        (["--modalities.audio.in_channels", "3"], "in_channels=3, but the processor gives num_channels=1"),
         (["--modulations.opm.q_base", "1.5"], "q_base must be a number in (0, 1), found 1.5"),
         (["--modulations.ogm.alpha", "-1"], "alpha must be a number in [0, inf), found -1"),
         (["--dataset_options.snr", "3"], "snr_db"),
@@ -112,7 +120,7 @@ def test_several_recipes_and_seeds_are_compared_and_reused(recipe, tmp_path, cap
         (["--seeds", "0", "0"], "--seeds must differ, found [0, 0]"),
         (["--compare", "acc"], "Did you mean 'accuracy'"),
         (["--metric_for_best_model", "acuracy"], "Did you mean 'accuracy'"),
-        (["--resume_from_checkpoint", "last"], "expected a folder checkpoint-STEP"),
+        (["--resume_from_checkpoint", "last"], "expected a complete checkpoint-STEP"),
         (["--model_name_or_path", "/nowhere"], "is no checkpoint"),
     ],
 )
@@ -146,42 +154,11 @@ def test_bad_recipe_stops_before_the_first_run(recipe, tmp_path, capsys, before,
     assert not (tmp_path / "runs").exists()
 
 
-MODULE = """
-from datasets import Dataset, DatasetDict
-
-def load(label=1, value=1.0):
-    rows = {"a": [[0.0, 1.0], None, [1.0, 0.0], [0.5, 0.5]], "b": [[0.0], [1.0], [2.0], [3.0]], "labels": [0, 1, 0, 1]}
-    test = {**rows, "b": [[0.0], [1.0], [2.0], [value]], "labels": [0, 1, 0, label]}
-    return DatasetDict(train=Dataset.from_dict(rows), validation=Dataset.from_dict(rows), test=Dataset.from_dict(test))
-"""
-OWN = """
-dataset: my_rows:load
-modalities:
-  a: &encoder {type: sequence, input_size: 2, hidden_size: 4, num_heads: 1, num_layers: 0}
-  b: {<<: *encoder, input_size: 1}
-max_steps: 2
-save_strategy: "no"
-use_cpu: true
-disable_tqdm: true
-report_to: none
-"""
-
-
-@pytest.fixture
-def own(tmp_path, monkeypatch):
-    """A recipe for a dataset of the user's own, in the current directory."""
-    (tmp_path / "my_rows.py").write_text(MODULE)
-    (tmp_path / "own.yaml").write_text(OWN)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
-    monkeypatch.delitem(sys.modules, "my_rows", raising=False)
-    return tmp_path / "own.yaml"
-
-
 def test_own_dataset_with_absent_values_and_no_processor(own, tmp_path):
     assert main(["train", "own.yaml", "--output_dir", "run"]) == 0
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["environment"]["processes"] == 1
-    (tmp_path / "next.yaml").write_text(OWN.split("modalities")[0] + OWN[OWN.index("max_steps") :])
+    text = own.read_text()
+    (tmp_path / "next.yaml").write_text(text.split("modalities")[0] + text[text.index("max_steps") :])
     assert main(["train", "next.yaml", "--model_name_or_path", "run", "--output_dir", "next"]) == 0
     assert (tmp_path / "next" / "processor_config.json").is_file()
 
@@ -250,7 +227,11 @@ def test_evaluate_leaves_the_training_folder_alone(own, tmp_path, monkeypatch, c
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["evaluate", "nowhere"], "config.yaml"), (["trian"], "Did you mean 'train'")],
+    [
+        (["evaluate", "nowhere"], "config.yaml"),
+        (["evaluate", "nowhere", "--split", "valid"], "Did you mean 'validation'"),
+        (["trian"], "Did you mean 'train'"),
+    ],
 )
 def test_other_command_errors(arguments, message, capsys):
     assert main(arguments) == 2
@@ -266,6 +247,7 @@ def test_help_and_version(capsys):
     shown = capsys.readouterr().out
     for option in ("--learning_rate", "--dataset_options", "--modulations.opm.q_base", "--modulations.ogm.alpha"):
         assert option in shown
+    assert "momentum=0.9" in shown and "the newest checkpoint" in shown
 
 
 @pytest.mark.slow

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -179,3 +181,78 @@ def test_standardized_by_hand():
     values = np.array([[1.0, 3.0], [3.0, 3.0], [4.0, 9.0]])
     result = standardized(values, np.array([True, True, False]))
     np.testing.assert_allclose(result, [[-1.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
+
+
+def feature_file(folder, changed=None, label_field="regression_labels"):
+    """A pickle in the layout of MMSA: 6, 3 and 3 left-padded sequences of 5 steps."""
+    generator = np.random.default_rng(0)
+    content = {}
+    for split, count in (("train", 6), ("valid", 3), ("test", 3)):
+        fields = {"vision": (5, 4), "audio": (5, 3), "text": (5, 6)}
+        arrays = {name: generator.normal(size=(count, *shape)).astype(np.float32) for name, shape in fields.items()}
+        for values in arrays.values():
+            values[0, :2] = 0
+        scores = np.array([-2.4, 0.0, 1.6, 3.0, 0.0, -0.2])[:count]
+        texts = {"raw_text": [f"{split} {row}" for row in range(count)], "id": [f"v${row}" for row in range(count)]}
+        content[split] = {**arrays, **texts, label_field: scores.reshape(-1, 1, 1)}
+    if changed is not None:
+        changed(content)
+    path = folder / "mosi.pkl"
+    path.write_bytes(pickle.dumps(content))
+    return path, content
+
+
+@pytest.mark.parametrize(
+    ("neutral", "labels"),
+    [("positive", [0, 1, 1, 1, 1, 0]), ("negative", [0, 0, 1, 1, 0, 0]), ("drop", [0, 1, 1, 0])],
+)
+def test_feature_file_labels(tmp_path, neutral, labels):
+    path, _ = feature_file(tmp_path, label_field="labels" if neutral == "drop" else "regression_labels")
+    dataset = load_multimodal_dataset("cmu_mosi", features_file=str(path), neutral=neutral)
+    assert dataset["train"]["labels"][:] == labels
+    assert dataset["test"].num_rows == (2 if neutral == "drop" else 3)
+
+
+def test_feature_file_sequences_without_padding(tmp_path):
+    def with_infinity(content):
+        content["train"]["audio"][1, 2, 0] = -np.inf
+
+    path, content = feature_file(tmp_path, with_infinity)
+    raw_rows = load(features_file=path, standardize=False)
+    assert dict(raw_rows["train"].features)["visual"] == List(List(Value("float32"), length=4))
+    assert [len(row) for row in raw_rows["train"]["visual"]] == [3, 5, 5, 5, 5, 5]
+    np.testing.assert_array_equal(raw_rows["validation"][0]["visual"], content["valid"]["vision"][0, 2:])
+    assert raw_rows["train"][1]["audio"][2][0] == 0.0
+    rows = load(features_file=path, text="transcript", modalities=["audio", "text"])
+    assert rows["train"].column_names == ["audio", "text", "labels"]
+    assert rows["test"]["text"][:] == ["test 0", "test 1", "test 2"]
+    scaler = StandardScaler().fit(np.concatenate([np.asarray(row) for row in raw_rows["train"]["audio"]]))
+    np.testing.assert_allclose(rows["test"][0]["audio"], scaler.transform(raw_rows["test"][0]["audio"]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda content: content["valid"].pop("vision"), r"\['vision'\] in '.*mosi\.pkl', split 'valid'"),
+        (lambda content: content.pop("test"), r"'vision'.*split 'test', found \[\]"),
+        (lambda content: content["test"].update(regression_labels=[9, 0, 0]), r"\[-3, 3\].*split 'test'"),
+        (lambda content: content["train"]["vision"].fill(np.nan), "field 'vision'"),
+        (lambda content: content["train"].update(audio=np.ones((6, 5, 2))), r"field 'audio'.*\(2,\), \(3,\)"),
+    ],
+)
+def test_bad_feature_file_is_named(tmp_path, change, message):
+    path, _ = feature_file(tmp_path, change)
+    with pytest.raises(ValueError, match=message):
+        load(features_file=path)
+
+
+def test_unknown_neutral():
+    with pytest.raises(ValueError, match="found 'zero'"):
+        load(neutral="zero")
+
+
+def test_feature_file_below_the_data_folder(tmp_path):
+    feature_file(tmp_path)
+    assert load(features_file="mosi.pkl", data_dir=tmp_path)["test"].num_rows == 3
+    with pytest.raises(FileNotFoundError, match=r"other\.pkl"):
+        load(features_file="other.pkl", data_dir=tmp_path)

@@ -10,6 +10,21 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 import hf_bml.data
 from hf_bml.data import dataset_names, load_multimodal_dataset
 
+NAMES = [
+    "av_digits",
+    "av_letters",
+    "ave",
+    "cmu_mosi",
+    "cremad",
+    "digits",
+    "from_columns",
+    "kinetics_sounds",
+    "music_avqa",
+    "ucf101",
+    "ucf101_three",
+    "vggsound",
+]
+
 
 def tiny(size: int = 2, empty_test: bool = False) -> DatasetDict:
     features = Features({"text": Value("string"), "labels": ClassLabel(names=["no", "yes"])})
@@ -35,13 +50,13 @@ def user_module(tmp_path, monkeypatch):
 
 
 def test_names_are_the_modules_that_load():
-    assert dataset_names() == ["av_digits", "av_letters", "cmu_mosi", "digits"]
+    assert dataset_names() == NAMES
     for module in pkgutil.iter_modules(hf_bml.data.__path__):
         loads = hasattr(importlib.import_module(f"hf_bml.data.{module.name}"), "load")
         assert loads == (module.name in dataset_names()), module.name
 
 
-@pytest.mark.parametrize("name", ["digits", "av_digits", "av_letters", "cmu_mosi"])
+@pytest.mark.parametrize("name", NAMES)
 def test_every_option_has_a_default_and_is_described(name):
     load = importlib.import_module(f"hf_bml.data.{name}").load
     for option in inspect.signature(load).parameters.values():
@@ -51,7 +66,7 @@ def test_every_option_has_a_default_and_is_described(name):
 
 @pytest.mark.parametrize("name", ["digit", "Digits", "location", "cmu_mossi", ""])
 def test_unknown_name_lists_known_ones(name):
-    with pytest.raises(ValueError, match="av_digits, av_letters, cmu_mosi, digits") as error:
+    with pytest.raises(ValueError, match=", ".join(NAMES)) as error:
         load_multimodal_dataset(name)
     if name == "cmu_mossi":
         assert "Did you mean 'cmu_mosi'?" in str(error.value)

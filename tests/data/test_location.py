@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_bml.data.location import find_data_file
+from hf_bml.data.location import find_data_file, find_data_folder
 
 
 def put(folder: Path, text: str) -> Path:
@@ -44,3 +44,12 @@ def test_a_folder_is_no_file(tmp_path):
     put(tmp_path, "rows")
     with pytest.raises(FileNotFoundError):
         find_data_file("corpus", tmp_path)
+
+
+def test_release_folder_is_given_or_below_the_data_folder(tmp_path, monkeypatch):
+    (tmp_path / "cremad").mkdir()
+    assert find_data_folder("cremad", tmp_path) == tmp_path
+    monkeypatch.setenv("HF_BML_DATA", str(tmp_path))
+    assert find_data_folder("cremad") == tmp_path / "cremad"
+    with pytest.raises(FileNotFoundError, match=r"folder of 'ave'.*ave\. Pass data_dir"):
+        find_data_folder("ave")

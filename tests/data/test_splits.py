@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from datasets import Features, Value
 
-from hf_bml.data.splits import cut_table, held_out_groups
+from hf_bml.data.splits import cut_table, held_out_groups, with_held_out
 
 GROUPS = ["a"] * 4 + ["b"] * 3 + ["c"] * 2 + ["d"]  # SHA-1 order of the names: d 3c36, c 84a5, a 86f7, b e9d7
 
@@ -54,3 +54,12 @@ def test_cut_table_keeps_order_and_leaves_out_rows_without_split():
 def test_cut_table_rejects_unknown_splits():
     with pytest.raises(ValueError, match="'valid'"):
         cut_table(pa.table({"labels": [0]}), ["valid"], Features({"labels": Value("int64")}))
+
+
+def test_with_held_out_moves_whole_groups_of_train_only():
+    # SHA-1 order of the training groups: c, a, b; c alone has a quarter of the rows.
+    row_splits = ["train", "train", "test", None, "train", "train"]
+    moved = with_held_out(row_splits, ["a", "b", "c", "c", "c", "b"], fraction=0.25)
+    assert moved == ["train", "train", "test", None, "validation", "train"]
+    moved = with_held_out(moved, ["a", "b", "c", "c", "c", "b"], "test", fraction=0.3)
+    assert moved == ["test", "train", "test", None, "validation", "train"]

@@ -1,5 +1,5 @@
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
 from hf_bml.data.validation import check_dataset_dict
 
@@ -71,3 +71,16 @@ def test_label_above_the_classes_is_named():
     assert train.features == FEATURES
     with pytest.raises(ValueError, match=r"\[0, 2\) in split 'train'.*found 2 in row 1"):
         check_dataset_dict(dataset(train=train), "mine")
+
+
+def test_a_label_for_each_segment():
+    features = Features({"labels": List(FEATURES["labels"], length=2)})
+    splits = {split: Dataset.from_dict({"labels": [[0, 1], [1, 1]]}, features) for split in ("train", "validation")}
+    for last, message in (([1, 1], None), ([1, 2], "found 2 in row 1")):
+        table = Dataset.from_dict({"labels": [[0, 1], last]}).with_format("arrow")[:].cast(features.arrow_schema)
+        sound = DatasetDict({**splits, "test": Dataset(table)})
+        if message is None:
+            assert check_dataset_dict(sound, "mine") is sound
+        else:
+            with pytest.raises(ValueError, match=message):
+                check_dataset_dict(sound, "mine")

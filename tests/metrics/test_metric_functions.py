@@ -29,24 +29,44 @@ def naive_average_precision(positive, scores):
 
 
 def test_two_classes():
+    """T-G1."""
+    precisions = [naive_average_precision(np.equal(G1_LABELS, c), G1_SCORES[:, c]) for c in range(2)]
+    assert precisions == pytest.approx([0.833333, 0.833333], abs=1e-6)
     assert mean_average_precision(G1_SCORES, G1_LABELS) == (pytest.approx(0.833333, abs=1e-6), 2)
     assert accuracy(G1_SCORES, G1_LABELS) == 0.75
 
 
 def test_three_classes():
+    """T-G2."""
+    precisions = [naive_average_precision(np.equal(G2_LABELS, c), G2_SCORES[:, c]) for c in range(3)]
+    assert precisions == pytest.approx([0.833333, 1, 1], abs=1e-6)
     assert mean_average_precision(G2_SCORES, G2_LABELS) == (pytest.approx(0.944444, abs=1e-6), 3)
     assert accuracy(G2_SCORES, G2_LABELS) == 0.5
 
 
 def test_f1_values():
+    """T-G3."""
     assert f1_score(G3_PREDICTIONS, G3_LABELS, "binary") == pytest.approx(0.666667, abs=1e-6)
     assert f1_score(G3_PREDICTIONS, G3_LABELS) == pytest.approx(0.6)
+    assert f1_score(G3_PREDICTIONS, G3_LABELS, "macro") == pytest.approx(0.583333, abs=1e-6)
     assert accuracy(G3_PREDICTIONS, G3_LABELS) == pytest.approx(0.6)
 
 
+@pytest.mark.filterwarnings("ignore:No positive class found")
 def test_absent_class_is_left_out():
-    scores = np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.1, 0.8, 0.1]])
-    assert mean_average_precision(scores, [0, 0, 1]) == (1.0, 2)
+    """T-G4: scikit-learn counts the third class as 0."""
+    scores, labels = np.array([[0.8, 0.1, 0.1], [0.7, 0.2, 0.1], [0.1, 0.8, 0.1]]), [0, 0, 1]
+    assert mean_average_precision(scores, labels) == (1.0, 2)
+    one_hot = np.eye(3)[labels]
+    assert sklearn.metrics.average_precision_score(one_hot, scores, average=None).tolist() == [1, 1, 0]
+    macro = sklearn.metrics.average_precision_score(one_hot, scores, average="macro")
+    assert macro == pytest.approx(0.666667, abs=1e-6)
+
+
+def test_f1_of_a_class_that_occurs_nowhere_or_is_never_right():
+    assert f1_score([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0]], [0, 1], "macro") == 1  # the third class is left out
+    assert f1_score([0, 0], [0, 1], "macro") == pytest.approx((2 / 3 + 0) / 2)
+    assert f1_score([0, 0], [0, 0], "binary") == 0
 
 
 @pytest.mark.parametrize("num_classes", [2, 5])
@@ -66,6 +86,7 @@ def test_equals_references_on_random_input(num_classes):
         for c in range(num_classes)
     ]
     assert f1_score(scores, labels) == pytest.approx(np.average(f1_per_class, weights=np.bincount(labels)))
+    assert f1_score(scores, labels, "macro") == pytest.approx(np.mean(f1_per_class))
     if num_classes == 2:
         assert f1_score(scores, labels, "binary") == pytest.approx(f1_per_class[1])
 
@@ -141,8 +162,8 @@ def test_invalid_predictions_and_averages():
         f1_score(G2_SCORES, G2_LABELS, "binary")
     with pytest.raises(ValueError, match="found 3"):
         f1_score([0, 2], [0, 1], "binary")
-    with pytest.raises(ValueError, match="'macro'"):
-        f1_score([0], [0], "macro")
+    with pytest.raises(ValueError, match="found 'micro'"):
+        f1_score([0], [0], "micro")
     with pytest.raises(ValueError, match="keys_to_ignore_at_inference"):
         classification_metrics(SimpleNamespace(predictions=(G1_SCORES, G1_SCORES), label_ids=G1_LABELS))
 

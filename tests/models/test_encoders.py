@@ -1,8 +1,6 @@
-import math
-
 import pytest
 import torch
-from torch import nn
+from tiny import TINY_BERT
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -19,16 +17,9 @@ from transformers import (
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
 from hf_bml.models.configuration_multimodal import build_encoder_config
-from hf_bml.models.encoders import build_encoder, masked_mean, sinusoidal_positions
+from hf_bml.models.encoders import build_encoder
+from hf_bml.models.sequences import masked_mean
 
-TINY_BERT = {
-    "model_type": "bert",
-    "hidden_size": 16,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-    "vocab_size": 50,
-}
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 TINY_VIT = ViTConfig(**TINY, image_size=32, patch_size=16).to_dict()
 TINY_T5 = T5Config(d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2, vocab_size=50).to_dict()
@@ -38,33 +29,6 @@ TINY_WHISPER = WhisperConfig(
     bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
 ).to_dict()  # fmt: skip
 TINY_MOBILENET = MobileNetV2Config(depth_multiplier=0.25, image_size=32).to_dict()
-
-
-@pytest.mark.parametrize(("channels", "parameters"), [(1, 11_170_240), (3, 11_176_512), (2, 11_173_376)])
-def test_resnet18_has_the_papers_parameter_count(channels, parameters):
-    encoder = build_encoder("visual", {"type": "timm", "architecture": "resnet18", "in_channels": channels})
-    assert sum(p.numel() for p in encoder.parameters()) == parameters
-    assert encoder.output_size == 512
-
-
-def test_timm_clip_is_the_mean_over_frames():
-    encoder = build_encoder("visual", {"type": "timm", "architecture": "resnet18", "in_channels": 3}).eval()
-    clip = torch.randn(2, 3, 3, 32, 32)
-    expected = torch.stack([encoder(clip[:, frame]) for frame in range(3)]).mean(0)
-    torch.testing.assert_close(encoder(clip), expected, atol=1e-5, rtol=1e-4)
-
-
-def test_frame_mask_excludes_padding_frames():
-    encoder = build_encoder("visual", {"type": "conv", "in_channels": 1, "channels": [4]}).eval()
-    clip = torch.randn(1, 3, 1, 8, 8)
-    mask = torch.tensor([[True, True, False]])
-    torch.testing.assert_close(encoder(clip, mask=mask), encoder(clip[:, :2]))
-
-
-@pytest.mark.parametrize("architecture", ["resnet18", "vit_tiny_patch16_224", "mobilenetv3_small_050"])
-def test_timm_output_size_is_what_comes_out(architecture):
-    encoder = build_encoder("v", {"type": "timm", "architecture": architecture, "in_channels": 3}).eval()
-    assert encoder(torch.randn(1, 3, 224, 224)).shape == (1, encoder.output_size)
 
 
 @pytest.mark.parametrize(
@@ -83,12 +47,6 @@ def test_wrong_input_shape_names_expected_and_found(options, shape):
     assert str(shape) in str(error.value)
 
 
-def test_conv_encoder_takes_tiny_images():
-    encoder = build_encoder("v", {"type": "conv", "in_channels": 1, "channels": [4, 8, 16, 32]})
-    assert encoder(torch.randn(2, 1, 8, 8)).shape == (2, 32)
-    assert encoder(torch.randn(2, 1, 3, 1)).shape == (2, 32)
-
-
 def test_sequence_encoder_ignores_padding():
     torch.manual_seed(0)
     encoder = build_encoder("t", {"type": "sequence", "input_size": 4, "hidden_size": 8, "num_heads": 2}).eval()
@@ -104,19 +62,6 @@ def test_sequence_encoder_sees_order_but_a_vector_has_none():
     sequence = torch.randn(1, 5, 4)
     assert not torch.allclose(encoder(sequence), encoder(sequence.flip(1)), atol=1e-4)
     assert encoder(torch.randn(3, 4)).shape == (3, 8)
-
-
-def test_sinusoidal_positions_of_any_width():
-    positions = sinusoidal_positions(4, 5, torch.zeros(1))
-    assert positions.shape == (4, 5)
-    torch.testing.assert_close(positions[2, :2], torch.tensor([math.sin(2), math.cos(2)]))
-    torch.testing.assert_close(positions[0], torch.tensor([0.0, 1, 0, 1, 0]))
-
-
-def test_masked_mean():
-    values = torch.tensor([[[1.0], [3.0], [100.0]]])
-    assert masked_mean(values, torch.tensor([[1, 1, 0]])).item() == 2
-    assert masked_mean(values[:, :2], None).item() == 2
 
 
 def test_text_encoder_masked_mean_and_cls():
@@ -174,28 +119,6 @@ def test_pretrained_transformers_weights_survive_and_the_checkpoint_is_self_cont
     again = MultimodalForClassification.from_pretrained(tmp_path / "multimodal")
     inputs = {"input_ids": torch.tensor([[5, 6]])}
     assert torch.equal(model.eval()(text=inputs).logits, again.eval()(text=inputs).logits)
-
-
-def test_pretrained_timm_weights_are_loaded_once_and_not_reinitialised(tmp_path, monkeypatch):
-    import timm
-
-    calls = []
-    create = timm.create_model
-
-    def fake_create(architecture, pretrained=False, **options):
-        model = create(architecture, pretrained=False, **options)
-        calls.append(pretrained)
-        if pretrained:
-            nn.init.constant_(model.conv1.weight, 0.25)
-        return model
-
-    monkeypatch.setattr("hf_bml.models.encoders.timm.create_model", fake_create)
-    options = {"type": "timm", "architecture": "resnet18", "in_channels": 1, "pretrained": True}
-    model = MultimodalForClassification(MultimodalConfig(modalities={"audio": options}, num_labels=2))
-    assert (model.encoders["audio"].model.conv1.weight == 0.25).all()
-    model.save_pretrained(tmp_path)
-    MultimodalForClassification.from_pretrained(tmp_path)
-    assert calls == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -343,3 +266,35 @@ def test_bad_encoder_options(options, message):
     with pytest.raises(ValueError, match=message) as error:
         build_encoder_config("audio", options)
     assert "'audio'" in str(error.value)
+
+
+def test_tokens_are_what_the_feature_averages():
+    torch.manual_seed(0)
+    sequence = build_encoder("t", {"type": "sequence", "input_size": 4, "hidden_size": 8, "num_heads": 2}).eval()
+    values, mask = torch.randn(2, 5, 4), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
+    tokens = sequence.tokens(values, mask)
+    assert tokens.values.shape == (2, 5, 8) and torch.equal(tokens.mask, mask.bool())
+    torch.testing.assert_close(masked_mean(*tokens), sequence(values, mask))
+    assert sequence.tokens(values[:, 0]).values.shape == (2, 1, 8)
+
+    text = build_encoder("text", {"type": "transformers", "config": TINY_BERT}).eval()
+    inputs = {"input_ids": torch.tensor([[5, 6, 7, 0, 0]]), "attention_mask": torch.tensor([[1, 1, 1, 0, 0]])}
+    tokens = text.tokens(**inputs)
+    assert tokens.values.shape == (1, 5, 16) and tokens.mask.tolist() == [[True, True, True, False, False]]
+    torch.testing.assert_close(masked_mean(*tokens), text(**inputs))
+    assert text.tokens(inputs["input_ids"]).mask is None
+
+    whisper = build_encoder("audio", {"type": "transformers", "config": TINY_WHISPER}).eval()
+    tokens = whisper.tokens(torch.randn(1, 8, 20), attention_mask=torch.tensor([[1] * 12 + [0] * 8]))
+    assert tokens.mask.tolist() == [[True] * 6 + [False] * 4]  # as long as the hidden states
+
+
+def test_tokens_of_a_clip_that_an_image_model_sees():
+    encoder = build_encoder("visual", {"type": "transformers", "config": TINY_VIT}).eval()
+    clip, mask = torch.randn(2, 3, 3, 32, 32), torch.tensor([[True, True, False]] * 2)
+    tokens = encoder.tokens(clip, mask=mask)
+    assert tokens.values.shape == (2, 3 * 5, 16) and tokens.mask[0].tolist() == [True] * 10 + [False] * 5
+    torch.testing.assert_close(tokens.values[:, 5:10], encoder.tokens(clip[:, 1]).values)
+    resnet = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic").to_dict()
+    maps = build_encoder("visual", {"type": "transformers", "config": resnet}).eval().tokens(clip[:, 0])
+    assert maps.values.shape == (2, 16, 16)  # 4 x 4 positions

@@ -1,11 +1,22 @@
 import math
+import warnings
 
 import pytest
 import torch
 from tiny import tiny_config
 from torch import nn
 
-from hf_bml.models.fusion import FUSIONS, ConcatHead, SumHead, drop_features, evaluation_mode
+from hf_bml import MultimodalForClassification
+from hf_bml.models.fusion import (
+    FUSIONS,
+    ConcatHead,
+    FiLMHead,
+    GatedHead,
+    ProductHead,
+    SumHead,
+    drop_features,
+    evaluation_mode,
+)
 
 SIZES = {"audio": 2, "visual": 3, "text": 4}
 
@@ -49,7 +60,9 @@ def test_multi_layer_zero_out_of_the_hand_computed_case():
         last.weight.copy_(torch.diag(torch.tensor([1.0, 2.0])))
         last.bias.copy_(torch.tensor([0.1, -0.1]))
     features = {"a": torch.tensor([[2.0]]), "b": torch.tensor([[1.0]])}
-    torch.testing.assert_close(head(features), torch.tensor([[1.1, 2.9]]))
+    joint = head(features)
+    torch.testing.assert_close(joint, torch.tensor([[1.1, 2.9]]))
+    torch.testing.assert_close(joint.softmax(-1), torch.tensor([[0.141851, 0.858149]]), atol=1e-6, rtol=0)
     parts = head.unimodal_logits(features)
     torch.testing.assert_close(parts["a"], torch.tensor([[2.1, 0.9]]))
     torch.testing.assert_close(parts["b"], torch.tensor([[0.1, 0.9]]))
@@ -58,7 +71,102 @@ def test_multi_layer_zero_out_of_the_hand_computed_case():
     probability = {name: logits.softmax(-1)[0, 1].item() for name, logits in parts.items()}
     assert probability["a"] == pytest.approx(0.231475, abs=1e-6)
     assert probability["b"] == pytest.approx(0.689974, abs=1e-6)
+    assert parts["a"].softmax(-1)[0, 0].item() == pytest.approx(0.768525, abs=1e-6)
+    assert parts["b"].softmax(-1)[0, 0].item() == pytest.approx(0.310026, abs=1e-6)
     assert math.isclose(probability["b"] / probability["a"], 2.98, abs_tol=0.005)
+
+
+def set_linear(linear, weight, bias=None):
+    with torch.no_grad():
+        linear.weight.copy_(torch.tensor(weight))
+        if bias is not None:
+            linear.bias.copy_(torch.tensor(bias))
+
+
+def pair_config(fusion, **options):
+    return tiny_config(("audio", "visual"), num_labels=2, fusion=fusion, **options)
+
+
+X, V = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.5, 2.0]])
+
+
+@pytest.mark.parametrize("order", [("audio", "visual"), ("visual", "audio")])
+def test_film_of_the_hand_computed_case(order):
+    """T-C2: x = audio conditions v = visual, in either modality order."""
+    features = {name: {"audio": X, "visual": V}[name] for name in order}
+    head = FiLMHead(dict.fromkeys(order, 2), pair_config("film", conditioning="audio"))
+    set_linear(head.film, [[2.0, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0]], [1.0, 1.0, 0.0, 0.5])
+    set_linear(head.classifier[-1], [[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])
+    torch.testing.assert_close(head(features), torch.tensor([[1.5, 3.5]]))
+    parts = head.unimodal_logits(features)
+    assert list(parts) == list(order)
+    torch.testing.assert_close(parts["audio"], torch.tensor([[0.0, 1.5]]))
+    torch.testing.assert_close(parts["visual"], torch.tensor([[0.5, 2.5]]))
+
+
+def test_gated_by_hand_and_its_gate_is_not_shut_without_the_gating_modality():
+    head = GatedHead({"audio": 1, "visual": 2}, pair_config("gated"))
+    assert head.gate.out_features == head.content.out_features == 2  # the widest feature
+    set_linear(head.gate, [[math.log(3)], [0.0]], [0.0, math.log(4)])
+    set_linear(head.content, [[1.0, 0.0], [0.0, 2.0]], [1.0, -1.0])
+    set_linear(head.classifier[-1], [[1.0, 0.0], [0.0, 1.0]], [0.0, 0.5])
+    features = {"audio": torch.tensor([[2.0]]), "visual": torch.tensor([[3.0, 1.0]])}
+    # gates sigmoid(2 ln 3) = 0.9 and sigmoid(ln 4) = 0.8, content (4, 1)
+    torch.testing.assert_close(head(features), torch.tensor([[3.6, 1.3]]))
+    parts = head.unimodal_logits(features)
+    torch.testing.assert_close(parts["audio"], torch.tensor([[0.9, -0.3]]))  # content is its bias (1, -1)
+    torch.testing.assert_close(parts["visual"], torch.tensor([[2.0, 1.3]]))  # gates 0.5 and 0.8
+
+
+def test_product_by_hand_predicts_a_constant_for_every_modality_alone():
+    head = ProductHead({"audio": 1, "visual": 2}, pair_config("product"))
+    set_linear(head.factors["audio"], [[2.0], [-1.0]])
+    set_linear(head.factors["visual"], [[1.0, 0.0], [1.0, 1.0]])
+    set_linear(head.classifier[-1], [[1.0, 0.0], [1.0, 1.0]], [0.5, -0.5])
+    features = {"audio": torch.tensor([[3.0]]), "visual": torch.tensor([[2.0, -1.0]])}
+    torch.testing.assert_close(head(features), torch.tensor([[12.5, 8.5]]))  # (6, -3) times (2, 1)
+    for part in head.unimodal_logits(features).values():
+        torch.testing.assert_close(part, torch.tensor([[0.5, -0.5]]))
+    assert [name for name, head_class in FUSIONS.items() if head_class.zero_out_is_blind] == ["product"]
+
+
+@pytest.mark.parametrize("fusion", ["film", "gated"])
+def test_one_of_three_modalities_conditions_the_concatenation_of_the_others(fusion):
+    for conditioning in (None, *SIZES):
+        head, features = head_and_features(fusion, conditioning=conditioning)
+        name = conditioning or "audio"
+        others = [other for other in SIZES if other != name]
+        condition, content = head.split(features)
+        assert torch.equal(condition, features[name])
+        assert torch.equal(content, torch.cat([features[other] for other in others], 1))
+        y_size = sum(SIZES[other] for other in others)
+        if fusion == "film":
+            gamma, beta = (features[name] @ head.film.weight.T + head.film.bias).split(y_size, dim=1)
+            joined = gamma * content + beta
+        else:
+            gate = features[name] @ head.gate.weight.T + head.gate.bias
+            joined = gate.sigmoid() * (content @ head.content.weight.T + head.content.bias)
+            assert gate.shape[1] == 4
+        linear = head.classifier[-1]
+        torch.testing.assert_close(head(features), joined @ linear.weight.T + linear.bias)
+
+
+@pytest.mark.parametrize("fusion", [name for name in FUSIONS if name not in ("concat", "sum")])
+def test_zero_out_is_the_prediction_with_the_others_at_zero(fusion):
+    head, features = head_and_features(fusion)
+    for name, part in head.unimodal_logits(features).items():
+        alone = {other: f if other == name else torch.zeros_like(f) for other, f in features.items()}
+        torch.testing.assert_close(part, head(alone))
+
+
+def test_product_warns_once_per_model_unless_a_probe_scores():
+    with pytest.warns(UserWarning, match="'product' is purely multiplicative.*unimodal_prediction: probe") as caught:
+        MultimodalForClassification(tiny_config(fusion="product"))
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MultimodalForClassification(tiny_config(fusion="product", unimodal_prediction="probe"))
+        MultimodalForClassification(tiny_config(fusion="gated"))
 
 
 @pytest.mark.parametrize("fusion", FUSIONS)

@@ -130,6 +130,13 @@ def test_running_mean_resumes():
     assert means.pop() == other.pop() == {"x_a": torch.tensor(2.0), "x_b": torch.tensor(3.0)}
 
 
+def test_running_mean_of_a_scalar_has_no_suffix():
+    means = RunningMean(("a", "b"))
+    means.add({"x": torch.tensor(1.0)})
+    means.add({"x": torch.tensor(4.0)})
+    assert means.pop() == {"x": torch.tensor(2.5)}
+
+
 def test_generator_depends_on_its_key_and_method():
     device = torch.device("cpu")
 

@@ -1,12 +1,16 @@
+import itertools
 import math
+import weakref
 
 import pytest
 import torch
 from tiny import hand_computed_case
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from hf_bml import OGM
-from hf_bml.modulation import BalanceState
+from hf_bml.modulation import BalanceState, MicroBatch
 from hf_bml.modulation.discrepancy import (
     TRANSFORMS,
     discrepancy_differences,
@@ -90,15 +94,28 @@ def test_measures_and_transforms(measure, transform, probability, coefficient):
     assert drop_probabilities(discrepancy, 0.5, 0.5, z)[1].item() == 0
 
 
-def test_options_reach_the_gradients():
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, 0.533774),
+        ({"transform": "sigmoid"}, 0.327095),
+        ({"measure": "difference"}, 0.200001),
+        ({"measure": "difference", "transform": "sigmoid"}, 0.200268),
+        ({"threshold": 1.5}, 0.867888),  # 1 - 0.8 tanh(20 / 12 - 1.5)
+        ({"threshold": 1.7}, 1.0),
+        ({"measure": "difference", "threshold": 7}, 0.390725),  # 1 - 0.8 tanh(8 - 7)
+    ],
+)
+def test_options_reach_the_gradients(options, expected):
+    """T-B3, and thresholds: z sees the distance to the threshold."""
     scores = torch.tensor([20.0, 12.0])
     state = BalanceState(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores))
-    for options, expected in (({"transform": "sigmoid"}, 0.327095), ({"measure": "difference"}, 0.200001)):
-        parameters = parameters_with_gradients()
-        ogm = OGM(alpha=0.8, **options)
-        ogm.bind(("audio", "visual"))
-        ogm.modulate_gradients(parameters, state)
-        assert parameters["audio"][0].grad.flatten()[0].item() == pytest.approx(expected, abs=1e-6)
+    parameters = parameters_with_gradients()
+    ogm = OGM(alpha=0.8, **options)
+    ogm.bind(("audio", "visual"))
+    ogm.modulate_gradients(parameters, state)
+    assert parameters["audio"][0].grad.flatten()[0].item() == pytest.approx(expected, abs=1e-6)
+    assert (parameters["visual"][0].grad == 1).all()
 
 
 def test_small_differences_are_inactive():
@@ -130,6 +147,58 @@ def test_enhanced_gradient_has_the_mean_and_spread_of_the_method():
     assert noise.mean().item() == pytest.approx(0, abs=0.03)
     assert noise.std().item() == pytest.approx(original.std().item(), rel=0.01)  # of the unscaled gradient
     assert torch.corrcoef(torch.stack([noise, original]))[0, 1].item() == pytest.approx(0, abs=0.01)
+
+
+def rescored(keep_masks, modality_mask=None, reduce=None, **options):
+    """The logged coefficients of T-A1, each sample a micro-batch, scored after drops."""
+    logits, labels = hand_computed_case()
+    scores = discriminative_scores(logits, labels)
+    state = BalanceState(
+        ("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores), sum_over_processes=reduce
+    )
+    ogm = OGM(alpha=0.8, rescore_after_drop=True, **options)
+    ogm.bind(("audio", "visual"))
+    ogm.begin_step(state)
+    features = {"audio": torch.eye(2, requires_grad=True), "visual": torch.eye(2, requires_grad=True)}
+    for row, keep in enumerate(keep_masks):
+        part = slice(row, row + 1)
+        mask = None if modality_mask is None else torch.tensor(modality_mask[part])
+        batch = MicroBatch({m: value[part] for m, value in logits.items()}, labels[part], mask)
+        keep = None if keep is None else torch.tensor([keep])
+        ogm.modulate_features({m: f[part] for m, f in features.items()}, batch, keep)
+    ogm.modulate_gradients(parameters_with_gradients(), state)
+    return [value.item() for value in ogm.logs().values()]
+
+
+def test_rescoring_without_drops_changes_nothing():
+    assert rescored([None, [True, True]]) == pytest.approx([0.602315, 1], abs=1e-6)
+
+
+def test_rescoring_sums_over_the_samples_that_kept_a_modality():
+    """T-A1 with audio dropped in the first sample: S = (0.8, 1.1), so visual is ahead, by 1.375."""
+    expected = 1 - 0.8 * math.tanh(0.375)
+    assert rescored([[False, True], [True, True]]) == pytest.approx([1, expected], abs=1e-6)
+
+
+def test_rescoring_tells_dropped_from_absent():
+    """Audio is absent in the first sample: its mean over the samples that have it counts, 0.8 x 2 against 1.1."""
+    expected = 1 - 0.8 * math.tanh(1.6 / 1.1 - 1)
+    masks = [[False, True], [True, True]]
+    assert rescored(masks, modality_mask=masks) == pytest.approx([expected, 1], abs=1e-6)
+
+
+def test_rescoring_sums_over_processes_and_forgets_at_the_next_step():
+    other = torch.tensor([[0.9, 0.0], [1.0, 1.0]])  # another process kept audio in one sample and visual in none
+    expected = 1 - 0.8 * math.tanh(1.7 / 1.1 - 1)
+    dropped = [[False, True], [True, True]]
+    assert rescored(dropped, reduce=lambda totals: totals + other) == pytest.approx([expected, 1], abs=1e-6)
+
+
+def test_rescoring_in_the_graph_takes_the_micro_batch():
+    """First sample: audio dropped, so visual is infinitely ahead, k = 0.2; second: 0.8 / 0.5, k = 0.570362."""
+    means = rescored([[False, True], [True, True]], placement="graph")
+    second = 1 - 0.8 * math.tanh(0.6)
+    assert means == pytest.approx([(1 + second) / 2, (0.2 + 1) / 2], abs=1e-6)
 
 
 @pytest.mark.parametrize("bad", [math.inf, math.nan])
@@ -184,9 +253,23 @@ def test_noise_is_the_same_on_every_rank_and_differs_by_step_and_seed():
         assert not any(map(torch.equal, base, noisy_gradients(**{"seed": 1, "step": 3, **other})))
 
 
+def test_noise_is_drawn_anew_for_every_modality_and_parameter():
+    parameters = {m: [nn.Parameter(torch.zeros(2, 3)) for _ in range(2)] for m in ("audio", "visual")}
+    for group in parameters.values():
+        for parameter in group:
+            parameter.grad = torch.arange(6.0).view(2, 3)
+    ogm = OGM(noise="entry_std")
+    ogm.bind(("audio", "visual"))
+    ogm.modulate_gradients(parameters, BalanceState(("audio", "visual"), ratios=torch.ones(2)))  # k = 1 for both
+    gradients = [parameter.grad for group in parameters.values() for parameter in group]
+    for first, second in itertools.combinations(gradients, 2):
+        assert not torch.isclose(first, second).any()
+
+
 def test_presets():
     paper, released = OGM().config, OGM(preset="released", alpha=0.1).config
     assert (paper.coefficient, paper.parameters, paper.start, paper.end) == ("paper", "all", 0, None)
+    assert (paper.alpha, paper.noise, paper.measure, paper.transform) == (0.8, "none", "ratio", "tanh")
     assert (released.coefficient, released.parameters, released.start, released.end) == ("released", "conv", 6, 61)
     assert released.alpha == 0.1
 
@@ -202,9 +285,45 @@ def test_presets():
         ({"measure": "quotient"}, "measure must be one of"),
         ({"transform": "relu"}, "transform must be one of"),
         ({"unit": "minutes"}, "unit"),
+        ({"threshold": 0.9}, r"threshold must be a number in \[1, inf\), found 0.9"),
+        ({"measure": "difference", "threshold": -1}, r"threshold must be a number in \[0, inf\), found -1"),
+        ({"coefficient": "released", "transform": "sigmoid"}, "takes no other transform, found 'sigmoid'"),
+        ({"rescore_after_drop": "yes"}, "rescore_after_drop must be one of"),
         ({"alfa": 1}, "Did you mean 'alpha'"),
     ],
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         OGM(**options)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Peak of the bytes that the operations inside allocate and still hold."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = 0
+        self.known = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        inputs = {a.untyped_storage().data_ptr() for a in tree_leaves((args, kwargs)) if isinstance(a, torch.Tensor)}
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().data_ptr() not in inputs | self.known:
+                storage = tensor.untyped_storage()
+                self.known.add(storage.data_ptr())
+                self.live += storage.nbytes()
+                self.peak = max(self.peak, self.live)
+                weakref.finalize(tensor, self._freed, storage.data_ptr(), storage.nbytes())
+        return result
+
+    def _freed(self, pointer, size):
+        self.known.discard(pointer)
+        self.live -= size
+
+
+def test_noise_needs_no_more_memory_than_the_largest_parameter():
+    gradients = [torch.randn(size) for size in (10_000, 40_000, 20_000)]
+    with LiveBytes() as memory:
+        enhance_gradients(gradients, torch.tensor(0.5), torch.Generator().manual_seed(0))
+    assert 4 * 40_000 <= memory.peak <= 4 * 40_000 + 1000

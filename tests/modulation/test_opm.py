@@ -47,7 +47,7 @@ def test_forced_masks_through_a_linear_head(masks, rescale, expected, loss):
 
 
 def test_probabilities_of_three_modalities():
-    """T-A2."""
+    """T-A2. The joint drop probability is 0.6759764 * 0.5207852 = 0.352038."""
     probabilities = drop_probabilities(discrepancy_ratios(torch.tensor([1.8, 1.2, 0.8])), 0.5, 0.5)
     torch.testing.assert_close(probabilities, torch.tensor([0.675976, 0.520785, 0.0]), atol=1e-6, rtol=0)
     assert mean_drop_probability(probabilities, [1, 1, 1]).item() == pytest.approx(0.398921, abs=1e-6)
@@ -119,7 +119,8 @@ def test_masks_of_micro_batches_continue_one_stream():
 
 def test_released_preset_uses_the_current_batch_gates_and_rescales():
     opm = bound(OPM(preset="released"), None)
-    assert (opm.config.timing, opm.config.p_exe, opm.config.rescale, opm.config.start) == ("current", 0.7, True, 6)
+    assert (opm.config.timing, opm.config.p_exe, opm.config.rescale) == ("current", 0.7, True)
+    assert (opm.config.start, opm.config.end) == (6, None)
     batch = MicroBatch(*hand_computed_case())
     features = {"audio": torch.eye(2), "visual": torch.eye(2)}
     factors, executed = [], 0
@@ -147,16 +148,33 @@ def test_released_probability_carries_no_gradient():
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"), [({"transform": "sigmoid"}, 0.710283), ({"measure": "difference"}, 0.75)]
+    ("options", "expected"),
+    [
+        ({}, 0.645696),
+        ({"transform": "sigmoid"}, 0.710283),
+        ({"measure": "difference"}, 0.750000),
+        ({"measure": "difference", "transform": "sigmoid"}, 0.749916),
+        ({"threshold": 1.5}, 0.541286),  # 0.5 (1 + 0.5 tanh(20 / 12 - 1.5))
+        ({"threshold": 1.7}, 0.0),
+        ({"measure": "difference", "threshold": 0, "transform": "sigmoid"}, 0.749969),  # z shifted: sigmoid(8 + 1)
+    ],
 )
-def test_measure_and_transform_reach_the_drop(options, expected):
-    """T-B3."""
+def test_options_reach_the_drop(options, expected):
+    """T-B3, and thresholds."""
     opm = OPM(**options)
     opm.bind(("audio", "visual"))
     scores = torch.tensor([20.0, 12.0])
     opm.begin_step(BalanceState(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores)))
     opm.keep_modalities(batch_of(4), None)
-    assert opm.logs()["opm/drop_probability_audio"].item() == pytest.approx(expected, abs=1e-6)
+    logs = opm.logs()
+    assert logs["opm/drop_probability_audio"].item() == pytest.approx(expected, abs=1e-6)
+    assert logs["opm/drop_probability_visual"].item() == 0
+
+
+def test_preset_paper():
+    config = OPM().config
+    assert (config.q_base, config.lam, config.timing, config.rescale, config.p_exe) == (0.5, 0.5, "previous", False, 1)
+    assert (config.start, config.end, config.measure, config.transform) == (0, None, "ratio", "tanh")
 
 
 def test_one_modality_is_never_dropped():

@@ -40,6 +40,20 @@ def test_constant_grey_image():
     torch.testing.assert_close(custom, torch.full((1, 4, 4), 0.5))
 
 
+def test_colour_becomes_grey():
+    pixels = image(8, 8)
+    expected = pixels @ np.array([0.299, 0.587, 0.114]) / 255  # ITU-R 601
+    options = {"size": 8, "num_channels": 1, "mean": [0.0], "std": [1.0]}
+    for form in (pixels, torch.from_numpy(pixels).permute(2, 0, 1) / 255, Image.fromarray(pixels)):
+        np.testing.assert_allclose(FrameTransform(**options)([form])[0][0], expected, atol=1.5 / 255)
+
+
+def test_centre_crop_keeps_the_shape_of_things():
+    pixels = image(8, 20)
+    expected = FrameTransform(size=8)([pixels[:, 6:14]])[0]
+    torch.testing.assert_close(FrameTransform(size=8, evaluation="center_crop")([pixels])[0], expected)
+
+
 def test_clips_gain_a_frame_axis():
     frames = [image() for _ in range(4)]
     stacked = np.stack(frames)
@@ -94,9 +108,13 @@ def test_flip_probability_and_crop_range_are_options():
         (np.zeros((8, 8, 4), np.uint8), "Expected 3 channels, found 4"),
         (torch.zeros(8, 8, 3), "Expected 3 channels, found 8"),
         (np.zeros((8, 8, 3), np.int64), "uint8 or float"),
+        (np.full((8, 8, 3), np.nan), "finite intensities"),
+        ([torch.zeros(3, 8, 8), torch.full((3, 8, 8), torch.inf)], "finite intensities"),
         ([[[300, 0, 0]]], "uint8 or float"),
         ([], "Expected a PIL image"),
-        ("cat.png", "found str"),
+        ("cat.png", "cat.png: expected an image file, found: .*No such file"),
+        ({"bytes": b"GIF89a", "path": "cat.gif"}, "cat.gif: expected a readable image"),
+        ({"bytes": b"", "path": "cat.gif"}, "cat.gif: .*empty"),
         ([np.zeros((8, 8, 3), np.uint8), np.zeros((9, 8, 3), np.uint8)], "one shape"),
     ],
 )
@@ -111,6 +129,7 @@ def test_invalid_images(value, message):
         ({"num_channels": 2}, "1 or 3"),
         ({"augment": "mixup"}, "crop_flip"),
         ({"mean": [0.5]}, "3 values"),
+        ({"evaluation": "five_crop"}, "center_crop"),
         ({"std": [1.0, 0.0, 1.0]}, "positive std"),
     ],
 )

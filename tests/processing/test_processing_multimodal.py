@@ -83,8 +83,16 @@ def test_missing_column_and_bad_value():
         processor.apply(DatasetDict({"train": dataset().remove_columns("visual")}))
     with pytest.raises(ValueError, match="DatasetDict"):
         processor.apply(dataset())
-    with pytest.raises(ValueError, match=r"modality 'audio': 7\.wav: expected an audio file"):
-        processor({"audio": [{"bytes": b"?", "path": "7.wav"}], "visual": [None]})
+    with pytest.raises(ValueError, match=r"modality 'audio': 7\.wav: expected an audio file.*\(row 1\)"):
+        processor({"audio": [None, {"bytes": b"?", "path": "7.wav"}], "visual": [None, None]})
+
+
+@pytest.mark.parametrize("num_proc", [None, 2])
+def test_a_bad_value_is_named_by_split_and_row(num_proc):
+    vectors = [[1.0, 2.0]] * 150
+    good, bad = Dataset.from_dict({"a": vectors}), Dataset.from_dict({"a": [*vectors[:140], [1.0, float("nan")]]})
+    with pytest.raises(ValueError, match=r"split 'test', modality 'a': Expected finite features.*\(row 140\)"):
+        MultimodalProcessor({"a": {"type": "features"}}).apply(DatasetDict(train=good, test=bad), num_proc=num_proc)
 
 
 def test_apply_equals_direct_processing():

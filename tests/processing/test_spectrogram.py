@@ -4,7 +4,7 @@ import scipy.signal
 import torch
 from transformers.audio_utils import mel_filter_bank
 
-from hf_bml.processing import LogSpectrogram, log_spectrogram
+from hf_bml.processing import LogSpectrogram, MediaError, log_spectrogram
 
 GENERATOR = np.random.default_rng(0)
 
@@ -19,7 +19,8 @@ def test_equals_scipy_with_the_paper_shape(seconds, frames):
     expected = reference(signal)
     actual = log_spectrogram(torch.from_numpy(signal).float())
     assert actual.shape == (2, 257, frames) == expected.shape
-    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4)
+    np.testing.assert_allclose(actual.exp(), np.exp(expected), rtol=1e-4)  # the power itself, too
 
 
 def test_equals_scipy_for_a_tone_and_silence():
@@ -85,6 +86,60 @@ def test_random_crop_only_in_training():
     torch.testing.assert_close(transform([clip], training=True)[0], crops[0])
 
 
+def conference(signal, window, hop):
+    """librosa's stft with reflected ends, written with numpy: log magnitude (frequencies, frames)."""
+    padded = np.pad(signal, window // 2, mode="reflect")
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
+    starts = range(0, len(padded) - window + 1, hop)
+    return np.log(np.abs(np.stack([np.fft.rfft(hann * padded[s : s + window]) for s in starts], axis=1)) + 1e-7)
+
+
+def test_conference_preset():
+    """The CVPR 2022 code: tiled to 3 s of 22.05 kHz, bounded to +-1, n_fft 512, hop 353."""
+    clip = GENERATOR.uniform(-1.5, 1.5, 30000)
+    expected = conference(np.tile(clip, 10)[: 22050 * 3].clip(-1, 1), 512, 353)
+    actual = LogSpectrogram(preset="conference")([clip])[0]
+    assert actual.shape == (1, 257, 188)
+    np.testing.assert_allclose(actual[0], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_conference_preset_equals_librosa():
+    librosa = pytest.importorskip("librosa", reason="an optional second reference")
+    clip = GENERATOR.uniform(-1, 1, 22050 * 3)
+    expected = np.log(np.abs(librosa.stft(clip, n_fft=512, hop_length=353, pad_mode="reflect")) + 1e-7)
+    np.testing.assert_allclose(LogSpectrogram(preset="conference")([clip])[0][0], expected, rtol=1e-3, atol=1e-3)
+
+
+def test_conference_vggsound_preset():
+    transform = LogSpectrogram(preset="conference_vggsound")
+    clip = GENERATOR.uniform(-1, 1, 16000 * 4)
+    tiled = np.tile(clip, 3)  # 12 s: at least 10
+    centre = (len(tiled) - 80000) // 2
+    actual = transform([clip])[0]
+    assert actual.shape == (1, 129, 626) and transform.is_random and transform.has_extract
+    np.testing.assert_allclose(actual[0], conference(tiled[centre : centre + 80000], 256, 128), rtol=1e-3, atol=1e-3)
+    stored = transform.extract([clip])
+    torch.testing.assert_close(stored[0], torch.from_numpy(clip).float())
+    torch.manual_seed(0)
+    first, second = transform.finish(stored * 2, training=True)
+    assert not torch.equal(first, second)
+    torch.testing.assert_close(transform.finish(stored)[0], actual)
+
+
+def test_options_replace_those_of_the_preset():
+    transform = LogSpectrogram(preset="conference", duration=1.0, standardize=True)
+    result = transform([GENERATOR.uniform(-1, 1, 30000)])[0]
+    assert result.shape == (1, 257, 63) and abs(float(result.mean())) < 1e-4
+    assert LogSpectrogram(preset="paper", duration=10)([np.ones(5)])[0].shape == (1, 257, 1004)
+
+
+def test_min_rms():
+    quiet = 1e-3 * np.sin(np.arange(16000))
+    assert LogSpectrogram(min_rms=1e-4)([quiet])[0].isfinite().all()
+    with pytest.raises(MediaError, match=r"audio: expected a level of at least min_rms=0\.001, found 0\.00071"):
+        LogSpectrogram(min_rms=1e-3)([quiet])
+
+
 def test_no_clips():
     assert LogSpectrogram()([]) == []
 
@@ -97,6 +152,9 @@ def test_no_clips():
         ({"pad": "mirror"}, "'repeat' or 'zero'"),
         ({"duration": 0.01}, "160"),
         ({"num_mel_bins": 300}, "empty filters"),
+        ({"preset": "conferense"}, "'conference', 'conference_vggsound'"),
+        ({"scale": "power"}, "'density' or 'magnitude'"),
+        ({"min_rms": 1.0}, "min_rms"),
     ],
 )
 def test_invalid_options(options, message):

@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from media_samples import needs_torchcodec, write_clip
 from scipy.signal import resample_poly
 
-from hf_bml.processing import read_waveform
+from hf_bml.processing import MediaError, read_waveform
 
 RATE = 8000
 TONE = (0.5 * np.sin(2 * np.pi * 440 * np.arange(800) / RATE)).astype(np.float32)
@@ -68,13 +71,17 @@ def test_resampling_equals_scipy(rate, up, down):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"bytes": b"not audio", "path": "clips/a.wav"}, "clips/a.wav: expected an audio file.*Convert"),
+        (
+            {"bytes": b"not audio", "path": "clips/a.wav"},
+            "clips/a.wav: expected an audio file that FFmpeg can open.*Convert",
+        ),
         ({"bytes": None, "path": "missing/b.wav"}, "missing/b.wav: expected an audio file"),
         ({"bytes": wav_bytes(np.zeros(0, np.float32)), "path": "c.wav"}, "c.wav: expected at least one audio sample"),
         ({"bytes": None, "path": None}, "without content"),
         ([], "at least one audio sample"),
         ([0.0, float("nan")], "NaN or infinity"),
         ([float("inf")], "NaN or infinity"),
+        ({"array": TONE, "sampling_rate": 2**31 - 1}, "found 2147483647"),
         (np.zeros((2, 2, 2)), "1-D or 2-D"),
         (np.zeros(4, np.uint8), "uint8"),
     ],
@@ -82,3 +89,100 @@ def test_resampling_equals_scipy(rate, up, down):
 def test_invalid_audio_is_rejected(value, message):
     with pytest.raises(ValueError, match=message):
         read_waveform(value, RATE)
+
+
+CLIPS = {  # samples at the track's own rate, rate
+    "bento.mp4": (44032, 44100),
+    "flipping_a_pancake.mkv": (497651, 48000),
+    "grid_s1_bbaf2n.mpg": (131328, 44100),
+    "mmaction2_test.avi": (289152, 44100),
+    "nasa_13013.mp4": (208896, 16000),
+}
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_sound_tracks_of_real_videos(require_data_file, name):
+    path = require_data_file(f"clips/{name}")
+    samples, rate = CLIPS[name]
+    waveform = read_waveform(path, rate)
+    assert waveform.shape == (samples,) and 0.005 < waveform.square().mean().sqrt() < 0.5
+    assert len(read_waveform({"bytes": path.read_bytes(), "path": None}, 16000)) == -(-samples * 16000 // rate)
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_torchcodec_gives_the_same_samples(require_data_file, name, tmp_path):
+    needs_torchcodec(write_clip(tmp_path / "probe.mp4"))
+    from torchcodec.decoders import AudioDecoder
+
+    path = require_data_file(f"clips/{name}")
+    torch.testing.assert_close(read_waveform(path, 16000), read_waveform(AudioDecoder(path), 16000), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("extension", ["mp4", "mkv", "avi"])
+def test_the_tone_of_a_video_is_found_again(tmp_path, extension):
+    waveform = read_waveform(write_clip(tmp_path / f"clip.{extension}"), 16000).double()
+    assert len(waveform) == pytest.approx(32000, abs=2048)
+    assert waveform.square().mean().sqrt() == pytest.approx(0.5 / 2**0.5, rel=0.1)
+    spectrum = torch.fft.rfft(waveform[4000:20000]).abs()
+    assert int(spectrum.argmax()) == 440
+
+
+def test_silence_is_audio(tmp_path):
+    waveform = read_waveform(write_clip(tmp_path / "silent.mp4", tone=0.0), 16000)
+    assert len(waveform) > 30000 and waveform.abs().max() == 0
+
+
+def test_a_video_without_sound(tmp_path, require_data_file):
+    for path in (write_clip(tmp_path / "mute.mp4", tone=None), require_data_file("clips/mmaction2_demo_noaudio.mp4")):
+        with pytest.raises(MediaError, match=rf"{path.name}: expected an audio stream, found none"):
+            read_waveform(path, 16000)
+
+
+@pytest.mark.parametrize("kind", ["truncated", "flipped", "empty"])
+@pytest.mark.parametrize("extension", ["mp4", "mkv", "avi", "wav", "flac", "mp3", "ogg"])
+def test_damaged_files(tmp_path, kind, extension):
+    path = tmp_path / f"clip.{extension}"
+    if extension in ("wav", "flac", "mp3", "ogg"):
+        noise = np.random.default_rng(0).uniform(-1, 1, 32000)
+        soundfile.write(path, noise, 16000)
+    else:
+        write_clip(path)
+    content = bytearray(path.read_bytes())
+    if kind == "truncated":
+        del content[len(content) // 2 :]
+    elif kind == "empty":
+        content.clear()
+    else:
+        for position in range(len(content) // 4, len(content) * 3 // 4, 97):
+            content[position] ^= 0x55
+    value = {"bytes": bytes(content), "path": f"damaged.{extension}"}
+    if kind == "flipped" and extension in ("wav", "mp3"):  # any bytes are valid samples; mp3 skips what it cannot read
+        assert read_waveform(value, 16000).isfinite().all()
+    else:
+        with pytest.raises(MediaError, match=f"damaged.{extension}: expected "):
+            read_waveform(value, 16000)
+
+
+def test_wav_of_unknown_length_as_written_into_a_pipe():
+    content = bytearray(wav_bytes(TONE))
+    size = content.index(b"data") + 4
+    content[size : size + 4] = b"\xff\xff\xff\xff"
+    torch.testing.assert_close(read_waveform({"bytes": bytes(content), "path": None}, RATE), torch.from_numpy(TONE))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), extension=st.sampled_from(["mp4", "wav"]))
+def test_any_damage_gives_audio_or_a_clear_error(tmp_path, data, extension):
+    path = tmp_path / f"clip.{extension}"
+    if not path.exists():
+        path.write_bytes(wav_bytes(TONE)) if extension == "wav" else write_clip(path, times=[0])
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 8))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    content = bytes(content[: data.draw(st.integers(0, len(content)))] if data.draw(st.booleans()) else content)
+    try:
+        waveform = read_waveform({"bytes": content, "path": "damaged"}, RATE)
+    except MediaError as error:
+        assert "damaged" in str(error)
+        return
+    assert waveform.ndim == 1 and waveform.isfinite().all() and waveform.abs().max() <= 1

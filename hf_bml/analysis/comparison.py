@@ -1,0 +1,274 @@
+"""Rows of runs side by side: means over seeds, and paired differences to a baseline and to a control."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .summary import PairedDifference, markdown_table, paired_difference
+
+PLAIN = "none"  # `Row.methods` without modulation
+INTERVAL = "[95 % interval]"
+PERCENTAGES = ("accuracy", "mean_average_precision", "f1_")
+HIDDEN = ("mean_average_precision_classes",)
+
+
+@dataclass
+class Row:
+    """What is compared: a recipe, or a method on a recipe, run once per seed.
+
+    Attributes:
+        label: what it is called.
+        recipe: the recipe's name where several recipes stand in one table, else empty.
+        methods: the names of its modulations joined by `+`, `"none"` without; empty where recipes are compared.
+        model: what its model has other than the recipe's, such as `interaction=mmtm`, else empty.
+        plain: what plain training of that model is called.
+        runs: one mapping per seed, metrics and `seed`, in the same order of seeds in every row. The times are
+            `train_seconds`, without estimation, and `estimation_seconds`.
+    """
+
+    label: str
+    recipe: str = ""
+    methods: str = ""
+    model: str = ""
+    plain: str = PLAIN
+    runs: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """The label, behind the recipe's name where there are several."""
+        return f"{self.recipe}: {self.label}" if self.recipe else self.label
+
+    def values(self, metric: str) -> np.ndarray:
+        """The metric of the runs that have it, `(n,)`."""
+        return np.asarray([run[metric] for run in self.runs if metric in run], dtype=float)
+
+    def mean(self, metric: str) -> float:
+        """Mean over the runs that have the metric; NaN without any."""
+        values = self.values(metric)
+        return float(values.mean()) if len(values) else math.nan
+
+    def spread(self, metric: str) -> float:
+        """Standard deviation (n - 1) over the runs; NaN for fewer than two."""
+        values = self.values(metric)
+        return float(values.std(ddof=1)) if len(values) > 1 else math.nan
+
+
+def reference_row(row: Row, rows: Sequence[Row]) -> Row:
+    """`none` of the row's recipe, on the recipe's own model if it is there; without any `none` the first row."""
+    same_recipe = [other for other in rows if other.recipe == row.recipe]
+    plain = sorted((other for other in same_recipe if other.methods == PLAIN), key=lambda other: other.model != "")
+    return (plain or same_recipe)[0]
+
+
+def baseline_row(row: Row, rows: Sequence[Row]) -> Row:
+    """What a row is compared to: `none` on the same model if it is there, else the reference."""
+    if row.methods != PLAIN:
+        for other in rows:
+            if (other.methods, other.recipe, other.model) == (PLAIN, row.recipe, row.model):
+                return other
+    return reference_row(row, rows)
+
+
+def is_control(row: Row, control: str) -> bool:
+    """Whether `control` is the row's label or its method, whatever its options; a combination is another method."""
+    return control in (row.label, row.methods)
+
+
+def control_row(row: Row, rows: Sequence[Row], control: str, metric: str) -> Row | None:
+    """The control with the best mean validation `metric` (accuracy, where validation lacks it).
+
+    Of the same recipe, and of the same model if there is one; None without any.
+    """
+    candidates = [other for other in rows if other.recipe == row.recipe and is_control(other, control)]
+    candidates = [other for other in candidates if other.model == row.model] or candidates
+    if not candidates:
+        return None
+    key = validation_metric(candidates, metric)
+    return max(candidates, key=lambda other: other.mean(key))
+
+
+def validation_metric(rows: Iterable[Row], metric: str) -> str:
+    """The validation split's name of a test metric; its accuracy, if the metric has none there."""
+    name = f"validation_{metric}"
+    return name if all(name in run for row in rows for run in row.runs) else "validation_accuracy"
+
+
+def difference(row: Row, other: Row, metric: str) -> PairedDifference | None:
+    """The paired difference of two rows; None if a run lacks the metric."""
+    if not all(metric in run for run in [*row.runs, *other.runs]):
+        return None
+    return paired_difference(row.values(metric), other.values(metric))
+
+
+def relative_time(row: Row, rows: Sequence[Row]) -> float:
+    """Mean training time without estimation, divided by the reference's; NaN where one of them was not measured."""
+    return row.mean("train_seconds") / reference_row(row, rows).mean("train_seconds")
+
+
+def shown_metrics(rows: Iterable[Row]) -> list[str]:
+    """The metrics of a table: accuracies, mAP, F1 and ratios, in the order in which they first appear."""
+    prefixes = (*PERCENTAGES, "ratio_")
+    names = dict.fromkeys(name for row in rows for run in row.runs for name in run if name.startswith(prefixes))
+    return ["validation_accuracy", *[name for name in names if name not in HIDDEN]]
+
+
+def scale_and_digits(metric: str) -> tuple[int, int]:
+    """What a table multiplies a metric's values by, and how many digits it shows after the point."""
+    return (100, 1) if metric.removeprefix("validation_").startswith(PERCENTAGES) else (1, 2)
+
+
+def mean_cell(row: Row, metric: str) -> str:
+    """Mean ± standard deviation; a dash without values."""
+    scale, digits = scale_and_digits(metric)
+    if not len(row.values(metric)):
+        return "-"
+    spread = row.spread(metric)
+    return f"{scale * row.mean(metric):.{digits}f}" + ("" if math.isnan(spread) else f" ± {scale * spread:.{digits}f}")
+
+
+def difference_cell(row: Row, other: Row | None, metric: str, usual: str) -> str:
+    """Mean [low, high], and what it is a difference to unless that is the `usual` label; empty for the row itself.
+
+    A single pair has no interval.
+    """
+    if row is other:
+        return ""
+    found = difference(row, other, metric) if other is not None else None
+    if found is None:
+        return "-"
+    scale, digits = scale_and_digits(metric)
+    mean, low, high = (f"{scale * value:+.{digits}f}" for value in (found.mean, found.low, found.high))
+    interval = "" if math.isnan(found.low) else f" [{low}, {high}]"
+    return mean + interval + ("" if other.label == usual else f" to {other.label}")
+
+
+def comparison_table(rows: Sequence[Row], metric: str, control: str | None = None) -> str:
+    """Rows by metrics over seeds: mean ± standard deviation (n - 1), training time relative to the reference, and
+    paired differences to the baseline and to the best control.
+
+    Accuracies, mAP and F1 are shown times 100.
+
+    Args:
+        rows: all with the same number of runs.
+        metric: the metric of the paired differences; a dash where a row lacks it.
+        control: see `is_control`; None for no such column.
+    """
+    reference = reference_row(rows[0], rows).label
+    columns: list[tuple[str, Callable[[Row], str]]] = [
+        ("method" if rows[0].methods else "recipe", lambda row: row.label),
+        ("seeds", lambda row: str(len(row.runs))),
+        *[(name, partial(mean_cell, metric=name)) for name in shown_metrics(rows)],
+        (f"training time ({reference} = 1)", lambda row: number(relative_time(row, rows))),
+    ]
+    if any(row.model for row in rows):
+        columns.insert(1, ("model", lambda row: row.model))
+    if any(row.recipe for row in rows):
+        columns.insert(0, ("recipe", lambda row: row.recipe))
+    if any(row.values("estimation_seconds").any() for row in rows):
+        columns.append(("estimation, seconds", partial(mean_cell, metric="estimation_seconds")))
+    columns.append(
+        (
+            f"{metric}: difference to {reference} {INTERVAL}",
+            lambda row: difference_cell(row, baseline_row(row, rows), metric, reference),
+        )
+    )
+    if control is not None:
+        usual = best_labels(rows, control, metric)[0]
+        columns.append(
+            (
+                f"{metric}: difference to {usual} {INTERVAL}",
+                lambda row: difference_cell(row, control_row(row, rows, control, metric), metric, usual),
+            )
+        )
+    return markdown_table([name for name, _ in columns], [[cell(row) for _, cell in columns] for row in rows])
+
+
+def best_labels(rows: Sequence[Row], control: str, metric: str) -> list[str]:
+    """Labels of the best controls, first the first row's; one per recipe and model."""
+    found = [control_row(row, rows, control, metric) for row in rows]
+    return list(dict.fromkeys(row.label for row in found if row is not None)) or [control]
+
+
+def comparison_notes(rows: Sequence[Row], metric: str, control: str | None = None) -> list[str]:
+    """What a reader of the table must know, a sentence or two each."""
+    seeds = ", ".join(str(run["seed"]) for run in rows[0].runs)
+    notes = [f"Test split, accuracies, mAP and F1 times 100, mean ± standard deviation over seeds ({seeds})."]
+    if len(rows) > 1 and len(rows[0].runs) > 1:
+        notes.append("Differences are paired by seed, with Student's interval; training times leave estimation out.")
+    for row in rows:
+        if row.methods != PLAIN and row.model and baseline_row(row, rows).model != row.model:
+            notes.append(
+                f"{row.title}: {row.model}, unlike {baseline_row(row, rows).label}. Add the method {row.plain} for a "
+                "difference on the same model."
+            )
+    if control is not None:
+        best = [control_row(row, rows, control, metric) for row in rows]
+        for row in (row for row in rows if any(row is other for other in best)):
+            key = validation_metric([row], metric)
+            notes.append(f"Control: {row.title} has the best {key} of {control}, {mean_cell(row, key)}.")
+    environments = sorted({f"{run['device']}, torch {run['torch']}" for row in rows for run in row.runs})
+    if len(environments) > 1:
+        notes.append(f"The runs come from different machines ({'; '.join(environments)}): times do not compare.")
+    return notes
+
+
+def number(value: float) -> str:
+    """Two digits after the point; a dash for NaN."""
+    return "-" if math.isnan(value) else f"{value:.2f}"
+
+
+def row_records(rows: Sequence[Row], metric: str, control: str | None = None) -> list[dict[str, Any]]:
+    """What `comparison_table` shows as numbers, one mapping per row, and the means of everything else; unscaled."""
+    names = dict.fromkeys(name for row in rows for run in row.runs for name, v in run.items() if is_metric(name, v))
+    records = []
+    for row in rows:
+        record = {**described(row), "seeds": len(row.runs)}
+        for name in names:
+            record |= {f"{name}_mean": row.mean(name), f"{name}_std": row.spread(name)}
+        record["relative_train_seconds"] = relative_time(row, rows)
+        record |= difference_record("baseline", row, baseline_row(row, rows), metric)
+        if control is not None:
+            record |= difference_record("control", row, control_row(row, rows, control, metric), metric)
+        records.append(record)
+    return records
+
+
+def run_records(rows: Iterable[Row]) -> list[dict[str, Any]]:
+    """One mapping per run: what its row is, and everything that is known of the run."""
+    return [{**described(row), **run} for row in rows for run in row.runs]
+
+
+def described(row: Row) -> dict[str, str]:
+    """The columns that say what a row is."""
+    return {"recipe": row.recipe, "method": row.label, "model": row.model}
+
+
+def is_metric(name: str, value: Any) -> bool:
+    """Whether an entry of a run is a quantity."""
+    return name != "seed" and isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def difference_record(what: str, row: Row, other: Row | None, metric: str) -> dict[str, Any]:
+    """`<what>`, the other row's label, and `<metric>_minus_<what>` with `_low` and `_high`; empty to itself."""
+    found = difference(row, other, metric) if other is not None and other is not row else None
+    mean, low, high = (found.mean, found.low, found.high) if found is not None else (math.nan,) * 3
+    name = f"{metric}_minus_{what}"
+    return {what: "" if other is None else other.label, name: mean, f"{name}_low": low, f"{name}_high": high}
+
+
+def write_csv(records: Sequence[Mapping[str, Any]], path: str | Path) -> None:
+    """Writes mappings as a table, the columns in the order in which they first appear; NaN becomes an empty cell."""
+    names = list(dict.fromkeys(name for record in records for name in record))
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
+        writer.writeheader()
+        for record in records:
+            writer.writerow({name: "" if value != value else value for name, value in record.items()})

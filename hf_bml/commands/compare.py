@@ -1,0 +1,170 @@
+"""`hf-bml compare RECIPE... --modulations METHOD... [--seeds ...]`; `accelerate launch -m` works as for train."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..analysis.comparison import Row, is_control
+from ..suggestion import did_you_mean
+from .assembly import recipe_modalities
+from .checks import NEWEST_CHECKPOINT, NO_RESUME, check_compared_metric, check_recipe
+from .errors import BAD_INPUT, print_error
+from .fingerprint import fingerprint
+from .methods import Method, check_used, parse_method
+from .parser import RecipeParser, quiet_libraries, series_parser
+from .recipe import Recipe, parse_recipe, recipe_options, split_dotted
+from .series import check_series, end_processes, output_root, run_series
+
+DESCRIPTION = """\
+Trains every method on every recipe, once per seed, tests it, and writes NAME.md, NAME.csv, NAME_runs.csv, NAME.json
+and NAME.png into output_dir (default runs/<dataset>).
+
+A method is `none`, or modulations joined by `+`, each with options if need be: `opm:q_base=0.3,lam=0.25+ogm`. Options
+that it does not give come from --modulations.opm.q_base, else from the recipe's `modulations`, else from the defaults
+below. A modulation that needs another model, such as one with an interaction, gets it; `none@METHOD` is plain training
+of the model that METHOD needs.
+
+Every run has a folder METHOD-HASH/seed-SEED; the hash covers all options that change what is computed. A finished run
+is not trained again; an interrupted one goes on from its newest checkpoint (--resume_from_checkpoint false: anew)."""
+
+
+def build_parser() -> RecipeParser:
+    """The command's options, and those of the recipe."""
+    parser = series_parser(
+        prog="hf-bml compare",
+        usage="hf-bml compare RECIPE [RECIPE ...] --modulations METHOD [METHOD ...] [--seeds SEED ...] "
+        "[--OPTION VALUE ...]",
+        description=DESCRIPTION,
+        conflict_handler="resolve",  # --modulations names methods here
+    )
+    parser.add_argument(
+        "--modulations", nargs="+", required=True, metavar="METHOD", help="The methods, one row each; see above."
+    )
+    parser.add_argument(
+        "--control",
+        default=None,
+        metavar="METHOD",
+        help="Also compare every row to the best row of this method, by validation; mod_drop means all its options.",
+    )
+    parser.add_argument("--name", default="comparison", help="What the names of the written files begin with.")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns 0, or 2 with one line on stderr for bad input."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    quiet_libraries()
+    parser = build_parser()
+    try:
+        others, _ = split_dotted(arguments)
+        chosen, _ = parser.parse_known_args(others)
+        runs = plan(parser, chosen, arguments)
+        folder = Path(runs[0][1].training.output_dir).parents[1]  # above METHOD-HASH/seed-SEED
+        run_series(runs, folder, chosen.name, chosen.compare, chosen.control)
+        end_processes()
+    except (ValueError, FileNotFoundError) as error:
+        print_error("hf-bml compare", error)
+        return BAD_INPUT
+    return 0
+
+
+def plan(parser: RecipeParser, chosen: argparse.Namespace, arguments: Sequence[str]) -> list[tuple[Row, Recipe]]:
+    """All runs with their rows, recipe by recipe, method by method, validated before the first one starts."""
+    check_series(chosen)
+    if not chosen.name or Path(chosen.name).name != chosen.name:
+        raise ValueError(f"--name must be the beginning of a file name, found {chosen.name!r}.")
+    runs: list[tuple[Row, Recipe]] = []
+    for path in chosen.recipes:
+        base = parse_recipe(parser, path, arguments, {"modulations": None})
+        folder = output_root(base)
+        for method in methods_of(path, chosen, arguments):
+            changed = changed_model_options(method, base)
+            row = Row(
+                method.label,
+                recipe=base.name if len(chosen.recipes) > 1 else "",
+                methods=method.names,
+                model=", ".join(f"{option}={value}" for option, value in changed.items()),
+                plain=method.plain,
+            )
+            changes = {**changed, "modulations": method.modulations or None, "resume_from_checkpoint": resume(base)}
+            try:
+                recipe = parse_recipe(parser, path, arguments, changes)
+                check_recipe(recipe)
+            except ValueError as error:
+                raise ValueError(f"{path}, {method.label}: {error}") from error
+            place = folder / f"{method.names}-{fingerprint(recipe)[:8]}"
+            for seed in chosen.seeds or [base.training.seed]:
+                own = {"seed": seed, "output_dir": str(place / f"seed-{seed}")}
+                recipe = parse_recipe(parser, path, arguments, {**changes, **own})
+                recipe.name = f"{base.name}, {method.label}"
+                runs.append((row, recipe))
+    check_compared_metric(chosen.compare, recipe_modalities(runs[0][1]))
+    check_control(chosen.control, [row for row, _ in runs])
+    return runs
+
+
+def methods_of(path: str, chosen: argparse.Namespace, arguments: Sequence[str]) -> list[Method]:
+    """The methods for one recipe, which has a say in their options.
+
+    Raises:
+        ValueError: a method stands twice, or options were given for a modulation that no method contains.
+    """
+    options, _ = recipe_options(path, arguments)
+    defaults = options.get("modulations") or {}
+    if not isinstance(defaults, Mapping) or not all(isinstance(d, Mapping | None) for d in defaults.values()):
+        raise ValueError(f"{path}: modulations must be a mapping from name to options, found {defaults!r}.")
+    methods = [parse_method(text, defaults) for text in chosen.modulations]
+    labels = [method.label for method in methods]
+    twice = {label for label in labels if labels.count(label) > 1}
+    if twice:
+        raise ValueError(f"--modulations: {', '.join(sorted(twice))} stands twice.")
+    _, dotted = split_dotted(arguments)
+    check_used(methods, [name[1] for name, _ in dotted if name[0] == "modulations"])
+    return methods
+
+
+def changed_model_options(method: Method, base: Recipe) -> dict[str, Any]:
+    """The model options of the method that the recipe does not have anyway.
+
+    Raises:
+        ValueError: there are some, but the recipe starts from a checkpoint.
+    """
+    changed = {name: value for name, value in method.model_options.items() if getattr(base.model, name) != value}
+    if changed and base.model.model_name_or_path is not None:
+        raise ValueError(
+            f"{method.label} needs the model options {changed}, but the recipe starts from the checkpoint "
+            f"{base.model.model_name_or_path!r}, whose model is as it is. Leave one of them out."
+        )
+    return changed
+
+
+def resume(base: Recipe) -> str:
+    """`last` unless the recipe says no: a run's folder holds nothing but checkpoints of the very same run.
+
+    Raises:
+        ValueError: the recipe names one checkpoint, for all runs.
+    """
+    value = base.training.resume_from_checkpoint
+    text = "last" if value is None else str(value).lower().strip()
+    if text in NEWEST_CHECKPOINT:
+        return "last"
+    if text in NO_RESUME:
+        return "false"
+    raise ValueError(f"resume_from_checkpoint must be last or false in a comparison of many runs, found {value!r}.")
+
+
+def check_control(control: str | None, rows: Sequence[Row]) -> None:
+    """Raises ValueError if no row is the control."""
+    if control is not None and not any(is_control(row, control) for row in rows):
+        labels = list(dict.fromkeys(row.label for row in rows))
+        raise ValueError(
+            f"--control: no method {control!r}.{did_you_mean(control, labels)} Methods: {', '.join(labels)}."
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

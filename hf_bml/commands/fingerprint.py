@@ -1,0 +1,85 @@
+"""What a run computes as one hash: equal for recipes that differ in spelling, defaults or reporting only.
+
+It covers the model's whole config, every modulation's whole config, the dataset's and the processors' options with
+their defaults, the training options, the number of processes and the version of hf_bml. It leaves out the seed, and it
+knows the names of files, checkpoints and dataset functions, not their contents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, fields
+from importlib.metadata import version
+from typing import Any
+
+from ..data import dataset_function
+from ..modulation import build_modulations
+from ..processing import PROCESSORS
+from .assembly import build_config, processor_configs
+from .recipe import CONFIG_NAMES, DataArguments, ModelArguments, Recipe
+
+WITHOUT_EFFECT = (  # where a run reports to and what it goes on from
+    *("output_dir", "resume_from_checkpoint", "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node"),
+    *("report_to", "run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
+    *("push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push"),
+    *("hub_revision", "save_total_limit"),
+)
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """The hash of what the recipe computes, 64 hexadecimal digits; the recipe must have passed `check_recipe`."""
+    text = json.dumps(canonical_options(recipe), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def canonical_options(recipe: Recipe) -> dict[str, Any]:
+    """What the fingerprint is made of, JSON-able but for values that YAML alone knows, such as dates."""
+    elsewhere = {f.name for block in (ModelArguments, DataArguments) for f in fields(block)}
+    elsewhere |= {"seed", "modulations", *WITHOUT_EFFECT}
+    load = dataset_function(recipe.data.dataset)
+    return {
+        "version": version("hf_bml"),
+        "processes": recipe.training.world_size,
+        "model": model_options(recipe),
+        "modulations": [
+            [modulation.name, canonical(asdict(modulation.config))]  # a list, as their order counts
+            for modulation in build_modulations(recipe.training.modulations)
+        ],
+        "dataset": [recipe.data.dataset, canonical(with_defaults(load, recipe.data.dataset_options or {}))],
+        "on_error": recipe.data.on_error,
+        "processors": {
+            name: [options["type"], canonical(with_defaults(PROCESSORS[options["type"]], options))]
+            for name, options in sorted(processor_configs(recipe).items())
+        },
+        "training": canonical({name: value for name, value in recipe.explicit.items() if name not in elsewhere}),
+    }
+
+
+def model_options(recipe: Recipe) -> Any:
+    """The checkpoint's name, or the config with its defaults filled in."""
+    if recipe.model.model_name_or_path is not None:
+        return recipe.model.model_name_or_path
+    config = build_config(recipe)
+    options = canonical({name: getattr(config, name) for name in CONFIG_NAMES})
+    return {**options, "order": config.modality_order}
+
+
+def with_defaults(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options together with the function's defaults for those that are not given."""
+    plain = (bool, int, float, str, list, tuple, type(None))
+    parameters = inspect.signature(function).parameters.values()
+    return {**{p.name: p.default for p in parameters if isinstance(p.default, plain)}, **options}
+
+
+def canonical(value: Any) -> Any:
+    """Keys sorted, tuples as lists, and whole floats as ints, so that 20 and 20.0 are the same."""
+    if isinstance(value, Mapping):
+        return {str(key): canonical(value[key]) for key in sorted(value, key=str)}
+    if isinstance(value, (list, tuple)):
+        return [canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

@@ -1,0 +1,65 @@
+"""The command line of the commands that train recipes."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from dataclasses import fields
+from typing import Any
+
+from transformers import HfArgumentParser
+from transformers.utils.logging import disable_progress_bar
+
+from ..modulation import MODULATIONS
+from .errors import OneLineErrors
+from .recipe import BLOCKS
+
+
+class RecipeParser(OneLineErrors, HfArgumentParser):
+    """Reads dataclasses, and reports errors in one line."""
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, and the epilog as it is written."""
+
+
+def series_parser(**options: Any) -> RecipeParser:
+    """The options of the recipe's three blocks, and those of every command that trains several recipes.
+
+    Args:
+        options: as for `argparse.ArgumentParser`.
+    """
+    parser = RecipeParser(
+        BLOCKS, epilog=nested_options(), formatter_class=HelpFormatter, allow_abbrev=False, **options
+    )
+    for action in parser._actions:
+        action.help = HELP.get(action.dest, action.help)
+    parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="YAML files; see recipes/README.md.")
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=None, help="Train once per seed and summarise mean and spread."
+    )
+    parser.add_argument("--compare", default="accuracy", help="Test metric of the paired differences.")
+    return parser
+
+
+HELP = {  # where the text of transformers does not say what these commands do
+    "output_dir": "Folder of the run; runs/DATASET/RECIPE if not given.",
+    "optim_args": "Options of the optimizer as key=value,key=value, such as momentum=0.9 for sgd.",
+    "resume_from_checkpoint": "`last` for the newest checkpoint in output_dir, or the folder of one.",
+}
+
+
+def nested_options() -> str:
+    """The options inside `--modulations`, with their help and defaults."""
+    lines = ["Options inside a mapping take dotted names:"]
+    for name, modulation in MODULATIONS.items():
+        for option in fields(modulation.config_class):
+            lines.append(f"  --modulations.{name}.{option.name}")
+            lines.append(f"                        {option.metadata['help']} (default: {option.default})")
+    return "\n".join(lines)
+
+
+def quiet_libraries() -> None:
+    """No bars for writing and loading weights, no word about pinned memory where there is no accelerator."""
+    disable_progress_bar()
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")

@@ -1,0 +1,86 @@
+"""The columns of a user's data set: media undecoded, classes by name, fields of structs by `column.field`."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Audio, ClassLabel, Dataset, Image, IterableDataset, Value, Video
+
+from ..suggestion import did_you_mean
+from .data_report import shortened
+
+MEDIA = (Audio, Image, Video)
+
+
+def undecoded(rows: Dataset | IterableDataset) -> Dataset | IterableDataset:
+    """The same rows with audio, image and video columns as `{"bytes", "path"}`."""
+    for column, kind in (rows.features or {}).items():
+        if isinstance(kind, MEDIA):
+            rows = rows.cast_column(column, type(kind)(decode=False))
+    return rows
+
+
+def check_columns(
+    rows: Dataset | IterableDataset, modalities: Mapping[str, str], label: str, group: str | None, name: str
+) -> None:
+    """Raises ValueError for a column that the source lacks, naming the closest one."""
+    if rows.features is None:
+        raise ValueError(f"Expected a source with declared types for streaming '{name}'. Set streaming to false.")
+    fields = [
+        f"{column}.{field}" for column, kind in rows.features.items() if isinstance(kind, dict) for field in kind
+    ]
+    for column in [*modalities.values(), label, *([group] if group else [])]:
+        valid = list(rows.features) if column in modalities.values() else [*rows.features, *fields]
+        if column not in valid:
+            raise ValueError(
+                f"Expected a column {column!r} in '{name}', found {valid}.{did_you_mean(column, valid)} "
+                "Correct modalities, label or group."
+            )
+
+
+def field_of(row: Mapping[str, Any], column: str) -> Any:
+    """Value of a column, or of a field of one (`"json.emotion"`), in a row or in the features."""
+    if column in row:
+        return row[column]
+    first, _, field = column.partition(".")
+    return row[first][field]
+
+
+def column_values(rows: Dataset, column: str) -> list[Any]:
+    """Values of a column, or of a field of one; for media, the stems of the files."""
+    first = column if column in rows.features else column.partition(".")[0]
+    values = [field_of({first: value}, column) for value in rows.with_format(None).select_columns([first])[first]]
+    is_media = isinstance(field_of(rows.features, column), MEDIA)
+    return [Path(value["path"] or "").stem for value in values] if is_media else values
+
+
+def class_name(kind: Any, value: Any) -> str | None:
+    """Name of a label's class, None for a missing label: a `ClassLabel` knows it, other values are written out."""
+    if value is None or (isinstance(kind, ClassLabel) and value < 0):
+        return None
+    return kind.int2str(value) if isinstance(kind, ClassLabel) else str(value)
+
+
+def class_names(kind: Any, labels: Mapping[str, Sequence[Any]], name: str) -> list[str]:
+    """The declared class names, or the labels of all splits, sorted (numbers by value).
+
+    Args:
+        kind: Type of the label column.
+        labels: Values per split.
+        name: Shown in errors.
+
+    Raises:
+        ValueError: A label is missing, or they are neither integers nor names.
+    """
+    for split, values in labels.items():
+        unlabelled = [row for row, value in enumerate(values) if class_name(kind, value) is None]
+        if unlabelled:
+            raise ValueError(
+                f"Expected a label in every row of split '{split}' of '{name}', found none in {len(unlabelled)} rows: "
+                f"{shortened(unlabelled)}. Drop these rows."
+            )
+    if isinstance(kind, ClassLabel):
+        return list(kind.names)
+    if not (isinstance(kind, Value) and (kind.dtype in ("string", "large_string", "bool") or "int" in kind.dtype)):
+        raise ValueError(f"Expected classes (names or integers) as labels of '{name}', found {kind}. Convert them.")
+    return [str(value) for value in sorted({value for values in labels.values() for value in values})]

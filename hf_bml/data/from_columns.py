@@ -1,0 +1,295 @@
+"""Any data set with a column per modality: from the Hub or local parquet, webdataset, audiofolder, videofolder, CSV.
+
+Source and licence: the user's. `from_columns` takes a loaded `datasets` object, `load` (so `dataset: from_columns` in
+a recipe) whatever `datasets.load_dataset` reads.
+
+Columns
+    One per modality, under the modality's name. Audio and video stay undecoded, `{"bytes", "path"}`.
+    labels: `ClassLabel`. Names of classes that the source does not declare are sorted, so they do not depend on the
+        order of the rows.
+
+Splits: those of the source. A missing validation or test split is held out of train, in the order of the SHA-1 of the
+group (or of the row's number), so whole groups (speakers, videos) stay together.
+
+Pitfalls: without `group`, clips of one speaker or video can be in several splits, which flatters the validation.
+Joined sources whose rows are not in the same order are copied to the cache of `datasets`, media included.
+
+Example:
+    >>> from datasets import Dataset
+    >>> clips = Dataset.from_dict({"wav": ["a b", "c", "d e", "f"], "mood": ["sad", "glad", "sad", "glad"]})
+    >>> dataset = from_columns(clips, {"text": "wav"}, label="mood", validation_fraction=0.25, test_fraction=0.25)
+    >>> dataset["train"].features["labels"].names, dataset.num_rows
+    (['glad', 'sad'], {'train': 2, 'validation': 1, 'test': 1})
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import (
+    Audio,
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Image,
+    IterableDataset,
+    IterableDatasetDict,
+    Video,
+    concatenate_datasets,
+    load_dataset,
+)
+
+from .columns import check_columns, class_name, class_names, column_values, field_of, undecoded
+from .data_report import add_to_report, split_report
+from .joined_columns import join_sources
+from .splits import SPLITS, held_out_groups
+from .streamed_columns import streamed
+
+TYPES = {"audio": Audio(decode=False), "video": Video(decode=False), "image": Image(decode=False)}
+ALIASES = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+AnyDataset = Dataset | DatasetDict | IterableDataset | IterableDatasetDict
+
+
+def load(
+    path: str = "parquet",
+    modalities: dict[str, str] | None = None,
+    label: str = "label",
+    name: str | None = None,
+    data_dir: str | None = None,
+    data_files: str | list[str] | dict[str, Any] | None = None,
+    revision: str | None = None,
+    streaming: bool = False,
+    join: list[dict[str, Any]] | None = None,
+    join_on: str | list[str] | None = None,
+    splits: dict[str, str] | None = None,
+    classes: list[str] | None = None,
+    types: dict[str, str] | None = None,
+    media_dir: str | os.PathLike | None = None,
+    group: str | None = None,
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+) -> DatasetDict | IterableDatasetDict:
+    """Whatever `datasets.load_dataset` reads, through `from_columns`.
+
+    Args:
+        path: Hub id, folder, or format: "parquet", "webdataset", "audiofolder", "videofolder", "imagefolder", "csv".
+        modalities: See `from_columns`.
+        label: See `from_columns`.
+        name: Configuration of a Hub data set.
+        data_dir: Folder of the files.
+        data_files: File patterns, one for all or one per split.
+        revision: Commit or tag of a Hub data set. Pin it: data sets change.
+        streaming: Read while training, without a local copy.
+        join: More sources, each the same arguments (`path`, `name`, `data_dir`, `data_files`, `revision`).
+        join_on: See `from_columns`.
+        splits: See `from_columns`.
+        classes: See `from_columns`.
+        types: See `from_columns`.
+        media_dir: See `from_columns`.
+        group: See `from_columns`.
+        validation_fraction: See `from_columns`.
+        test_fraction: See `from_columns`.
+
+    Returns:
+        Splits train, validation and test.
+
+    Raises:
+        ValueError: See `from_columns`; or `modalities` is missing.
+    """
+    if not modalities:
+        raise ValueError("Expected modalities, found none. Pass e.g. modalities={'audio': 'wav', 'visual': 'mp4'}.")
+    first = {"path": path, "name": name, "data_dir": data_dir, "data_files": data_files, "revision": revision}
+    sources = [load_dataset(**source, streaming=streaming) for source in [first, *(join or [])]]
+    return from_columns(
+        sources if join else sources[0],
+        modalities,
+        label,
+        join_on=join_on,
+        splits=splits,
+        classes=classes,
+        types=types,
+        media_dir=media_dir,
+        group=group,
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+        dataset_name=path,
+    )
+
+
+def load_hub(
+    hub_id: str, known: Mapping[str, Mapping[str, Any]], revision: str | None = None, **options: Any
+) -> DatasetDict | IterableDatasetDict:
+    """A copy of a data set on the Hub.
+
+    Args:
+        hub_id: Its id.
+        known: Options of `load` (revision, label, splits, ...) for the ids that a data set's module knows.
+        revision: Commit or tag instead of the known one.
+        options: Options of `load` for any copy.
+    """
+    options = {**options, **known.get(hub_id, {})}
+    return load(hub_id, **{**options, "revision": revision or options.get("revision")})
+
+
+def from_columns(
+    dataset: AnyDataset | Sequence[AnyDataset],
+    modalities: Mapping[str, str],
+    label: str = "label",
+    *,
+    join_on: str | Sequence[str] | None = None,
+    splits: Mapping[str, str] | None = None,
+    classes: Sequence[str] | None = None,
+    types: Mapping[str, str] | None = None,
+    media_dir: str | os.PathLike | None = None,
+    group: str | None = None,
+    validation_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    dataset_name: str = "from_columns",
+) -> DatasetDict | IterableDatasetDict:
+    """Columns of a loaded data set as modalities and labels.
+
+    Args:
+        dataset: One data set (a single split counts as train), or several that are joined on `join_on`.
+        modalities: Column of each modality, such as `{"audio": "wav", "visual": "mp4"}`; the order is kept, and one
+            column may serve twice.
+        label: Column of the class: names, integers, booleans or a `ClassLabel`. `"json.emotion"` is a field of the
+            column `json`.
+        join_on: Key column, or one for each source. The key of an audio, video or image column is its file's stem.
+            The first of several rows with one key is taken; repeated and unmatched keys are left out and reported.
+        splits: The source's name of "train", "validation" and "test", where it is another one.
+        classes: Class names in the order of their indices. Rows of other classes are left out and reported.
+        types: "audio", "video" or "image" for modalities whose column holds file paths as text. Rows whose file does
+            not exist are left out and reported.
+        media_dir: Folder that such paths are relative to.
+        group: Column whose equal values must stay in one split, such as the speaker.
+        validation_fraction: Share of train that becomes validation, if the source has none; in (0, 1).
+        test_fraction: Share of train that becomes test, if the source has none; in (0, 1).
+        dataset_name: Name in logs and errors.
+
+    Returns:
+        Splits train, validation and test with one column per modality and `labels`; `data_report` tells what is left
+        out. An `IterableDatasetDict` if the source streams: rows are then held out by a hash of the group or of the
+        row's number, so the fractions hold on average.
+
+    Raises:
+        ValueError: A column, split or class is missing; labels are no classes; the sources cannot be joined.
+    """
+    sources = dataset if isinstance(dataset, Sequence) else [dataset]
+    sources = [named_splits(source, splits, dataset_name) for source in sources]
+    tables = sources[0]
+    streaming = any(isinstance(rows, IterableDataset) for source in sources for rows in source.values())
+    if len(sources) > 1:
+        if streaming or join_on is None:
+            raise ValueError(
+                f"Expected join_on and no streaming for the {len(sources)} sources of '{dataset_name}', found "
+                f"join_on={join_on!r}, streaming={streaming}. Name the key column, or join them beforehand."
+            )
+        keys = [join_on] * len(sources) if isinstance(join_on, str) else join_on
+        tables = {
+            split: join_sources(
+                [source[split] for source in sources], keys, list(modalities.values()), dataset_name, split
+            )
+            for split in tables
+            if all(split in source for source in sources)
+        }
+    for rows in tables.values():
+        check_columns(rows, modalities, label, group, dataset_name)
+    fractions = {"test": test_fraction, "validation": validation_fraction}
+    if streaming:
+        if types:
+            raise ValueError(
+                f"Expected media or plain values to stream, found types={dict(types)}. Drop one of the two."
+            )
+        return streamed(tables, modalities, label, classes, group, fractions, dataset_name)
+    kind = field_of(tables["train"].features, label)
+    labels = {split: column_values(rows, label) for split, rows in tables.items()}
+    found = class_names(kind, labels, dataset_name)
+    index = {name: number for number, name in enumerate(classes or found)}
+    if not index.keys() & set(found):
+        raise ValueError(f"Expected the classes {list(index)} in '{dataset_name}', found {found}. Correct classes.")
+    result, groups = {}, {}
+    for split, rows in tables.items():
+        given = [class_name(kind, value) for value in labels[split]]
+        chosen = modality_columns(rows, modalities, types or {}, media_dir)
+        ids = [index.get(name, 0) for name in given]
+        chosen = chosen.add_column("labels", ids, feature=ClassLabel(names=list(index)))
+        absent = absent_files(chosen, types or {})
+        keep = [row for row, name in enumerate(given) if name in index and row not in absent]
+        result[split] = chosen.select(keep)
+        values = range(len(rows)) if group is None else column_values(rows, group)
+        groups[split] = [str(values[row]) for row in keep]
+        report = {**split_report(rows), "missing files": sorted(absent.values())}
+        for reason, items in {**report, "other classes": sorted(set(given) - set(index))}.items():
+            add_to_report(result[split], dataset_name, split, reason, items)
+    for split, fraction in fractions.items():
+        if split not in result:
+            result["train"], result[split], groups["train"] = hold_out(result["train"], groups["train"], fraction)
+    return DatasetDict({split: result[split] for split in SPLITS})
+
+
+def named_splits(dataset: AnyDataset, splits: Mapping[str, str] | None, name: str) -> dict[str, Any]:
+    """The splits of a source under the names train, validation and test.
+
+    Raises:
+        ValueError: A named split is missing, or none is train.
+    """
+    if isinstance(dataset, Dataset | IterableDataset):
+        dataset = {"train": dataset}
+    if splits is None:
+        splits = {ours: theirs for ours, names in ALIASES.items() for theirs in reversed(names) if theirs in dataset}
+    wrong = [split for split in splits if split not in SPLITS] + [s for s in splits.values() if s not in dataset]
+    if wrong or "train" not in splits:
+        raise ValueError(
+            f"Expected the splits train and, if there are, validation and test of '{name}', found {list(dataset)} and "
+            f"splits={dict(splits)}. Pass splits such as {{'train': {next(iter(dataset))!r}}}; missing ones are held "
+            "out of train."
+        )
+    return {split: undecoded(dataset[theirs]) for split, theirs in splits.items()}
+
+
+def modality_columns(
+    rows: Dataset, modalities: Mapping[str, str], types: Mapping[str, str], media_dir: str | os.PathLike | None
+) -> Dataset:
+    """One undecoded column per modality.
+
+    Raises:
+        ValueError: `types` names another modality or an unknown type.
+    """
+    wrong = {modality: kind for modality, kind in types.items() if modality not in modalities or kind not in TYPES}
+    if wrong:
+        raise ValueError(
+            f"Expected types {{modality: type}} with a modality out of {list(modalities)} and a type out of "
+            f"{list(TYPES)}, found {wrong}. Correct types."
+        )
+    parts = []
+    for modality, column in modalities.items():
+        part = rows.with_format(None).select_columns([column])
+        if column != modality:
+            part = part.rename_column(column, modality)
+        if modality in types:
+            folder = Path(media_dir or "").absolute()
+            paths = [str(folder / path) for path in part[modality]]
+            part = Dataset.from_dict({modality: paths}).cast_column(modality, TYPES[types[modality]])
+        parts.append(part)
+    return concatenate_datasets(parts, axis=1) if len(parts) > 1 else parts[0]
+
+
+def absent_files(rows: Dataset, modalities: Sequence[str]) -> dict[int, str]:
+    """Rows whose file does not exist, and the file."""
+    return {
+        row: value["path"]
+        for modality in modalities
+        for row, value in enumerate(rows[modality])
+        if not os.path.exists(value["path"])
+    }
+
+
+def hold_out(rows: Dataset, groups: Sequence[str], fraction: float) -> tuple[Dataset, Dataset, list[str]]:
+    """Rows without the held-out groups, rows of these groups, and the groups of the former; see `held_out_groups`."""
+    chosen = held_out_groups(groups, fraction)
+    inside = [row for row, name in enumerate(groups) if name in chosen]
+    outside = [row for row, name in enumerate(groups) if name not in chosen]
+    held_out = rows.select(inside)
+    held_out.info.description = ""  # the report of what is left out stays with train
+    return rows.select(outside), held_out, [groups[row] for row in outside]

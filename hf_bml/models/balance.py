@@ -1,0 +1,394 @@
+"""Any model that classifies, made ready for balanced training without a rewrite."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from ..suggestion import did_you_mean
+from .configuration_multimodal import check_modality_name
+from .fusion import evaluation_mode
+from .modeling_multimodal import MultimodalClassifierOutput, cross_entropy
+
+FEATURE_FIELDS = ("pooler_output", "last_hidden_state")
+
+
+def balance(
+    model: nn.Module,
+    modalities: Mapping[str, str | Sequence[str]],
+    features: Mapping[str, str] | None = None,
+    logits: str | Callable[[Any], Tensor] = "logits",
+    num_labels: int | None = None,
+) -> BalancedModel:
+    """Wraps a model, so that [`MultimodalBalancedTrainer`] trains it with OPM, OGM and the like.
+
+    The modalities are scored by zero-out (paper Sec. 4.3.7): the rest of the model runs once more for each modality,
+    without gradient and in eval mode, on the encoders' outputs of the same forward with those of the others set to
+    zero. A modality that OPM drops is zeroed in the same way.
+
+    Args:
+        model: whose output holds logits `(batch, num_labels)`. It gets the batch as it comes; `labels` only if its
+            forward has that parameter, else the loss is the cross-entropy.
+        modalities: per modality the path of its encoder inside the model, as in `model.get_submodule`; or several
+            paths of modules that run one after the other, whose parameters count together and the last of which
+            yields the feature.
+        features: per modality the field of the encoder's output that is its feature, for modulations that scale
+            features; default the output itself, or `pooler_output`, or `last_hidden_state`.
+        logits: field of the model's output, or a function of it.
+        num_labels: default `model.config.num_labels`.
+
+    Raises:
+        ValueError: a path does not exist, one encoder lies inside another, or `num_labels` is not known. In the first
+            forward: an encoder that is not called, whose output depends on another modality's, or without which the
+            prediction is not a number or does not change: then a score would mean nothing.
+
+    Example:
+        >>> import torch
+        >>> from torch import nn
+        >>> class Model(nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.see, self.read, self.head = nn.Linear(4, 8), nn.Linear(3, 8), nn.Linear(16, 2)
+        ...
+        ...     def forward(self, image, text):
+        ...         return {"logits": self.head(torch.cat([self.see(image), self.read(text)], dim=-1))}
+        >>> model = balance(Model(), {"image": "see", "text": "read"}, num_labels=2)
+        >>> output = model(image=torch.randn(5, 4), text=torch.randn(5, 3), labels=torch.zeros(5, dtype=torch.long))
+        >>> output.unimodal_logits["text"].shape
+        torch.Size([5, 2])
+    """
+    return BalancedModel(model, modalities, features, logits, num_labels)
+
+
+class BalancedModel(nn.Module):
+    """A model with the face that balancing needs; see [`balance`].
+
+    Attributes:
+        model: the wrapped model.
+        encoders: per modality its modules, a plain dict.
+        num_labels: classes.
+        input_columns: keywords of the wrapped model's forward but labels.
+        required_columns: those of them without a default.
+    """
+
+    accepts_loss_kwargs = False
+
+    def __init__(
+        self,
+        model: nn.Module,
+        modalities: Mapping[str, str | Sequence[str]],
+        features: Mapping[str, str] | None = None,
+        logits: str | Callable[[Any], Tensor] = "logits",
+        num_labels: int | None = None,
+    ):
+        super().__init__()
+        if not modalities:
+            raise ValueError("modalities must name at least one encoder, such as {'vision': 'vision_model'}.")
+        self.model = model
+        self.paths = {name: [path] if isinstance(path, str) else list(path) for name, path in modalities.items()}
+        for name, paths in self.paths.items():
+            check_modality_name(name)
+            for path in paths:
+                check_path(model, name, path)
+        check_disjoint(self.paths)
+        unknown = [name for name in features or {} if name not in self.paths]
+        if unknown:
+            raise ValueError(f"features names {unknown}, but the modalities are {list(self.paths)}.")
+        self.features = dict(features or {})
+        self.logits = logits
+        self.num_labels = num_labels or getattr(getattr(model, "config", None), "num_labels", None)
+        if self.num_labels is None:
+            raise ValueError(f"{type(model).__name__} has no config.num_labels: pass num_labels to balance().")
+        parameters = inspect.signature(model.forward).parameters
+        self.takes_labels = "labels" in parameters
+        named = [p for name, p in parameters.items() if name != "labels" and p.kind is not p.VAR_KEYWORD]
+        self.input_columns = [parameter.name for parameter in named]
+        self.required_columns = [parameter.name for parameter in named if parameter.default is parameter.empty]
+        self._structure_is_checked = False
+
+    @property
+    def encoders(self) -> dict[str, nn.ModuleList]:
+        return {
+            name: nn.ModuleList(self.model.get_submodule(path) for path in paths) for name, paths in self.paths.items()
+        }
+
+    @property
+    def config(self) -> Any:
+        """The wrapped model's config; None if it has none."""
+        return getattr(self.model, "config", None)
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
+        """Saves the wrapped model, which needs no balancing to be used."""
+        return self.model.save_pretrained(*args, **kwargs)
+
+    def forward(
+        self,
+        labels: Tensor | None = None,
+        modality_mask: Tensor | None = None,
+        modulation: Any = None,
+        **inputs: Any,
+    ) -> MultimodalClassifierOutput:
+        """
+        Args:
+            labels: class indices `(batch,)`.
+            modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality: its encoder's output is
+                zero and it counts in no score.
+            modulation: as for [`MultimodalForClassification`].
+            inputs: keywords of the wrapped model.
+        """
+        if not self._structure_is_checked:
+            self._check_structure(inputs)
+        if labels is not None and self.takes_labels:
+            inputs = {**inputs, "labels": labels}
+        mask = None if modality_mask is None else modality_mask.bool()
+        with self._recorded() as outputs:
+            result = self.model(**inputs)
+        unimodal_logits = self._unimodal_logits(outputs, inputs, mask)
+        keep_mask = mask
+        if modulation is not None:
+            keep_mask = modulation.keep_modalities(unimodal_logits, mask)
+        if keep_mask is not None or modulation is not None:
+            seen = self._kept(outputs, keep_mask)
+            if modulation is not None:
+                seen = self._modulated(seen, modulation, keep_mask)
+            with self._replayed(seen):
+                result = self.model(**inputs)
+        joint = self._logits(result)
+        loss = get(result, "loss") if self.takes_labels else None
+        if loss is None and labels is not None:
+            loss = cross_entropy(joint, labels)
+        if keep_mask is None:
+            keep_mask = torch.ones(len(joint), len(self.paths), dtype=torch.bool, device=joint.device)
+        return MultimodalClassifierOutput(
+            loss=loss, logits=joint, unimodal_logits=unimodal_logits, keep_mask=keep_mask, modality_mask=mask
+        )
+
+    def _logits(self, result: Any) -> Tensor:
+        logits = self.logits(result) if callable(self.logits) else get(result, self.logits)
+        if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] != self.num_labels:
+            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(
+                f"expected logits (batch, {self.num_labels}) from {type(self.model).__name__}, found {found}. Pass "
+                "`logits`, a field of its output or a function of it, to balance()."
+            )
+        return logits
+
+    @torch.no_grad()
+    def _unimodal_logits(
+        self, outputs: Mapping[str, list[Any]], inputs: Mapping[str, Any], mask: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """What each modality alone predicts, `(batch, num_labels)`, float32 or better."""
+        present, unimodal_logits = self._kept(outputs, mask), {}
+        with evaluation_mode(self):
+            for name in self.paths:
+                alone = {other: outs if other == name else zeroed(outs) for other, outs in present.items()}
+                with self._replayed(alone):
+                    logits = self._logits(self.model(**inputs))
+                unimodal_logits[name] = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return unimodal_logits
+
+    def _kept(self, outputs: Mapping[str, list[Any]], keep_mask: Tensor | None) -> dict[str, list[Any]]:
+        """The outputs with zeros where `keep_mask (batch, modalities)` is False."""
+        if keep_mask is None:
+            return dict(outputs)
+        return {name: zeroed(outputs[name], keep) for name, keep in zip(self.paths, keep_mask.unbind(1), strict=True)}
+
+    def _modulated(
+        self, outputs: dict[str, list[Any]], modulation: Any, keep_mask: Tensor | None
+    ) -> dict[str, list[Any]]:
+        """Lets the modulation change the features; of an encoder that is called several times, those of each call."""
+        changed: dict[str, list[Any]] = {name: [] for name in outputs}
+        for calls in zip(*outputs.values(), strict=True):
+            call = dict(zip(outputs, calls, strict=True))
+            fields = {name: feature_field(output, self.features.get(name)) for name, output in call.items()}
+            features = modulation.modulate_features(
+                {name: get(output, fields[name]) for name, output in call.items()}, keep_mask
+            )
+            for name, output in call.items():
+                changed[name].append(replaced(output, fields[name], features[name]))
+        return changed
+
+    @contextmanager
+    def _recorded(self) -> Iterator[dict[str, list[Any]]]:
+        """Collects the encoders' outputs, call by call."""
+        outputs: dict[str, list[Any]] = {name: [] for name in self.paths}
+        handles = [
+            self.model.get_submodule(paths[-1]).register_forward_hook(
+                lambda module, args, output, name=name: outputs[name].append(output)
+            )
+            for name, paths in self.paths.items()
+        ]
+        try:
+            yield outputs
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextmanager
+    def _replayed(self, outputs: Mapping[str, Sequence[Any]]) -> Iterator[None]:
+        """Lets the encoders in `outputs` return these, call by call, instead of running."""
+        replaced_modules = []
+        for name, calls in outputs.items():
+            remaining = iter(calls)
+            for path in self.paths[name]:
+                module = self.model.get_submodule(path)
+                is_last = path == self.paths[name][-1]
+                replaced_modules.append((module, module.__dict__.get("forward")))
+                module.forward = lambda *_, remaining=remaining, is_last=is_last, **__: (
+                    next(remaining) if is_last else None
+                )
+        try:
+            yield
+        finally:
+            for module, forward in replaced_modules:
+                del module.forward
+                if forward is not None:
+                    module.forward = forward
+
+    @torch.no_grad()
+    def _check_structure(self, inputs: Mapping[str, Any]) -> None:
+        """Whether zero-out can tell the modalities apart; runs once, on the first batch."""
+        with evaluation_mode(self):
+            with self._recorded() as outputs:
+                joint = self._logits(self.model(**inputs))
+            for name, calls in outputs.items():
+                if not calls:
+                    raise ValueError(
+                        f"The encoder of {name!r}, {self.paths[name][-1]}, is not called in the model's forward. Name "
+                        "the module whose output the model uses, and pass its input."
+                    )
+            for name in self.paths:
+                with self._recorded() as others, self._replayed({name: zeroed(outputs[name])}):
+                    without = self._logits(self.model(**inputs))
+                for other in self.paths:
+                    if other != name and not same(others[other], outputs[other]):
+                        raise ValueError(
+                            f"The encoder of {other!r}, {self.paths[other][-1]}, depends on the output of {name!r}, "
+                            f"so it cannot be scored without it. Name a module of {other!r} that runs before the two "
+                            "meet (for a language model that is fed images, its embedding of the tokens)."
+                        )
+                if not torch.isfinite(without).all():
+                    raise ValueError(
+                        f"Without {name!r} the model predicts NaN or infinity (it may divide by the feature's norm), "
+                        "so zero-out cannot score the modalities. Use features that are not normalised."
+                    )
+                if torch.equal(without, joint):
+                    raise ValueError(
+                        f"The prediction does not change without the output of {name!r}, {self.paths[name][-1]}. Name "
+                        "the module whose output the model uses."
+                    )
+            alone = list(self._unimodal_logits(outputs, inputs).values())
+            if len(alone) > 1 and all(torch.allclose(logits, alone[0]) for logits in alone):
+                raise ValueError(
+                    f"Each of {list(self.paths)} alone predicts the same: the fusion is purely multiplicative, and "
+                    "zero-out cannot score the modalities. Use a model that adds or concatenates."
+                )
+        self._structure_is_checked = True
+
+
+def check_path(model: nn.Module, modality: str, path: str) -> None:
+    """Raises ValueError, naming the closest valid one, unless the model has a module at `path`."""
+    try:
+        model.get_submodule(path)
+    except AttributeError as error:
+        names = [name for name, _ in model.named_modules() if name]
+        raise ValueError(
+            f"{type(model).__name__} has no module {path!r} for modality {modality!r}.{did_you_mean(path, names)} "
+            f"Its parts are {[name for name, _ in model.named_children()]}."
+        ) from error
+    if not path:
+        raise ValueError(f"The path of modality {modality!r} is empty: name a part of the model.")
+
+
+def check_disjoint(paths: Mapping[str, Sequence[str]]) -> None:
+    """Raises ValueError if the encoder of one modality lies inside that of another."""
+    owners = [(path, name) for name, owned in paths.items() for path in owned]
+    for path, name in owners:
+        for other, owner in owners:
+            if owner != name and f"{other}.".startswith(f"{path}."):
+                raise ValueError(
+                    f"The module {other!r} of {owner!r} lies inside {path!r} of {name!r}. Name modules that are apart."
+                )
+
+
+def get(output: Any, field: str | None) -> Any:
+    """A field of a model's output, whether it is an object, a mapping, or the tensor itself (field None)."""
+    if field is None or isinstance(output, Tensor):
+        return output
+    return output.get(field) if isinstance(output, Mapping) else getattr(output, field, None)
+
+
+def feature_field(output: Any, field: str | None) -> str | None:
+    """The field of an encoder's output that is its feature; None for a plain tensor.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if isinstance(output, Tensor):
+        return None
+    for name in (field,) if field is not None else FEATURE_FIELDS:
+        if isinstance(get(output, name), Tensor):
+            return name
+    raise ValueError(
+        f"expected an encoder's output to be a tensor or to have {field or ' or '.join(FEATURE_FIELDS)}, found "
+        f"{type(output).__name__}. Name the field in `features`."
+    )
+
+
+def replaced(output: Any, field: str | None, feature: Tensor) -> Any:
+    """The output with its feature replaced."""
+    if field is None:
+        return feature
+    if isinstance(output, Mapping):
+        return type(output)({**output, field: feature})
+    raise ValueError(f"cannot replace {field!r} in a {type(output).__name__}; return a mapping or a ModelOutput.")
+
+
+def zeroed(calls: Sequence[Any], keep: Tensor | None = None) -> list[Any]:
+    """An encoder's outputs, one a call, with zeros in every floating-point tensor.
+
+    Args:
+        calls: the outputs.
+        keep: optional bool `(batch,)`, True for samples that stay as they are. A tensor whose first axis is a multiple
+            of the batch (frames, patches) has that many rows a sample.
+    """
+    return [map_tensors(output, lambda value: zero_rows(value, keep)) for output in calls]
+
+
+def zero_rows(value: Tensor, keep: Tensor | None) -> Tensor:
+    """See [`zeroed`]."""
+    if not value.is_floating_point():
+        return value
+    if keep is None:
+        return torch.zeros_like(value)
+    if value.dim() == 0 or len(value) % len(keep):
+        raise ValueError(
+            f"expected an encoder's output with a row per sample, found shape {tuple(value.shape)} for a batch of "
+            f"{len(keep)}. Choose a module whose output has the batch in front."
+        )
+    keep = keep.repeat_interleave(len(value) // len(keep))
+    return torch.where(keep.view(-1, *[1] * (value.dim() - 1)), value, 0.0)
+
+
+def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """Applies a function to every tensor inside an output."""
+    leaves, structure = tree_flatten(output)
+    return tree_unflatten([function(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure)
+
+
+def same(first: Sequence[Any], second: Sequence[Any]) -> bool:
+    """Whether two lists of outputs hold equal tensors, up to rounding."""
+    one, other = (
+        [leaf for output in calls for leaf in tree_flatten(output)[0] if isinstance(leaf, Tensor)]
+        for calls in (first, second)
+    )
+    return len(one) == len(other) and all(
+        a.shape == b.shape and torch.allclose(a.float(), b.float(), rtol=1e-4, atol=1e-5)
+        for a, b in zip(one, other, strict=True)
+    )

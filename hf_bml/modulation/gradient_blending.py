@@ -1,0 +1,231 @@
+"""Gradient blending: weigh a loss per modality and the joint loss by how well each generalises (Wang et al. 2020).
+
+Every modality has a classifier of its own beside the joint head. Copies of the model are trained with one loss each;
+with the losses L on the training split (T) and on a part of it that is held out (V), before (0) and after (N),
+
+    overfitting     O = L^V - L^T,   its growth    dO = O_N - O_0
+    generalisation                   its growth    dG = L^V_0 - L^V_N
+    weight          w_k ~ dG_k / dO_k^2,           normalised to sum 1
+
+and the run then minimises `sum_k w_k L_k`; it predicts with the joint head. |dO| counts as at least 1e-3. A loss that
+does not generalise (dG <= 0, or not finite) gets weight 0; if none does, all get the same.
+
+Usage:      `modulations: {gradient_blending: {}}`, with `auxiliary_loss_weight: 0` in the model's config
+Values:     the paper's comparison (Sec. 4.3.3, Tables 4 and 5) gives none. `mode: offline` estimates once, before the
+            first step; `mode: online` anew, from the weights then reached, every `super_epoch` epochs.
+            `estimation_epochs` trades the precision of the estimate for its cost.
+Relations:  replaces the loss, so a weight of the auxiliary losses in the model's config has no effect. The held-out
+            part, 8 % as in MultiBench, is lost to the training; validation and test splits are never touched.
+
+All modalities' own losses are estimated on one copy: their encoders share nothing, so each learns as it would alone
+(but for gradient clipping, which sees all of them). The joint loss takes a second copy, so an offline estimate of full
+length costs about two trainings, where the original takes one more per modality.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .base import (
+    BalanceState,
+    CopyLosses,
+    Modulation,
+    ModulationConfig,
+    SampleLosses,
+    TrainCopies,
+    check_choice,
+    check_range,
+    counted_mean,
+)
+
+JOINT = "joint"
+MINIMUM_OVERFITTING = 1e-3
+
+
+@dataclass
+class GradientBlendingConfig(ModulationConfig):
+    """Options of gradient blending.
+
+    Args:
+        mode: `"offline"`: estimate the weights once; `"online"`: once per super-epoch.
+        super_epoch: epochs between two estimates in mode `"online"`, > 0.
+        estimation_epochs: epochs that a copy is trained for an estimate, > 0; None for the original's choice: as long
+            as the run (offline) or the super-epoch (online).
+        held_out: share of the training split that is held out, in (0, 1).
+    """
+
+    mode: str = field(default="offline", metadata={"help": "When to estimate the weights: offline or online."})
+    super_epoch: float = field(default=10.0, metadata={"help": "Epochs between two estimates in mode online."})
+    estimation_epochs: float | None = field(
+        default=None, metadata={"help": "Epochs to train for an estimate; null: the whole run, or the super-epoch."}
+    )
+    held_out: float = field(default=0.08, metadata={"help": "Share of the training split to hold out, in (0, 1)."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("mode", self.mode, ("offline", "online"))
+        check_range("super_epoch", self.super_epoch, low=0, low_open=True)
+        if self.estimation_epochs is not None:
+            check_range("estimation_epochs", self.estimation_epochs, low=0, low_open=True)
+        check_range("held_out", self.held_out, low=0, high=1, low_open=True, high_open=True)
+
+
+def generalisation_gain(losses: CopyLosses) -> float:
+    """`dG = L^V_0 - L^V_N`."""
+    return losses.held_out_before - losses.held_out_after
+
+
+def overfitting_gain(losses: CopyLosses) -> float:
+    """`dO = O_N - O_0` with `O = L^V - L^T`."""
+    return (losses.held_out_after - losses.train_after) - (losses.held_out_before - losses.train_before)
+
+
+def blending_weights(losses: Sequence[CopyLosses]) -> list[float]:
+    """The optimal blend `w_k ~ dG_k / dO_k^2`, non-negative and summing to 1.
+
+    Args:
+        losses: per classifier.
+
+    Example:
+        >>> audio, visual = CopyLosses(2.0, 2.0, 0.5, 1.2), CopyLosses(2.0, 2.0, 1.0, 1.5)
+        >>> [round(weight, 4) for weight in blending_weights([audio, visual])]
+        [0.4494, 0.5506]
+    """
+    raw = []
+    for each in losses:
+        gain, growth = generalisation_gain(each), max(abs(overfitting_gain(each)), MINIMUM_OVERFITTING)
+        raw.append(gain / growth**2 if gain > 0 and math.isfinite(gain) and math.isfinite(growth) else 0.0)
+    total = sum(raw)
+    return [weight / total for weight in raw] if total else [1 / len(raw)] * len(raw)
+
+
+def classifier_losses(output: Mapping[str, Any], labels: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """Cross-entropies `(batch,)` of one classifier in float32 or better, and bool `(batch,)`, the samples that count.
+
+    Args:
+        output: with `logits`, `auxiliary_logits` and `modality_mask` (bool `(batch, modalities)`, or None).
+        labels: `(batch,)`.
+        name: a modality, or `"joint"`.
+    """
+    logits = output["logits"] if name == JOINT else output["auxiliary_logits"][name]
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    mask = output.get("modality_mask")
+    if name == JOINT or mask is None:
+        counts = torch.ones_like(labels, dtype=torch.bool)
+    else:
+        counts = mask[:, list(output["auxiliary_logits"]).index(name)]
+    return nn.functional.cross_entropy(logits, labels, reduction="none"), counts
+
+
+class GradientBlending(Modulation):
+    """Minimises the blend of all classifiers' losses, with weights from side trainings.
+
+    Logs `gradient_blending/weight_<m>`, `gradient_blending/weight_joint` and `gradient_blending/estimation_seconds`
+    (so far).
+    """
+
+    name = "gradient_blending"
+    config_class = GradientBlendingConfig
+    config: GradientBlendingConfig
+    needs_whole_model = True
+    needs_separate_encoders = True
+    model_options: ClassVar[Mapping[str, Any]] = {"auxiliary_loss_weight": 0.0}
+
+    def __init__(self, config: GradientBlendingConfig | None = None, **options: Any):
+        super().__init__(config, **options)
+        self._train_copies: TrainCopies | None = None
+        self._classifiers: tuple[str, ...] = ()
+        self._forget()
+
+    @property
+    def held_out_fraction(self) -> float:
+        return self.config.held_out
+
+    def bind(self, modalities: Sequence[str]) -> None:
+        super().bind(modalities)
+        if JOINT in modalities:
+            raise ValueError(f"gradient_blending calls the joint head {JOINT!r}, so no modality can have this name.")
+        self._classifiers = (*modalities, JOINT)
+
+    def attach(self, model: nn.Module, train_copies: TrainCopies | None = None) -> None:
+        if not getattr(model, "auxiliary_heads", None) or model.config.auxiliary_loss_weight is None:
+            raise ValueError(
+                "gradient_blending weighs a loss per modality, but the model has no classifiers of its own for them. "
+                "Set auxiliary_loss_weight: 0 in the model's config."
+            )
+        self._train_copies = train_copies
+
+    def reset(self) -> None:
+        super().reset()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._weights: list[float] | None = None
+        self._super_epoch = 0  # of the last estimate
+        self._seconds = 0.0
+        self._estimates: list[dict[str, Any]] = []
+
+    def begin_step(self, state: BalanceState) -> None:
+        super().begin_step(state)
+        now = int(state.epoch / self.config.super_epoch) if self.config.mode == "online" else 0
+        if self._weights is None or now > self._super_epoch:
+            self._estimate(state)
+            self._super_epoch = now
+
+    def _estimate(self, state: BalanceState) -> None:
+        config = self.config
+        epochs = config.estimation_epochs
+        if epochs is None and config.mode == "online":
+            epochs = config.super_epoch
+        losses: dict[str, SampleLosses] = {name: partial(classifier_losses, name=name) for name in self._classifiers}
+        joint = losses.pop(JOINT)
+        started = time.perf_counter()
+        found = self._train_copies([losses, {JOINT: joint}], epochs)
+        self._seconds += time.perf_counter() - started
+        self._weights = blending_weights([found[name] for name in self._classifiers])
+        self._estimates.append(
+            {
+                "epoch": float(state.epoch),
+                "weights": dict(zip(self._classifiers, self._weights, strict=True)),
+                "losses": {name: asdict(found[name]) for name in self._classifiers},
+            }
+        )
+
+    def modulate_loss(self, loss: Tensor, output: Mapping[str, Any], labels: Tensor | None) -> Tensor:
+        return sum(
+            weight * counted_mean(*classifier_losses(output, labels, name))
+            for name, weight in zip(self._classifiers, self._weights, strict=True)
+        )
+
+    def logs(self) -> dict[str, Tensor]:
+        if self._weights is None:
+            return {}
+        values = {f"weight_{name}": weight for name, weight in zip(self._classifiers, self._weights, strict=True)}
+        values["estimation_seconds"] = self._seconds
+        return {f"gradient_blending/{name}": torch.tensor(value) for name, value in values.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            **super().state_dict(),
+            "weights": self._weights,
+            "super_epoch": self._super_epoch,
+            "seconds": self._seconds,
+            "estimates": self._estimates,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._weights, self._super_epoch = state["weights"], state["super_epoch"]
+        self._seconds, self._estimates = state["seconds"], list(state["estimates"])
+
+    def summary(self) -> dict[str, Any]:
+        """Every estimate with its losses, and the `estimation_seconds` of all of them."""
+        return {"estimation_seconds": round(self._seconds, 2), "estimates": self._estimates}

@@ -1,0 +1,235 @@
+"""Apply transforms to whole datasets: cached by `Dataset.map`, or lazily on streams."""
+
+import json
+import logging
+from functools import lru_cache, partial
+from typing import Any
+
+from datasets import (
+    Audio,
+    Dataset,
+    DatasetDict,
+    Features,
+    Image,
+    IterableDataset,
+    IterableDatasetDict,
+    List,
+    Value,
+    Video,
+)
+
+from .modality_transforms import Failure, ModalityTransforms
+from .tensor_storage import decode_value, encode_value, tensor_features
+
+logger = logging.getLogger(__name__)
+
+MAP_BATCH_SIZE = 64
+STREAM_BATCH_SIZE = 8
+FAILURES = "_failures"  # column of the cached table: JSON, or None for a row without failure
+Report = dict[str, list[dict[str, Any]]]
+
+
+def process_dataset(
+    dataset: DatasetDict, config: str, training_split: str = "train", num_proc: int | None = None
+) -> tuple[DatasetDict, Report]:
+    """See `MultimodalProcessor.apply`.
+
+    Args:
+        dataset: The splits.
+        config: `MultimodalProcessor.to_dict()` as JSON; with the data, it decides the cache's fingerprint.
+        training_split: The split that is augmented.
+        num_proc: Worker processes.
+
+    Returns:
+        The splits, and what failed, by split.
+    """
+    splits, report = {}, {}
+    for name, split in dataset.items():
+        splits[name], report[name] = _process_split(name, split, config, name == training_split, num_proc)
+    return DatasetDict(splits), {name: failed for name, failed in report.items() if failed}
+
+
+def process_stream(dataset: IterableDatasetDict, config: str, training_split: str = "train") -> IterableDatasetDict:
+    """See `MultimodalProcessor.apply`: every split is transformed while it is read, and nothing is cached."""
+    transforms = _transforms(config)
+    splits = {}
+    for name, split in dataset.items():
+        if split.column_names is not None:
+            check_columns(transforms.by_modality, split.column_names)
+        arguments = {"config": config, "training": name == training_split}
+        splits[name] = undecoded(split, transforms).map(
+            stream_batch, batched=True, batch_size=STREAM_BATCH_SIZE, fn_kwargs=arguments
+        )
+    return IterableDatasetDict(splits)
+
+
+def undecoded(split: Dataset | IterableDataset, transforms: ModalityTransforms) -> Dataset | IterableDataset:
+    """Media columns of the modalities as `{"bytes", "path"}`: transforms decode what they need, and name the file."""
+    for name in transforms.by_modality:
+        feature = (split.features or {}).get(name)
+        undecoded_feature = _undecoded_feature(feature)
+        if undecoded_feature != feature:
+            split = split.cast_column(name, undecoded_feature)
+    return split
+
+
+def _undecoded_feature(feature: Any) -> Any:
+    if isinstance(feature, Audio | Image | Video):
+        return type(feature)(decode=False)
+    if isinstance(feature, List):
+        return List(_undecoded_feature(feature.feature), length=feature.length)
+    return feature
+
+
+def _process_split(
+    name: str, split: Dataset, config: str, training: bool, num_proc: int | None
+) -> tuple[Dataset, list[dict[str, Any]]]:
+    transforms = _transforms(config)
+    check_columns(transforms.by_modality, split.column_names)
+    split = undecoded(split.with_format(None), transforms)
+    storage = {modality: _storage(transform) for modality, transform in transforms.by_modality.items()}
+    stored = [modality for modality, kind in storage.items() if kind != "raw"]
+    failed: list[dict[str, Any]] = []
+    if stored or transforms.on_error != "raise":
+        features = {**split.features, **{key: _stored_features(transforms.by_modality[key]) for key in stored}}
+        if transforms.on_error != "raise":
+            features[FAILURES] = Value("string")
+        try:
+            split = split.map(
+                store_batch,
+                with_indices=True,
+                batched=True,
+                batch_size=MAP_BATCH_SIZE,
+                writer_batch_size=MAP_BATCH_SIZE,
+                features=Features(features),
+                fn_kwargs={"config": config, "storage": storage},
+                num_proc=num_proc,
+                desc=f"Processing {', '.join(stored or storage)} ({name})",
+            )
+        except ValueError as error:
+            raise ValueError(f"split {name!r}, {error}") from error
+    if transforms.on_error != "raise":
+        split, failed = _take_failures(name, split)
+    reader = partial(read_batch, config=config, storage=storage, training=training)
+    return split.with_transform(reader), failed
+
+
+def store_batch(batch: dict[str, list], rows: list[int], config: str, storage: dict[str, str]) -> dict[str, list]:
+    """`Dataset.map` function: encoded tensors of the modalities that are stored, and what failed."""
+    transforms = _transforms(config)
+    failures: list[Failure] = []
+    columns = {}
+    for name, kind in storage.items():
+        if kind == "final":
+            columns[name] = [
+                encode_value(value) for value in transforms(name, batch[name], failures=failures, rows=rows)
+            ]
+        elif kind == "extract":
+            columns[name] = [encode_value(value) for value in transforms.extract(name, batch[name], failures, rows)]
+        elif transforms.on_error != "raise":  # try each value once, to know beforehand
+            tried = transforms(name, batch[name], failures=failures, rows=rows)
+            columns[name] = [None if t is None else raw for t, raw in zip(tried, batch[name], strict=True)]
+    if transforms.on_error != "raise":
+        empty = _rows_without_modality(columns)
+        columns[FAILURES] = [
+            _failure_record([failure for failure in failures if failure.row == row], is_empty, transforms.on_error)
+            for row, is_empty in zip(rows, empty, strict=True)
+        ]
+    return columns
+
+
+def read_batch(batch: dict[str, list], config: str, storage: dict[str, str], training: bool) -> dict[str, list]:
+    """`Dataset.with_transform` function; `batch` may hold only some columns, as in `dataset["labels"]`."""
+    transforms = _transforms(config)
+    columns = {}
+    for name, values in batch.items():
+        kind = storage.get(name)
+        if kind == "final":
+            columns[name] = [decode_value(value) for value in values]
+        elif kind == "extract":
+            columns[name] = transforms.finish(name, [decode_value(value) for value in values], training)
+        elif kind == "raw":
+            columns[name] = transforms(name, values, training)
+        else:
+            columns[name] = values
+    return columns
+
+
+def stream_batch(batch: dict[str, list], config: str, training: bool) -> dict[str, list]:
+    """`IterableDataset.map` function: transformed columns, without the rows that cannot be used."""
+    transforms = _transforms(config)
+    check_columns(transforms.by_modality, list(batch))
+    failures: list[Failure] = []
+    names = list(transforms.by_modality)
+    columns = {name: transforms(name, batch[name], training, failures) for name in names}
+    for failure in failures:
+        logger.warning("Modality %r is absent: %s", failure.modality, failure.reason)
+    failed = {failure.row for failure in failures} if transforms.on_error == "skip" else set()
+    empty = _rows_without_modality(columns) if transforms.on_error != "raise" else []
+    dropped = failed | {row for row, is_empty in enumerate(empty) if is_empty}
+    kept = [row for row in range(len(batch[names[0]])) if row not in dropped]
+    return {name: [values[row] for row in kept] for name, values in {**batch, **columns}.items()}
+
+
+def check_columns(expected: dict[str, Any], found: list[str]) -> None:
+    """Raises ValueError when a modality's column is missing."""
+    missing = [name for name in expected if name not in found]
+    if missing:
+        raise ValueError(
+            f"Expected columns {list(expected)}, found {found}: {missing} missing. "
+            "Rename the dataset's columns or the processor's modalities."
+        )
+
+
+def _rows_without_modality(columns: dict[str, list]) -> list[bool]:
+    return [all(value is None for value in values) for values in zip(*columns.values(), strict=True)]
+
+
+def _failure_record(failures: list[Failure], is_empty: bool, on_error: str) -> str | None:
+    """JSON of a row's failures and whether the row is dropped; None for a row without failure."""
+    failed = [{"modality": failure.modality, "file": failure.file, "reason": failure.reason} for failure in failures]
+    if not failed and not is_empty:
+        return None
+    failed = failed or [{"modality": None, "file": None, "reason": "no modality is present"}]
+    return json.dumps({"dropped": is_empty or on_error == "skip", "failures": failed})
+
+
+def _take_failures(name: str, split: Dataset) -> tuple[Dataset, list[dict[str, Any]]]:
+    """Remove the failures' column and the dropped rows."""
+    records = [None if text is None else json.loads(text) for text in split.select_columns(FAILURES)[:][FAILURES]]
+    split = split.remove_columns(FAILURES)
+    failed = [
+        {"row": row, **failure, "dropped": record["dropped"]}
+        for row, record in enumerate(records)
+        if record is not None
+        for failure in record["failures"]
+    ]
+    kept = [row for row, record in enumerate(records) if record is None or not record["dropped"]]
+    if records and not kept:
+        reasons = "; ".join(sorted({failure["reason"] for failure in failed})[:3])
+        raise ValueError(
+            f"split {name!r}: expected some usable rows, found that all {len(records)} failed: {reasons}. "
+            "Check the data and the processor's options; on_error='raise' stops at the first."
+        )
+    if len(kept) < len(records):
+        split = split.select(kept)
+    return split, failed
+
+
+@lru_cache(maxsize=8)
+def _transforms(config: str) -> ModalityTransforms:
+    description = json.loads(config)
+    return ModalityTransforms(description["modalities"], description.get("on_error", "raise"))
+
+
+def _storage(transform: Any) -> str:
+    """What is cached of a modality: its deterministic "extract", the "final" tensors, or nothing ("raw")."""
+    if getattr(transform, "has_extract", False):  # decoded frames take less room as uint8, and before enlargement
+        return "extract"
+    return "raw" if transform.is_random else "final"
+
+
+def _stored_features(transform: Any) -> Features:
+    if transform.output_keys is None:
+        return tensor_features()
+    return Features({key: tensor_features() for key in transform.output_keys})

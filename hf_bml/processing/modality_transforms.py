@@ -1,0 +1,145 @@
+"""One transform per modality, built from a plain dict, and what happens to values that cannot be used."""
+
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from ..suggestion import did_you_mean
+from .features import FeatureVector
+from .frames import FrameTransform
+from .media_file import file_name
+from .optical_flow import OpticalFlow
+from .rgb_difference import RGBDifference
+from .spectrogram import LogSpectrogram
+from .text import Tokenize
+from .video_frames import VideoFrames
+
+logger = logging.getLogger(__name__)
+
+PROCESSORS = {
+    "log_spectrogram": LogSpectrogram,
+    "frames": FrameTransform,
+    "video": VideoFrames,
+    "rgb_difference": RGBDifference,
+    "optical_flow": OpticalFlow,
+    "features": FeatureVector,
+    "tokens": Tokenize,
+}
+ON_ERROR = ("raise", "mask", "skip")
+Transformed = Tensor | dict[str, Tensor] | None
+
+
+class Failure(NamedTuple):
+    """A value that could not be used."""
+
+    row: int
+    modality: str
+    file: str | None
+    reason: str
+
+
+class ModalityTransforms:
+    """The transforms of a `MultimodalProcessor`, by modality.
+
+    Args:
+        modalities: `{name: {"type": key of PROCESSORS, **options of that class}}`.
+        on_error: "raise", or "mask" / "skip": a value that cannot be used becomes `None`.
+
+    Raises:
+        ValueError: Unknown type, option or `on_error`; the message names the closest valid one.
+    """
+
+    def __init__(self, modalities: dict[str, dict[str, Any]], on_error: str = "raise"):
+        if on_error not in ON_ERROR:
+            raise ValueError(_unknown("on_error", on_error, list(ON_ERROR)))
+        self.on_error = on_error
+        self.by_modality = {name: _build_transform(name, config) for name, config in modalities.items()}
+
+    def __call__(
+        self,
+        name: str,
+        values: list,
+        training: bool = False,
+        failures: list[Failure] | None = None,
+        rows: Sequence[int] | None = None,
+    ) -> list[Transformed]:
+        """Transform values of one modality; `None` stays `None`.
+
+        Args:
+            name: The modality.
+            values: Raw values.
+            training: Switch random sampling and augmentation on.
+            failures: Collects what could not be used; without it, that is logged.
+            rows: The values' row numbers, for messages and failures; default 0, 1, ...
+
+        Raises:
+            ValueError: A value cannot be used and `on_error` is "raise"; the message names modality and file.
+        """
+        transform = self.by_modality[name]
+        return self._each(name, values, lambda value: transform([value], training=training)[0], failures, rows)
+
+    def extract(
+        self,
+        name: str,
+        values: list,
+        failures: list[Failure] | None = None,
+        rows: Sequence[int] | None = None,
+    ) -> list[Transformed]:
+        """The deterministic part of a random transform; arguments as in a call."""
+        transform = self.by_modality[name]
+        return self._each(name, values, lambda value: transform.extract([value])[0], failures, rows)
+
+    def finish(self, name: str, extracted: list, training: bool = False) -> list[Transformed]:
+        """The random part, from `extract`'s results; `None` stays `None`."""
+        transform = self.by_modality[name]
+        return [None if value is None else transform.finish([value], training=training)[0] for value in extracted]
+
+    def _each(
+        self,
+        name: str,
+        values: list,
+        function: Callable[[Any], Any],
+        failures: list[Failure] | None,
+        rows: Sequence[int] | None,
+    ) -> list[Transformed]:
+        # One value at a time: a failure concerns its own sample, and a batch of spectrograms leaves the CPU cache.
+        results: list[Transformed] = []
+        for row, value in zip(range(len(values)) if rows is None else rows, values, strict=True):
+            try:
+                results.append(None if value is None else function(value))
+            except ValueError as error:
+                reason = f"modality {name!r}: {error}"
+                if self.on_error == "raise":
+                    raise ValueError(f"{reason} (row {row})") from error
+                if failures is None:
+                    logger.warning("Row %d of the batch is treated as absent: %s", row, reason)
+                else:
+                    failures.append(Failure(row, name, file_name(value), str(error)))
+                results.append(None)
+        return results
+
+
+def _build_transform(name: str, config: dict[str, Any]) -> Any:
+    if not isinstance(config, dict) or "type" not in config:
+        raise ValueError(
+            f"modality {name!r}: expected a dict with 'type', found {config!r}. Add one of {sorted(PROCESSORS)}."
+        )
+    options = {key: value for key, value in config.items() if key != "type"}
+    if config["type"] not in PROCESSORS:
+        raise ValueError(f"modality {name!r}: {_unknown('type', config['type'], list(PROCESSORS))}")
+    processor = PROCESSORS[config["type"]]
+    valid = list(inspect.signature(processor).parameters)
+    for option in options:
+        if option not in valid:
+            raise ValueError(f"modality {name!r}: {_unknown(config['type'] + ' option', option, valid)}")
+    try:
+        return processor(**options)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"modality {name!r}: {error}") from error
+
+
+def _unknown(kind: str, found: Any, valid: list[str]) -> str:
+    return f"expected {kind} among {valid}, found {found!r}.{did_you_mean(found, valid)}"

@@ -1,0 +1,54 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from hf_bml.analysis import bars
+from hf_bml.analysis.comparison import Row
+
+
+def row(label, *accuracies, audio=(), **options):
+    runs = [{"accuracy": accuracy} for accuracy in accuracies]
+    for run, value in zip(runs, audio, strict=False):
+        run["accuracy_audio"] = value
+    return Row(label, methods=label.split(":")[0], runs=runs, **options)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Keeps the figure that is drawn last."""
+    figures = []
+    monkeypatch.setattr(plt, "close", figures.append)
+    yield figures
+    monkeypatch.undo()
+    for figure in figures:
+        plt.close(figure)
+
+
+def test_bars_are_means_and_error_bars_standard_deviations(tmp_path, drawn):
+    rows = [row("none", 0.5, 0.7, audio=(0.2, 0.4)), row("opm", 0.8, 0.9)]
+    bars.plot_bars(rows, tmp_path / "bars.png", "title")
+    axis = drawn[0].axes[0]
+    joint, audio = (container for container in axis.containers if hasattr(container, "patches"))
+    assert [patch.get_width() for patch in joint.patches] == pytest.approx([60, 85])
+    assert audio.patches[0].get_width() == pytest.approx(30)
+    (segments,) = joint.errorbar.lines[2]
+    ends = [segment[:, 0].tolist() for segment in segments.get_segments()]
+    assert ends[0] == pytest.approx([60 - 100 * np.sqrt(0.02), 60 + 100 * np.sqrt(0.02)])
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["none", "opm"]
+    texts = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+    assert texts == ["none, all modalities", "all modalities", "audio"]
+
+
+def test_pictures_grow_with_the_rows(tmp_path):
+    """Also: one seed, so no error bars; other models; recipes; labels that need several lines."""
+    long = "opm:q_base=0.3,lam=0.25+ogm:alpha=0.8,noise=entry_std"
+    few = [row("none", 0.5), row(long, 0.6, model="interaction=mmtm", recipe="film")]
+    bars.plot_bars(few, tmp_path / "few.png")
+    bars.plot_bars([row(f"mod_drop:p={index}", 0.5, 0.6) for index in range(20)], tmp_path / "many.png")
+    first, second = (np.asarray(Image.open(tmp_path / name)) for name in ("few.png", "many.png"))
+    assert second.shape[0] > 2 * first.shape[0] and second.shape[1] == first.shape[1]
+    assert first.std() > 10 and second.std() > 10
+    lines = bars.wrapped(few[1]).split("\n")
+    assert lines[-1] == "(interaction=mmtm)" and max(map(len, lines)) <= bars.LABEL_WIDTH
+    assert "".join(lines[:-1]).replace(" ", "") == f"film:{long}"

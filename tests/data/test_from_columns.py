@@ -1,0 +1,288 @@
+"""A user's own data: every source that `load_dataset` reads, joins, held-out groups, labels of any kind."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from datasets import (
+    Audio,
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Image,
+    IterableDatasetDict,
+    Value,
+    Video,
+    load_dataset,
+)
+from PIL import Image as PILImage
+
+from hf_bml.data import check_dataset_dict, data_report, from_columns, load_multimodal_dataset
+
+MODALITIES = {"audio": "wav", "visual": "mp4"}
+MOODS = ["sad", "glad"]
+SPLITS = ("train", "validation", "test")
+
+
+def media(name):
+    return {"bytes": name.encode(), "path": f"{name}"}
+
+
+def clips(count=20, **columns):
+    """Row r: sound `a<r>.wav`, film `v<r>.mp4`, mood r % 2, speaker r // 2."""
+    return (
+        Dataset.from_dict(
+            {
+                "wav": [media(f"a{row}.wav") for row in range(count)],
+                "mp4": [media(f"v{row}.mp4") for row in range(count)],
+                "mood": [MOODS[row % 2] for row in range(count)],
+                "speaker": [row // 2 for row in range(count)],
+                **columns,
+            },
+        )
+        .cast_column("wav", Audio())
+        .cast_column("mp4", Video())
+    )
+
+
+def numbers(split, modality="audio"):
+    """Row numbers of the source, read from the names of the files."""
+    return [int(value["bytes"].decode()[1:].split(".")[0]) for value in split[modality]]
+
+
+def test_columns_labels_and_alignment():
+    dataset = from_columns(clips(), MODALITIES, label="mood", dataset_name="mine")
+    check_dataset_dict(dataset, "mine")
+    assert dict(dataset["train"].features) == {
+        "audio": Audio(decode=False),
+        "visual": Video(decode=False),
+        "labels": ClassLabel(names=["glad", "sad"]),
+    }
+    assert dataset.num_rows == {"train": 16, "validation": 2, "test": 2}
+    rows = []
+    for split in SPLITS:
+        assert numbers(dataset[split]) == numbers(dataset[split], "visual")
+        assert dataset[split]["labels"][:] == [1 - row % 2 for row in numbers(dataset[split])]
+        rows += numbers(dataset[split])
+    assert sorted(rows) == list(range(20))
+    assert data_report(dataset) == {}
+
+
+def test_groups_stay_together():
+    dataset = from_columns(clips(), MODALITIES, label="mood", group="speaker")
+    speakers = [{row // 2 for row in numbers(dataset[split])} for split in SPLITS]
+    assert [len(part) for part in speakers] == [8, 1, 1]
+    assert len(set.union(*speakers)) == 10
+
+
+def test_released_splits_are_kept_and_named():
+    source = DatasetDict(training=clips(6), dev=clips(4), test=clips(2))
+    dataset = from_columns(source, MODALITIES, label="mood")
+    assert dataset.num_rows == {"train": 6, "validation": 4, "test": 2}
+    dataset = from_columns(source, MODALITIES, label="mood", splits={"train": "dev", "test": "training"})
+    assert dataset.num_rows == {"train": 3, "validation": 1, "test": 6}
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "names", "labels"),
+    [
+        (["b", "a", "c", "a"], Value("string"), ["a", "b", "c"], [1, 0, 2, 0]),
+        ([10, 2, 2, 1], Value("int64"), ["1", "2", "10"], [2, 1, 1, 0]),
+        ([True, False, True, True], Value("bool"), ["False", "True"], [1, 0, 1, 1]),
+        ([0, 1, 0, 1], ClassLabel(names=["z", "a"]), ["z", "a"], [0, 1, 0, 1]),
+    ],
+)
+def test_labels_of_any_kind(values, kind, names, labels):
+    rows = Dataset.from_dict({"text": list("wxyz"), "kind": values}).cast_column("kind", kind)
+    dataset = from_columns(DatasetDict(train=rows, validation=rows, test=rows), {"text": "text"}, label="kind")
+    assert dataset["test"].features["labels"].names == names
+    assert dataset["test"]["labels"][:] == labels
+
+
+def test_classes_choose_and_order():
+    dataset = from_columns(clips(), MODALITIES, label="speaker", classes=["7", "2", "1", "3"])
+    assert dataset["train"].features["labels"].names == ["7", "2", "1", "3"]
+    for split in SPLITS:
+        assert [["7", "2", "1", "3"].index(str(row // 2)) for row in numbers(dataset[split])] == dataset[split][
+            "labels"
+        ]
+    assert data_report(dataset) == {"train": {"other classes": ["0", "4", "5", "6", "8", "9"]}}
+
+
+def test_one_column_can_serve_two_modalities():
+    dataset = from_columns(clips(), {"visual": "mp4", "flow": "mp4"}, label="mood")
+    assert numbers(dataset["train"], "visual") == numbers(dataset["train"], "flow")
+
+
+def test_two_unimodal_sources_joined_on_a_key():
+    sounds = clips(12, key=[f"k{row}" for row in range(12)]).select_columns(["wav", "mood", "key"])
+    films = clips(12, clip=[f"k{row}" for row in range(12)]).select_columns(["mp4", "clip", "speaker"])
+    films = films.select([5, 4, 3, 9, 8, 7, 6, 2, 1, 0, 5])  # other order, 10 and 11 missing, 5 twice
+    dataset = from_columns([sounds, films], MODALITIES, label="mood", join_on=["key", "clip"], group="speaker")
+    rows = []
+    for split in SPLITS:
+        assert numbers(dataset[split]) == numbers(dataset[split], "visual")
+        assert dataset[split]["labels"][:] == [1 - row % 2 for row in numbers(dataset[split])]
+        rows += numbers(dataset[split])
+    assert sorted(rows) == list(range(10))
+    assert data_report(dataset) == {"train": {"unmatched keys": ["k10", "k11"], "repeated keys": ["k5"]}}
+
+
+def test_join_on_the_names_of_the_files():
+    sounds = Dataset.from_dict({"audio": [f"x/{row}.wav" for row in range(6)], "mood": list("ababab")})
+    films = Dataset.from_dict({"video": [f"y/{row}.mp4" for row in range(6)]})
+    dataset = from_columns(
+        [sounds.cast_column("audio", Audio()), films.cast_column("video", Video())],
+        {"audio": "audio", "visual": "video"},
+        label="mood",
+        join_on=["audio", "video"],
+    )
+    for row in dataset["train"]:
+        assert row["audio"]["path"][2] == row["visual"]["path"][2]
+
+
+def write_clips(folder, count):
+    """A WAV and a PNG per clip."""
+    for row in range(count):
+        soundfile.write(folder / f"c{row}.wav", np.full(160, row / 100), 16000)
+        PILImage.new("L", (8, 6), row).save(folder / f"c{row}.png")
+
+
+def test_csv_of_paths(tmp_path):
+    write_clips(tmp_path, 10)
+    frame = pd.DataFrame(
+        {"sound": [f"c{row}.wav" for row in range(12)], "image": [f"c{row}.png" for row in range(12)]}
+    )
+    frame["mood"] = [MOODS[row % 2] for row in range(12)]
+    frame.to_csv(tmp_path / "clips.csv", index=False)
+    dataset = load_multimodal_dataset(
+        "from_columns",
+        path="csv",
+        data_files=str(tmp_path / "clips.csv"),
+        modalities={"audio": "sound", "visual": "image"},
+        label="mood",
+        types={"audio": "audio", "visual": "image"},
+        media_dir=str(tmp_path),
+    )
+    assert sum(dataset.num_rows.values()) == 10
+    row = dataset["train"][0]
+    assert row["audio"]["bytes"] is None and soundfile.info(row["audio"]["path"]).frames == 160
+    assert row["visual"]["path"] == row["audio"]["path"].replace("wav", "png")
+    assert data_report(dataset) == {"train": {"missing files": [str(tmp_path / f"c{row}.png") for row in (10, 11)]}}
+
+
+def test_audiofolder_joined_with_imagefolder(tmp_path):
+    for folder in ("sounds/sad", "sounds/glad", "images/sad", "images/glad"):
+        (tmp_path / folder).mkdir(parents=True)
+    write_clips(tmp_path, 20)
+    for row in range(20):
+        for kind, suffix in (("sounds", "wav"), ("images", "png")):
+            (tmp_path / f"c{row}.{suffix}").rename(tmp_path / kind / MOODS[row % 2] / f"c{row}.{suffix}")
+    dataset = load_multimodal_dataset(
+        "from_columns",
+        path="audiofolder",
+        data_dir=str(tmp_path / "sounds"),
+        join=[{"path": "imagefolder", "data_dir": str(tmp_path / "images")}],
+        join_on=["audio", "image"],
+        modalities={"audio": "audio", "visual": "image"},
+    )
+    assert dataset["train"].features["labels"].names == ["glad", "sad"]
+    assert dataset["train"].features["visual"] == Image(decode=False)
+    for row in dataset["train"]:
+        folder, _, name = row["audio"]["path"].rpartition("/")
+        assert row["visual"]["path"].endswith(f"{folder.rpartition('/')[2]}/{name.replace('wav', 'png')}")
+        assert folder.endswith(["glad", "sad"][row["labels"]])
+
+
+def webdataset(path, count):
+    with tarfile.open(path, "w") as archive:
+        for row in range(count):
+            sound = io.BytesIO()
+            soundfile.write(sound, np.zeros(160), 16000, format="WAV")
+            parts = {"wav": sound.getvalue(), "mp4": b"film", "json": json.dumps({"mood": MOODS[row % 2]}).encode()}
+            for suffix, data in parts.items():
+                member = tarfile.TarInfo(f"c{row}.{suffix}")
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_webdataset_with_the_label_in_json(tmp_path, streaming):
+    webdataset(tmp_path / "train-0.tar", 30)
+    dataset = load_multimodal_dataset(
+        "from_columns",
+        path="webdataset",
+        data_files={"train": str(tmp_path / "train-*.tar")},
+        modalities=MODALITIES,
+        label="json.mood",
+        classes=["sad", "glad"],
+        streaming=streaming,
+    )
+    rows = [row for split in SPLITS for row in dataset[split]]
+    assert len(rows) == 30 and sum(row["labels"] for row in rows) == 15
+    assert set(rows[0]) == {"audio", "visual", "labels"} and rows[0]["visual"]["bytes"] == b"film"
+
+
+def test_streaming_parquet_splits_by_group_without_overlap(tmp_path):
+    clips(200).to_parquet(tmp_path / "train.parquet")
+    source = load_dataset("parquet", data_files=str(tmp_path / "train.parquet"), streaming=True)
+    options = {"label": "mood", "classes": ["glad", "sad"], "group": "speaker", "validation_fraction": 0.2}
+    dataset = from_columns(source, MODALITIES, **options)
+    assert isinstance(check_dataset_dict(dataset, "mine"), IterableDatasetDict)
+    rows = {split: [int(row["audio"]["bytes"].decode()[1:-4]) for row in dataset[split]] for split in SPLITS}
+    assert sorted(row for part in rows.values() for row in part) == list(range(200))
+    speakers = [{row // 2 for row in part} for part in rows.values()]
+    assert sum(map(len, speakers)) == 100
+    assert 10 <= len(speakers[1]) <= 30 and 3 <= len(speakers[2]) <= 20
+    assert [row["labels"] for row in dataset["test"]] == [1 - row % 2 for row in rows["test"]]
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "message"),
+    [
+        (clips(), {"modalities": {"audio": "wave"}}, "column 'wave'.*Did you mean 'wav'"),
+        (clips(), {"label": "moods"}, "column 'moods'.*Did you mean 'mood'"),
+        (clips(), {"group": "speakers"}, "column 'speakers'"),
+        (clips(), {"classes": ["angry"]}, r"\['angry'\].*found \['glad', 'sad'\]"),
+        (clips(), {"types": {"audio": "sound"}}, r"\{'audio': 'sound'\}"),
+        (clips(), {"types": {"sound": "audio"}}, r"\{'sound': 'audio'\}"),
+        (DatasetDict(test=clips()), {}, r"found \['test'\].*\{'train': 'test'\}"),
+        (clips(), {"splits": {"train": "train", "test": "testing"}}, "'testing'"),
+        (clips(), {"validation_fraction": 1.5}, "fraction in"),
+        (clips(), {"label": "speaker", "group": "missing"}, "'missing'"),
+        (clips(4, mood=["sad", None, "glad", None]), {}, "'train'.*2 rows: 1, 3"),
+        (clips(4, mood=[0.5, 1.0, 2.0, 0.0]), {}, "classes.*float64"),
+        ([clips(), clips()], {}, "join_on=None"),
+        ([clips(), clips()], {"join_on": "id"}, "key column 'id'"),
+        ([clips(), clips()], {"join_on": "speaker"}, r"\['mp4', 'wav'\] in one source"),
+        (
+            [clips(key=["x"] * 20).select_columns(["wav", "key", "mood"]), clips(key=["y"] * 20)],
+            {"join_on": "key"},
+            "common keys.*x.*y",
+        ),
+    ],
+)
+def test_bad_input_is_named(source, options, message):
+    with pytest.raises(ValueError, match=message):
+        from_columns(source, **{"modalities": MODALITIES, "label": "mood", **options})
+
+
+def test_streaming_needs_classes_and_types(tmp_path):
+    stream = Dataset.from_dict({"text": ["a"], "mood": ["sad"]}).to_iterable_dataset()
+    with pytest.raises(ValueError, match="classes of 'from_columns' for streaming"):
+        from_columns(stream, {"text": "text"}, label="mood")
+    with pytest.raises(ValueError, match=r"types=\{'text': 'audio'\}"):
+        from_columns(stream, {"text": "text"}, label="mood", classes=["sad"], types={"text": "audio"})
+    (tmp_path / "clips.csv").write_text("text,mood\na,sad\n")
+    stream = load_dataset("csv", data_files=str(tmp_path / "clips.csv"), streaming=True)
+    with pytest.raises(ValueError, match="declared types"):
+        from_columns(stream, {"text": "text"}, label="mood", classes=["sad"])
+
+
+def test_load_needs_modalities():
+    with pytest.raises(ValueError, match="Expected modalities"):
+        load_multimodal_dataset("from_columns", path="csv")

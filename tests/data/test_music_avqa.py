@@ -1,0 +1,145 @@
+"""MUSIC-AVQA on the real questions (train: those about synthetic videos), with tiny clips or generated features."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+from datasets import List, Value, Video
+
+from hf_bml.data import data_report, load_multimodal_dataset
+from hf_bml.data.music_avqa import QUESTION_TYPES, load, read_question
+
+
+@pytest.fixture
+def questions(require_data_file):
+    """Real annotation files by name."""
+
+    def read(name):
+        return json.loads(gzip.decompress(require_data_file(f"music_avqa/{name}.json.gz").read_bytes()))
+
+    return read
+
+
+@pytest.fixture
+def release(questions, tmp_path):
+    """The real annotation; train is the part that is small enough to have been kept."""
+    for folder, parts in (("json", ("train_fake", "val", "test")), ("json_update", ("val", "test"))):
+        (tmp_path / folder).mkdir()
+        for part in parts:
+            name = part.removesuffix("_fake")
+            (tmp_path / folder / f"avqa-{name}.json.gz").write_bytes(
+                gzip.compress(json.dumps(questions(f"{folder}_avqa-{part}")).encode())
+            )
+    (tmp_path / "json_update" / "avqa-train.json").write_text(json.dumps(questions("json_avqa-train_fake")[:500]))
+    return tmp_path
+
+
+@pytest.fixture
+def videos(release, questions, tmp_path, write_media):
+    """A clip for every video of the real annotation."""
+    source = write_media(tmp_path / "clip.mp4")
+    (tmp_path / "videos").mkdir()
+    for part in ("train_fake", "val", "test"):
+        for entry in questions(f"json_avqa-{part}"):
+            path = tmp_path / "videos" / f"{entry['video_id']}.mp4"
+            if not path.exists():
+                path.hardlink_to(source)
+    return tmp_path
+
+
+def test_whole_annotation(videos, questions):
+    dataset = load_multimodal_dataset("music_avqa", data_dir=str(videos), video_dir="videos")
+    assert dataset.num_rows == {"train": 6233, "validation": 4595, "test": 9185}
+    assert dataset["train"].column_names == ["text", "audio", "visual", "labels", "question_type"]
+    assert dataset["train"].features["visual"] == Video(decode=False)
+    answers = dataset["train"].features["labels"].names
+    in_train = {entry["anser"] for entry in questions("json_avqa-train_fake")}
+    assert answers[: len(in_train)] == sorted(in_train) and len(answers) == 41
+    for row, entry in zip(dataset["test"], questions("json_avqa-test"), strict=True):
+        assert answers[row["labels"]] == entry["anser"]
+        assert QUESTION_TYPES[row["question_type"]] == " ".join(json.loads(entry["type"]))
+        assert row["audio"] == row["visual"] and row["audio"]["path"].endswith(f"/{entry['video_id']}.mp4")
+        assert "<" not in row["text"] and row["text"] == row["text"].strip() and row["text"][-1] not in "?？"
+    assert dataset["test"]["text"][0] == "How many musical instruments were heard throughout the video"
+
+
+def test_update_reads_the_corrected_files(videos):
+    dataset = load(update=True, data_dir=videos)
+    assert dataset.num_rows == {"train": 500, "validation": 4568, "test": 9129}
+
+
+def test_missing_video_is_told_once(videos, questions):
+    video = questions("json_avqa-val")[0]["video_id"]
+    (videos / "videos" / f"{video}.mp4").unlink()
+    dataset = load(data_dir=videos)
+    asked = sum(entry["video_id"] == video for entry in questions("json_avqa-val"))
+    assert len(dataset["validation"]) == 4595 - asked
+    assert data_report(dataset)["validation"] == {"missing files": [video]}
+
+
+def test_features(tmp_path, questions, write_media):
+    (tmp_path / "json").mkdir()
+    for name, part in (("train", "train_fake"), ("val", "val"), ("test", "test")):
+        entries = questions(f"json_avqa-{part}")[:20]
+        (tmp_path / "json" / f"avqa-{name}.json").write_text(json.dumps(entries))
+        for entry in entries:
+            write_media(tmp_path / f"{entry['video_id']}.mp4")
+            (tmp_path / "vggish").mkdir(exist_ok=True)
+            np.save(tmp_path / "vggish" / f"{entry['video_id']}.npy", np.full((10, 3), len(entry["video_id"])))
+    dataset = load(data_dir=tmp_path, audio_features="vggish")
+    assert dataset["test"].features["audio"] == List(List(Value("float32")))
+    assert dataset["test"][0]["audio"] == [[8.0] * 3] * 10
+    assert dataset["test"].features["visual"] == Video(decode=False)
+    for path in (tmp_path / "vggish").iterdir():
+        np.save(path, np.zeros((10, 2, 2, 3)))
+    with pytest.raises(ValueError, match=r"vggish/.*\.npy', found shape \(10, 2, 2, 3\)"):
+        load(data_dir=tmp_path, audio_features="vggish")
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({}, "Is the left violin louder"),
+        (
+            {"question_content": "How many sounding <Object> in the video？", "templ_values": '["flute"]'},
+            "How many sounding flute in the video",
+        ),
+        (
+            {"question_content": "Are there <Object> and <Object> sound? ", "templ_values": '["a", "b"]'},
+            "Are there a and b sound",
+        ),
+    ],
+)
+def test_templates_are_filled_in_order(tmp_path, changed, text):
+    entry = {
+        "video_id": "1",
+        "type": '["Audio", "Counting"]',
+        "question_content": "Is the <LR> <Object> louder?",
+        "templ_values": '["left", "violin"]',
+        "anser": "yes",
+    }
+    assert read_question({**entry, **changed}, tmp_path, 0) == {"video": "1", "text": text, "answer": "yes", "type": 0}
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"templ_values": '["left"]'}, r"filler for each slot .*entry 3, found \['left'\]"),
+        ({"templ_values": "left"}, "entry 3.*JSONDecodeError"),
+        ({"type": '["Audio", "Colour"]'}, "entry 3, found 'Audio Colour'"),
+        ({"anser": ...}, "entry 3.*KeyError"),
+    ],
+)
+def test_bad_entries_are_named(tmp_path, changed, message):
+    entry = {
+        "video_id": "1",
+        "type": '["Audio", "Counting"]',
+        "question_content": "Is the <LR> <Object> louder?",
+        "templ_values": '["left", "violin"]',
+        "anser": "yes",
+        **changed,
+    }
+    entry = {key: value for key, value in entry.items() if value is not ...}
+    with pytest.raises(ValueError, match=message):
+        read_question(entry, tmp_path, 3)

@@ -1,0 +1,295 @@
+"""`balance()` on architectures of transformers, randomly initialised, and on plain modules."""
+
+import pytest
+import torch
+from datasets import Dataset
+from torch import nn
+from transformers import (
+    BertConfig,
+    CLIPConfig,
+    CLIPModel,
+    LlamaConfig,
+    SiglipConfig,
+    SiglipModel,
+    ViltConfig,
+    ViltModel,
+    VisionTextDualEncoderConfig,
+    VisionTextDualEncoderModel,
+    ViTConfig,
+)
+
+from hf_bml import MultimodalBalancedTrainer, balance
+
+SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+IMAGE = {"image_size": 16, "patch_size": 8}
+TEXT = {"vocab_size": 50, "max_position_embeddings": 12}
+
+
+class DualClassifier(nn.Module):
+    """A classifier on the pooled outputs of a dual encoder."""
+
+    def __init__(self, encoders: nn.Module, width: int = 16):
+        super().__init__()
+        self.encoders = encoders
+        self.classifier = nn.Linear(2 * width, 3)
+
+    def forward(self, pixel_values, input_ids):
+        image = self.encoders.vision_model(pixel_values=pixel_values).pooler_output
+        text = self.encoders.text_model(input_ids=input_ids).pooler_output
+        return {"logits": self.classifier(torch.cat([image, text], dim=-1))}
+
+
+class SingleStream(nn.Module):
+    """ViLT: the embeddings of words and patches meet in one transformer."""
+
+    def __init__(self):
+        super().__init__()
+        self.vilt = ViltModel(ViltConfig(**SMALL, **IMAGE, **TEXT, hidden_dropout_prob=0.0, max_image_length=4))
+        self.classifier = nn.Linear(16, 3)
+
+    def forward(self, pixel_values, input_ids):
+        output = self.vilt(pixel_values=pixel_values, input_ids=input_ids)
+        return {"logits": self.classifier(output.pooler_output)}
+
+
+class LanguageModelWithImages(nn.Module):
+    """LLaVA-style: image features are put in front of the token embeddings of a language model."""
+
+    def __init__(self):
+        super().__init__()
+        from transformers import LlamaModel
+
+        self.vision_tower = nn.Sequential(nn.Flatten(), nn.Linear(3 * 16 * 16, 16))
+        self.language_model = LlamaModel(LlamaConfig(**SMALL, vocab_size=50))
+        self.score = nn.Linear(16, 3)
+
+    def forward(self, pixel_values, input_ids):
+        words = self.language_model.get_input_embeddings()(input_ids)
+        embeddings = torch.cat([self.vision_tower(pixel_values).unsqueeze(1), words], dim=1)
+        hidden = self.language_model(inputs_embeds=embeddings).last_hidden_state
+        return {"logits": self.score(hidden[:, -1])}
+
+
+class Plain(nn.Module):
+    def __init__(self, join):
+        super().__init__()
+        self.see, self.read, self.join = nn.Linear(4, 8), nn.Linear(3, 8), join
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, image, text):
+        return self.head(self.join(self.see(image), self.read(text)))
+
+
+def clip():
+    text = {**SMALL, **TEXT, "eos_token_id": 49}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config={**SMALL, **IMAGE}, projection_dim=8))
+
+
+def siglip():
+    return SiglipModel(SiglipConfig(text_config={**SMALL, **TEXT}, vision_config={**SMALL, **IMAGE}))
+
+
+def dual():
+    vision = ViTConfig(**SMALL, **IMAGE)
+    return VisionTextDualEncoderModel(
+        VisionTextDualEncoderConfig.from_vision_text_configs(
+            vision,
+            BertConfig(**SMALL, **TEXT, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0),
+            projection_dim=8,
+        )
+    )
+
+
+ARCHITECTURES = {
+    "clip": (lambda: DualClassifier(clip()), {"image": "encoders.vision_model", "text": "encoders.text_model"}),
+    "siglip": (lambda: DualClassifier(siglip()), {"image": "encoders.vision_model", "text": "encoders.text_model"}),
+    "vit+bert": (lambda: DualClassifier(dual()), {"image": "encoders.vision_model", "text": "encoders.text_model"}),
+    "vilt": (
+        SingleStream,
+        {"image": "vilt.embeddings.patch_embeddings", "text": "vilt.embeddings.text_embeddings"},
+    ),
+    "llava-style": (
+        LanguageModelWithImages,
+        {"image": "vision_tower", "text": "language_model.embed_tokens"},
+    ),
+}
+
+
+def batch(samples=4, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "pixel_values": torch.randn(samples, 3, 16, 16, generator=generator),
+        "input_ids": torch.randint(1, 48, (samples, 6), generator=generator),
+    }
+
+
+def build(name):
+    torch.manual_seed(0)
+    model, paths = ARCHITECTURES[name]
+    return balance(model(), paths, num_labels=3)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_without_modulation_it_predicts_what_the_model_predicts(name):
+    model, inputs = build(name).eval(), batch()
+    with torch.no_grad():
+        output = model(**inputs, labels=torch.tensor([0, 1, 2, 0]))
+        expected = model.model(**inputs)["logits"]
+    torch.testing.assert_close(output.logits, expected)
+    torch.testing.assert_close(output.loss, nn.functional.cross_entropy(expected, torch.tensor([0, 1, 2, 0])))
+    assert output.keep_mask.all()
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_a_unimodal_prediction_depends_on_its_modality_alone(name):
+    model = build(name).eval()
+    with torch.no_grad():
+        base = model(**batch()).unimodal_logits
+        other_image = model(**{**batch(), "pixel_values": batch(seed=1)["pixel_values"]}).unimodal_logits
+        other_text = model(**{**batch(), "input_ids": batch(seed=1)["input_ids"]}).unimodal_logits
+    torch.testing.assert_close(base["text"], other_image["text"])
+    torch.testing.assert_close(base["image"], other_text["image"])
+    assert not torch.allclose(base["image"], other_image["image"])
+    assert not torch.allclose(base["text"], other_text["text"])
+
+
+class Keep:
+    """Stands in for the trainer's modulations: keeps what a fixed mask says."""
+
+    def __init__(self, mask):
+        self.mask = mask
+
+    def keep_modalities(self, unimodal_logits, modality_mask):
+        return self.mask
+
+    def modulate_features(self, features, keep_mask):
+        self.seen = features
+        return features
+
+
+@pytest.mark.parametrize("name", ["clip", "vit+bert", "llava-style"])
+def test_a_dropped_modality_has_no_part_in_prediction_and_gradient(name):
+    model, mask = build(name), torch.tensor([[False, True], [True, True], [True, False], [False, True]])
+    model(**batch())  # the structure is checked once
+    output = model(**batch(), labels=torch.tensor([0, 1, 2, 0]), modulation=Keep(mask))
+    assert torch.equal(output.keep_mask, mask)
+    alone = model.eval()(**batch()).unimodal_logits
+    torch.testing.assert_close(output.logits[[0, 3]], alone["text"][[0, 3]])
+    torch.testing.assert_close(output.logits[2], alone["image"][2])
+    only_first = model.train()(**batch(), labels=torch.tensor([0, 1, 2, 0]), modulation=Keep(mask))
+    model.zero_grad()
+    only_first.logits[[0, 3]].sum().backward()
+    assert all(p.grad is None or (p.grad == 0).all() for p in model.encoders["image"].parameters())
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_trains_with_opm_and_ogm(training_args, name):
+    model = build(name)
+    inputs = batch(samples=16)
+    rows = {key: value.numpy() for key, value in inputs.items()}
+    dataset = Dataset.from_dict({**rows, "labels": [i % 3 for i in range(16)]}).with_format("torch")
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    args = training_args(modulations={"opm": {}, "ogm": {"noise": "entry_std"}}, max_steps=4, learning_rate=0.05)
+    trainer = MultimodalBalancedTrainer(model, args, train_dataset=dataset)
+    trainer.train()
+    for modality in ("image", "text"):
+        assert f"ogm/coefficient_{modality}" in trainer.state.log_history[0]
+        for path in model.paths[modality]:
+            moved = [key for key in before if key.startswith(f"model.{path}.") and before[key].is_floating_point()]
+            assert any(not torch.equal(before[key], model.state_dict()[key]) for key in moved), modality
+    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())
+
+
+def test_zero_out_by_hand():
+    """head(see(image) + read(text)) with one summand zero."""
+    torch.manual_seed(0)
+    plain = Plain(torch.add)
+    model = balance(plain, {"image": "see", "text": "read"}, logits=lambda output: output, num_labels=3)
+    image, text = torch.randn(4, 4), torch.randn(4, 3)
+    output = model(image=image, text=text)
+    torch.testing.assert_close(output.unimodal_logits["image"], plain.head(plain.see(image)).detach())
+    torch.testing.assert_close(output.unimodal_logits["text"], plain.head(plain.read(text)).detach())
+    mask = torch.tensor([[True, True], [False, True], [True, False], [True, True]])
+    masked = model(image=image, text=text, modality_mask=mask)
+    torch.testing.assert_close(masked.logits[1], plain.head(plain.read(text))[1])
+    torch.testing.assert_close(masked.logits[2], plain.head(plain.see(image))[2])
+
+
+def test_the_models_own_loss_and_columns_are_used(training_args):
+    class WithLoss(Plain):
+        def forward(self, image, text, labels=None):
+            logits = super().forward(image, text)
+            loss = None if labels is None else 2 * nn.functional.cross_entropy(logits, labels)
+            return {"loss": loss, "logits": logits}
+
+    model = balance(WithLoss(torch.add), {"image": "see", "text": "read"}, num_labels=3)
+    labels = torch.tensor([0, 1])
+    output = model(image=torch.randn(2, 4), text=torch.randn(2, 3), labels=labels)
+    torch.testing.assert_close(output.loss, 2 * nn.functional.cross_entropy(output.logits, labels))
+    assert model.input_columns == model.required_columns == ["image", "text"]
+    dataset = Dataset.from_dict({"image": torch.randn(4, 4).numpy(), "labels": [0, 1, 2, 0]})
+    with pytest.raises(ValueError, match=r"lacks the columns \['text'\]"):
+        MultimodalBalancedTrainer(model, training_args(), train_dataset=dataset)
+
+
+def test_several_modules_are_one_encoder():
+    model = Plain(torch.add)
+    model.see = nn.Sequential(nn.Linear(4, 6), nn.Linear(6, 8))
+    wrapped = balance(model, {"image": ["see.0", "see.1"], "text": "read"}, logits=lambda o: o, num_labels=3)
+    assert len(list(wrapped.encoders["image"].parameters())) == 4
+    image = torch.randn(2, 4)
+    output = wrapped(image=image, text=torch.randn(2, 3))
+    torch.testing.assert_close(output.unimodal_logits["image"], model.head(model.see(image)).detach())
+
+
+@pytest.mark.parametrize(
+    ("modalities", "options", "message"),
+    [
+        ({"image": "sea", "text": "read"}, {"num_labels": 3}, "no module 'sea' .* Did you mean 'see'"),
+        ({"image": "see", "text": "see"}, {"num_labels": 3}, "lies inside"),
+        ({"image": "see"}, {}, "pass num_labels"),
+        ({}, {"num_labels": 3}, "at least one encoder"),
+        ({"image": "see"}, {"num_labels": 3, "features": {"text": "x"}}, "features names"),
+        ({"labels": "see"}, {"num_labels": 3}, "cannot be the name of a modality"),
+    ],
+)
+def test_errors_at_construction(modalities, options, message):
+    with pytest.raises(ValueError, match=message):
+        balance(Plain(torch.add), modalities, **options)
+
+
+@pytest.mark.parametrize(
+    ("join", "message"),
+    [
+        (torch.mul, "purely multiplicative"),
+        (lambda see, read: see + 0 * read, "does not change without the output of 'text'"),
+        (lambda see, read: see / see.norm(dim=-1, keepdim=True) + read, "NaN or infinity"),
+    ],
+)
+def test_structures_that_have_no_score(join, message):
+    model = balance(Plain(join), {"image": "see", "text": "read"}, logits=lambda output: output, num_labels=3)
+    with pytest.raises(ValueError, match=message):
+        model(image=torch.randn(4, 4), text=torch.randn(4, 3))
+
+
+def test_a_language_model_that_is_fed_images_is_no_encoder_of_text():
+    model = balance(LanguageModelWithImages(), {"image": "vision_tower", "text": "language_model"}, num_labels=3)
+    with pytest.raises(ValueError, match="'text', language_model, depends on the output of 'image'"):
+        model(**batch())
+
+
+def test_an_encoder_that_is_not_called():
+    plain = Plain(torch.add)
+    plain.spare = nn.Linear(1, 1)
+    model = balance(plain, {"image": "see", "text": "spare"}, logits=lambda output: output, num_labels=3)
+    with pytest.raises(ValueError, match="spare, is not called"):
+        model(image=torch.randn(4, 4), text=torch.randn(4, 3))
+
+
+def test_saves_the_wrapped_model(tmp_path):
+    torch.manual_seed(0)
+    model = balance(clip(), {"image": "vision_model", "text": "text_model"}, logits="logits_per_image", num_labels=4)
+    model.save_pretrained(tmp_path)
+    loaded = CLIPModel.from_pretrained(tmp_path)
+    for name, value in model.model.state_dict().items():
+        assert torch.equal(value, loaded.state_dict()[name]), name

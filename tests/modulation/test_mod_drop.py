@@ -1,0 +1,94 @@
+import pytest
+import torch
+from test_opm import batch_of
+
+from hf_bml.modulation import BalanceState, ModDrop
+from hf_bml.modulation.mod_drop import moddrop_masks
+
+
+def bound(modalities=("audio", "visual"), step=0, rank=0, **options) -> ModDrop:
+    mod_drop = ModDrop(**options)
+    mod_drop.bind(modalities)
+    mod_drop.begin_step(BalanceState(modalities, step=step, rank=rank))
+    return mod_drop
+
+
+def test_masks_by_hand():
+    uniform = torch.tensor([[0.9, 0.9], [0.1, 0.9], [0.1, 0.05], [0.2, 0.1]])
+    probabilities = torch.tensor([0.3, 0.2])
+    assert moddrop_masks(probabilities, uniform).tolist() == [
+        [True, True],
+        [False, True],
+        [True, False],  # 0.1 / 0.3 > 0.05 / 0.2
+        [True, False],  # 0.2 / 0.3 > 0.1 / 0.2
+    ]
+    assert moddrop_masks(probabilities, uniform, allow_empty=True)[2:].any().item() is False
+
+
+@pytest.mark.parametrize("p", [0.3, 0.8])
+def test_drop_rates_and_independence(p):
+    torch.manual_seed(0)
+    keep = moddrop_masks(torch.full((3,), p), torch.rand(40000, 3), allow_empty=True)
+    torch.testing.assert_close(keep.float().mean(0), torch.full((3,), 1 - p), atol=0.01, rtol=0)
+    assert (~keep).all(1).float().mean().item() == pytest.approx(p**3, abs=0.01)
+
+
+def test_the_last_modality_is_drawn_uniformly():
+    """All are always dropped: each of three remains in a third of the samples, and exactly one."""
+    torch.manual_seed(0)
+    keep = moddrop_masks(torch.ones(3), torch.rand(40000, 3))
+    assert (keep.sum(1) == 1).all()
+    torch.testing.assert_close(keep.float().mean(0), torch.full((3,), 1 / 3), atol=0.01, rtol=0)
+
+
+def test_absent_modalities_are_never_kept_and_an_empty_sample_stays_empty():
+    present = torch.tensor([[True, False], [False, True], [False, False]])
+    keep = moddrop_masks(torch.ones(2), torch.tensor([[0.0, 0.9], [0.9, 0.0], [0.5, 0.5]]), present)
+    assert keep.tolist() == present.tolist()
+
+
+def test_probability_by_modality():
+    keep = bound(p={"visual": 1.0}).keep_modalities(batch_of(50), None)
+    assert keep[:, 0].all() and not keep[:, 1].any()
+
+
+def test_draws_depend_on_step_and_rank_and_go_on_over_micro_batches():
+    whole = bound(p=0.5).keep_modalities(batch_of(8), None)
+    parts = bound(p=0.5)
+    assert torch.equal(whole, torch.cat([parts.keep_modalities(batch_of(1), None) for _ in range(8)]))
+    for other in ({"step": 1}, {"rank": 1}):
+        assert not torch.equal(bound(p=0.5).keep_modalities(batch_of(64), None), bound(p=0.5, **other).keep_modalities(
+            batch_of(64), None
+        ))  # fmt: skip
+
+
+def test_a_subset_of_what_others_kept_and_the_log_counts_its_own_drops():
+    kept_before = torch.tensor([[True, False]] * 10)
+    mod_drop = bound(p={"visual": 1.0})
+    assert torch.equal(mod_drop.keep_modalities(batch_of(10), kept_before), kept_before)
+    assert mod_drop.logs()["mod_drop/drop_fraction_visual"].item() == 0
+
+
+def test_one_modality_is_dropped_only_if_empty_is_allowed():
+    assert bound(("audio",), p=1.0).keep_modalities(batch_of(4, ("audio",)), None).all()
+    assert not bound(("audio",), p=1.0, allow_empty=True).keep_modalities(batch_of(4, ("audio",)), None).any()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"p": 1.5}, r"p must be a number in \[0, 1\], found 1.5"),
+        ({"p": {"audio": -1}}, "p of 'audio' must be a number"),
+        ({"p": None}, "p must be a number"),
+        ({"allow_empty": "no"}, "allow_empty must be one of"),
+        ({"preset": "released"}, r"preset must be one of \['paper'\]"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        ModDrop(**options)
+
+
+def test_unknown_modality():
+    with pytest.raises(ValueError, match=r"p names 'vsual'\. Did you mean 'visual'"):
+        bound(p={"vsual": 0.2})
