@@ -70,6 +70,11 @@ RUNS: dict[str, Run] = {
     "fsdp1 graph": Run("graph", fsdp=1, **FLOAT32),
     "fsdp1 opm+graph": Run("opm+graph", fsdp=1, **FLOAT32),
 }
+BF16 = {
+    f"{modulations} {backend}": Run(modulations, dtype=torch.float32, arguments={"bf16": True}, **options)
+    for backend, options in BACKENDS.items()
+    for modulations in ("opm+ogm", "opm+ogm_ge", "opm+graph")
+}
 OWN_DRAWS = {"ddp": Run("opm+ogm_ge", own_draws=True), "fsdp2": Run("opm+ogm_ge", own_draws=True, fsdp=2)}
 
 
@@ -189,6 +194,7 @@ def main(folder: Path) -> None:
     outcome = {
         "world_size": dist.get_world_size(),
         "runs": {name: train(run) for name, run in RUNS.items()},
+        "bf16": {name: train(run) for name, run in BF16.items()},
         "own_draws": {name: train(run) for name, run in OWN_DRAWS.items()},
         "shards": {
             f"{shape} {mesh}": modulated_shards(shape, mesh)

@@ -144,6 +144,8 @@ def shard_by_accelerate(trainer: MultimodalBalancedTrainer, version: int) -> Non
     plugin = FullyShardedDataParallelPlugin(
         fsdp_version=version, auto_wrap_policy=wrap, state_dict_type="FULL_STATE_DICT"
     )
+    if trainer.accelerator.mixed_precision != "no":
+        plugin.set_mixed_precision(trainer.accelerator.mixed_precision)
     AcceleratorState._shared_state.update(distributed_type=DistributedType.FSDP, fsdp_plugin=plugin)
     PartialState._shared_state.update(distributed_type=DistributedType.FSDP)
     trainer.is_fsdp_enabled = True

@@ -62,8 +62,10 @@ def test_every_key_is_known_to_accelerate(name):
 
 @pytest.mark.parametrize("stage", [2, 3])
 def test_deepspeed_takes_its_numbers_from_the_training_arguments(stage):
-    config = load_config_from_file(str(FOLDER / f"deepspeed_zero{stage}.yaml")).deepspeed_config
-    assert config["gradient_accumulation_steps"] == config["gradient_clipping"] == "auto"
+    config = load_config_from_file(str(FOLDER / f"deepspeed_zero{stage}.yaml"))
+    assert config.deepspeed_config["gradient_accumulation_steps"] == "auto"
+    assert config.deepspeed_config["gradient_clipping"] == "auto"
+    assert config.mixed_precision == "no", "else a recipe without `bf16: true` does not start"
 
 
 def test_what_fsdp2_is_launched_with():

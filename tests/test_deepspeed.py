@@ -74,7 +74,7 @@ def test_ogm_on_the_gradients_names_the_way_out(ranks):
 def test_the_accelerate_config(tmp_path, stage):
     """On the CPU Accelerate needs `use_cpu` to see several processes."""
     config = RECIPES / "accelerate_configs" / f"deepspeed_zero{stage}.yaml"
-    launch = f"-m accelerate.commands.launch --config_file {config} -m hf_bml.commands.train"
+    launch = f"-m accelerate.commands.launch --config_file {config} --num_processes 2 -m hf_bml.commands.train"
     steps = "--max_steps 4 --eval_strategy steps --eval_steps 2 --save_strategy steps --save_steps 2 --use_cpu true"
     ogm = '--modulations={"opm": {}, "ogm": {"placement": "graph"}}'
     command = [sys.executable, *launch.split(), str(RECIPES / "digits" / "opm.yaml"), *steps.split(), ogm]
