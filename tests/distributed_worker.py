@@ -34,13 +34,13 @@ RUNS: dict[str, Run] = {
     **{
         f"{modulations} {backend} {micro_batches}": Run(modulations, micro_batches=micro_batches, **options)
         for backend, options in BACKENDS.items()
-        for modulations in ("none", "opm", "ogm", "opm+ogm")
+        for modulations in ("none", "opm", "ogm", "opm+ogm", "opm+rescored", "ogm_star")
         for micro_batches in (1, 2)
     },
     **{
         f"{modulations} {backend}": Run(modulations, **options)
         for backend, options in BACKENDS.items()
-        for modulations in ("graph", "opm+graph")
+        for modulations in ("graph", "opm+graph", "opm+rescored graph")
     },
     **{
         f"{head} {modulations} {backend}": Run(modulations, head, **options)

@@ -36,6 +36,9 @@ MODULATIONS: dict[str, dict[str, Any]] = {
     "opm+ogm_ge": {"opm": OPM, "ogm": GE},
     "graph": {"ogm": GRAPH},
     "opm+graph": {"opm": OPM, "ogm": GRAPH},
+    "opm+rescored": {"opm": OPM, "ogm": {**OGM, "rescore_after_drop": True}},
+    "opm+rescored graph": {"opm": OPM, "ogm": {**GRAPH, "rescore_after_drop": True}},
+    "ogm_star": {"ogm_star": {}},
 }
 HEADS: dict[str, dict[str, Any]] = {"linear": {}, "deep": {"head_hidden_sizes": [6]}, "film": {"fusion": "film"}}
 
