@@ -8,12 +8,13 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from exactness import Run, arguments, train
+from exactness import Run, arguments, build_trainer, full_weights, shard_by_accelerate, train
 from tiny import tiny_dataset, tiny_model
 from tiny_images import tiny_image_dataset, tiny_image_model, without_batch_norm
 from torch import Tensor, nn
@@ -22,8 +23,9 @@ from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
 
 from hf_bml import BalancedTrainingArguments, MultimodalBalancedTrainer
-from hf_bml.modulation import OGM, BalanceState
+from hf_bml.modulation import OGM, OPM, BalanceState
 from hf_bml.modulation.ogm import gradient_entry_std
+from hf_bml.preflight import check_parallelism
 
 FLOAT32 = {"dtype": torch.float32}  # FSDP1 clips in float32 only
 BACKENDS = {"ddp": {}, "fsdp2": {"fsdp": 2}}
@@ -32,13 +34,13 @@ RUNS: dict[str, Run] = {
     **{
         f"{modulations} {backend} {micro_batches}": Run(modulations, micro_batches=micro_batches, **options)
         for backend, options in BACKENDS.items()
-        for modulations in ("none", "opm", "ogm", "opm+ogm")
+        for modulations in ("none", "opm", "ogm", "opm+ogm", "opm+rescored", "ogm_star")
         for micro_batches in (1, 2)
     },
     **{
         f"{modulations} {backend}": Run(modulations, **options)
         for backend, options in BACKENDS.items()
-        for modulations in ("graph", "opm+graph")
+        for modulations in ("graph", "opm+graph", "opm+rescored graph")
     },
     **{
         f"{head} {modulations} {backend}": Run(modulations, head, **options)
@@ -67,6 +69,11 @@ RUNS: dict[str, Run] = {
     "fsdp1 opm": Run("opm", fsdp=1, micro_batches=2, **FLOAT32),
     "fsdp1 graph": Run("graph", fsdp=1, **FLOAT32),
     "fsdp1 opm+graph": Run("opm+graph", fsdp=1, **FLOAT32),
+}
+BF16 = {
+    f"{modulations} {backend}": Run(modulations, dtype=torch.float32, arguments={"bf16": True}, **options)
+    for backend, options in BACKENDS.items()
+    for modulations in ("opm+ogm", "opm+ogm_ge", "opm+graph")
 }
 OWN_DRAWS = {"ddp": Run("opm+ogm_ge", own_draws=True), "fsdp2": Run("opm+ogm_ge", own_draws=True, fsdp=2)}
 
@@ -101,21 +108,20 @@ def modulated_shards(shape: tuple[int, ...], mesh_shape: tuple[int, int]) -> dic
     }
 
 
-def resumed(folder: Path) -> dict[str, Any]:
+def resumed(folder: Path, fsdp: int) -> dict[str, Any]:
     """The same training whole, and cut after step 3; with OPM's own masks and OGM-GE."""
 
-    def run(name: str, resume: bool = False, **options: Any) -> dict[str, Any]:
-        args = arguments(Run("opm+ogm_ge", arguments={"save_steps": 3, **options}), str(folder / name), 2)
-        trainer = MultimodalBalancedTrainer(
-            tiny_model(dtype=torch.float64), args, train_dataset=tiny_dataset(dtype=torch.float64, samples=64)
-        )
-        trainer.train(resume_from_checkpoint=str(folder / name / "checkpoint-3") if resume else None)
+    def train(name: str, resume: bool = False, **options: Any) -> dict[str, Any]:
+        run = Run("opm+ogm_ge", fsdp=fsdp, own_draws=True, arguments={"save_steps": 3, **options})
+        output = folder / f"fsdp{fsdp}" / name
+        trainer = build_trainer(run, str(output))
+        trainer.train(resume_from_checkpoint=str(output / "checkpoint-3") if resume else None)
         logs = {key: value for key, value in trainer.state.log_history[0].items() if "/" in key}
-        return {"weights": {name: p.detach() for name, p in trainer.model.named_parameters()}, "logs": logs}
+        return {"weights": full_weights(trainer.model), "logs": logs}
 
-    whole = run("whole")
-    run("cut", save_strategy="steps")
-    return {"whole": whole, "resumed": run("cut", resume=True)}
+    whole = train("whole")
+    train("cut", save_strategy="steps")
+    return {"whole": whole, "resumed": train("cut", resume=True)}
 
 
 METHODS = {  # with a model that fits, where batches of any size give equal updates
@@ -168,11 +174,17 @@ def message_of(make: Callable[[], Any]) -> str:
     return "no error"
 
 
-def refusals(folder: Path) -> dict[str, str]:
-    def trainer(**options: Any) -> MultimodalBalancedTrainer:
-        return MultimodalBalancedTrainer(tiny_model(), BalancedTrainingArguments(str(folder), use_cpu=True, **options))
-
-    return {"sync_batch_norm": message_of(lambda: trainer(sync_batch_norm=True))}
+def messages(folder: Path) -> dict[str, str]:
+    """What the trainer says to ways of running that cannot do what is asked."""
+    sync = BalancedTrainingArguments(str(folder), use_cpu=True, sync_batch_norm=True)
+    found = {"sync_batch_norm": message_of(lambda: MultimodalBalancedTrainer(tiny_model(), sync))}
+    for version in (1, 2):
+        trainer = build_trainer(Run(dtype=torch.float32), str(folder))
+        shard_by_accelerate(trainer, version)
+        for modulation in (OGM(), OGM(noise="entry_std"), OGM(placement="graph"), OPM()):
+            name = f"fsdp{version} {modulation.name} {getattr(modulation.config, 'placement', '')}".strip()
+            found[name] = message_of(partial(check_parallelism, trainer, [modulation]))
+    return found
 
 
 def main(folder: Path) -> None:
@@ -182,16 +194,17 @@ def main(folder: Path) -> None:
     outcome = {
         "world_size": dist.get_world_size(),
         "runs": {name: train(run) for name, run in RUNS.items()},
+        "bf16": {name: train(run) for name, run in BF16.items()},
         "own_draws": {name: train(run) for name, run in OWN_DRAWS.items()},
         "shards": {
             f"{shape} {mesh}": modulated_shards(shape, mesh)
             for shape in ((400, 51), (401, 50), (3, 2), (1, 4), (1, 1))
             for mesh in ((1, 2), (2, 1))
         },
-        "resumed": resumed(folder),
+        "resumed": {"ddp": resumed(folder, 0), "fsdp2": resumed(folder, 2)},
         "methods": {f"{name} {cut}": method(name, folder, 2, cut) for name in METHODS for cut in (1, 2)},
         "modality_of_none": modality_of_none(folder),
-        "refusals": refusals(folder),
+        "messages": messages(folder),
     }
     torch.save(outcome, folder / f"rank{rank}.pt")
 

@@ -36,6 +36,9 @@ MODULATIONS: dict[str, dict[str, Any]] = {
     "opm+ogm_ge": {"opm": OPM, "ogm": GE},
     "graph": {"ogm": GRAPH},
     "opm+graph": {"opm": OPM, "ogm": GRAPH},
+    "opm+rescored": {"opm": OPM, "ogm": {**OGM, "rescore_after_drop": True}},
+    "opm+rescored graph": {"opm": OPM, "ogm": {**GRAPH, "rescore_after_drop": True}},
+    "ogm_star": {"ogm_star": {}},
 }
 HEADS: dict[str, dict[str, Any]] = {"linear": {}, "deep": {"head_hidden_sizes": [6]}, "film": {"fusion": "film"}}
 
@@ -140,7 +143,12 @@ def exact_collator(absent: tuple[int, ...], example: dict[str, Any]) -> Any:
 
 def shard_by_accelerate(trainer: MultimodalBalancedTrainer, version: int) -> None:
     """Puts Accelerate in the state that its FSDP config leads to on GPUs; on the CPU it takes DDP without a word."""
-    plugin = FullyShardedDataParallelPlugin(fsdp_version=version, auto_wrap_policy="no_wrap")
+    wrap = "transformer_based_wrap" if version == 2 else "no_wrap"
+    plugin = FullyShardedDataParallelPlugin(
+        fsdp_version=version, auto_wrap_policy=wrap, state_dict_type="FULL_STATE_DICT"
+    )
+    if trainer.accelerator.mixed_precision != "no":
+        plugin.set_mixed_precision(trainer.accelerator.mixed_precision)
     AcceleratorState._shared_state.update(distributed_type=DistributedType.FSDP, fsdp_plugin=plugin)
     PartialState._shared_state.update(distributed_type=DistributedType.FSDP)
     trainer.is_fsdp_enabled = True

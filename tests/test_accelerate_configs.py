@@ -4,11 +4,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
+import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
-from accelerate.utils import DistributedType
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils.launch import prepare_multi_gpu_env
+from exactness import exact_model
+from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
+
+from hf_bml import MultimodalConfig, MultimodalForClassification
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "recipes" / "accelerate_configs"
@@ -50,6 +58,43 @@ def test_every_key_is_known_to_accelerate(name):
     text = path.read_text(encoding="utf-8")
     assert set(yaml.safe_load(text)) <= set(vars(load_config_from_file(str(path))))
     assert f"accelerate launch --config_file recipes/accelerate_configs/{name}.yaml" in text
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_deepspeed_takes_its_numbers_from_the_training_arguments(stage):
+    config = load_config_from_file(str(FOLDER / f"deepspeed_zero{stage}.yaml"))
+    assert config.deepspeed_config["gradient_accumulation_steps"] == "auto"
+    assert config.deepspeed_config["gradient_clipping"] == "auto"
+    assert config.mixed_precision == "no", "else a recipe without `bf16: true` does not start"
+
+
+def test_what_fsdp2_is_launched_with():
+    """From the file to the environment of the processes to the plugin that they make of it."""
+    args = launch_command_parser().parse_args(["--config_file", str(FOLDER / "fsdp2.yaml"), "train.py"])
+    environment = prepare_multi_gpu_env(_validate_launch_command(args)[0])
+    assert environment["ACCELERATE_USE_FSDP"] == "true"
+    with mock.patch.dict(os.environ, environment):
+        plugin = FullyShardedDataParallelPlugin()
+    assert plugin.fsdp_version == 2
+    assert plugin.reshard_after_forward is True
+    assert plugin.auto_wrap_policy is transformer_auto_wrap_policy
+    assert str(plugin.state_dict_type) == "StateDictType.FULL_STATE_DICT", "else no model.safetensors is saved"
+    plugin.set_auto_wrap_policy(exact_model())
+    assert plugin.auto_wrap_policy.keywords["transformer_layer_cls"] == {torch.nn.TransformerEncoderLayer}
+
+
+def test_blocks_of_transformers_encoders_are_kept_whole():
+    bert = {"model_type": "bert", "vocab_size": 9, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
+    config = MultimodalConfig(
+        modalities={
+            "text": {"type": "transformers", "config": {**bert, "intermediate_size": 4}},
+            "audio": {"type": "sequence", "input_size": 3, "hidden_size": 4, "num_heads": 1, "num_layers": 1},
+        },
+        num_labels=2,
+    )
+    model = MultimodalForClassification(config)
+    assert model._no_split_modules == {"BertEmbeddings", "BertLayer", "TransformerEncoderLayer"}
+    assert model.get_input_embeddings() is None
 
 
 @pytest.mark.slow

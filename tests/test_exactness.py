@@ -31,7 +31,7 @@ def assert_same(first, second, tolerance=1e-12):
 
 
 @pytest.mark.parametrize("micro_batches", [2, 4, 8])
-@pytest.mark.parametrize("modulations", ["none", "opm", "ogm", "opm+ogm_ge"])
+@pytest.mark.parametrize("modulations", ["none", "opm", "ogm", "opm+ogm_ge", "opm+rescored", "ogm_star"])
 def test_accumulation(outcome, modulations, micro_batches):
     run = Run(modulations, micro_batches=micro_batches)
     assert_same(outcome(run.whole), outcome(run))

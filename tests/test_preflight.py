@@ -93,18 +93,35 @@ def parallel(kind: str):
     """Stands in for a trainer that was launched this way."""
     plugin = SimpleNamespace(fsdp_version=2 if kind == "fsdp2" else 1)
     return SimpleNamespace(
-        args=SimpleNamespace(n_gpu=1),
+        args=SimpleNamespace(n_gpu=2 if kind == "data_parallel" else 1),
         is_deepspeed_enabled=kind == "deepspeed",
         is_fsdp_enabled=kind.startswith("fsdp"),
         accelerator=SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin)),
     )
 
 
-@pytest.mark.parametrize("kind", ["deepspeed", "fsdp1"])
-def test_gradient_modulations_name_the_way_out(kind):
-    with pytest.raises(ValueError, match="FSDP2"):
-        check_parallelism(parallel(kind), [OGM()])
-    check_parallelism(parallel(kind), [OPM()])
+@pytest.mark.parametrize(
+    ("kind", "ways_out"),
+    [
+        ("deepspeed", ["placement: graph", "without noise", "DDP", "FSDP2", "opm"]),
+        ("fsdp1", ["fsdp_config: {version: 2}", "DDP", "placement: graph", "without noise", "opm"]),
+    ],
+)
+@pytest.mark.parametrize("noise", ["none", "entry_std"])
+def test_gradient_modulations_name_the_ways_out_that_work(kind, ways_out, noise):
+    with pytest.raises(ValueError) as error:
+        check_parallelism(parallel(kind), [OPM(), OGM(noise=noise)])
+    assert "['ogm']" in str(error.value)
+    assert all(way in str(error.value) for way in ways_out)
+    check_parallelism(parallel(kind), [OGM(placement="graph"), OPM()])
+    for works in ("ddp", "fsdp2"):
+        check_parallelism(parallel(works), [OGM(noise=noise)])
+
+
+@pytest.mark.parametrize("modulation", [OPM(), OGM(placement="graph"), OGM()])
+def test_nothing_runs_under_data_parallel(modulation):
+    with pytest.raises(ValueError, match="accelerate launch"):
+        check_parallelism(parallel("data_parallel"), [modulation])
 
 
 @pytest.mark.parametrize("kind", ["deepspeed", "fsdp1", "fsdp2"])

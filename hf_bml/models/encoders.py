@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from .configuration_encoders import build_encoder_config
-from .image_encoders import ConvEncoder, StagedTimmEncoder, TimmEncoder
+from .image_encoders import ConvEncoder, StagedTimmEncoder, TimmEncoder, mark_initialized
 from .sequences import Tokens, frames_as_one_sequence, masked_mean, positions_as_tokens, sinusoidal_positions
 from .xvector import XVectorEncoder
 
@@ -81,6 +81,8 @@ class TransformersEncoder(nn.Module):
             model = AutoModel.from_pretrained(config.model, config=model_config)
         else:
             model = AutoModel.from_config(model_config)
+        if not on_meta:
+            mark_initialized(model)  # with DeepSpeed ZeRO-3, transformers itself does so on the main process only
         # A detector (detr) also counts as encoder-decoder, but its encoder does not take images.
         keep_encoder = model_config.is_encoder_decoder and model.main_input_name != "pixel_values"
         self.model = model.get_encoder() if keep_encoder else model

@@ -221,9 +221,14 @@ def create_timm_model(config: Any, **options: Any) -> nn.Module:
         **config.model_args,
     )
     if not on_meta:
-        for module in model.modules():  # timm has initialised it; transformers must not do so again
-            module._is_hf_initialized = True
+        mark_initialized(model)
     return model
+
+
+def mark_initialized(model: nn.Module) -> None:
+    """Tells transformers not to initialise the weights again."""
+    for module in model.modules():
+        module._is_hf_initialized = True
 
 
 class ConvEncoder(ImageEncoder):
