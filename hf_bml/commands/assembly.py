@@ -178,15 +178,19 @@ def build_trainer(
 ) -> MultimodalBalancedTrainer:
     """A trainer for the recipe's model on the processed splits."""
     modalities = list(model.encoders)
+    task = recipe_task(recipe)
     trainer = MultimodalBalancedTrainer(
         model,
         recipe.training,
         data_collator=MultimodalDataCollator(
-            modalities, num_labels=model.config.num_labels, pad_token_id=pad_token_id(processor)
+            modalities,
+            num_labels=model.config.num_labels,
+            pad_token_id=pad_token_id(processor),
+            **task.collator_options,
         ),
         train_dataset=dataset["train"],
         eval_dataset=dataset["validation"],
-        compute_metrics=recipe_task(recipe).metrics,
+        compute_metrics=task.metrics,
     )
     CompactProgressCallback.replace_in(trainer, modalities)
     return trainer

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from transformers import EvalPrediction, PreTrainedConfig
 
-from ..metrics import classification_metrics
-from ..models import MultimodalConfig, MultimodalForClassification
+from ..metrics import classification_metrics, segment_classification_metrics
+from ..models import (
+    MultimodalConfig,
+    MultimodalForClassification,
+    MultimodalForSegmentClassification,
+    SegmentClassificationConfig,
+)
 from ..models.configuration_multimodal import ModalitiesConfig
 from ..models.modeling_multimodal import MultimodalPreTrainedModel
 from ..suggestion import did_you_mean
@@ -24,12 +30,14 @@ class Task:
         metrics: for `Trainer(compute_metrics=...)`; yields at least `accuracy` and, where the modalities have
             predictions of their own, `accuracy_<modality>`.
         metric_names: what `metrics` yields, without those of single modalities. `f1_binary` exists for two classes.
+        collator_options: keywords of `MultimodalDataCollator`.
     """
 
     config_class: type[ModalitiesConfig]
     model_class: type[MultimodalPreTrainedModel]
     metrics: Callable[[EvalPrediction], dict[str, float]]
     metric_names: tuple[str, ...]
+    collator_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def option_names(self) -> list[str]:
@@ -44,6 +52,13 @@ TASKS: dict[str, Task] = {
         MultimodalForClassification,
         classification_metrics,
         ("accuracy", "mean_average_precision", "mean_average_precision_classes", "f1_weighted", "f1_binary"),
+    ),
+    "segment_classification": Task(
+        SegmentClassificationConfig,
+        MultimodalForSegmentClassification,
+        segment_classification_metrics,
+        ("accuracy", "event_accuracy"),
+        {"segments": True},
     ),
 }
 
