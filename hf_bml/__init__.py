@@ -19,8 +19,9 @@ from .training_args import BalancedTrainingArguments
 
 __version__ = "0.1.0"
 
-for config_class in (MultimodalConfig, SegmentClassificationConfig):  # here, because processing and models are leaves
-    AutoProcessor.register(config_class, MultimodalProcessor)
+# here, because processing and models are leaves
+AutoProcessor.register(MultimodalConfig, MultimodalProcessor)
+AutoProcessor.register(SegmentClassificationConfig, MultimodalProcessor)
 
 __all__ = [
     "MODULATIONS",

@@ -24,8 +24,8 @@ class MultimodalDataCollator:
     Labels become `"labels": int64 (batch,)`; they may be missing from all samples (prediction). Other columns are
     ignored.
 
-    With `segments`, a sample is a clip cut into segments: every tensor has a row per segment, of any rank but 1, and is
-    stacked as it is, so all clips must agree in shape; the labels, one per segment, become int64 (batch, segments).
+    With `segments`, a sample is a clip cut into segments: every tensor has a row per segment and is stacked as it is,
+    so all clips must agree in shape; the labels, one per segment, become int64 (batch, segments).
 
     An absent modality (`None`) is filled with zeros of the shape of the others, and `"modality_mask"`, bool
     (batch, modalities) in the order of `modalities`, marks what is present; the key exists only when something is
