@@ -115,10 +115,4 @@ def build_segment_input(modality: str, options: dict[str, Any], positions: bool)
     """
     if options["type"] == FEATURES:
         return FeatureInput(options["input_size"], positions)
-    encoder = build_encoder(modality, options)
-    if positions and not hasattr(encoder, "tokens"):
-        raise ValueError(
-            f"Encoder of modality {modality!r}: type {options['type']!r} has no positions that could be attended to. "
-            "Use another one, or let this modality be the guide."
-        )
-    return EncodedInput(encoder, positions)
+    return EncodedInput(build_encoder(modality, options), positions)

@@ -29,7 +29,9 @@ def test_by_hand():
     with torch.no_grad():
         attention.project.weight[0, 0] = 1
         attention.from_position.weight[0, 0] = 1
-        attention.from_guide.weight.copy_(torch.tensor([[0.5], [-0.25]]))  # the same guidance, another share a position
+        attention.from_guide.weight.copy_(
+            torch.tensor([[0.5], [-0.25]])
+        )  # the same guidance, another share a position
         attention.weigh.weight[0, 0] = 2
     values = torch.tensor([[[[1.0, 10.0], [-3.0, 20.0]]]])
     first, second = 2 * math.tanh(1 + 0.5 * 2), 2 * math.tanh(0 - 0.25 * 2)

@@ -63,7 +63,7 @@ def test_half_precision_is_widened():
 
 
 def test_bad_losses():
-    with pytest.raises(ValueError, match="segment_loss must be one of .*'soft_margn'. Did you mean 'soft_margin'"):
+    with pytest.raises(ValueError, match=r"segment_loss must be one of .*'soft_margn'. Did you mean 'soft_margin'"):
         tiny_segment_config("avga", segment_loss="soft_margn")
     with pytest.raises(ValueError, match="compares the branches of psp, which architecture 'avga' does not have"):
         tiny_segment_config("avga", segment_loss="pair_similarity")
