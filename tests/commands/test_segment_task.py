@@ -8,6 +8,7 @@ import pytest
 import yaml
 from ave_release import write_features
 from datasets import ClassLabel, Dataset, DatasetDict, List, Value
+from media_samples import write_clip
 
 from hf_bml.commands.checks import check_recipe
 from hf_bml.commands.evaluate import evaluate
@@ -20,6 +21,7 @@ RECIPES = Path(__file__).parents[2] / "recipes" / "ave"
 SMALL = {"avga": ["--architecture_options.attention_size=16"], "psp": ["--architecture_options.attention_size=16"]}
 SHORT = [
     "--use_cpu=true",
+    "--learning_rate=0.1",
     "--max_steps=16",
     "--per_device_train_batch_size=8",
     "--eval_strategy=steps",
@@ -58,6 +60,39 @@ def test_training_beats_chance(release, tmp_path, architecture, capsys):
     assert config["model_type"] == "multimodal_segments" and config["id2label"]["28"] == "Background"
     assert yaml.safe_load((run / "config.yaml").read_text())["task"] == "segment_classification"
     assert evaluate(run, "test")["accuracy"] == pytest.approx(result["test"]["accuracy"])
+
+
+RAW = """
+task: segment_classification
+dataset: ave
+dataset_options: {inputs: clips}
+modalities:
+  audio: {type: conv, in_channels: 1, channels: [4, 8]}
+  visual: {type: conv, in_channels: 3, channels: [4, 8]}
+processors:
+  audio: {type: log_spectrogram, sampling_rate: 8000, duration: 10.0, window_length: 256, overlap: 0, segments: 10}
+  visual: {type: video, num_frames: 10, sampling: uniform, fps: 1.0, size: 16}
+architecture: avga
+architecture_options: {positions: 16}
+modulations: {opm: {}, ogm: {}}
+optim: sgd
+"""
+
+
+def test_raw_clips_through_encoders(tmp_path, capsys):
+    """A spectrogram and a frame for each of the ten seconds."""
+    clip = write_clip(tmp_path / "clip.mp4", times=[1000 * second for second in range(10)], seconds=10.0)
+    (tmp_path / "AVE").mkdir()
+    for split, numbers in {"train": range(8), "val": range(8, 10), "test": range(10, 12)}.items():
+        rows = [f"Bark&clip{number:02d}&good&{number % 4}&{number % 4 + 5}" for number in numbers]
+        (tmp_path / f"{split}Set.txt").write_text("\n".join(rows))
+        for number in numbers:
+            (tmp_path / "AVE" / f"clip{number:02d}.mp4").write_bytes(clip.read_bytes())
+    (tmp_path / "raw.yaml").write_text(RAW)
+    arguments = [f"--dataset_options.data_dir={tmp_path}", f"--output_dir={tmp_path / 'run'}", *SHORT, "--max_steps=2"]
+    assert main([str(tmp_path / "raw.yaml"), *arguments]) == 0, capsys.readouterr().err
+    assert (tmp_path / "run" / "processor_config.json").is_file()
+    assert evaluate(tmp_path / "run", "validation").keys() >= {"accuracy", "accuracy_audio"}
 
 
 def parse(*arguments):
