@@ -82,5 +82,5 @@ def check_task_options(name: str, given: Iterable[str]) -> None:
         if owners and option not in own:
             raise ValueError(
                 f"the option {option!r} belongs to the task {' and '.join(owners)}, but the recipe has task: {name}, "
-                f"whose model options are {own}. Leave it out, or set task: {owners[0]}."
+                f"whose model options are {own}. Leave it out, or set task: {' or '.join(owners)}."
             )

@@ -140,10 +140,13 @@ def collate_labels(labels: list[Any], num_labels: int | None) -> Tensor:
         except TypeError:
             valid = False
         if not valid:
-            raise ValueError(
-                f"sample {index}: expected an integer label in [0, {upper}), found {label!r}. "
-                "Map the label column to class numbers or raise num_labels."
+            is_list = isinstance(label, (list, tuple)) or getattr(label, "ndim", 0) > 0
+            hint = (
+                "For a label per segment use segments=True (task: segment_classification)."
+                if is_list
+                else "Map the label column to class numbers or raise num_labels."
             )
+            raise ValueError(f"sample {index}: expected an integer label in [0, {upper}), found {label!r}. {hint}")
     return torch.tensor([operator.index(label) for label in labels], dtype=torch.int64)
 
 

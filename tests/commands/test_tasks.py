@@ -65,7 +65,7 @@ def test_an_option_of_another_task(parse, other, arguments, text):
 
 
 def test_an_option_of_another_task_for_classification(parse, other):
-    with pytest.raises(ValueError, match=r"'architecture' belongs to the task other.* set task: other"):
+    with pytest.raises(ValueError, match=r"'architecture' belongs to the task .*other, but.* set task: .*other"):
         parse("--architecture", "tall")
 
 

@@ -57,6 +57,11 @@ def test_bad_samples(collator, rows, message):
         collator(rows)
 
 
+def test_labels_of_segments_for_a_collator_of_whole_clips():
+    with pytest.raises(ValueError, match=r"found \[0, 2\]. For a label per segment use segments=True"):
+        MultimodalDataCollator(["audio"])([{"audio": torch.ones(3), "labels": [0, 2]}])
+
+
 def test_a_spectrogram_per_segment():
     options = {"sampling_rate": 1000, "duration": 1.0, "window_length": 50, "overlap": 25}
     waveform = np.random.default_rng(0).normal(size=1000)
