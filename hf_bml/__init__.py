@@ -2,7 +2,16 @@
 
 from transformers import AutoProcessor
 
-from .models import BalancedModel, MultimodalClassifierOutput, MultimodalConfig, MultimodalForClassification, balance
+from .models import (
+    BalancedModel,
+    MultimodalClassifierOutput,
+    MultimodalConfig,
+    MultimodalForClassification,
+    MultimodalForSegmentClassification,
+    SegmentClassificationConfig,
+    SegmentClassifierOutput,
+    balance,
+)
 from .modulation import MODULATIONS, OGM, OPM, DiscrepancyMonitor, Modulation, OGMConfig, OPMConfig
 from .processing import MultimodalDataCollator, MultimodalProcessor
 from .trainer import MultimodalBalancedTrainer
@@ -10,7 +19,9 @@ from .training_args import BalancedTrainingArguments
 
 __version__ = "0.1.0"
 
-AutoProcessor.register(MultimodalConfig, MultimodalProcessor)  # here, because processing and models are leaves
+# here, because processing and models are leaves
+AutoProcessor.register(MultimodalConfig, MultimodalProcessor)
+AutoProcessor.register(SegmentClassificationConfig, MultimodalProcessor)
 
 __all__ = [
     "MODULATIONS",
@@ -25,8 +36,11 @@ __all__ = [
     "MultimodalConfig",
     "MultimodalDataCollator",
     "MultimodalForClassification",
+    "MultimodalForSegmentClassification",
     "MultimodalProcessor",
     "OGMConfig",
     "OPMConfig",
+    "SegmentClassificationConfig",
+    "SegmentClassifierOutput",
     "balance",
 ]

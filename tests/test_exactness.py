@@ -6,8 +6,11 @@ import shutil
 
 import pytest
 import torch
-from exactness import BATCH, MODALITIES, SAMPLES, Run, exact_dataset, exact_model, train
+from exactness import BATCH, MODALITIES, SAMPLES, ExactTrainer, Run, arguments, exact_dataset, exact_model, train
+from tiny_segments import ARCHITECTURES, tiny_segment_dataset, tiny_segment_model
 from torch import nn
+
+from hf_bml import MultimodalDataCollator
 
 NO_CLIPPING = {"max_grad_norm": 0}
 
@@ -36,6 +39,31 @@ def test_accumulation(outcome, modulations, micro_batches):
     run = Run(modulations, micro_batches=micro_batches)
     assert_same(outcome(run.whole), outcome(run))
     assert outcome(run)["masks"] == outcome(run.whole)["masks"]
+
+
+def train_on_segments(architecture, run, folder):
+    """As `train`, with a model that labels segments."""
+    options = {"dropout": 0} if architecture == "psp" else {}
+    model = tiny_segment_model(architecture, options=options).double()
+    dataset = tiny_segment_dataset(SAMPLES, dtype=torch.float64).add_column("index", list(range(SAMPLES)))
+    collator = MultimodalDataCollator(list(model.encoders), segments=True)
+    trainer = ExactTrainer(
+        model,
+        arguments(run, str(folder), 1),
+        train_dataset=dataset,
+        data_collator=lambda rows: {**collator(rows), "index": torch.stack([row["index"] for row in rows])},
+        own_draws=False,
+    )
+    trainer.train()
+    return {"weights": model.state_dict(), "masks": trainer.masks}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_accumulation_over_clips_of_segments(architecture, tmp_path):
+    run = Run("opm+ogm_ge", micro_batches=8)
+    whole, cut = (train_on_segments(architecture, each, tmp_path) for each in (run.whole, run))
+    assert_same(whole, cut)
+    assert whole["masks"] == cut["masks"] and not all(all(kept) for kept in cut["masks"].values())
 
 
 @pytest.mark.parametrize("micro_batches", [2, 4, 8])

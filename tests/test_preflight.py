@@ -65,6 +65,15 @@ def test_a_missing_label(training_args):
         trainer(training_args, train_dataset=dataset)
 
 
+def test_labels_of_segments(training_args):
+    whole = tiny_dataset().remove_columns("labels")
+    trainer(training_args, train_dataset=whole.add_column("labels", [[0, 2]] * 32))
+    with pytest.raises(ValueError, match=r"labels must be in \[0, 3\).*found \[2 3\] in row 31 \(1 such rows\)"):
+        trainer(training_args, train_dataset=whole.add_column("labels", [[0, 2]] * 31 + [[2, 3]]))
+    with pytest.raises(ValueError, match="train_dataset: expected one label per sample, or as many in every sample"):
+        trainer(training_args, train_dataset=whole.add_column("labels", [[0, 2]] * 31 + [[2]]))
+
+
 def test_float_labels(training_args):
     dataset = tiny_dataset().cast_column("labels", datasets.Value("float32"))
     with pytest.raises(ValueError, match="labels must be integers"):

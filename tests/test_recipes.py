@@ -32,6 +32,11 @@ PAPER_DATASETS = (
     "ucf101_three",
     "vggsound",
 )
+SEGMENT_ARCHITECTURES = ("avga", "avsdn", "psp")  # ave also has a recipe of another task for each, and its variants
+SEGMENT_RECIPES = {
+    f"{name}{variant}" for name in SEGMENT_ARCHITECTURES for variant in ("", "_opm", "_ogm", "_opm_ogm")
+}
+FURTHER = {"ave": SEGMENT_RECIPES}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -45,7 +50,8 @@ def test_recipe(path, tmp_path):
         encoder.pop("pretrained", None)  # the weights are on the Hub
     model = build_model(recipe, None, 7)
     assert list(model.encoders) == list(recipe.model.modalities)
-    assert set(recipe.data.processors) >= set(recipe.model.modalities)
+    raw = {name for name, encoder in recipe.model.modalities.items() if encoder["type"] != "features"}
+    assert set(recipe.data.processors or {}) >= raw
     assert recipe.training.metric_for_best_model == "accuracy", "select on validation"
     assert recipe.training.eval_strategy == "epoch"
     if "ogm" in (recipe.training.modulations or {}):
@@ -65,7 +71,7 @@ def test_each_dataset_has_every_variant(dataset):
 @pytest.mark.parametrize("dataset", PAPER_DATASETS)
 def test_each_dataset_of_the_paper_has_its_variants(dataset):
     names = {path.stem for path in (ROOT / dataset).glob("*.yaml")}
-    assert names == {"concat", "opm", "ogm", "ogm_ge", "opm_ogm"}
+    assert names == {"concat", "opm", "ogm", "ogm_ge", "opm_ogm"} | FURTHER.get(dataset, set())
     readme = (ROOT / dataset / "README.md").read_text(encoding="utf-8")
     assert "hf-bml train" in readme and "cores" in readme and "Not run here" in readme and "paper's numbers" in readme
 
@@ -81,12 +87,30 @@ def test_the_papers_learning_rate_falls_after_70_of_100_epochs(dataset):
 def test_variants_differ_from_concat_only_in_what_their_name_says(dataset):
     concat = yaml.safe_load((ROOT / dataset / "concat.yaml").read_text())
     for path in (ROOT / dataset).glob("*.yaml"):
-        options = yaml.safe_load(path.read_text())
-        changed = {key for key in options.keys() | concat.keys() if options.get(key) != concat.get(key)}
+        if path.stem in FURTHER.get(dataset, ()):
+            continue
+        changed = difference(yaml.safe_load(path.read_text()), concat)
         if path.stem in ARCHITECTURES:
             assert changed == ARCHITECTURES[path.stem], path
         else:
             assert changed <= ({"modalities"} if path.stem.startswith("unimodal") else {"modulations"}), path
+
+
+def difference(options, base):
+    """The keys in which two recipes differ."""
+    return {key for key in options.keys() | base.keys() if options.get(key) != base.get(key)}
+
+
+@pytest.mark.parametrize("architecture", SEGMENT_ARCHITECTURES)
+def test_segment_recipes_differ_only_in_what_their_name_says(architecture):
+    read = {name: yaml.safe_load((ROOT / "ave" / f"{name}.yaml").read_text()) for name in SEGMENT_RECIPES}
+    plain = read[architecture]
+    assert plain["task"] == "segment_classification" and plain["architecture"] == architecture
+    assert difference(plain, read["avga"]) <= {"architecture", "dataset_options"}
+    modulations = {"opm": {"opm"}, "ogm": {"ogm"}, "opm_ogm": {"opm", "ogm"}}
+    for suffix, names in modulations.items():
+        variant = read[f"{architecture}_{suffix}"]
+        assert difference(variant, plain) == {"modulations"} and variant["modulations"].keys() == names
 
 
 def test_av_letters_has_every_architecture_of_the_papers_tables():

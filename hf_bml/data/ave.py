@@ -13,7 +13,8 @@ Layout of the folder (`data_dir`, or `ave` below the data folder)
 Columns
     audio: (10, 128) features, or the video (its sound), undecoded.
     visual: (10, 512), the features' mean over positions; with `regions` (10, 7, 7, 512); or the video, undecoded.
-    labels: class of each second, (10,), 28 for background; with `labels="event"` the clip's event, 0 to 27.
+    labels: class of each second, (10,), 28 for background, for `task: segment_classification`; with `labels="event"`
+        the clip's event, 0 to 27, for `task: classification`.
 
 Splits: the official ones, 3339, 402 and 402 clips.
 

@@ -4,16 +4,21 @@ from .accuracy import Accuracy, accuracy
 from .classification import classification_metrics
 from .f1 import F1, f1_score
 from .mean_average_precision import MeanAveragePrecision, mean_average_precision
+from .segment_accuracy import SegmentAccuracy, event_accuracy, segment_accuracy, segment_classification_metrics
 from .unimodal_accuracy import UnimodalAccuracy, unimodal_accuracy
 
 __all__ = [
     "F1",
     "Accuracy",
     "MeanAveragePrecision",
+    "SegmentAccuracy",
     "UnimodalAccuracy",
     "accuracy",
     "classification_metrics",
+    "event_accuracy",
     "f1_score",
     "mean_average_precision",
+    "segment_accuracy",
+    "segment_classification_metrics",
     "unimodal_accuracy",
 ]

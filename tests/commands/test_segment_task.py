@@ -1,0 +1,136 @@
+"""Event localisation from the command line, on a generated miniature of AVE's released features."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from ave_release import write_features
+from datasets import ClassLabel, Dataset, DatasetDict, List, Value
+from media_samples import write_clip
+
+from hf_bml.commands.checks import check_recipe
+from hf_bml.commands.evaluate import evaluate
+from hf_bml.commands.experiment import label_names
+from hf_bml.commands.recipe import parse_recipe
+from hf_bml.commands.train import build_parser, main
+from hf_bml.data import load_multimodal_dataset
+
+RECIPES = Path(__file__).parents[2] / "recipes" / "ave"
+SMALL = {"avga": ["--architecture_options.attention_size=16"], "psp": ["--architecture_options.attention_size=16"]}
+SHORT = [
+    "--use_cpu=true",
+    "--learning_rate=0.1",
+    "--max_steps=16",
+    "--per_device_train_batch_size=8",
+    "--eval_strategy=steps",
+    "--eval_steps=8",
+    "--save_strategy=steps",
+    "--save_steps=8",
+    "--logging_strategy=steps",
+    "--logging_steps=1",
+    "--lr_scheduler_type=constant",
+    "--lr_scheduler_kwargs=null",
+    "--disable_tqdm=true",
+    "--report_to=none",
+]
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ave")
+    labels = write_features(folder, clips=48, audio=3.0, visual=3.0)
+    return folder, labels
+
+
+@pytest.mark.parametrize("architecture", ["avga", "avsdn", "psp"])
+def test_training_beats_chance(release, tmp_path, architecture, capsys):
+    folder, _ = release
+    run = tmp_path / "run"
+    arguments = [f"--dataset_options.data_dir={folder}", f"--output_dir={run}", *SMALL.get(architecture, [])]
+    assert main([str(RECIPES / f"{architecture}_opm_ogm.yaml"), *arguments, *SHORT]) == 0, capsys.readouterr().err
+    result = json.loads((run / "metrics.json").read_text())
+    labels = np.array(load_multimodal_dataset("ave", data_dir=str(folder))["test"]["labels"][:])
+    chance = np.bincount(labels.ravel()).max() / labels.size  # always the most frequent class
+    assert result["test"]["accuracy"] > chance + 0.15
+    assert {"event_accuracy", "accuracy_audio", "accuracy_visual"} <= result["test"].keys()
+    assert set(result["final_ratios"]) == {"audio", "visual"}
+    config = json.loads((run / "config.json").read_text())
+    assert config["model_type"] == "multimodal_segments" and config["id2label"]["28"] == "Background"
+    assert yaml.safe_load((run / "config.yaml").read_text())["task"] == "segment_classification"
+    assert evaluate(run, "test")["accuracy"] == pytest.approx(result["test"]["accuracy"])
+
+
+RAW = """
+task: segment_classification
+dataset: ave
+dataset_options: {inputs: clips}
+modalities:
+  audio: {type: conv, in_channels: 1, channels: [4, 8]}
+  visual: {type: conv, in_channels: 3, channels: [4, 8]}
+processors:
+  audio: {type: log_spectrogram, sampling_rate: 8000, duration: 10.0, window_length: 256, overlap: 0, segments: 10}
+  visual: {type: video, num_frames: 10, sampling: uniform, fps: 1.0, size: 16}
+architecture: avga
+architecture_options: {positions: 16}
+modulations: {opm: {}, ogm: {}}
+optim: sgd
+"""
+
+
+def test_raw_clips_through_encoders(tmp_path, capsys):
+    """A spectrogram and a frame for each of the ten seconds."""
+    clip = write_clip(tmp_path / "clip.mp4", times=[1000 * second for second in range(10)], seconds=10.0)
+    (tmp_path / "AVE").mkdir()
+    for split, numbers in {"train": range(8), "val": range(8, 10), "test": range(10, 12)}.items():
+        rows = [f"Bark&clip{number:02d}&good&{number % 4}&{number % 4 + 5}" for number in numbers]
+        (tmp_path / f"{split}Set.txt").write_text("\n".join(rows))
+        for number in numbers:
+            (tmp_path / "AVE" / f"clip{number:02d}.mp4").write_bytes(clip.read_bytes())
+    (tmp_path / "raw.yaml").write_text(RAW)
+    arguments = [f"--dataset_options.data_dir={tmp_path}", f"--output_dir={tmp_path / 'run'}", *SHORT, "--max_steps=2"]
+    assert main([str(tmp_path / "raw.yaml"), *arguments]) == 0, capsys.readouterr().err
+    assert (tmp_path / "run" / "processor_config.json").is_file()
+    assert evaluate(tmp_path / "run", "validation").keys() >= {"accuracy", "accuracy_audio"}
+
+
+def parse(*arguments):
+    path = RECIPES / "avga.yaml"
+    return parse_recipe(build_parser(), path, [str(path), "--use_cpu=true", *arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--architecture", "agva"], "Did you mean 'avga'"),
+        (["--architecture_options.postions", "3"], "Did you mean 'positions'"),
+        (["--segment_loss", "pair_similarity"], "compares the branches of psp"),
+        (["--metric_for_best_model", "f1_weighted"], "unknown metric 'f1_weighted'"),
+        (["--modulations", '{"greedy": {}}'], "gates of MMTM"),
+        (["--modulations", '{"gradient_blending": {}}'], "no classifiers of single modalities"),
+        (["--modulations", '{"ogm": {"placement": "graph"}}'], "Use placement: gradients"),
+    ],
+)
+def test_refused_before_anything_is_loaded(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        check_recipe(parse(*arguments))
+
+
+def test_every_metric_can_choose_the_best_model():
+    for metric in ("accuracy", "event_accuracy", "accuracy_visual", "loss"):
+        check_recipe(parse("--metric_for_best_model", metric))
+
+
+def test_an_option_of_the_classifier():
+    with pytest.raises(ValueError, match="'fusion' belongs to the task classification, but the recipe has task: segm"):
+        parse("--fusion", "sum")
+    with pytest.raises(ValueError, match="Did you mean 'segment_classification'"):
+        parse("--task", "segments_classification")
+
+
+def test_label_names_of_segments():
+    names = List(ClassLabel(names=["a", "b"]), length=2)
+    split = Dataset.from_dict({"labels": [[0, 1], [1, 1]]})
+    assert label_names(DatasetDict(train=split.cast_column("labels", names))) == (["a", "b"], 2)
+    assert label_names(DatasetDict(train=split.cast_column("labels", List(Value("int64"))))) == (None, 2)
