@@ -14,6 +14,8 @@ COMMANDS = {
     "train": "train recipes, over several seeds if asked, and test them",
     "compare": "train methods on recipes, and write one table, CSV and picture",
     "evaluate": "evaluate a finished run on a split",
+    "sensitivity": "train a recipe with every combination of some options' values",
+    "report": "show finished runs side by side in one HTML page",
 }
 
 
@@ -23,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: hf-bml COMMAND ...\n\ncommands (each has its own --help):")
         for name, text in COMMANDS.items():
-            print(f"  {name:10} {text}")
+            print(f"  {name:12} {text}")
         return 0
     if arguments[0] in ("-V", "--version"):
         print(__version__)

@@ -227,18 +227,27 @@ def number(value: float) -> str:
 
 def row_records(rows: Sequence[Row], metric: str, control: str | None = None) -> list[dict[str, Any]]:
     """What `comparison_table` shows as numbers, one mapping per row, and the means of everything else; unscaled."""
-    names = dict.fromkeys(name for row in rows for run in row.runs for name, v in run.items() if is_metric(name, v))
+    names = metric_names(rows)
     records = []
     for row in rows:
-        record = {**described(row), "seeds": len(row.runs)}
-        for name in names:
-            record |= {f"{name}_mean": row.mean(name), f"{name}_std": row.spread(name)}
+        record = {**described(row), "seeds": len(row.runs), **mean_record(row, names)}
         record["relative_train_seconds"] = relative_time(row, rows)
         record |= difference_record("baseline", row, baseline_row(row, rows), metric)
         if control is not None:
             record |= difference_record("control", row, control_row(row, rows, control, metric), metric)
         records.append(record)
     return records
+
+
+def metric_names(rows: Iterable[Row]) -> list[str]:
+    """Every quantity that any run has, in the order in which they first appear."""
+    names = (name for row in rows for run in row.runs for name, value in run.items() if is_metric(name, value))
+    return list(dict.fromkeys(names))
+
+
+def mean_record(row: Row, names: Iterable[str]) -> dict[str, float]:
+    """`<name>_mean` and `<name>_std` of each quantity; NaN where the row lacks it."""
+    return {k: v for name in names for k, v in ((f"{name}_mean", row.mean(name)), (f"{name}_std", row.spread(name)))}
 
 
 def run_records(rows: Iterable[Row]) -> list[dict[str, Any]]:

@@ -1,0 +1,73 @@
+"""Whether a prediction is right as often as it claims: reliability diagrams of the joint and unimodal predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from .figure_style import PANEL, finish_axis, legend_below, panel_title, percent_axis, run_styles, save
+
+Calibration = Mapping[str, Any]  # {"ece": ..., "bins": [{"confidence", "accuracy", "count"}]}
+
+
+def merged_bins(seeds: Sequence[Calibration]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Confidence, accuracy and count of the bins of several seeds: means weighted by the counts.
+
+    Returns:
+        `(n,)` each, without empty bins.
+
+    Example:
+        >>> [values.tolist() for values in merged_bins([{"bins": [{"confidence": 0.9, "accuracy": 1.0, "count": 3}]},
+        ...     {"bins": [{"confidence": 0.7, "accuracy": 0.0, "count": 1}]}])]
+        [[0.85], [0.75], [4.0]]
+    """
+    merged = []
+    for place in range(max(len(seed["bins"]) for seed in seeds)):
+        bins = [seed["bins"][place] for seed in seeds if place < len(seed["bins"]) and seed["bins"][place]["count"]]
+        if bins:
+            weights = [b["count"] for b in bins]
+            means = [np.average([b[key] for b in bins], weights=weights) for key in ("confidence", "accuracy")]
+            merged.append((*means, sum(weights)))
+    table = np.asarray(merged, dtype=float).reshape(-1, 3).round(12)
+    return table[:, 0], table[:, 1], table[:, 2]
+
+
+def plot_reliability(calibrations: Mapping[str, Mapping[str, Sequence[Calibration]]], path: str | Path) -> None:
+    """Draws accuracy over confidence, and the share of samples per confidence, a column per prediction, into a PNG.
+
+    Args:
+        calibrations: per prediction (`joint` and modalities) and run, every seed's calibration.
+        path: the PNG.
+    """
+    names = list(calibrations)
+    width, height = PANEL
+    figure, grid = plt.subplots(
+        2,
+        len(names),
+        figsize=(max(5.0, 0.85 * width * len(names)), height + 1.4),
+        layout="constrained",
+        squeeze=False,
+        sharex=True,
+        sharey="row",
+        height_ratios=(3, 1),
+    )
+    styles = run_styles(dict.fromkeys(label for runs in calibrations.values() for label in runs))
+    for column, name in enumerate(names):
+        upper, lower = grid[:, column]
+        upper.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle=":", label="perfectly calibrated")
+        for label, seeds in calibrations[name].items():
+            confidence, accuracy, count = merged_bins(seeds)
+            upper.plot(confidence, accuracy, label=label, **styles[label])
+            lower.plot(confidence, count / max(count.sum(), 1), **{**styles[label], "markersize": 3})
+        upper.set_title(panel_title(name))
+        percent_axis(upper, "accuracy" if column == 0 else "", limits=(0, 1.02))
+        percent_axis(lower, "share of samples" if column == 0 else "", limits=(0, None))
+        percent_axis(lower, "confidence of the prediction", which="x", limits=(0, 1.02))
+        for axis in (upper, lower):
+            finish_axis(axis)
+    legend_below(figure, list(grid[0]))
+    save(figure, path)
