@@ -50,6 +50,11 @@ class Row:
         """The metric of the runs that have it, `(n,)`."""
         return np.asarray([run[metric] for run in self.runs if metric in run], dtype=float)
 
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the runs."""
+        return [run["seed"] for run in self.runs]
+
     def mean(self, metric: str) -> float:
         """Mean over the runs that have the metric; NaN without any."""
         values = self.values(metric)
@@ -102,10 +107,12 @@ def validation_metric(rows: Iterable[Row], metric: str) -> str:
 
 
 def difference(row: Row, other: Row, metric: str) -> PairedDifference | None:
-    """The paired difference of two rows; None if a run lacks the metric."""
+    """The paired difference of two rows over their common seeds; None without any, or if a run lacks the metric."""
     if not all(metric in run for run in [*row.runs, *other.runs]):
         return None
-    return paired_difference(row.values(metric), other.values(metric))
+    ours, theirs = ({run["seed"]: run[metric] for run in side.runs} for side in (row, other))
+    common = [seed for seed in ours if seed in theirs]
+    return paired_difference([ours[s] for s in common], [theirs[s] for s in common]) if common else None
 
 
 def relative_time(row: Row, rows: Sequence[Row]) -> float:
@@ -151,15 +158,25 @@ def difference_cell(row: Row, other: Row | None, metric: str, usual: str) -> str
 
 
 def comparison_table(rows: Sequence[Row], metric: str, control: str | None = None) -> str:
+    """`comparison_cells` in Markdown."""
+    return markdown_table(*comparison_cells(rows, metric, control))
+
+
+def comparison_cells(
+    rows: Sequence[Row], metric: str, control: str | None = None
+) -> tuple[list[str], list[list[str]]]:
     """Rows by metrics over seeds: mean ± standard deviation (n - 1), training time relative to the reference, and
     paired differences to the baseline and to the best control.
 
     Accuracies, mAP and F1 are shown times 100.
 
     Args:
-        rows: all with the same number of runs.
+        rows: differences are taken over the seeds that two rows share.
         metric: the metric of the paired differences; a dash where a row lacks it.
         control: see `is_control`; None for no such column.
+
+    Returns:
+        header and lines.
     """
     reference = reference_row(rows[0], rows).label
     columns: list[tuple[str, Callable[[Row], str]]] = [
@@ -188,7 +205,7 @@ def comparison_table(rows: Sequence[Row], metric: str, control: str | None = Non
                 lambda row: difference_cell(row, control_row(row, rows, control, metric), metric, usual),
             )
         )
-    return markdown_table([name for name, _ in columns], [[cell(row) for _, cell in columns] for row in rows])
+    return [name for name, _ in columns], [[cell(row) for _, cell in columns] for row in rows]
 
 
 def best_labels(rows: Sequence[Row], control: str, metric: str) -> list[str]:
