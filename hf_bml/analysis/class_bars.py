@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .figure_style import finish_axis, legend_below, panel_title, panels, percent_axis, run_styles, save
+from .figure_style import Styles, finish_axis, legend_below, panel_title, panels, percent_axis, run_styles, save
 
 Analysis = Mapping[str, Any]  # what analysis_<split>.json holds
 MOST_CLASSES = 12
@@ -62,15 +62,22 @@ def select_classes(analyses: Mapping[str, Sequence[Analysis]], most: int = MOST_
     return sorted(chosen)
 
 
-def plot_classes(analyses: Mapping[str, Sequence[Analysis]], path: str | Path, most: int = MOST_CLASSES) -> None:
+def plot_classes(
+    analyses: Mapping[str, Sequence[Analysis]],
+    path: str | Path,
+    styles: Styles | None = None,
+    most: int = MOST_CLASSES,
+) -> None:
     """Draws the accuracy of classes, a panel per prediction and a bar per run, into a PNG.
 
     Args:
         analyses: every seed's analysis, per run; all of the same classes.
         path: the PNG.
+        styles: line options per run; by default those of the runs shown.
         most: with more classes, so many are shown; see `select_classes`.
     """
     names = predictions(analyses)
+    styles = styles or run_styles(analyses)
     chosen = select_classes(analyses, most)
     first = next(iter(analyses.values()))[0]
     labels = [textwrap.fill(str(first["classes"][index]), LABEL_WIDTH, break_on_hyphens=False) for index in chosen]
@@ -81,11 +88,12 @@ def plot_classes(analyses: Mapping[str, Sequence[Analysis]], path: str | Path, m
     places = np.arange(len(chosen))
     width = 0.84 / len(analyses)
     for number, (axis, name) in enumerate(zip(axes, names, strict=True)):
-        for index, (label, style) in enumerate(run_styles(analyses).items()):
-            values = class_accuracies(analyses[label], name)
+        for index, (label, seeds) in enumerate(analyses.items()):
+            values = class_accuracies(seeds, name)
             if values is not None:
                 offset = (index - (len(analyses) - 1) / 2) * width
-                axis.barh(places + offset, values[chosen], height=0.92 * width, color=style["color"], label=label)
+                colour = styles[label]["color"]
+                axis.barh(places + offset, values[chosen], height=0.92 * width, color=colour, label=label)
         axis.set_title(panel_title(name))
         percent_axis(axis, "accuracy", which="x")
         axis.set_ylim(len(chosen) - 0.4, -0.6)

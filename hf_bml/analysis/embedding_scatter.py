@@ -50,5 +50,5 @@ def plot_embeddings(
                 linewidths=0,
             )
         axis.set(title=panel_title(name), xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
-    legend_below(figure, axes, columns=6)
+    legend_below(figure, axes, columns=6, marker_scale=1.8)
     save(figure, path, title)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,14 @@ def modality_colours(modalities: Iterable[str]) -> dict[str, str]:
     return {name: JOINT_COLOUR if name == JOINT else MODALITY_COLOURS.get(name) or own[name] for name in names}
 
 
+Styles = Mapping[str, Mapping[str, Any]]  # line options per run
+
+
 def run_styles(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Line options per run, by its place: all differ for the first 28."""
+    """Line options per run, by its place: all differ for the first 28.
+
+    Figures of the same runs, or of some of them, share the result, so that a run looks the same in each.
+    """
     styles = {}
     for index, label in enumerate(dict.fromkeys(labels)):
         colour = RUN_COLOURS[index % len(RUN_COLOURS)]
@@ -105,7 +111,7 @@ def percent_axis(axis: Axes, label: str, which: str = "y", limits: tuple[float |
         getattr(axis, f"set_{which}lim")(*limits)
 
 
-def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = LEGEND_COLUMNS) -> None:
+def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = LEGEND_COLUMNS, marker_scale: float = 1) -> None:
     """One legend for all panels, below them; every label once."""
     found = {}
     for axis in axes:
@@ -124,6 +130,7 @@ def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = LEGEND_COL
         ncols=min(columns, fitting, len(found)),
         fontsize=9,
         frameon=False,
+        markerscale=marker_scale,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .figure_style import finish_axis, legend_below, panels, percent_axis, run_styles, save
+from .figure_style import Styles, finish_axis, legend_below, panels, percent_axis, run_styles, save
 
 Missing = Mapping[str, Any]  # what missing.json holds
 
@@ -45,22 +45,24 @@ def grid_keys(missing: Mapping[str, Sequence[Missing]]) -> list[tuple[str, float
     return list(dict.fromkeys(grid_key(g) for seeds in missing.values() for run in seeds for g in run["grids"]))
 
 
-def plot_missing(missing: Mapping[str, Sequence[Missing]], path: str | Path) -> None:
+def plot_missing(missing: Mapping[str, Sequence[Missing]], path: str | Path, styles: Styles | None = None) -> None:
     """Draws accuracy over the share of samples that lack one modality, a panel per share of the other, into a PNG.
 
     Args:
         missing: every seed's `missing.json`, per run; error bars are standard deviations over seeds, or over masks
             where there is one seed.
         path: the PNG.
+        styles: line options per run; by default those of the runs shown.
     """
     keys = grid_keys(missing)
+    styles = styles or run_styles(missing)
     figure, axes = panels(len(keys), columns=2, sharey=True)
     for axis, key in zip(axes, keys, strict=True):
         fixed, rate, varied = key
-        for label, style in run_styles(missing).items():
-            if any(grid_key(grid) == key for run in missing[label] for grid in run["grids"]):
-                rates, means, spreads = grid_points(missing[label], key)
-                axis.errorbar(rates, means, yerr=spreads, label=label, capsize=2, elinewidth=0.8, **style)
+        for label, runs in missing.items():
+            if any(grid_key(grid) == key for run in runs for grid in run["grids"]):
+                rates, means, spreads = grid_points(runs, key)
+                axis.errorbar(rates, means, yerr=spreads, label=label, capsize=2, elinewidth=0.8, **styles[label])
         percent_axis(axis, f"{varied} missing", which="x", limits=(None, None))
         percent_axis(axis, "accuracy", limits=(None, None))
         axis.set_title(grid_title({"fixed": fixed, "fixed_rate": rate}))

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from .curves import series
 from .figure_style import (
     JOINT,
+    Styles,
     epoch_axis,
     finish_axis,
     legend_below,
@@ -28,6 +29,7 @@ from .figure_style import (
 from .seed_means import mean_curve
 
 History = Sequence[Mapping[str, Any]]  # `TrainerState.log_history`
+Histories = Mapping[str, Sequence[History]]  # every seed's, by run
 NOT_MODULATIONS = ("balance", "unimodal")
 QUANTITIES = {  # what a logged quantity is, and its axis
     "opm/drop_probability": ("OPM, drop probability", "probability"),
@@ -41,7 +43,7 @@ QUANTITIES = {  # what a logged quantity is, and its axis
 HIDDEN = ("gradient_blending/estimation_seconds",)  # a time, in the tables
 
 
-def keys_of(histories: Mapping[str, Sequence[History]]) -> list[str]:
+def keys_of(histories: Histories) -> list[str]:
     """Every key that any run has logged, in the order in which they first appear."""
     return list(dict.fromkeys(k for seeds in histories.values() for seed in seeds for entry in seed for k in entry))
 
@@ -59,24 +61,25 @@ def draw_mean(axis: Axes, curves: Iterable[tuple[Sequence[float], Sequence[float
     return True
 
 
-def plot_losses(histories: Mapping[str, Sequence[History]], path: str | Path) -> None:
+def plot_losses(histories: Histories, path: str | Path, styles: Styles | None = None) -> None:
     """Draws training and validation loss over the epochs (paper Fig. 4) into a PNG.
 
     Args:
         histories: the log of every seed, per run.
         path: the PNG.
+        styles: line options per run; by default those of the runs shown.
     """
     names = {"loss": "training", "eval_loss": "validation"}
     shown = [key for key in names if key in keys_of(histories)]
     figure, axes = panels(len(shown))
     for axis, key in zip(axes, shown, strict=True):
-        draw_runs(axis, histories, key)
+        draw_runs(axis, histories, key, styles)
         axis.set(title=f"{names[key]} loss", ylabel="loss (nats)")
     finish(figure, axes, path)
 
 
 def plot_validation_accuracies(
-    histories: Mapping[str, Sequence[History]], modalities: Sequence[str], path: str | Path
+    histories: Histories, modalities: Sequence[str], path: str | Path, styles: Styles | None = None
 ) -> None:
     """Draws the validation accuracy of all modalities and of each alone, through the joint head, into a PNG.
 
@@ -84,36 +87,40 @@ def plot_validation_accuracies(
         histories: the log of every seed, per run.
         modalities: names.
         path: the PNG.
+        styles: line options per run; by default those of the runs shown.
     """
     keys = {"eval_accuracy": JOINT, **{f"eval_accuracy_{modality}": modality for modality in modalities}}
     shown = [key for key in keys if key in keys_of(histories)]
     figure, axes = panels(len(shown), sharey=True)
     for axis, key in zip(axes, shown, strict=True):
-        draw_runs(axis, histories, key)
+        draw_runs(axis, histories, key, styles)
         axis.set(title=panel_title(keys[key]))
         percent_axis(axis, "validation accuracy", limits=(0, 1.02))
     finish(figure, axes, path)
 
 
-def plot_ratios(histories: Mapping[str, Sequence[History]], modalities: Sequence[str], path: str | Path) -> None:
+def plot_ratios(
+    histories: Histories, modalities: Sequence[str], path: str | Path, styles: Styles | None = None
+) -> None:
     """Draws each modality's discrepancy ratio over the epochs (paper Fig. 5) into a PNG; 1 is balance.
 
     Args:
         histories: the log of every seed, per run.
         modalities: names.
         path: the PNG.
+        styles: line options per run; by default those of the runs shown.
     """
     shown = [modality for modality in modalities if f"balance/ratio_{modality}" in keys_of(histories)]
     figure, axes = panels(len(shown))
     for axis, modality in zip(axes, shown, strict=True):
-        draw_runs(axis, histories, f"balance/ratio_{modality}")
+        draw_runs(axis, histories, f"balance/ratio_{modality}", styles)
         axis.axhline(1, color="grey", linewidth=0.9)
         axis.set(title=modality, ylabel="discrepancy ratio (1: balanced)")
         axis.set_ylim(0, None)
     finish(figure, axes, path)
 
 
-def modulation_quantities(histories: Mapping[str, Sequence[History]], modalities: Sequence[str]) -> dict[str, str]:
+def modulation_quantities(histories: Histories, modalities: Sequence[str]) -> dict[str, str]:
     """What modulations logged, as key to title.
 
     Example:
@@ -132,13 +139,16 @@ def modulation_quantities(histories: Mapping[str, Sequence[History]], modalities
     return found
 
 
-def plot_modulations(histories: Mapping[str, Sequence[History]], modalities: Sequence[str], path: str | Path) -> bool:
+def plot_modulations(
+    histories: Histories, modalities: Sequence[str], path: str | Path, styles: Styles | None = None
+) -> bool:
     """Draws what the modulations did (paper Fig. 7 a) into a PNG: a panel per quantity and modality.
 
     Args:
         histories: the log of every seed, per run.
         modalities: names.
         path: the PNG.
+        styles: line options per run; by default those of the runs shown.
 
     Returns:
         whether there was anything to draw.
@@ -148,7 +158,7 @@ def plot_modulations(histories: Mapping[str, Sequence[History]], modalities: Seq
         return False
     figure, axes = panels(len(shown), columns=max(2, min(len(modalities), 4)), panel=(4.4, 3.0))
     for axis, (key, title) in zip(axes, shown.items(), strict=True):
-        draw_runs(axis, histories, key)
+        draw_runs(axis, histories, key, styles)
         quantity = next((name for name in QUANTITIES if key.startswith(name)), None)
         axis.set(title=title, ylabel=QUANTITIES[quantity][1] if quantity else "")
         low, high = axis.get_ylim()
@@ -158,10 +168,11 @@ def plot_modulations(histories: Mapping[str, Sequence[History]], modalities: Seq
     return True
 
 
-def draw_runs(axis: Axes, histories: Mapping[str, Sequence[History]], key: str) -> None:
+def draw_runs(axis: Axes, histories: Histories, key: str, styles: Styles | None) -> None:
     """A line per run that has logged the key, in the run's own style."""
-    for label, style in run_styles(histories).items():
-        draw_mean(axis, [series(history, key) for history in histories[label]], label, **style)
+    styles = styles or run_styles(histories)
+    for label, seeds in histories.items():
+        draw_mean(axis, [series(history, key) for history in seeds], label, **styles[label])
 
 
 def finish(figure: Any, axes: Sequence[Axes], path: str | Path) -> None:

@@ -10,6 +10,7 @@ from .curves import series
 from .figure_style import (
     JOINT,
     JOINT_COLOUR,
+    Styles,
     epoch_axis,
     finish_axis,
     legend_below,
@@ -19,7 +20,7 @@ from .figure_style import (
     run_styles,
     save,
 )
-from .overlaid_curves import History, draw_mean, keys_of
+from .overlaid_curves import Histories, draw_mean, keys_of
 
 Probe = Mapping[str, Any]  # what probe.json holds
 ALONE = "trained alone"
@@ -52,7 +53,8 @@ def plot_probes(
     probes: Mapping[str, Sequence[Probe]],
     modalities: Sequence[str],
     path: str | Path,
-    histories: Mapping[str, Sequence[History]] | None = None,
+    histories: Histories | None = None,
+    styles: Styles | None = None,
 ) -> None:
     """Draws probe accuracy over the epochs, a panel per modality, into a PNG.
 
@@ -63,10 +65,11 @@ def plot_probes(
         modalities: names.
         path: the PNG.
         histories: every seed's log, per run, for a last panel with the validation accuracy of all modalities.
+        styles: line options per run; by default those of the runs shown.
     """
     with_joint = histories is not None and "eval_accuracy" in keys_of(histories)
     figure, axes = panels(len(modalities) + with_joint, sharey=True)
-    styles = run_styles(histories if histories is not None else probes)
+    styles = styles or run_styles(histories if histories is not None else probes)
     split = next(probe["split"] for seeds in probes.values() for probe in seeds)
     for axis, modality in zip(axes, modalities, strict=False):
         for label, seeds in probes.items():

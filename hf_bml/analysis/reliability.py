@@ -9,7 +9,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
-from .figure_style import PANEL, finish_axis, legend_below, panel_title, percent_axis, run_styles, save
+from .figure_style import PANEL, Styles, finish_axis, legend_below, panel_title, percent_axis, run_styles, save
 
 Calibration = Mapping[str, Any]  # {"ece": ..., "bins": [{"confidence", "accuracy", "count"}]}
 
@@ -36,12 +36,15 @@ def merged_bins(seeds: Sequence[Calibration]) -> tuple[np.ndarray, np.ndarray, n
     return table[:, 0], table[:, 1], table[:, 2]
 
 
-def plot_reliability(calibrations: Mapping[str, Mapping[str, Sequence[Calibration]]], path: str | Path) -> None:
+def plot_reliability(
+    calibrations: Mapping[str, Mapping[str, Sequence[Calibration]]], path: str | Path, styles: Styles | None = None
+) -> None:
     """Draws accuracy over confidence, and the share of samples per confidence, a column per prediction, into a PNG.
 
     Args:
         calibrations: per prediction (`joint` and modalities) and run, every seed's calibration.
         path: the PNG.
+        styles: line options per run; by default those of the runs shown.
     """
     names = list(calibrations)
     width, height = PANEL
@@ -55,7 +58,7 @@ def plot_reliability(calibrations: Mapping[str, Mapping[str, Sequence[Calibratio
         sharey="row",
         height_ratios=(3, 1),
     )
-    styles = run_styles(dict.fromkeys(label for runs in calibrations.values() for label in runs))
+    styles = styles or run_styles(dict.fromkeys(label for runs in calibrations.values() for label in runs))
     for column, name in enumerate(names):
         upper, lower = grid[:, column]
         upper.plot([0, 1], [0, 1], color="grey", linewidth=1, linestyle=":", label="perfectly calibrated")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .comparison import Row, difference
@@ -144,3 +144,9 @@ def points(value: float) -> str:
 def sentence_case(text: str) -> str:
     """With a capital, and otherwise as it is."""
     return text[:1].upper() + text[1:]
+
+
+def listed(texts: Iterable[str]) -> str:
+    """`a, b and c`."""
+    *before, last = texts
+    return f"{', '.join(before)} and {last}" if before else last

@@ -80,7 +80,9 @@ def write_report(
     groups, unfinished = read_groups(run_dirs)
     check_metric("--compare", compare, sorted({name for group in groups for run in group.row.runs for name in run}))
     try:
-        from .report_sections import Drawing, build_sections
+        from ..analysis.figure_style import run_styles
+        from .report_figures import FigureFolder
+        from .report_sections import build_sections
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "matplotlib":
             raise
@@ -91,7 +93,8 @@ def write_report(
     sections: list[Section] = []
     for number, (name, own) in enumerate(families.items(), start=1):
         prefix = f"{number}_{re.sub(r'[^A-Za-z0-9_-]+', '_', own[0].dataset)}_" if len(families) > 1 else ""
-        found = build_sections(own, split, compare, Drawing(folder, prefix))
+        styles = run_styles(group.label for group in own)
+        found = build_sections(own, split, compare, FigureFolder(folder, styles, prefix))
         if prefix:
             found = [Section(f"{s.anchor}-{number}", f"{name}: {s.title}", s.parts) for s in found]
         sections += found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -256,3 +256,24 @@ def flattened(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{name}"] = value
     return flat
+
+
+def modalities_of(groups: Sequence[RunGroup]) -> list[str]:
+    """Every modality of any run."""
+    return list(dict.fromkeys(modality for group in groups for modality in group.modalities))
+
+
+def per_group(groups: Sequence[RunGroup], pick: Callable[[Any], Any]) -> dict[str, list[Any]]:
+    """What `pick` finds in every run, by the group's label; without groups that have nothing."""
+    found = {group.label: [value for run in group.runs if (value := pick(run))] for group in groups}
+    return {label: values for label, values in found.items() if values}
+
+
+def histories_of(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
+    """Every run's log by the group's label."""
+    return {group.label: [run.history for run in group.runs] for group in groups}
+
+
+def analyses_of(groups: Sequence[RunGroup], split: str) -> dict[str, list[Any]]:
+    """Every run's analysis of a split by the group's label."""
+    return per_group(groups, lambda run: run.analyses.get(split))

@@ -1,0 +1,86 @@
+"""Data that was left out, machines and versions, and what a report lacks."""
+
+from __future__ import annotations
+
+import shlex
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..analysis.report_page import Table, Text
+from ..analysis.verdict import listed
+from .report_results import text
+from .run_files import RunGroup
+
+MANY_ROWS = 25  # of a table that the reader opens
+
+
+def incomplete_parts(groups: Sequence[RunGroup]) -> list[Any]:
+    """Samples that were left out, and files that could not be used."""
+    left_out, failures = [], []
+    for group in groups:
+        for run in group.runs:
+            for split, reasons in run.result.get("left_out", {}).items():
+                for reason, names in reasons.items():
+                    left_out.append([group.label, split, reason, str(len(names)), shortened(names)])
+            for split, reasons in run.result.get("failures", {}).items():
+                entries = reasons.items() if isinstance(reasons, Mapping) else [("", reasons)]
+                failures += [[group.label, str(split), str(name), shortened(value)] for name, value in entries]
+    parts: list[Any] = []
+    for caption, header, lines in (
+        ("Samples that the data set lacks.", ["run", "split", "reason", "samples", "which"], left_out),
+        ("Files that could not be used.", ["run", "where", "what", "why"], failures),
+    ):
+        unique = [list(line) for line in dict.fromkeys(map(tuple, lines))]  # seeds of a run share them
+        if unique:
+            parts.append(Table(caption, header, unique, folded=len(unique) > MANY_ROWS))
+    return parts or [Text("No sample was left out, and every file could be used.")]
+
+
+def shortened(names: Any) -> str:
+    """The first few of many names."""
+    if isinstance(names, (list, tuple)):
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        return ", ".join(map(str, names[:5])) + more
+    return textwrap.shorten(text(names), 300, placeholder=" …")
+
+
+def environment_parts(groups: Sequence[RunGroup]) -> list[Any]:
+    """Versions and machines; one column where all runs agree."""
+    found = {group.label: [run.result["environment"] for run in group.runs] for group in groups}
+    keys = list(dict.fromkeys(key for runs in found.values() for own in runs for key in own))
+    cells = {
+        label: [", ".join(dict.fromkeys(str(own.get(key, "-")) for own in runs)) for key in keys]
+        for label, runs in found.items()
+    }
+    if len({tuple(own) for own in cells.values()}) == 1:
+        rows = [[key, value] for key, value in zip(keys, next(iter(cells.values())), strict=True)]
+        return [Table("Of all runs.", ["", "value"], rows)]
+    rows = [[key, *[own[index] for own in cells.values()]] for index, key in enumerate(keys)]
+    return [Table("Versions and machines.", ["", *cells], rows)]
+
+
+def absent_parts(groups: Sequence[RunGroup], split: str) -> list[Any]:
+    """What runs lack, with the commands that make it."""
+    wanted = {
+        "Linear probes": ("hf-bml probe {}", lambda run: run.probe or len(run.modalities) < 2),
+        "Accuracy with missing modalities": ("hf-bml missing {}", lambda run: run.missing or len(run.modalities) < 2),
+        f"Classes, calibration, contributions and features on {split}": (
+            "hf-bml analyse {}" + ("" if split == "test" else f" --split {split}"),
+            lambda run: split in run.analyses,
+        ),
+    }
+    parts: list[Any] = []
+    for what, (command, has) in wanted.items():
+        folders = [run.folder for group in groups for run in group.runs if not has(run)]
+        if folders:
+            total = sum(len(group.runs) for group in groups)
+            count = f"{len(folders)} of {total} runs" if len(folders) < total else "all runs"
+            commands = [command.format(shlex.quote(str(folder))) for folder in folders]
+            parts.append(Text(f"{what}: missing for {count}. They are made by", commands, code=True))
+    if any(len(group.runs) == 1 for group in groups):
+        single = [group.label for group in groups if len(group.runs) == 1]
+        parts.append(
+            Text(f"Spread over seeds of {listed(single)}: one was run; hf-bml train RECIPE --seeds 0 1 2 runs more.")
+        )
+    return parts
