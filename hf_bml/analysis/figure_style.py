@@ -54,14 +54,14 @@ Styles = Mapping[str, Mapping[str, Any]]  # line options per run
 
 
 def run_styles(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Line options per run, by its place: all differ for the first 28.
+    """Line options per run, by its place: 7 colours and 4 line styles, so the first 28 differ.
 
     Figures of the same runs, or of some of them, share the result, so that a run looks the same in each.
     """
     styles = {}
     for index, label in enumerate(dict.fromkeys(labels)):
         colour = RUN_COLOURS[index % len(RUN_COLOURS)]
-        style = RUN_STYLES[(index // len(RUN_COLOURS) + index) % len(RUN_STYLES)]
+        style = RUN_STYLES[index % len(RUN_STYLES)]
         styles[label] = {"color": colour, "linestyle": style, "marker": MARKERS[index % len(MARKERS)], "markersize": 4}
     return styles
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..analysis.bars import plot_bars
-from ..analysis.comparison import comparison_cells, comparison_notes
+from ..analysis.comparison import INTERVAL, comparison_cells, comparison_notes
 from ..analysis.paper_results import matching_results, paper_dataset, paper_method, paper_results
 from ..analysis.report_page import Figure, Table, Text
 from ..analysis.verdict import listed
@@ -23,6 +23,9 @@ def result_parts(groups: Sequence[RunGroup], metric: str, figures: FigureFolder)
     rows = [group.row for group in groups]
     header, lines = comparison_cells(rows, metric)
     header = ["run", *[name.replace("_", " ") for name in header[1:]]]
+    at = next(place for place, name in enumerate(header) if name.endswith(INTERVAL))
+    for line in [header, *lines]:
+        line.insert(2, line.pop(at))  # where it is seen without scrolling
     parts: list[Any] = []
     if any("accuracy" in run for run in rows[0].runs):
         path = figures.path("accuracy")
