@@ -1,4 +1,5 @@
 import pytest
+from matplotlib.collections import PathCollection
 
 from hf_bml.analysis.comparison import Row
 from hf_bml.analysis.sensitivity import Sweep
@@ -18,7 +19,7 @@ def test_a_line_per_split_and_a_ring_around_the_chosen_one(tmp_path, drawn):
     assert validation.get_xdata().tolist() == [1e-5, 1e-3, 1e-1]  # sorted, on a logarithmic axis
     assert validation.get_ydata() == pytest.approx([40, 80, 60]) and test.get_ydata() == pytest.approx([20, 40, 30])
     assert axis.get_xscale() == "log" and axis.get_xlabel() == "learning_rate"
-    rings = [collection for collection in axis.collections if len(collection.get_offsets()) == 1]
+    rings = [collection for collection in axis.collections if isinstance(collection, PathCollection)]
     assert [ring.get_offsets()[0].tolist() for ring in rings] == [[1e-3, 80], [1e-3, 40]]
     labels = [text.get_text() for text in drawn[0].legends[0].get_texts()]
     assert "best on validation" in labels and "none, test" in labels
@@ -36,7 +37,7 @@ def test_two_options_are_heat_maps(tmp_path, drawn):
     rows = [row(0.1 * index, 0.1 * index) for index in range(6)]
     plot_sensitivity(Sweep(options, settings, rows), tmp_path / "map.png", "accuracy", rows[5], "title")
     validation, test = (axis for axis in drawn[0].axes if axis.images)
-    assert validation.images[0].get_array() == pytest.approx([[0, 10, 20], [30, 40, 50]])
+    assert validation.images[0].get_array().tolist() == [pytest.approx([0, 10, 20]), pytest.approx([30, 40, 50])]
     assert (validation.get_title(), test.get_title()) == ("validation", "test")
     assert test.texts[-1].get_text() == "25.0\n± 0.0"
     assert {patch.get_xy() for patch in test.patches} == {(2 - 0.46, 1 - 0.46)}
