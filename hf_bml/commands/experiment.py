@@ -18,6 +18,7 @@ from ..preflight import check_dataset
 from .assembly import build_data, build_model, build_trainer
 from .checks import METRICS_NAME, check_best_metric, resume_point
 from .fingerprint import fingerprint
+from .json_file import write_json
 from .recipe import Recipe, write_recipe
 
 CONFIG_NAME = "config.yaml"
@@ -81,9 +82,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     result.update({name: report for name, report in incomplete.items() if report})
     if trainer.is_world_process_zero():
         trainer.state.save_to_json(str(folder / "trainer_state.json"))  # with the evaluations
-        unfinished = folder / f"{METRICS_NAME}.part"
-        unfinished.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        unfinished.replace(folder / METRICS_NAME)  # whatever happens, the file is complete or not there
+        write_json(result, folder / METRICS_NAME)
     return result
 
 
