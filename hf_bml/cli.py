@@ -14,6 +14,9 @@ COMMANDS = {
     "train": "train recipes, over several seeds if asked, and test them",
     "compare": "train methods on recipes, and write one table, CSV and picture",
     "evaluate": "evaluate a finished run on a split",
+    "probe": "linear probe of every encoder of a run at every saved checkpoint",
+    "missing": "accuracy of a run's model when modalities are missing at random",
+    "analyse": "accuracy per class, calibration, Shapley values and t-SNE of a run's model",
     "sensitivity": "train a recipe with every combination of some options' values",
     "report": "show finished runs side by side in one HTML page",
 }

@@ -31,7 +31,7 @@ class Row:
         model: what its model has other than the recipe's, such as `interaction=mmtm`, else empty.
         plain: what plain training of that model is called.
         runs: one mapping per seed, metrics and `seed`, in the same order of seeds in every row. The times are
-            `train_seconds`, without estimation, and `estimation_seconds`.
+            `train_seconds`, without estimation, `estimation_seconds`, and `epoch_seconds`, of a typical epoch.
     """
 
     label: str
@@ -115,9 +115,9 @@ def difference(row: Row, other: Row, metric: str) -> PairedDifference | None:
     return paired_difference([ours[s] for s in common], [theirs[s] for s in common]) if common else None
 
 
-def relative_time(row: Row, rows: Sequence[Row]) -> float:
-    """Mean training time without estimation, divided by the reference's; NaN where one of them was not measured."""
-    return row.mean("train_seconds") / reference_row(row, rows).mean("train_seconds")
+def relative_time(row: Row, rows: Sequence[Row], time: str = "train_seconds") -> float:
+    """Mean of a time over the runs, divided by the reference's; NaN where one of them was not measured."""
+    return row.mean(time) / reference_row(row, rows).mean(time)
 
 
 def shown_metrics(rows: Iterable[Row]) -> list[str]:
@@ -185,6 +185,10 @@ def comparison_cells(
         *[(name, partial(mean_cell, metric=name)) for name in shown_metrics(rows)],
         (f"training time ({reference} = 1)", lambda row: number(relative_time(row, rows))),
     ]
+    if any(len(row.values("epoch_seconds")) for row in rows):
+        columns.append(
+            (f"epoch time ({reference} = 1)", lambda row: number(relative_time(row, rows, "epoch_seconds")))
+        )
     if any(row.model for row in rows):
         columns.insert(1, ("model", lambda row: row.model))
     if any(row.recipe for row in rows):
@@ -220,6 +224,8 @@ def comparison_notes(rows: Sequence[Row], metric: str, control: str | None = Non
     notes = [f"Test split, accuracies, mAP and F1 times 100, mean ± standard deviation over seeds ({seeds})."]
     if len(rows) > 1 and len(rows[0].runs) > 1:
         notes.append("Differences are paired by seed, with Student's interval; training times leave estimation out.")
+    if any(len(row.values("epoch_seconds")) for row in rows):
+        notes.append("Epoch times are medians of the epochs after the first, without evaluations and saves.")
     for row in rows:
         if row.methods != PLAIN and row.model and baseline_row(row, rows).model != row.model:
             notes.append(
@@ -249,6 +255,7 @@ def row_records(rows: Sequence[Row], metric: str, control: str | None = None) ->
     for row in rows:
         record = {**described(row), "seeds": len(row.runs), **mean_record(row, names)}
         record["relative_train_seconds"] = relative_time(row, rows)
+        record["relative_epoch_seconds"] = relative_time(row, rows, "epoch_seconds")
         record |= difference_record("baseline", row, baseline_row(row, rows), metric)
         if control is not None:
             record |= difference_record("control", row, control_row(row, rows, control, metric), metric)

@@ -63,7 +63,10 @@ def environment_parts(groups: Sequence[RunGroup]) -> list[Any]:
 def absent_parts(groups: Sequence[RunGroup], split: str) -> list[Any]:
     """What runs lack, with the commands that make it."""
     wanted = {
-        "Linear probes": ("hf-bml probe {}", lambda run: run.probe or len(run.modalities) < 2),
+        "Linear probes (--alone adds models of one modality)": (
+            "hf-bml probe {}",
+            lambda run: run.probe or len(run.modalities) < 2,
+        ),
         "Accuracy with missing modalities": ("hf-bml missing {}", lambda run: run.missing or len(run.modalities) < 2),
         f"Classes, calibration, contributions and features on {split}": (
             "hf-bml analyse {}" + ("" if split == "test" else f" --split {split}"),

@@ -34,8 +34,8 @@ def training_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[An
         parts.append(Figure(path, caption, f"Validation accuracy over the training of {labels}."))
     if len(groups) > 1 and any(len(row.values("train_seconds")) for row in rows):
         caption = (
-            "Training time relative to the first run, estimation left out (paper Table 4). Only times of one machine "
-            "that did nothing else compare; the first run of a command also pays for warming up."
+            "Time relative to the first run, estimation left out (paper Table 4): of a typical epoch without "
+            "evaluations where all runs have it, else of the whole training. Only times of one idle machine compare."
         )
         path = figures.path("time")
         plot_times(rows, path)

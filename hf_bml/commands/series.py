@@ -12,6 +12,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from ..analysis.comparison import PLAIN, Row, comparison_notes, comparison_table, row_records, run_records, write_csv
+from ..analysis.summary import median_after_warm_up
 from . import experiment
 from .assembly import recipe_modalities
 from .checks import NEWEST_CHECKPOINT, NO_RESUME, check_metric, compared_metrics
@@ -135,10 +136,15 @@ def flat_result(result: Mapping[str, Any]) -> dict[str, Any]:
     """A run of a [`Row`](../analysis/comparison.py) from what `metrics.json` holds.
 
     Test metrics under their own names, `validation_<metric>`, `ratio_<modality>`, `seed`, `device`, `torch`, and the
-    times: `train_seconds` (not of a run that went on from a checkpoint) is without `estimation_seconds`.
+    times (not of a run that went on from a checkpoint): `train_seconds` without `estimation_seconds`, and
+    `epoch_seconds`, the median of the whole epochs after the first.
     """
     estimation = sum((facts.get("estimation_seconds", 0.0) for facts in result.get("modulations", {}).values()), 0.0)
-    times = {} if result.get("resumed_from") else {"train_seconds": result["train_seconds"] - estimation}
+    times = {}
+    if not result.get("resumed_from"):
+        times["train_seconds"] = result["train_seconds"] - estimation
+        if epoch := median_after_warm_up(result.get("epoch_seconds", [])):
+            times["epoch_seconds"] = epoch
     return {
         "seed": result["seed"],
         **result["test"],

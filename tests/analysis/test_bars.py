@@ -50,6 +50,11 @@ def test_times_are_relative_to_the_reference(tmp_path, drawn):
     [axis] = drawn[-1].axes
     assert [patch.get_width() for patch in axis.patches] == [1.0, 1.5, 0.0]
     assert [text.get_text() for text in axis.texts] == ["1.00", "1.50", "not measured"]
+    assert axis.get_xlabel() == "training time (none = 1)"
+    for one in rows:
+        one.runs[0]["epoch_seconds"] = 2.0
+    bars.plot_times(rows, tmp_path / "times.png")
+    assert drawn[-1].axes[0].get_xlabel() == "time of an epoch (none = 1)"
 
 
 def test_a_modality_has_its_colour_whatever_else_is_there(tmp_path, drawn):
