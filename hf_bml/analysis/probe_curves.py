@@ -28,20 +28,22 @@ ALONE = "trained alone"
 
 def probe_curve(entries: Sequence[Mapping[str, Any]], modality: str) -> tuple[list[float], list[float]]:
     """Epochs and probe accuracies of a modality's encoder."""
-    found = [(entry["epoch"], entry["accuracy"][modality]) for entry in entries if modality in entry["accuracy"]]
+    timed = [entry for entry in entries if entry["epoch"] is not None]
+    found = [(entry["epoch"], entry["accuracy"][modality]) for entry in timed if modality in entry["accuracy"]]
     return [epoch for epoch, _ in found], [accuracy for _, accuracy in found]
 
 
 def alone_curve(probe: Probe, modality: str) -> tuple[list[float], list[float]]:
     """The same of the model that was trained on this modality alone; empty where there is none."""
-    entries = probe.get("alone", {}).get(modality, {}).get("checkpoints", [])
+    entries = [e for e in probe.get("alone", {}).get(modality, {}).get("checkpoints", []) if e["epoch"] is not None]
     return [entry["epoch"] for entry in entries], [entry["accuracy"] for entry in entries]
 
 
 def final_probe(probe: Probe, modality: str) -> float | None:
-    """The last checkpoint's probe accuracy, None without any."""
-    _, accuracies = probe_curve(probe["checkpoints"], modality)
-    return accuracies[-1] if accuracies else None
+    """The probe accuracy of the model that the run kept, or of the last one; None without any."""
+    entries = [entry for entry in probe["checkpoints"] if modality in entry["accuracy"]]
+    kept = [entry for entry in entries if entry.get("final")] or entries
+    return kept[-1]["accuracy"][modality] if kept else None
 
 
 def final_alone(probe: Probe, modality: str) -> float | None:

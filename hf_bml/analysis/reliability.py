@@ -11,27 +11,28 @@ import numpy as np
 
 from .figure_style import PANEL, Styles, finish_axis, legend_below, panel_title, percent_axis, run_styles, save
 
-Calibration = Mapping[str, Any]  # {"ece": ..., "bins": [{"confidence", "accuracy", "count"}]}
+Calibration = Mapping[str, Any]  # {"ece": ..., "bins": [{"lower", "confidence", "accuracy", "count"}]}
 
 
 def merged_bins(seeds: Sequence[Calibration]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Confidence, accuracy and count of the bins of several seeds: means weighted by the counts.
 
     Returns:
-        `(n,)` each, without empty bins.
+        `(n,)` each, by confidence, without empty bins.
 
     Example:
-        >>> [values.tolist() for values in merged_bins([{"bins": [{"confidence": 0.9, "accuracy": 1.0, "count": 3}]},
-        ...     {"bins": [{"confidence": 0.7, "accuracy": 0.0, "count": 1}]}])]
+        >>> first = {"lower": 0.5, "confidence": 0.9, "accuracy": 1.0, "count": 3}
+        >>> second = {"lower": 0.5, "confidence": 0.7, "accuracy": 0.0, "count": 1}
+        >>> [values.tolist() for values in merged_bins([{"bins": [first]}, {"bins": [second]}])]
         [[0.85], [0.75], [4.0]]
     """
+    bins = [found for seed in seeds for found in seed["bins"] if found["count"]]
     merged = []
-    for place in range(max(len(seed["bins"]) for seed in seeds)):
-        bins = [seed["bins"][place] for seed in seeds if place < len(seed["bins"]) and seed["bins"][place]["count"]]
-        if bins:
-            weights = [b["count"] for b in bins]
-            means = [np.average([b[key] for b in bins], weights=weights) for key in ("confidence", "accuracy")]
-            merged.append((*means, sum(weights)))
+    for lower in sorted({found["lower"] for found in bins}):
+        own = [found for found in bins if found["lower"] == lower]
+        counts = [found["count"] for found in own]
+        means = [np.average([found[key] for found in own], weights=counts) for key in ("confidence", "accuracy")]
+        merged.append((*means, sum(counts)))
     table = np.asarray(merged, dtype=float).reshape(-1, 3).round(12)
     return table[:, 0], table[:, 1], table[:, 2]
 
@@ -68,9 +69,10 @@ def plot_reliability(
             lower.plot(confidence, count / max(count.sum(), 1), **{**styles[label], "markersize": 3})
         upper.set_title(panel_title(name))
         percent_axis(upper, "accuracy" if column == 0 else "", limits=(0, 1.02))
-        percent_axis(lower, "share of samples" if column == 0 else "", limits=(0, None))
+        percent_axis(lower, "share of samples" if column == 0 else "", limits=(None, None))
         percent_axis(lower, "confidence of the prediction", which="x", limits=(0, 1.02))
         for axis in (upper, lower):
             finish_axis(axis)
+    grid[1, 0].set_ylim(0, None)  # after all columns, which share it
     legend_below(figure, list(grid[0]))
     save(figure, path)

@@ -19,8 +19,9 @@ from ..analysis import (
 )
 from ..analysis.figure_style import JOINT, panel_title
 from ..analysis.report_page import Figure, Table, Text
-from ..analysis.verdict import listed, percent
+from ..analysis.verdict import listed, percent, points
 from .report_figures import FigureFolder
+from .report_summary import alone_accuracies, final_probes
 from .run_files import RunGroup, analyses_of, histories_of, modalities_of, per_group
 
 
@@ -40,14 +41,14 @@ def probe_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any]:
     probe_curves.plot_probes(probes, modalities, path, histories_of(probed), figures.styles)
     parts: list[Any] = [Figure(path, caption, f"Probe accuracies over the training of {listed(probes)}.")]
     lines = []
-    for label, seeds in probes.items():
-        for modality in modalities:
-            finals = [v for probe in seeds if (v := probe_curves.final_probe(probe, modality)) is not None]
-            alone = [v for probe in seeds if (v := probe_curves.final_alone(probe, modality)) is not None]
-            if finals:
-                gap = f"{100 * (fmean(finals) - fmean(alone)):+.1f}" if alone else "-"
-                lines.append([label, modality, percent(fmean(finals)), percent(fmean(alone)) if alone else "-", gap])
-    header = ["run", "encoder", "probe, last checkpoint", "trained alone", "difference, points"]
+    for group in probed:
+        for modality in group.modalities:
+            if finals := final_probes(group, modality):
+                alone = alone_accuracies(group, groups, modality)
+                gap = points(fmean(finals) - fmean(alone)) if alone else "-"
+                cells = [percent(fmean(values)) if values else "-" for values in (finals, alone)]
+                lines.append([group.label, modality, *cells, gap])
+    header = ["run", "encoder", "probe of the final model", "trained alone", "difference, points"]
     parts.append(Table(f"Probe accuracy, {splits}, mean over seeds.", header, lines))
     return parts
 

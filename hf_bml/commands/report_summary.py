@@ -38,33 +38,32 @@ def summary_parts(groups: Sequence[RunGroup], split: str) -> list[Any]:
 
 
 def evidence(group: RunGroup, groups: Sequence[RunGroup], split: str) -> Evidence:
-    """What a verdict on a group rests on.
-
-    What training on a modality alone reaches is taken from its probes, else from those of runs with the same encoder,
-    else from runs that have this modality only.
-    """
-    finals = {m: fmean(values) for m in group.modalities if (values := final_probes([group], m))}
-    alone = {}
-    for modality in group.modalities if len(group.modalities) > 1 else ():
-        alike = [other for other in groups if encoder(other, modality) == encoder(group, modality)]
-        values = alone_accuracies([group], modality) or alone_accuracies(alike, modality)
-        values = values or [other.row.mean("accuracy") for other in alike if other.modalities == [modality]]
-        if values:
-            alone[modality] = fmean(values)
+    """What a verdict on a group rests on."""
+    finals = {m: fmean(values) for m in group.modalities if (values := final_probes(group, m))}
+    several = group.modalities if len(group.modalities) > 1 else []
+    alone = {m: fmean(values) for m in several if (values := alone_accuracies(group, groups, m))}
     samples = next((run.analyses[split]["samples"] for run in group.runs if split in run.analyses), None)
     return Evidence(group.row, group.modalities, finals, alone, samples if split == "test" else None)
 
 
-def final_probes(groups: Sequence[RunGroup], modality: str) -> list[float]:
-    """The last probe accuracy of every run that has one."""
-    found = [final_probe(run.probe, modality) for group in groups for run in group.runs if run.probe]
+def final_probes(group: RunGroup, modality: str) -> list[float]:
+    """The final probe accuracy of every run that has one."""
+    found = [final_probe(run.probe, modality) for run in group.runs if run.probe]
     return [value for value in found if value is not None]
 
 
-def alone_accuracies(groups: Sequence[RunGroup], modality: str) -> list[float]:
-    """What every probe of the runs says of a model trained on the modality alone."""
-    found = [final_alone(run.probe, modality) for group in groups for run in group.runs if run.probe]
-    return [value for value in found if value is not None]
+def alone_accuracies(group: RunGroup, groups: Sequence[RunGroup], modality: str) -> list[float]:
+    """What training on a modality alone reaches.
+
+    From the group's probes, else from those of groups with the same encoder, else from groups that have this encoder
+    only.
+    """
+    alike = [other for other in groups if encoder(other, modality) == encoder(group, modality)]
+    for members in ([group], alike):
+        found = [final_alone(run.probe, modality) for other in members for run in other.runs if run.probe]
+        if values := [value for value in found if value is not None]:
+            return values
+    return [other.row.mean("accuracy") for other in alike if other.modalities == [modality]]
 
 
 def encoder(group: RunGroup, modality: str) -> Any:

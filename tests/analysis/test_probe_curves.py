@@ -15,6 +15,8 @@ BARE = {**PROBE, "alone": {}}
 def test_values():
     assert probe_curve(PROBE["checkpoints"], "a") == ([1.0, 2.0], [0.4, 0.6])
     assert final_probe(PROBE, "b") == 0.5 and final_probe(PROBE, "c") is None
+    kept = [{**entry, "final": entry["step"] == 10} for entry in PROBE["checkpoints"]]
+    assert final_probe({**PROBE, "checkpoints": kept}, "b") == 0.3
     assert final_alone(PROBE, "a") == 0.75 and final_alone(BARE, "a") is None and final_alone(PROBE, "b") is None
 
 

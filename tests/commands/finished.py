@@ -48,7 +48,10 @@ def write_run(folder, accuracy=0.75, seed=0, modalities=("audio", "visual"), rat
 
 def write_analyses(folder, classes, modalities=("audio", "visual"), split="test"):
     """Adds `probe.json`, `missing.json` and `analysis_<split>.json`, as the commands of these names write them."""
-    checkpoints = [{"step": s, "epoch": float(s), "accuracy": dict.fromkeys(modalities, 0.3 * s)} for s in (1, 2)]
+    checkpoints = [
+        {"step": step, "epoch": float(step), "final": step == 2, "accuracy": dict.fromkeys(modalities, accuracy)}
+        for step, accuracy in ((1, 0.3), (2, 0.6), (3, 0.5))
+    ]
     alone = {m: {"checkpoints": [{"step": 1, "epoch": 1.0, "accuracy": 0.7}], "accuracy": 0.7} for m in modalities}
     write_json(folder / "probe.json", {"split": split, "settings": {}, "checkpoints": checkpoints, "alone": alone})
     fixed, varied = modalities[:2]
@@ -57,7 +60,7 @@ def write_analyses(folder, classes, modalities=("audio", "visual"), split="test"
     write_json(folder / "missing.json", {"split": split, "seeds": [0, 1], "grids": grids, "complete": 0.75})
     predictions = ["joint", *modalities]
     count = len(classes)
-    bins = [{"confidence": None, "accuracy": None, "count": 0}, {"confidence": 0.8, "accuracy": 0.7, "count": 9}]
+    bins = [{"lower": 0.5, "upper": 1.0, "confidence": 0.8, "accuracy": 0.7, "count": 9}]
     subsets = [c for size in range(len(modalities) + 1) for c in itertools.combinations(modalities, size)]
     write_json(
         folder / f"analysis_{split}.json",

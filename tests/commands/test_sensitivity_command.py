@@ -66,7 +66,6 @@ def test_one_option_and_two_then_nothing_twice(sensitivity, tmp_path, capsys):
         (["--vary", "fusion=[concat"], "cannot be read as YAML"),
         (["--vary", "fusion=concat,sum", "--compare", "acc"], "Did you mean 'accuracy'"),
         (["--vary", "fusion=concat,sum", "--name", "a/b"], "--name must be the beginning of a file name"),
-        (["other.yaml", "--vary", "fusion=concat"], "expected one recipe, found"),
     ],
 )
 def test_bad_input_is_one_line_before_the_first_run(sensitivity, tmp_path, capsys, arguments, message):
@@ -74,6 +73,11 @@ def test_bad_input_is_one_line_before_the_first_run(sensitivity, tmp_path, capsy
     error = capsys.readouterr().err
     assert error.splitlines()[-1].startswith("hf-bml sensitivity: ") and message in error
     assert not (tmp_path / "runs").exists()
+
+
+def test_several_recipes_are_refused(own, capsys):
+    assert main(["sensitivity", "own.yaml", "other.yaml", "--vary", "fusion=concat"]) == 2
+    assert "expected one recipe, found ['own.yaml', 'other.yaml']" in capsys.readouterr().err
 
 
 def test_three_options_have_no_picture(sensitivity, tmp_path, capsys):
