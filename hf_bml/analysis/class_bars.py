@@ -106,12 +106,12 @@ def plot_classes(
 
 
 def class_rows(seeds: Sequence[Analysis]) -> tuple[list[str], list[list[str]]]:
-    """One run's table: class, samples, accuracy of each prediction in per cent."""
+    """One run's table: class, its number, samples, accuracy of each prediction in per cent."""
     names = list(seeds[0]["per_class"])
     values = {name: class_accuracies(seeds, name) for name in names}
-    header = ["class", "samples", *[panel_title(name) for name in names]]
+    header = ["class", "number", "samples", *[panel_title(name) for name in names]]
     rows = []
     for index, (label, count) in enumerate(zip(seeds[0]["classes"], seeds[0]["counts"], strict=True)):
         cells = [values[name][index] for name in names]
-        rows.append([str(label), str(count), *["-" if math.isnan(v) else f"{100 * v:.1f}" for v in cells]])
+        rows.append([str(label), str(index), str(count), *["-" if math.isnan(v) else f"{100 * v:.1f}" for v in cells]])
     return header, rows

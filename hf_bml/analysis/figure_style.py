@@ -80,8 +80,8 @@ def panels(count: int, columns: int = MOST_PANEL_COLUMNS, **options: Any) -> tup
         options: as for `plt.subplots`; `panel` is the size of one in inches.
     """
     width, height = options.pop("panel", PANEL)
-    columns = min(count, columns)
     rows = math.ceil(count / columns)
+    columns = math.ceil(count / rows)  # four of at most three in a row are two rows of two
     size = (max(width * columns, 5.0), height * rows)
     figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, **options)
     axes = list(grid.flat)

@@ -95,7 +95,7 @@ def class_parts(groups: Sequence[RunGroup], split: str, figures: FigureFolder) -
     if shown < len(classes):
         caption += (
             f" Shown are the {shown} of {len(classes)} classes where one modality leads most in the first run; the "
-            "tables have all."
+            "tables have all, with their numbers in the matrices below."
         )
     parts: list[Any] = [Figure(path, caption, f"Bars of the accuracy per class of {listed(analyses)}.")]
     for label, seeds in analyses.items():

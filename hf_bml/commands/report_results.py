@@ -36,8 +36,10 @@ def result_parts(groups: Sequence[RunGroup], metric: str, figures: FigureFolder)
     spread = ", mean ± standard deviation over seeds" if any(len(row.runs) > 1 for row in rows) else ""
     parts.append(Table(f"{unit}{spread}.", header, lines))
     notes = [note for note in comparison_notes(rows, metric)[1:] if "Student" not in note]
-    seeds = "; ".join(f"{row.label}: {', '.join(map(str, row.seeds))}" for row in rows)
-    parts.append(Text(lines=[f"Seeds: {seeds}.", *notes]))
+    seeds = {row.label: ", ".join(map(str, row.seeds)) for row in rows}
+    same = len(set(seeds.values())) == 1
+    listing = seeds[rows[0].label] if same else "; ".join(f"{label}: {own}" for label, own in seeds.items())
+    parts.append(Text(lines=[f"Seeds: {listing}.", *notes]))
     return parts
 
 

@@ -143,7 +143,7 @@ def read_groups(paths: Sequence[str | Path]) -> tuple[list[RunGroup], list[Path]
         for folder in folders:
             key = folder.resolve().parent if SEED_FOLDER.fullmatch(folder.resolve().name) else folder.resolve()
             groups.setdefault(key, []).append(read_run(folder))
-        for key in sorted(groups, key=lambda key: group_order(key, groups[key][0])):
+        for key in sorted(groups, key=lambda key: group_order(base_label(key, groups[key][0]), groups[key][0])):
             known = {run.folder.resolve() for run in found.get(key, [])}
             found.setdefault(key, []).extend(run for run in groups[key] if run.folder.resolve() not in known)
     for runs in found.values():
@@ -158,7 +158,7 @@ def find_runs(path: Path, depth: int = DEEPEST) -> tuple[list[Path], list[Path]]
     if any(path.glob("checkpoint-*")):
         return [], [path]
     finished, unfinished = [], []
-    for folder in sorted(path.iterdir(), key=natural_order) if depth else []:
+    for folder in sorted(path.iterdir(), key=lambda folder: natural_order(folder.name)) if depth else []:
         if folder.is_dir() and not folder.name.startswith("."):
             below = find_runs(folder, depth - 1)
             finished += below[0]
@@ -166,14 +166,14 @@ def find_runs(path: Path, depth: int = DEEPEST) -> tuple[list[Path], list[Path]]
     return finished, unfinished
 
 
-def natural_order(path: Path) -> list[tuple[int, str]]:
+def natural_order(name: str) -> list[tuple[int, str]]:
     """`seed-2` before `seed-10`."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
-def group_order(key: Path, run: RunFiles) -> tuple[Any, ...]:
+def group_order(label: str, run: RunFiles) -> tuple[Any, ...]:
     """Most modalities first, then training without modulations, then by name."""
-    return -len(run.modalities), bool(run.options.get("modulations")), natural_order(key)
+    return -len(run.modalities), bool(run.options.get("modulations")), natural_order(label)
 
 
 def read_run(folder: Path) -> RunFiles:
@@ -239,7 +239,7 @@ def base_label(key: Path, run: RunFiles) -> str:
     match = METHOD_FOLDER.fullmatch(key.name)
     modulations = {name: options or {} for name, options in (run.options.get("modulations") or {}).items()}
     method = Method(modulations)
-    return method.label if match and match[1] == method.names else key.name
+    return method.label if match and set(match[1].split("+")) == set(method.names.split("+")) else key.name
 
 
 def flattened(options: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

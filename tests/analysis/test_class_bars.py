@@ -16,8 +16,8 @@ def test_means_over_seeds_and_classes_without_samples():
     assert values[0] == pytest.approx(0.6) and math.isnan(values[1])
     assert class_accuracies(seeds, "b") is None
     header, rows = class_rows(seeds)
-    assert header == ["class", "samples", "all modalities", "a"]
-    assert rows == [["c0", "4", "60.0", "50.0"], ["c1", "4", "-", "25.0"]]
+    assert header == ["class", "number", "samples", "all modalities", "a"]
+    assert rows == [["c0", "0", "4", "60.0", "50.0"], ["c1", "1", "4", "-", "25.0"]]
 
 
 def test_of_many_classes_those_where_each_modality_leads():

@@ -27,7 +27,8 @@ def test_styles_of_28_runs_differ():
 
 def test_panels_stand_in_rows(tmp_path, drawn):
     figure, axes = panels(4, columns=3, panel=(2, 1))
-    assert len(axes) == len(figure.axes) == 4 and figure.get_size_inches().tolist() == [6, 2]
+    assert len(axes) == len(figure.axes) == 4 and figure.get_size_inches().tolist() == [5, 2]  # at least 5 wide
+    assert axes[2].get_subplotspec().colspan.start == 0  # two rows of two
     for axis in axes:
         axis.plot([0, 1], label="same")
     axes[0].plot([1, 0], label="other")

@@ -37,7 +37,7 @@ def test_folders_of_a_comparison_are_named_by_their_methods(tmp_path):
     write_run(tmp_path / "none-0123abcd" / "seed-0")
     write_run(tmp_path / "opm-0123abce" / "seed-0", **OPM)
     write_run(tmp_path / "opm-0123abcf" / "seed-0", modulations={"opm": {}})
-    assert labels(tmp_path) == ["none", "opm:q_base=0.3", "opm"]
+    assert labels(tmp_path) == ["none", "opm", "opm:q_base=0.3"]
 
 
 def test_equal_names_are_told_apart(tmp_path):
