@@ -8,6 +8,7 @@ from tiny import tiny_dataset, tiny_model
 from transformers.integrations.integration_utils import TrackioCallback, WandbCallback
 
 from hf_bml import MultimodalBalancedTrainer
+from hf_bml.metrics import classification_metrics
 
 MODALITIES = ("audio", "visual")
 MODULATIONS = {"opm": {"q_base": 0.5}, "ogm": {"alpha": 0.8}}
@@ -24,8 +25,6 @@ OTHERS = {"train/loss", "train/learning_rate", "train/grad_norm", "train/epoch"}
 
 
 def train(args, callbacks=()):
-    from hf_bml.metrics import classification_metrics
-
     options = {"callbacks": list(callbacks), "compute_metrics": classification_metrics, "eval_dataset": tiny_dataset()}
     trainer = MultimodalBalancedTrainer(tiny_model(), args, train_dataset=tiny_dataset(), **options)
     trainer.train()

@@ -13,7 +13,7 @@ from ..analysis.report_page import Section, Text, render_page
 from ..data.splits import SPLITS
 from ..suggestion import did_you_mean
 from .checks import check_metric
-from .errors import BAD_INPUT, OneLineErrors, is_main_process, print_error
+from .errors import BAD_INPUT, OneLineErrors, print_error
 from .parser import quiet_libraries
 from .run_files import RunGroup, read_groups
 
@@ -43,8 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, FileNotFoundError, ImportError) as error:
         print_error("hf-bml report", error)
         return BAD_INPUT
-    if is_main_process():
-        print(f"written to {page}")
+    print(f"written to {page}")
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ..analysis.report_page import Table, Text
@@ -13,6 +14,7 @@ from .report_results import text
 from .run_files import RunGroup
 
 MANY_ROWS = 25  # of a table that the reader opens
+MANY_COMMANDS = 4  # which become a loop
 
 
 def incomplete_parts(groups: Sequence[RunGroup]) -> list[Any]:
@@ -60,6 +62,20 @@ def environment_parts(groups: Sequence[RunGroup]) -> list[Any]:
     return [Table("Versions and machines.", ["", *cells], rows)]
 
 
+def commands(command: str, folders: Sequence[Path]) -> list[str]:
+    """A command per folder, or one loop over many.
+
+    Example:
+        >>> commands("hf-bml probe {}", [Path("a"), Path("b")])
+        ['hf-bml probe a', 'hf-bml probe b']
+    """
+    quoted = [shlex.quote(str(folder)) for folder in folders]
+    if len(folders) <= MANY_COMMANDS:
+        return [command.format(folder) for folder in quoted]
+    each = command.format('"$run"')
+    return [f"for run in {' '.join(quoted)}; do {each}; done"]
+
+
 def absent_parts(groups: Sequence[RunGroup], split: str) -> list[Any]:
     """What runs lack, with the commands that make it."""
     wanted = {
@@ -79,8 +95,7 @@ def absent_parts(groups: Sequence[RunGroup], split: str) -> list[Any]:
         if folders:
             total = sum(len(group.runs) for group in groups)
             count = f"{len(folders)} of {total} runs" if len(folders) < total else "all runs"
-            commands = [command.format(shlex.quote(str(folder))) for folder in folders]
-            parts.append(Text(f"{what}: missing for {count}. They are made by", commands, code=True))
+            parts.append(Text(f"{what}: missing for {count}. Made by", commands(command, folders), code=True))
     if any(len(group.runs) == 1 for group in groups):
         single = [group.label for group in groups if len(group.runs) == 1]
         parts.append(

@@ -111,6 +111,13 @@ def test_what_is_missing_is_named_with_its_command(tmp_path):
     assert "Test accuracy 75.0 % (one seed)." in text
 
 
+def test_many_runs_are_a_loop(tmp_path):
+    runs = [write_run(tmp_path / "runs" / f"seed-{seed}", seed=seed, history=False) for seed in range(5)]
+    text = read(write_report([tmp_path / "runs"], tmp_path / "report"))
+    folders = " ".join(map(str, runs))
+    assert f'for run in {folders}; do hf-bml probe "$run"; done' in text
+
+
 def test_one_modality_and_no_history(tmp_path):
     run = write_run(tmp_path / "run", modalities=("audio",), history=False)
     text = read(write_report([run], tmp_path / "report"))
