@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import shlex
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..analysis.report_page import Table, Text
 from ..analysis.verdict import listed
-from .report_results import text
 from .run_files import RunGroup
 
 MANY_ROWS = 25  # of a table that the reader opens
+MOST_ROWS = 200
 MANY_COMMANDS = 4  # which become a loop
 
 
@@ -25,26 +24,33 @@ def incomplete_parts(groups: Sequence[RunGroup]) -> list[Any]:
             for split, reasons in run.result.get("left_out", {}).items():
                 for reason, names in reasons.items():
                     left_out.append([group.label, split, reason, str(len(names)), shortened(names)])
-            for split, reasons in run.result.get("failures", {}).items():
-                entries = reasons.items() if isinstance(reasons, Mapping) else [("", reasons)]
-                failures += [[group.label, str(split), str(name), shortened(value)] for name, value in entries]
+            for split, failed in run.result.get("failures", {}).items():
+                for one in failed:
+                    what = one["file"] or f"row {one['row']}"
+                    became = "sample left out" if one["dropped"] else "modality absent"
+                    failures.append([group.label, split, what, one["modality"] or "all", one["reason"], became])
     parts: list[Any] = []
     for caption, header, lines in (
         ("Samples that the data set lacks.", ["run", "split", "reason", "samples", "which"], left_out),
-        ("Files that could not be used.", ["run", "where", "what", "why"], failures),
+        ("Files that could not be used.", ["run", "split", "file", "modality", "reason", "so"], failures),
     ):
         unique = [list(line) for line in dict.fromkeys(map(tuple, lines))]  # seeds of a run share them
+        if len(unique) > MOST_ROWS:
+            caption = f"{caption} The first {MOST_ROWS} of {len(unique)}; metrics.json has all."
         if unique:
-            parts.append(Table(caption, header, unique, folded=len(unique) > MANY_ROWS))
+            parts.append(Table(caption, header, unique[:MOST_ROWS], folded=len(unique) > MANY_ROWS))
     return parts or [Text("No sample was left out, and every file could be used.")]
 
 
-def shortened(names: Any) -> str:
-    """The first few of many names."""
-    if isinstance(names, (list, tuple)):
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        return ", ".join(map(str, names[:5])) + more
-    return textwrap.shorten(text(names), 300, placeholder=" …")
+def shortened(names: Sequence[str], most: int = 5) -> str:
+    """The first few of many names.
+
+    Example:
+        >>> shortened(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def environment_parts(groups: Sequence[RunGroup]) -> list[Any]:

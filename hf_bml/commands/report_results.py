@@ -22,7 +22,7 @@ def result_parts(groups: Sequence[RunGroup], metric: str, figures: FigureFolder)
     """The table of all metrics and the bars."""
     rows = [group.row for group in groups]
     header, lines = comparison_cells(rows, metric)
-    header = ["run", *[name.replace("_", " ") for name in header[1:]]]
+    header = ["run", *[name.replace("_", " ") if name.isidentifier() else name for name in header[1:]]]
     at = next(place for place, name in enumerate(header) if name.endswith(INTERVAL))
     for line in [header, *lines]:
         line.insert(2, line.pop(at))  # where it is seen without scrolling

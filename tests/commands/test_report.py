@@ -1,5 +1,6 @@
 """The report of runs without training, and of real tiny ones in a real browser."""
 
+import json
 import os
 import re
 import shutil
@@ -12,7 +13,11 @@ import pytest
 from finished import write_analyses, write_run
 from PIL import Image
 
+from hf_bml.analysis.linear_probe import ProbeSettings
 from hf_bml.cli import main
+from hf_bml.commands.analyse import analyse_run
+from hf_bml.commands.missing import missing_run
+from hf_bml.commands.probe import probe_run
 from hf_bml.commands.report import write_report
 
 OPM = {"modulations": {"opm": {"q_base": 0.5}}}
@@ -165,11 +170,12 @@ def test_other_data_is_not_compared(tmp_path):
 def test_left_out_samples_failures_and_unfinished_runs(tmp_path):
     run = write_run(tmp_path / "runs/concat", history=False)
     metrics = (run / "metrics.json").read_text()
-    extra = '"left_out": {"train": {"missing files": ["a<b", "c"]}}, "failures": {"train": {"x.wav": "too short"}}, '
-    (run / "metrics.json").write_text("{" + extra + metrics[1:])
+    extra = '"left_out": {"train": {"missing files": ["a<b", "c"]}}, "failures": {"test": [{FAILURE}]}, '
+    failure = {"row": 3, "modality": "audio", "file": "x.wav", "reason": "too short", "dropped": False}
+    (run / "metrics.json").write_text("{" + extra.replace("{FAILURE}", json.dumps(failure)) + metrics[1:])
     (tmp_path / "runs/opm/checkpoint-3").mkdir(parents=True)
     text = read(write_report([tmp_path / "runs"], tmp_path / "report"))
-    assert "train missing files 2 a<b, c" in text and "x.wav too short" in text
+    assert "train missing files 2 a<b, c" in text and "test x.wav audio too short modality absent" in text
     assert f"--output_dir {tmp_path}/runs/opm --resume_from_checkpoint last" in text
 
 
@@ -215,36 +221,26 @@ def chromium():
 
 def browse(chromium, page, folder, width, *options):
     """Opens the page in a window; a new profile each time, so that nothing is kept."""
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
-    flags += [
-        "--disable-component-update",
-        "--disable-sync",
-        f"--user-data-dir={folder}/profile-{width}-{len(options)}",
-    ]
-    command = [chromium, *flags, f"--window-size={width},3000", *options, page.as_uri()]
+    flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
+    profile = f"--user-data-dir={folder}/profile-{len(options)}"
+    window = ["--disable-component-update", profile, f"--window-size={width},3000"]
+    command = [chromium, *flags.split(), *window, *options, page.as_uri()]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=200).stdout
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A report on two real runs of the embedded data set, three steps each."""
+    """A report on two real runs of the embedded data set, three steps each, with everything that can be analysed."""
     folder = tmp_path_factory.mktemp("real")
-    options = ["--max_steps", "3", "--eval_strategy", "steps", "--eval_steps", "1", "--logging_steps", "1"]
-    options += ["--logging_strategy", "steps", "--save_strategy", "no", "--load_best_model_at_end", "false"]
-    options += [
-        "--disable_tqdm",
-        "true",
-        "--use_cpu",
-        "true",
-        "--report_to",
-        "none",
-        "--lr_scheduler_type",
-        "constant",
-    ]
+    options = ["max_steps=3", "eval_strategy=steps", "eval_steps=1", "logging_strategy=steps", "logging_steps=1"]
+    options += ["save_strategy=no", "load_best_model_at_end=false", "lr_scheduler_type=constant", "report_to=none"]
+    options += ["disable_tqdm=true", "use_cpu=true", f"output_dir={folder / 'runs'}"]
     recipes = [f"recipes/digits/{name}.yaml" for name in ("concat", "opm")]
-    assert main(["train", *recipes, *options, "--output_dir", str(folder / "runs")]) == 0
-    for run in ("concat", "opm"):
-        write_analyses(folder / "runs" / run, [f"digit {digit}" for digit in range(10)])
+    assert main(["train", *recipes, *[f"--{option}" for option in options]]) == 0
+    run = folder / "runs" / "opm"
+    probe_run(run, settings=ProbeSettings(epochs=1))
+    missing_run(run, fixed=["audio"], rates=[0.1, 0.3], seeds=[0])
+    analyse_run(run)
     return write_report([folder / "runs"], folder / "report")
 
 
