@@ -1,11 +1,14 @@
-"""Finished runs without training: folders with the files that a run leaves."""
+"""Finished runs without training: folders with the files that a run leaves; and a few rows to train on."""
 
 import itertools
 import json
 
+import numpy as np
 import yaml
+from datasets import Dataset, DatasetDict
 
 METRICS = {"loss": 0.5, "mean_average_precision": 0.7, "mean_average_precision_classes": 3.0, "f1_weighted": 0.6}
+SCALES = {"audio": 2.0, "visual": 0.3}
 RATES = [0.1, 0.2, 0.3]
 
 
@@ -83,3 +86,16 @@ def write_analyses(folder, classes, modalities=("audio", "visual"), split="test"
 
 def write_json(path, value):
     path.write_text(json.dumps(value))
+
+
+def load():
+    """A data set of 24 rows a split, three classes: audio tells them apart, visual hardly."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(24) % 3
+    corners = np.array([[0.0, 2.0], [2.0, 0.0], [-2.0, -2.0]])
+
+    def split():
+        columns = {name: corners[labels] * scale + generator.normal(size=(24, 2)) for name, scale in SCALES.items()}
+        return Dataset.from_dict({**{name: values.tolist() for name, values in columns.items()}, "labels": labels})
+
+    return DatasetDict(train=split(), validation=split(), test=split())

@@ -21,6 +21,23 @@ from hf_bml.commands.probe import probe_run
 from hf_bml.commands.report import write_report
 
 OPM = {"modulations": {"opm": {"q_base": 0.5}}}
+RECIPE = """
+dataset: finished:load
+modalities:
+  audio: &encoder {type: sequence, input_size: 2, hidden_size: 4, num_heads: 1, num_layers: 0}
+  visual: {<<: *encoder}
+optim: sgd
+learning_rate: 0.1
+num_train_epochs: 3
+logging_strategy: epoch
+eval_strategy: epoch
+save_strategy: epoch
+load_best_model_at_end: true
+metric_for_best_model: accuracy
+use_cpu: true
+disable_tqdm: true
+report_to: none
+"""
 CHECK = """
 <script>
 addEventListener("load", () => {
@@ -230,24 +247,23 @@ def browse(chromium, page, folder, width, *options):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A report on two real runs of the embedded data set, three steps each, with everything that can be analysed."""
+    """A report on real runs of a few rows, with everything that can be analysed."""
     folder = tmp_path_factory.mktemp("real")
-    options = ["max_steps=3", "eval_strategy=steps", "eval_steps=1", "logging_strategy=steps", "logging_steps=1"]
-    options += ["save_strategy=no", "load_best_model_at_end=false", "lr_scheduler_type=constant", "report_to=none"]
-    options += ["disable_tqdm=true", "use_cpu=true", f"output_dir={folder / 'runs'}"]
-    recipes = [f"recipes/digits/{name}.yaml" for name in ("concat", "opm")]
-    assert main(["train", *recipes, *[f"--{option}" for option in options]]) == 0
-    run = folder / "runs" / "opm"
-    probe_run(run, settings=ProbeSettings(epochs=1))
-    missing_run(run, fixed=["audio"], rates=[0.1, 0.3], seeds=[0])
-    analyse_run(run)
+    (folder / "concat.yaml").write_text(RECIPE)
+    (folder / "opm.yaml").write_text(RECIPE + "modulations: {opm: {q_base: 0.5}}\n")
+    recipes = [str(folder / name) for name in ("concat.yaml", "opm.yaml")]
+    assert main(["train", *recipes, "--seeds", "0", "1", "--output_dir", str(folder / "runs")]) == 0
+    for run in sorted((folder / "runs").glob("*/seed-*")):
+        probe_run(run, settings=ProbeSettings(epochs=2), alone=["audio"] if "concat" in str(run) else None)
+        missing_run(run, fixed=["audio"], rates=[0.1, 0.3], seeds=[0, 1])
+        analyse_run(run)
     return write_report([folder / "runs"], folder / "report")
 
 
 @pytest.mark.parametrize("width", [1200, 400])
 def test_a_browser_shows_the_report_of_real_runs(chromium, trained, tmp_path, width):
     text = read(trained)
-    assert "Linear probes" in text and "digits" in text
+    assert "Linear probes" in text and "finished:load" in text and "Not in this report" not in text
     picture = tmp_path / "screen.png"
     browse(chromium, trained, tmp_path, width, f"--screenshot={picture}")
     pixels = np.asarray(Image.open(picture).convert("L"))
