@@ -87,7 +87,7 @@ def accuracy_sentence(run: Evidence, first: Evidence) -> str:
         text += ". One seed in common: noise between seeds is not known"
         if run.samples:
             error = math.sqrt((new * (1 - new) + old * (1 - old)) / run.samples)
-            text += f"; the {run.samples} test samples alone leave a standard error of {100 * error:.1f} points"
+            text += f"; the {run.samples} test samples alone leave a standard error of up to {100 * error:.1f} points"
         return f"{text}."
     interval = f"95 % interval of the paired difference {points(found.low)} to {points(found.high)}, {seeds} seeds"
     if found.low > 0:

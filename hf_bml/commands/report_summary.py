@@ -27,7 +27,7 @@ def summary_parts(groups: Sequence[RunGroup], split: str) -> list[Any]:
     if len(groups) > MANY_RUNS:
         parts.append(
             Text(
-                f"{len(groups) - 1} runs are compared to one: about one in twenty 95 % intervals excludes 0 by chance "
+                f"{len(groups) - 1} runs are compared to one: one in twenty 95 % intervals excludes 0 by chance, "
                 "and the best of many is not as good as it looks."
             )
         )
