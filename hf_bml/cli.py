@@ -14,6 +14,11 @@ COMMANDS = {
     "train": "train recipes, over several seeds if asked, and test them",
     "compare": "train methods on recipes, and write one table, CSV and picture",
     "evaluate": "evaluate a finished run on a split",
+    "probe": "linear probe of every encoder of a run at every saved checkpoint",
+    "missing": "accuracy of a run's model when modalities are missing at random",
+    "analyse": "accuracy per class, calibration, Shapley values and t-SNE of a run's model",
+    "sensitivity": "train a recipe with every combination of some options' values",
+    "report": "show finished runs side by side in one HTML page",
 }
 
 
@@ -23,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: hf-bml COMMAND ...\n\ncommands (each has its own --help):")
         for name, text in COMMANDS.items():
-            print(f"  {name:10} {text}")
+            print(f"  {name:12} {text}")
         return 0
     if arguments[0] in ("-V", "--version"):
         print(__version__)

@@ -31,7 +31,7 @@ class Row:
         model: what its model has other than the recipe's, such as `interaction=mmtm`, else empty.
         plain: what plain training of that model is called.
         runs: one mapping per seed, metrics and `seed`, in the same order of seeds in every row. The times are
-            `train_seconds`, without estimation, and `estimation_seconds`.
+            `train_seconds`, without estimation, `estimation_seconds`, and `epoch_seconds`, of a typical epoch.
     """
 
     label: str
@@ -49,6 +49,11 @@ class Row:
     def values(self, metric: str) -> np.ndarray:
         """The metric of the runs that have it, `(n,)`."""
         return np.asarray([run[metric] for run in self.runs if metric in run], dtype=float)
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the runs."""
+        return [run["seed"] for run in self.runs]
 
     def mean(self, metric: str) -> float:
         """Mean over the runs that have the metric; NaN without any."""
@@ -102,15 +107,17 @@ def validation_metric(rows: Iterable[Row], metric: str) -> str:
 
 
 def difference(row: Row, other: Row, metric: str) -> PairedDifference | None:
-    """The paired difference of two rows; None if a run lacks the metric."""
+    """The paired difference of two rows over their common seeds; None without any, or if a run lacks the metric."""
     if not all(metric in run for run in [*row.runs, *other.runs]):
         return None
-    return paired_difference(row.values(metric), other.values(metric))
+    ours, theirs = ({run["seed"]: run[metric] for run in side.runs} for side in (row, other))
+    common = [seed for seed in ours if seed in theirs]
+    return paired_difference([ours[s] for s in common], [theirs[s] for s in common]) if common else None
 
 
-def relative_time(row: Row, rows: Sequence[Row]) -> float:
-    """Mean training time without estimation, divided by the reference's; NaN where one of them was not measured."""
-    return row.mean("train_seconds") / reference_row(row, rows).mean("train_seconds")
+def relative_time(row: Row, rows: Sequence[Row], time: str = "train_seconds") -> float:
+    """Mean of a time over the runs, divided by the reference's; NaN where one of them was not measured."""
+    return row.mean(time) / reference_row(row, rows).mean(time)
 
 
 def shown_metrics(rows: Iterable[Row]) -> list[str]:
@@ -151,15 +158,25 @@ def difference_cell(row: Row, other: Row | None, metric: str, usual: str) -> str
 
 
 def comparison_table(rows: Sequence[Row], metric: str, control: str | None = None) -> str:
+    """`comparison_cells` in Markdown."""
+    return markdown_table(*comparison_cells(rows, metric, control))
+
+
+def comparison_cells(
+    rows: Sequence[Row], metric: str, control: str | None = None
+) -> tuple[list[str], list[list[str]]]:
     """Rows by metrics over seeds: mean ± standard deviation (n - 1), training time relative to the reference, and
     paired differences to the baseline and to the best control.
 
     Accuracies, mAP and F1 are shown times 100.
 
     Args:
-        rows: all with the same number of runs.
+        rows: differences are taken over the seeds that two rows share.
         metric: the metric of the paired differences; a dash where a row lacks it.
         control: see `is_control`; None for no such column.
+
+    Returns:
+        header and lines.
     """
     reference = reference_row(rows[0], rows).label
     columns: list[tuple[str, Callable[[Row], str]]] = [
@@ -168,6 +185,10 @@ def comparison_table(rows: Sequence[Row], metric: str, control: str | None = Non
         *[(name, partial(mean_cell, metric=name)) for name in shown_metrics(rows)],
         (f"training time ({reference} = 1)", lambda row: number(relative_time(row, rows))),
     ]
+    if any(len(row.values("epoch_seconds")) for row in rows):
+        columns.append(
+            (f"epoch time ({reference} = 1)", lambda row: number(relative_time(row, rows, "epoch_seconds")))
+        )
     if any(row.model for row in rows):
         columns.insert(1, ("model", lambda row: row.model))
     if any(row.recipe for row in rows):
@@ -188,7 +209,7 @@ def comparison_table(rows: Sequence[Row], metric: str, control: str | None = Non
                 lambda row: difference_cell(row, control_row(row, rows, control, metric), metric, usual),
             )
         )
-    return markdown_table([name for name, _ in columns], [[cell(row) for _, cell in columns] for row in rows])
+    return [name for name, _ in columns], [[cell(row) for _, cell in columns] for row in rows]
 
 
 def best_labels(rows: Sequence[Row], control: str, metric: str) -> list[str]:
@@ -203,6 +224,8 @@ def comparison_notes(rows: Sequence[Row], metric: str, control: str | None = Non
     notes = [f"Test split, accuracies, mAP and F1 times 100, mean ± standard deviation over seeds ({seeds})."]
     if len(rows) > 1 and len(rows[0].runs) > 1:
         notes.append("Differences are paired by seed, with Student's interval; training times leave estimation out.")
+    if any(len(row.values("epoch_seconds")) for row in rows):
+        notes.append("Epoch times are medians of the epochs after the first, without evaluations and saves.")
     for row in rows:
         if row.methods != PLAIN and row.model and baseline_row(row, rows).model != row.model:
             notes.append(
@@ -227,18 +250,28 @@ def number(value: float) -> str:
 
 def row_records(rows: Sequence[Row], metric: str, control: str | None = None) -> list[dict[str, Any]]:
     """What `comparison_table` shows as numbers, one mapping per row, and the means of everything else; unscaled."""
-    names = dict.fromkeys(name for row in rows for run in row.runs for name, v in run.items() if is_metric(name, v))
+    names = metric_names(rows)
     records = []
     for row in rows:
-        record = {**described(row), "seeds": len(row.runs)}
-        for name in names:
-            record |= {f"{name}_mean": row.mean(name), f"{name}_std": row.spread(name)}
+        record = {**described(row), "seeds": len(row.runs), **mean_record(row, names)}
         record["relative_train_seconds"] = relative_time(row, rows)
+        record["relative_epoch_seconds"] = relative_time(row, rows, "epoch_seconds")
         record |= difference_record("baseline", row, baseline_row(row, rows), metric)
         if control is not None:
             record |= difference_record("control", row, control_row(row, rows, control, metric), metric)
         records.append(record)
     return records
+
+
+def metric_names(rows: Iterable[Row]) -> list[str]:
+    """Every quantity that any run has, in the order in which they first appear."""
+    names = (name for row in rows for run in row.runs for name, value in run.items() if is_metric(name, value))
+    return list(dict.fromkeys(names))
+
+
+def mean_record(row: Row, names: Iterable[str]) -> dict[str, float]:
+    """`<name>_mean` and `<name>_std` of each quantity; NaN where the row lacks it."""
+    return {k: v for name in names for k, v in ((f"{name}_mean", row.mean(name)), (f"{name}_std", row.spread(name)))}
 
 
 def run_records(rows: Iterable[Row]) -> list[dict[str, Any]]:

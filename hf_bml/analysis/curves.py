@@ -6,14 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
-
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe-Ito, colour-blind safe
-STYLES = ("-", "--", ":", "-.")
+from .figure_style import RUN_STYLES, finish_axis, modality_colours, panels, save
 
 
 def series(history: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
@@ -39,18 +32,19 @@ def plot_curves(
         for prefix, label in (("opm/drop_probability", "OPM drop probability"), ("ogm/coefficient", "OGM coefficient"))
         if any(f"{prefix}_{modality}" in keys for modality in modalities)
     ]
-    panels = 3 + bool(modulation)
-    figure, axes = plt.subplots(1, panels, figsize=(4.4 * panels, 3.6), layout="constrained")
+    count = 3 + bool(modulation)
+    figure, axes = panels(count, columns=count)
+    colours = modality_colours(modalities)
     loss, accuracy, ratio = axes[:3]
 
     loss.plot(*series(history, "loss"), color="black", label="train")
     if "eval_loss" in keys:
         loss.plot(*series(history, "eval_loss"), color="black", linestyle="--", label="validation")
-    loss.set(title="Loss", ylabel="cross-entropy")
+    loss.set(title="Loss", ylabel="cross-entropy (nats)")
 
     if "eval_accuracy" in keys:
         accuracy.plot(*series(history, "eval_accuracy"), color="black", label="all, validation")
-    for colour, modality in zip(COLOURS, modalities, strict=False):
+    for modality, colour in colours.items():
         accuracy.plot(*series(history, f"unimodal/accuracy_{modality}"), color=colour, label=f"{modality}, train")
         if f"eval_accuracy_{modality}" in keys:
             points = series(history, f"eval_accuracy_{modality}")
@@ -60,8 +54,8 @@ def plot_curves(
     ratio.axhline(1, color="grey", linewidth=0.8)
     ratio.set(title="Discrepancy ratio", ylabel="ratio (1: balanced)", ylim=(0, None))
 
-    for style, (prefix, label) in zip(STYLES, modulation, strict=False):
-        for colour, modality in zip(COLOURS, modalities, strict=False):
+    for style, (prefix, label) in zip(RUN_STYLES, modulation, strict=False):
+        for modality, colour in colours.items():
             points = series(history, f"{prefix}_{modality}")
             axes[3].plot(*points, color=colour, linestyle=style, label=f"{label}, {modality}")
     if modulation:
@@ -69,8 +63,6 @@ def plot_curves(
 
     for axis in axes:
         axis.set_xlabel("epoch")
-        axis.grid(alpha=0.25)
+        finish_axis(axis)
         axis.legend(fontsize=7)
-    figure.suptitle(title)
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    save(figure, path, title)

@@ -46,6 +46,17 @@ def paired_difference(
     return PairedDifference(mean, mean - half, mean + half)
 
 
+def median_after_warm_up(seconds: Sequence[float], warm_up: int = 1) -> float | None:
+    """Median of the epochs after the first `warm_up`, in seconds; None if there are none.
+
+    Example:
+        >>> median_after_warm_up([9.0, 2.0, 3.0, 2.5])
+        2.5
+    """
+    rest = list(seconds)[warm_up:]
+    return float(np.median(rest)) if rest else None
+
+
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A Markdown table with aligned columns, without a final newline."""
     cells = [list(header), *[list(row) for row in rows]]

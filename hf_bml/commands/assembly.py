@@ -79,10 +79,14 @@ def processor_configs(recipe: Recipe) -> dict[str, Any]:
         return {}
 
 
-def build_data(recipe: Recipe) -> tuple[DatasetDict, MultimodalProcessor | None]:
+def build_data(recipe: Recipe, augment: bool = True) -> tuple[DatasetDict, MultimodalProcessor | None]:
     """The processed splits, and the processor of the model's modalities (None if every column is a tensor already).
 
     The main process prepares them, and the others find them in the cache.
+
+    Args:
+        recipe: of the run.
+        augment: whether the training split is augmented.
 
     Raises:
         ValueError: unknown dataset or option, a processor for a column that the dataset lacks, a modality without
@@ -91,11 +95,11 @@ def build_data(recipe: Recipe) -> tuple[DatasetDict, MultimodalProcessor | None]
     modalities = recipe_modalities(recipe)
     configs = processor_configs(recipe)
     data = recipe.data
-    key = json.dumps([data.dataset, data.dataset_options, data.on_error, configs, modalities], default=str)
+    key = json.dumps([data.dataset, data.dataset_options, data.on_error, configs, modalities, augment], default=str)
     if key not in _last_data:
         _last_data.clear()
         with recipe.training.main_process_first(desc="preparing the data"):
-            _last_data[key] = _build_data(recipe, modalities, configs)
+            _last_data[key] = _build_data(recipe, modalities, configs, augment)
     return _last_data[key]
 
 
@@ -103,7 +107,7 @@ _last_data: dict[str, tuple[DatasetDict, MultimodalProcessor | None]] = {}  # se
 
 
 def _build_data(
-    recipe: Recipe, modalities: list[str], configs: dict[str, Any]
+    recipe: Recipe, modalities: list[str], configs: dict[str, Any], augment: bool
 ) -> tuple[DatasetDict, MultimodalProcessor | None]:
     options = recipe.data.dataset_options or {}
     try:
@@ -133,7 +137,8 @@ def _build_data(
     processor = MultimodalProcessor(
         {name: configs.get(name, {"type": "features"}) for name in modalities}, on_error=recipe.data.on_error
     )
-    return processor.apply(dataset, num_proc=recipe.data.dataset_num_proc), processor
+    training_split = "train" if augment else None
+    return processor.apply(dataset, training_split, num_proc=recipe.data.dataset_num_proc), processor
 
 
 def numeric_rank(feature: Any) -> int | None:

@@ -10,13 +10,12 @@ from typing import Any
 
 from ..analysis.comparison import Row, is_control
 from ..suggestion import did_you_mean
-from .checks import NEWEST_CHECKPOINT, NO_RESUME, check_compared_metric, check_recipe
+from .checks import check_compared_metric, check_recipe
 from .errors import BAD_INPUT, print_error
-from .fingerprint import fingerprint
 from .methods import Method, check_used, parse_method
 from .parser import RecipeParser, quiet_libraries, series_parser
 from .recipe import Recipe, parse_recipe, recipe_options, split_dotted
-from .series import check_series, end_processes, output_root, run_series
+from .series import check_name, check_series, end_processes, output_root, own_folder, resume, run_series
 
 DESCRIPTION = """\
 Trains every method on every recipe, once per seed, tests it, and writes NAME.md, NAME.csv, NAME_runs.csv, NAME.json
@@ -74,8 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def plan(parser: RecipeParser, chosen: argparse.Namespace, arguments: Sequence[str]) -> list[tuple[Row, Recipe]]:
     """All runs with their rows, recipe by recipe, method by method, validated before the first one starts."""
     check_series(chosen)
-    if not chosen.name or Path(chosen.name).name != chosen.name:
-        raise ValueError(f"--name must be the beginning of a file name, found {chosen.name!r}.")
+    check_name(chosen.name)
     runs: list[tuple[Row, Recipe]] = []
     for path in chosen.recipes:
         base = parse_recipe(parser, path, arguments, {"modulations": None})
@@ -95,9 +93,8 @@ def plan(parser: RecipeParser, chosen: argparse.Namespace, arguments: Sequence[s
                 check_recipe(recipe)
             except ValueError as error:
                 raise ValueError(f"{path}, {method.label}: {error}") from error
-            place = folder / f"{method.names}-{fingerprint(recipe)[:8]}"
             for seed in chosen.seeds or [base.training.seed]:
-                own = {"seed": seed, "output_dir": str(place / f"seed-{seed}")}
+                own = {"seed": seed, "output_dir": str(own_folder(folder, recipe, seed))}
                 recipe = parse_recipe(parser, path, arguments, {**changes, **own})
                 recipe.name = f"{base.name}, {method.label}"
                 runs.append((row, recipe))
@@ -139,21 +136,6 @@ def changed_model_options(method: Method, base: Recipe) -> dict[str, Any]:
             f"{base.model.model_name_or_path!r}, whose model is as it is. Leave one of them out."
         )
     return changed
-
-
-def resume(base: Recipe) -> str:
-    """`last` unless the recipe says no: a run's folder holds nothing but checkpoints of the very same run.
-
-    Raises:
-        ValueError: the recipe names one checkpoint, for all runs.
-    """
-    value = base.training.resume_from_checkpoint
-    text = "last" if value is None else str(value).lower().strip()
-    if text in NEWEST_CHECKPOINT:
-        return "last"
-    if text in NO_RESUME:
-        return "false"
-    raise ValueError(f"resume_from_checkpoint must be last or false in a comparison of many runs, found {value!r}.")
 
 
 def check_control(control: str | None, rows: Sequence[Row]) -> None:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..analysis.summary import run_table
-from ..data.splits import SPLITS
-from ..suggestion import did_you_mean
-from .assembly import build_data, build_model, build_trainer
-from .checks import check_recipe
 from .errors import BAD_INPUT, OneLineErrors, is_main_process, print_error
-from .experiment import CONFIG_NAME, without_prefix
+from .experiment import without_prefix
+from .finished_run import check_split, load_run
+from .json_file import write_json
 from .parser import quiet_libraries
-from .recipe import parse_recipe
 from .series import end_processes
-from .train import build_parser as build_recipe_parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,21 +42,12 @@ def evaluate(run_dir: Path, split: str) -> dict[str, float]:
         FileNotFoundError: not a run's folder.
         ValueError: unknown split, or a model or options that cannot be used.
     """
-    if split not in SPLITS:
-        raise ValueError(f"--split must be one of {', '.join(SPLITS)}, found {split!r}.{did_you_mean(split, SPLITS)}")
-    if not (run_dir / CONFIG_NAME).is_file():
-        raise FileNotFoundError(f"{run_dir} holds no {CONFIG_NAME}; expected a folder that hf-bml train wrote.")
-    config = str(run_dir / CONFIG_NAME)
-    here = [f"--model_name_or_path={run_dir}", f"--output_dir={run_dir}"]  # nothing lands where the training's would
-    recipe = parse_recipe(
-        build_recipe_parser(), config, [config, *here, "--resume_from_checkpoint=false", "--report_to=none"]
-    )
-    check_recipe(recipe)
-    dataset, processor = build_data(recipe)
-    trainer = build_trainer(recipe, dataset, build_model(recipe, None, 0), processor)
-    metrics = without_prefix(trainer.evaluate(dataset[split], metric_key_prefix=split))
+    check_split(split)
+    run = load_run(run_dir)
+    trainer = run.trainer()
+    metrics = without_prefix(trainer.evaluate(run.dataset[split], metric_key_prefix=split))
     if trainer.is_world_process_zero():
-        (run_dir / f"metrics_{split}.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        write_json(metrics, run_dir / f"metrics_{split}.json")
     return metrics
 
 

@@ -18,7 +18,9 @@ from ..data import data_report
 from ..preflight import check_dataset
 from .assembly import build_data, build_model, build_trainer
 from .checks import METRICS_NAME, check_best_metric, resume_point
+from .epoch_clock import EpochClock
 from .fingerprint import fingerprint
+from .json_file import write_json
 from .recipe import Recipe, write_recipe
 
 CONFIG_NAME = "config.yaml"
@@ -46,7 +48,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
         what `metrics.json` holds: `validation` and `test` metrics, `final_ratios`, the summaries of `modulations` that
         have one; `left_out` (samples that the data set lacks, by split and reason) and `failures` (files that could
         not be used) if there are any; `train_seconds` and the checkpoint that the training went on from (the time is
-        of what was left), `seed`, `fingerprint`, `environment`.
+        of what was left), `epoch_seconds` of every whole epoch (see `EpochClock`), `seed`, `fingerprint`,
+        `environment`.
     """
     what = fingerprint(recipe)
     dataset, processor = build_data(recipe)
@@ -56,6 +59,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
     for split in ("train", "validation", "test"):
         check_dataset(dataset[split], split, modalities, model.config.num_labels)
     trainer = build_trainer(recipe, dataset, model, processor)
+    clock = EpochClock()
+    trainer.add_callback(clock)
     checkpoint = resume_point(recipe)
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -75,6 +80,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
         "final_ratios": final_ratios(history, modalities),
         "modulations": {name: summary for name, summary in trainer.modulation.summary().items() if summary},
         "train_seconds": round(train_seconds, 2),
+        "epoch_seconds": [round(seconds, 4) for seconds in clock.seconds],
         "resumed_from": checkpoint,
         "seed": recipe.training.seed,
         "fingerprint": what,
@@ -84,9 +90,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     result.update({name: report for name, report in incomplete.items() if report})
     if trainer.is_world_process_zero():
         trainer.state.save_to_json(str(folder / "trainer_state.json"))  # with the evaluations
-        unfinished = folder / f"{METRICS_NAME}.part"
-        unfinished.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-        unfinished.replace(folder / METRICS_NAME)  # whatever happens, the file is complete or not there
+        write_json(result, folder / METRICS_NAME)
     return result
 
 

@@ -11,9 +11,11 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from ..analysis.comparison import Row, comparison_notes, comparison_table, row_records, run_records, write_csv
+from ..analysis.comparison import PLAIN, Row, comparison_notes, comparison_table, row_records, run_records, write_csv
+from ..analysis.summary import median_after_warm_up
 from . import experiment
-from .checks import check_metric, compared_metrics
+from .checks import NEWEST_CHECKPOINT, NO_RESUME, check_metric, compared_metrics
+from .fingerprint import fingerprint
 from .recipe import Recipe
 
 
@@ -32,13 +34,40 @@ def output_root(recipe: Recipe, name: str = "") -> Path:
     return Path(str(recipe.explicit.get("output_dir", default)))
 
 
+def own_folder(root: Path, recipe: Recipe, seed: int) -> Path:
+    """`root/METHOD-HASH/seed-SEED`: equal for all commands, so that none trains what another one has finished."""
+    names = "+".join(recipe.training.modulations or {}) or PLAIN
+    return root / f"{names}-{fingerprint(recipe)[:8]}" / f"seed-{seed}"
+
+
+def resume(base: Recipe) -> str:
+    """`last` unless the recipe says no: a run's own folder holds nothing but checkpoints of the very same run.
+
+    Raises:
+        ValueError: the recipe names one checkpoint, for all runs.
+    """
+    value = base.training.resume_from_checkpoint
+    text = "last" if value is None else str(value).lower().strip()
+    if text in NEWEST_CHECKPOINT:
+        return "last"
+    if text in NO_RESUME:
+        return "false"
+    raise ValueError(f"resume_from_checkpoint must be last or false in a comparison of many runs, found {value!r}.")
+
+
+def check_name(name: str) -> None:
+    """Raises ValueError if the files cannot be named so."""
+    if not name or Path(name).name != name:
+        raise ValueError(f"--name must be the beginning of a file name, found {name!r}.")
+
+
 def run_series(
     plan: Sequence[tuple[Row, Recipe]], folder: Path, name: str, compare: str, control: str | None = None
 ) -> None:
     """Runs a plan; the main process reports, and keeps what is finished up to date.
 
     Args:
-        plan: all runs in order, each with the row that its result belongs to; rows are filled here.
+        plan: see `run_plan`.
         folder: for the tables and the picture.
         name: what their names begin with.
         compare: the metric of the paired differences.
@@ -46,6 +75,23 @@ def run_series(
 
     Raises:
         ValueError: the first run does not yield the metric (`f1_binary` depends on the data).
+    """
+    rows = run_plan(plan, folder, name, compare)
+    if plan[0][1].training.process_index == 0:
+        text = write_comparison(rows, folder, name, compare, control, str(plan[0][1].data.dataset))
+        print(f"\n{text}\nwritten to {folder / name}.md, .csv, _runs.csv, .json and .png")
+
+
+def run_plan(plan: Sequence[tuple[Row, Recipe]], folder: Path, name: str, metric: str) -> list[Row]:
+    """Runs what is not finished yet; the main process keeps `NAME.json` up to date.
+
+    Args:
+        plan: all runs in order, each with the row that its result belongs to; rows are filled here.
+        folder, name: of the JSON file.
+        metric: what the first run must yield.
+
+    Returns:
+        the rows, each once.
     """
     rows = list({id(row): row for row, _ in plan}.values())
     is_main = plan[0][1].training.process_index == 0
@@ -55,10 +101,8 @@ def run_series(
             write_results(rows, folder, name)
         if number == 1:
             known = compared_metrics(recipe)
-            check_metric("--compare", compare, [metric for metric in known if metric in row.runs[0]])
-    if is_main:
-        text = write_comparison(rows, folder, name, compare, control, str(plan[0][1].data.dataset))
-        print(f"\n{text}\nwritten to {folder / name}.md, .csv, _runs.csv, .json and .png")
+            check_metric("--compare", metric, [known_name for known_name in known if known_name in row.runs[0]])
+    return rows
 
 
 def run_or_reuse(recipe: Recipe, prefix: str = "") -> dict[str, Any]:
@@ -91,10 +135,15 @@ def flat_result(result: Mapping[str, Any]) -> dict[str, Any]:
     """A run of a [`Row`](../analysis/comparison.py) from what `metrics.json` holds.
 
     Test metrics under their own names, `validation_<metric>`, `ratio_<modality>`, `seed`, `device`, `torch`, and the
-    times: `train_seconds` (not of a run that went on from a checkpoint) is without `estimation_seconds`.
+    times (not of a run that went on from a checkpoint): `train_seconds` without `estimation_seconds`, and
+    `epoch_seconds`, the median of the whole epochs after the first.
     """
     estimation = sum((facts.get("estimation_seconds", 0.0) for facts in result.get("modulations", {}).values()), 0.0)
-    times = {} if result.get("resumed_from") else {"train_seconds": result["train_seconds"] - estimation}
+    times = {}
+    if not result.get("resumed_from"):
+        times["train_seconds"] = result["train_seconds"] - estimation
+        if epoch := median_after_warm_up(result.get("epoch_seconds", [])):
+            times["epoch_seconds"] = epoch
     return {
         "seed": result["seed"],
         **result["test"],

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.comparison import Row
-from ..analysis.summary import run_table
+from ..analysis.summary import median_after_warm_up, run_table
 from .checks import check_compared_metric, check_recipe, check_resume
 from .errors import BAD_INPUT, print_error
 from .parser import RecipeParser, quiet_libraries, series_parser
@@ -84,7 +84,9 @@ def report_run(recipe: Recipe, result: dict[str, Any]) -> None:
     """Prints one run's table."""
     print(f"\n{recipe.data.dataset}, {recipe.name}: test split\n")
     print(run_table(result["test"], result["final_ratios"]))
-    print(f"\ntrained in {result['train_seconds']:.1f} s; everything is in {recipe.training.output_dir}")
+    epoch = median_after_warm_up(result["epoch_seconds"])
+    times = f"{result['train_seconds']:.1f} s" + (f", {epoch:.2f} s an epoch" if epoch else "")
+    print(f"\ntrained in {times}; everything is in {recipe.training.output_dir}")
 
 
 if __name__ == "__main__":

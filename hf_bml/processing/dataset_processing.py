@@ -30,14 +30,14 @@ Report = dict[str, list[dict[str, Any]]]
 
 
 def process_dataset(
-    dataset: DatasetDict, config: str, training_split: str = "train", num_proc: int | None = None
+    dataset: DatasetDict, config: str, training_split: str | None = "train", num_proc: int | None = None
 ) -> tuple[DatasetDict, Report]:
     """See `MultimodalProcessor.apply`.
 
     Args:
         dataset: The splits.
         config: `MultimodalProcessor.to_dict()` as JSON; with the data, it decides the cache's fingerprint.
-        training_split: The split that is augmented.
+        training_split: The split that is augmented; None for none.
         num_proc: Worker processes.
 
     Returns:
@@ -49,7 +49,9 @@ def process_dataset(
     return DatasetDict(splits), {name: failed for name, failed in report.items() if failed}
 
 
-def process_stream(dataset: IterableDatasetDict, config: str, training_split: str = "train") -> IterableDatasetDict:
+def process_stream(
+    dataset: IterableDatasetDict, config: str, training_split: str | None = "train"
+) -> IterableDatasetDict:
     """See `MultimodalProcessor.apply`: every split is transformed while it is read, and nothing is cached."""
     transforms = _transforms(config)
     splits = {}

@@ -120,7 +120,7 @@ class MultimodalProcessor:
     def apply(
         self,
         dataset: DatasetDict | IterableDatasetDict,
-        training_split: str = "train",
+        training_split: str | None = "train",
         num_proc: int | None = None,
     ) -> DatasetDict | IterableDatasetDict:
         """Make every row of a dataset yield tensors.
@@ -141,7 +141,7 @@ class MultimodalProcessor:
 
         Args:
             dataset: Splits with one column per modality; other columns (labels) pass through unchanged.
-            training_split: The split that is augmented.
+            training_split: The split that is augmented; None for none.
             num_proc: Worker processes for `Dataset.map`.
 
         Returns:

@@ -1,4 +1,3 @@
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,17 +11,6 @@ def row(label, *accuracies, audio=(), **options):
     for run, value in zip(runs, audio, strict=False):
         run["accuracy_audio"] = value
     return Row(label, methods=label.split(":")[0], runs=runs, **options)
-
-
-@pytest.fixture
-def drawn(monkeypatch):
-    """Keeps the figure that is drawn last."""
-    figures = []
-    monkeypatch.setattr(plt, "close", figures.append)
-    yield figures
-    monkeypatch.undo()
-    for figure in figures:
-        plt.close(figure)
 
 
 def test_bars_are_means_and_error_bars_standard_deviations(tmp_path, drawn):
@@ -52,3 +40,30 @@ def test_pictures_grow_with_the_rows(tmp_path):
     lines = bars.wrapped(few[1]).split("\n")
     assert lines[-1] == "(interaction=mmtm)" and max(map(len, lines)) <= bars.LABEL_WIDTH
     assert "".join(lines[:-1]).replace(" ", "") == f"film:{long}"
+
+
+def test_times_are_relative_to_the_reference(tmp_path, drawn):
+    rows = [row("none", 0.5), row("opm", 0.5), row("resumed", 0.5)]
+    for one, seconds in zip(rows, (2.0, 3.0), strict=False):
+        one.runs[0]["train_seconds"] = seconds
+    bars.plot_times(rows, tmp_path / "times.png")
+    [axis] = drawn[-1].axes
+    assert [patch.get_width() for patch in axis.patches] == [1.0, 1.5, 0.0]
+    assert [text.get_text() for text in axis.texts] == ["1.00", "1.50", "not measured"]
+    assert axis.get_xlabel() == "training time (none = 1)"
+    for one in rows:
+        one.runs[0]["epoch_seconds"] = 2.0
+    bars.plot_times(rows, tmp_path / "times.png")
+    assert drawn[-1].axes[0].get_xlabel() == "time of an epoch (none = 1)"
+
+
+def test_a_modality_has_its_colour_whatever_else_is_there(tmp_path, drawn):
+    rows = [row("unimodal_visual", 0.5)]
+    rows[0].runs[0]["accuracy_visual"] = 0.5
+    bars.plot_bars(rows, tmp_path / "one.png")
+    rows[0].runs[0]["accuracy_audio"] = 0.25
+    bars.plot_bars(rows, tmp_path / "two.png")
+    colours = [
+        {bar.get_label(): bar.patches[0].get_facecolor() for bar in figure.axes[0].containers} for figure in drawn
+    ]
+    assert colours[0]["visual"] == colours[1]["visual"] != colours[1]["audio"]

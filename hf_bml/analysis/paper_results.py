@@ -1,0 +1,156 @@
+"""The paper's numbers, to stand beside ours where data set and method are the same.
+
+Source: Wei, Hu, Du and Wen, "On-the-fly Modulation for Balanced Multimodal Learning", IEEE TPAMI 2024; per cent, but
+for the relative times of Table 4, two of which could not be read and are empty.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+DATASETS = {
+    "cremad": "CREMA-D",
+    "kinetics_sounds": "Kinetics-Sounds",
+    "ucf101": "UCF-101",
+    "ucf101_three": "UCF-101-Three",
+    "vggsound": "VGGSound",
+    "cmu_mosi": "CMU-MOSI",
+    "ave": "AVE",
+    "music_avqa": "MUSIC-AVQA",
+}
+TASKS = {"AVE": "segment_classification", "MUSIC-AVQA": "question_answering"}  # others: classification of clips
+METRICS = {"Acc": "accuracy", "mAP": "mean_average_precision", "F1": "f1_weighted"}
+MODELS = {"centralnet": "CentralNet", "mmtm": "MMTM", "cross_attention": "VATT"}  # the last one in the style of VATT
+FUSIONS = {"concat": "Concatenation", "sum": "Summation", "film": "FiLM"}
+ARCHITECTURES = {"avga": "AVGA", "avsdn": "AVSDN", "psp": "PSP", "avsd": "AVSD", "panoavqa": "PanoAVQA"}
+METHODS = {
+    "opm": "OPM",
+    "ogm": "OGM",
+    "gradient_blending": "GBlending",
+    "greedy": "Greedy",
+    "mod_drop": "ModDrop",
+    "dropout": "Dropout",
+    "annealed_dropout": "Annealed dropout",
+    "curriculum_dropout": "Curriculum dropout",
+    "evolutional_dropout": "Evolutional dropout",
+    "ogm_star": "OGM*",
+}
+NOISY = ("ogm", "ogm_star")  # whose paper form adds noise to the gradient
+FIRST_MODALITY, SECOND_MODALITY = "Audio/RGB-only", "Visual/OF-only"
+
+
+@dataclass(frozen=True)
+class PaperResult:
+    """One cell of the paper's tables.
+
+    Attributes:
+        table: its number, such as "2" or "7a".
+        dataset: the paper's name.
+        method: the row.
+        metric: Acc, mAP, F1, Time_x or a name that only one table has.
+        value: per cent, but for Time_x.
+    """
+
+    table: str
+    dataset: str
+    method: str
+    metric: str
+    value: float
+
+
+@cache
+def paper_results() -> tuple[PaperResult, ...]:
+    """Every cell of the paper's tables that could be read."""
+    text = files(__package__).joinpath("paper_results.csv").read_text(encoding="utf-8")
+    rows = csv.DictReader(text.splitlines())
+    return tuple(PaperResult(**{**row, "value": float(row["value"])}) for row in rows if row["value"])
+
+
+def paper_dataset(dataset: str, task: str = "classification") -> str | None:
+    """The paper's name of a data set of ours, None where the paper has no results for the task.
+
+    Example:
+        >>> paper_dataset("cremad"), paper_dataset("digits"), paper_dataset("ave")
+        ('CREMA-D', None, None)
+    """
+    name = DATASETS.get(dataset)
+    return name if name is not None and task == TASKS.get(name, "classification") else None
+
+
+def paper_method(options: Mapping[str, Any], modalities: Sequence[str]) -> str | None:
+    """The paper's name of a run's method, as in `Concatenation-OPM`; None for one that is not in its tables.
+
+    OGM without noise is not: the paper's OGM adds it. Options such as q_base are not looked at, but those that make
+    another method (`transform`, `measure`, `p_exe`, ...) are.
+
+    Args:
+        options: the run's, as its `config.yaml` has them.
+        modalities: the model's.
+
+    Example:
+        >>> paper_method({"fusion": "film", "modulations": {"opm": {"q_base": 0.5}}}, ["audio", "visual"])
+        'FiLM-OPM'
+        >>> paper_method({"modulations": {"ogm": {"alpha": 0.8}}}, ["audio", "visual"]) is None
+        True
+    """
+    modulations = {name: chosen or {} for name, chosen in (options.get("modulations") or {}).items()}
+    if len(modalities) == 1:
+        return None if modulations else unimodal_name(modalities[0], str(options.get("dataset")))
+    model = model_name(options)
+    if model is None:
+        return None
+    names = []
+    for name, chosen in modulations.items():
+        plain = not set(chosen) - {"q_base", "lam", "alpha", "noise", "p", "mode", "start", "end", "unit"}
+        if name not in METHODS or not plain or (name in NOISY and chosen.get("noise", "none") == "none"):
+            return None
+        names.append(METHODS[name])
+    method = "+".join(sorted(names, key=list(METHODS.values()).index))
+    return f"{model}-{method}" if method else model
+
+
+def unimodal_name(modality: str, dataset: str) -> str | None:
+    """The paper's row of a model of one modality."""
+    if dataset.startswith("ucf101"):
+        return {"visual": FIRST_MODALITY, "flow": SECOND_MODALITY}.get(modality)
+    return {"audio": FIRST_MODALITY, "visual": SECOND_MODALITY}.get(modality)
+
+
+def model_name(options: Mapping[str, Any]) -> str | None:
+    """The paper's name of the model below the method."""
+    if options.get("architecture"):
+        return ARCHITECTURES.get(str(options["architecture"]).replace("_", "").lower())
+    if options.get("interaction"):
+        return MODELS.get(str(options["interaction"]))
+    fusion = FUSIONS.get(str(options.get("fusion", "concat")))
+    if options.get("head_hidden_sizes"):
+        return "Multi-layer classifier" if fusion == "Concatenation" else None
+    return fusion
+
+
+def matching_results(dataset: str, method: str | None) -> dict[str, PaperResult]:
+    """The paper's results of one method on one data set, by our names of the metrics.
+
+    Tables print "Concatenation-OPM" or, where all rows concatenate, "OPM"; the first table that has the row counts.
+
+    Args:
+        dataset: the paper's name.
+        method: as `paper_method` gives it.
+
+    Example:
+        >>> {name: result.value for name, result in matching_results("CREMA-D", "Concatenation-OPM").items()}
+        {'accuracy': 75.1, 'mean_average_precision': 81.2}
+    """
+    if method is None:
+        return {}
+    names = {method, method.removeprefix("Concatenation-")}
+    found: dict[str, PaperResult] = {}
+    for result in paper_results():
+        if result.dataset == dataset and result.method in names and result.metric in METRICS and result.table != "4":
+            found.setdefault(METRICS[result.metric], result)
+    return found

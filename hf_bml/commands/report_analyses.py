@@ -1,0 +1,193 @@
+"""What `hf-bml probe`, `missing` and `analyse` found, in a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from ..analysis import (
+    class_bars,
+    confusion_matrix,
+    embedding_scatter,
+    missing_curves,
+    probe_curves,
+    reliability,
+    shapley_bars,
+)
+from ..analysis.figure_style import JOINT, panel_title
+from ..analysis.report_page import Figure, Table, Text
+from ..analysis.verdict import listed, percent, points
+from .report_figures import FigureFolder
+from .report_summary import alone_accuracies, final_probes
+from .run_files import RunGroup, analyses_of, histories_of, modalities_of, per_group
+
+
+def probe_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any]:
+    """Probes over the training and at its end."""
+    probed = [group for group in groups if any(run.probe for run in group.runs)]
+    if not probed:
+        return []
+    probes = per_group(probed, lambda run: run.probe)
+    modalities = modalities_of(probed)
+    splits = listed(sorted({probe["split"] for seeds in probes.values() for probe in seeds}))
+    caption = (
+        f"A linear classifier, trained anew on each frozen encoder's features, on {splits} (paper Fig. 1); dashed: a "
+        "model trained on the modality alone."
+    )
+    path = figures.path("probes")
+    probe_curves.plot_probes(probes, modalities, path, histories_of(probed), figures.styles)
+    parts: list[Any] = [Figure(path, caption, f"Probe accuracies over the training of {listed(probes)}.")]
+    lines = []
+    for group in probed:
+        for modality in group.modalities:
+            if finals := final_probes(group, modality):
+                alone = alone_accuracies(group, groups, modality)
+                gap = points(fmean(finals) - fmean(alone)) if alone else "-"
+                cells = [percent(fmean(values)) if values else "-" for values in (finals, alone)]
+                lines.append([group.label, modality, *cells, gap])
+    header = ["run", "encoder", "probe of the final model", "trained alone", "difference, points"]
+    parts.append(Table(f"Probe accuracy, {splits}, mean over seeds.", header, lines))
+    return parts
+
+
+def missing_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any]:
+    """Accuracy with missing modalities."""
+    missing = per_group(groups, lambda run: run.missing)
+    keys = missing_curves.grid_keys(missing)
+    if not keys:
+        return []
+    path = figures.path("missing")
+    missing_curves.plot_missing(missing, path, figures.styles)
+    caption = "Accuracy when samples lack a modality at random (paper Fig. 6); all runs see the same masks."
+    parts: list[Any] = [Figure(path, caption, f"Accuracy over the share of missing modalities of {listed(missing)}.")]
+    for key in keys:
+        grids = [grid for seeds in missing.values() for run in seeds for grid in run["grids"]]
+        rates = sorted({rate for grid in grids if missing_curves.grid_key(grid) == key for rate in grid["rates"]})
+        lines = []
+        for label, seeds in missing.items():
+            if any(missing_curves.grid_key(grid) == key for run in seeds for grid in run["grids"]):
+                found, means, spreads = missing_curves.grid_points(seeds, key)
+                cells = {r: f"{100 * m:.1f} ± {100 * s:.1f}" for r, m, s in zip(found, means, spreads, strict=True)}
+                complete = fmean(run["complete"] for run in seeds)
+                lines.append([label, f"{100 * complete:.1f}", *[cells.get(rate, "-") for rate in rates]])
+        fixed, rate, varied = key
+        title = missing_curves.grid_title({"fixed": fixed, "fixed_rate": rate})
+        header = ["run", "nothing missing", *[f"{varied} {100 * r:g} %" for r in rates]]
+        parts.append(Table(f"Accuracy in per cent, {title}.", header, lines, folded=True))
+    return parts
+
+
+def class_parts(groups: Sequence[RunGroup], split: str, figures: FigureFolder) -> list[Any]:
+    """Accuracy per class and confusions."""
+    analyses = analyses_of(groups, split)
+    if not analyses:
+        return []
+    classes = next(iter(analyses.values()))[0]["classes"]
+    shown = len(class_bars.select_classes(analyses))
+    path = figures.path("classes")
+    class_bars.plot_classes(analyses, path, figures.styles)
+    caption = (
+        f"Accuracy per class on {split} (paper Fig. 8), of all modalities and of each alone as the model estimates it."
+    )
+    if shown < len(classes):
+        caption += (
+            f" Shown are the {shown} of {len(classes)} classes where one modality leads most in the first run; the "
+            "tables have all, with their numbers in the matrices below."
+        )
+    parts: list[Any] = [Figure(path, caption, f"Bars of the accuracy per class of {listed(analyses)}.")]
+    for label, seeds in analyses.items():
+        parts.append(Table(f"{label}: accuracy per class in per cent.", *class_bars.class_rows(seeds), folded=True))
+    for number, (label, seeds) in enumerate(analyses.items()):
+        counts = summed_confusion(seeds)
+        worst = confusion_matrix.most_confused(counts, classes, 1)
+        most = f" Most often taken for another: {worst[0][0]} for {worst[0][1]}." if worst else ""
+        summed = f", summed over {len(seeds)} seeds" if len(seeds) > 1 else ""
+        caption = f"{label}: confusion on {split}{summed}, in per cent of the true class.{most}"
+        path = figures.path(f"confusion_{number}")
+        confusion_matrix.plot_confusion(counts, classes, path)
+        parts.append(Figure(path, caption, f"Confusion matrix of {label}.{most}", wide=False))
+    for label, seeds in analyses.items():
+        pairs = confusion_matrix.most_confused(summed_confusion(seeds), classes)
+        lines = [[true, taken, str(count), percent(share)] for true, taken, count, share in pairs]
+        header = ["true class", "predicted as", "samples", "share of the class"]
+        parts.append(Table(f"{label}: most frequent confusions.", header, lines, folded=True))
+    return parts
+
+
+def summed_confusion(seeds: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    """The confusion matrices of several seeds as one."""
+    return np.sum([seed["confusion"] for seed in seeds], axis=0).tolist()
+
+
+def calibration_parts(groups: Sequence[RunGroup], split: str, figures: FigureFolder) -> list[Any]:
+    """Reliability diagrams and expected calibration errors."""
+    calibrations: dict[str, dict[str, list[Any]]] = {}
+    for label, seeds in analyses_of(groups, split).items():
+        for seed in seeds:
+            for name, found in (seed.get("calibration") or {}).items():
+                if found is not None and any(b["count"] for b in found["bins"]):
+                    calibrations.setdefault(name, {}).setdefault(label, []).append(found)
+    if not calibrations:
+        return []
+    names = [name for name in (JOINT, *modalities_of(groups)) if name in calibrations]
+    calibrations = {name: calibrations[name] for name in names}
+    labels = list(dict.fromkeys(label for runs in calibrations.values() for label in runs))
+    lines = []
+    for label in labels:
+        errors = [[found["ece"] for found in runs.get(label, [])] for runs in calibrations.values()]
+        lines.append([label, *[f"{100 * fmean(values):.1f}" if values else "-" for values in errors]])
+    caption = (
+        f"Accuracy over the confidence of predictions on {split}, in bins: below the dotted line a prediction claims "
+        "more than it keeps. The lower row shows how many samples have which confidence."
+    )
+    path = figures.path("calibration")
+    reliability.plot_reliability(calibrations, path, figures.styles)
+    title = "Expected calibration error in percentage points, mean over seeds; 0 is perfect."
+    return [
+        Figure(path, caption, f"Reliability diagrams of {listed(labels)}."),
+        Table(title, ["run", *[panel_title(name) for name in names]], lines),
+    ]
+
+
+def shapley_parts(groups: Sequence[RunGroup], split: str, figures: FigureFolder) -> list[Any]:
+    """Shapley values, and the accuracies behind them."""
+    several = [group for group in groups if len(group.modalities) > 1]
+    found = per_group(several, lambda run: run.analyses.get(split, {}).get("shapley"))
+    if not found:
+        return []
+    coalitions = list(dict.fromkeys(name for seeds in found.values() for seed in seeds for name in seed["coalitions"]))
+    lines = []
+    for label, seeds in found.items():
+        values = [[seed["coalitions"][name] for seed in seeds if name in seed["coalitions"]] for name in coalitions]
+        lines.append([label, *[percent(fmean(own)) if own else "-" for own in values]])
+    caption = (
+        f"Shapley value of each modality on {split}: its mean gain in accuracy over all orders of adding modalities. "
+        "The values of a run add up to its accuracy with all modalities minus that with none."
+    )
+    path = figures.path("shapley")
+    shapley_bars.plot_shapley(found, path)
+    header = ["run", *[name.replace("+", " + ") or "none" for name in coalitions]]
+    return [
+        Figure(path, caption, f"Bars of the Shapley values of {listed(found)}."),
+        Table("Accuracy with only these modalities present, mean over seeds.", header, lines),
+    ]
+
+
+def embedding_parts(groups: Sequence[RunGroup], split: str, figures: FigureFolder) -> list[Any]:
+    """t-SNE of every modality's features, of the first seed."""
+    parts: list[Any] = []
+    for number, group in enumerate(groups):
+        run = next((run for run in group.runs if run.analyses.get(split, {}).get("tsne")), None)
+        if run is not None:
+            analysis = run.analyses[split]
+            seed = f", seed {run.result['seed']}" if len(group.runs) > 1 else ""
+            caption = f"{group.label}{seed}: t-SNE of each modality's features on {split}, coloured by class."
+            path = figures.path(f"features_{number}")
+            embedding_scatter.plot_embeddings(analysis["tsne"], analysis["classes"], path)
+            parts.append(Figure(path, caption, f"Scatter plots of the features of {group.label}."))
+    if parts:
+        parts.append(Text("Distances between clusters and their sizes mean little in t-SNE; neighbourhoods do."))
+    return parts

@@ -1,0 +1,282 @@
+"""The report of runs without training, and of real tiny ones in a real browser."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from finished import write_analyses, write_run
+from PIL import Image
+
+from hf_bml.analysis.linear_probe import ProbeSettings
+from hf_bml.cli import main
+from hf_bml.commands.analyse import analyse_run
+from hf_bml.commands.missing import missing_run
+from hf_bml.commands.probe import probe_run
+from hf_bml.commands.report import write_report
+
+OPM = {"modulations": {"opm": {"q_base": 0.5}}}
+RECIPE = """
+dataset: finished:load
+modalities:
+  audio: &encoder {type: sequence, input_size: 2, hidden_size: 4, num_heads: 1, num_layers: 0}
+  visual: {<<: *encoder}
+optim: sgd
+learning_rate: 0.1
+num_train_epochs: 3
+logging_strategy: epoch
+eval_strategy: epoch
+save_strategy: epoch
+load_best_model_at_end: true
+metric_for_best_model: accuracy
+use_cpu: true
+disable_tqdm: true
+report_to: none
+"""
+CHECK = """
+<script>
+addEventListener("load", () => {
+  const page = document.documentElement, images = [...document.images];
+  parent.postMessage([
+    "checked", page.scrollWidth <= innerWidth, innerWidth, images.length,
+    images.filter((image) => image.complete && image.naturalWidth > 100 && image.clientWidth > 100).length,
+    [...document.querySelectorAll("table")].every((table) => table.tHead && table.caption),
+  ].join(" "), "*");
+});
+</script>
+"""
+FRAME = """<title>waiting</title>
+<script>addEventListener("message", (event) => { document.title = event.data; });</script>
+<iframe src="checked.html" width="WIDTH" height="2000" style="border: 0"></iframe>
+"""  # Chromium opens no window narrower than 500 pixels
+
+
+class WellFormed(HTMLParser):
+    """Keeps the text, and fails where an element is closed that is not open."""
+
+    VOID = ("meta", "img", "!doctype")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.text, self.ids, self.links = [], [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.ids += [attributes["id"]] if "id" in attributes else []
+        self.links += [attributes["href"]] if "href" in attributes else []
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.text.append(data)
+
+
+def read(page):
+    """The page's text, in one line; its markup and its links are checked on the way."""
+    parser = WellFormed()
+    parser.feed(page.read_text(encoding="utf-8"))
+    assert parser.open == [] and len(set(parser.ids)) == len(parser.ids)
+    assert parser.links and all(link[0] == "#" and link[1:] in parser.ids for link in parser.links)
+    return " ".join(" ".join(parser.text).split())
+
+
+def test_everything_that_runs_hold_is_shown(tmp_path):
+    classes = ["dog & <b>cat</b>", "bird", "fish"]
+    for seed in (0, 1, 2):
+        write_analyses(write_run(tmp_path / "runs/concat" / f"seed-{seed}", 0.7 + 0.01 * seed, seed), classes)
+        write_analyses(
+            write_run(tmp_path / "runs/opm" / f"seed-{seed}", 0.8 + 0.02 * seed, seed, ratio=1.05, **OPM), classes
+        )
+    page = write_report([tmp_path / "runs"], tmp_path / "report")
+    text = read(page)
+    for sentence in (
+        "concat (the others are compared to it)",
+        "Audio dominates at the end of training: discrepancy ratio 1.50 (visual 0.67).",
+        "the ratio of audio went 1.50 → 1.05.",
+        "Test accuracy 71.0 → 82.0 % (+11.0 points): better, beyond the noise between seeds",
+        "Linear probes: audio 60.0 → 60.0 % (trained alone 70.0 %)",
+        "Under-trained compared to training alone: audio by 10.0 points, visual by 10.0 points.",
+        "modulations.opm.q_base - 0.5",
+        "71.0 ± 1.0",
+        "Most often taken for another: dog & <b>cat</b> for bird.",
+        "OPM, drop probability: audio 0.400 0.400",
+        "opm 75.0 70.0 ± 0.0 65.0 ± 0.0 60.0 ± 0.0",
+        "Accuracy with only these modalities present",
+    ):
+        assert sentence in text, sentence
+    assert "Not in this report" not in text and "The paper's numbers" not in text
+    names = {path.stem for path in (tmp_path / "report/figures").iterdir()}
+    assert names == {
+        *("accuracy", "loss", "validation", "time", "ratio", "modulation", "probes", "missing", "classes"),
+        *("confusion_0", "confusion_1", "calibration", "shapley", "features_0", "features_1"),
+    }
+    source = page.read_text(encoding="utf-8")
+    assert source.count("data:image/png;base64,") == len(names)
+    assert not re.search(r"https?:|<script|<link|@import", re.sub(r"base64,[^\"]+", "", source))
+
+
+def test_what_is_missing_is_named_with_its_command(tmp_path):
+    run = write_run(tmp_path / "a run", history=False)
+    text = read(write_report([run], tmp_path / "report"))
+    for command in ("probe", "missing", "analyse"):
+        assert f"hf-bml {command} '{run}'" in text
+    assert "Spread over seeds of a run: one was run" in text
+    assert "Test accuracy 75.0 % (one seed)." in text
+
+
+def test_many_runs_are_a_loop(tmp_path):
+    runs = [write_run(tmp_path / "runs" / f"seed-{seed}", seed=seed, history=False) for seed in range(5)]
+    text = read(write_report([tmp_path / "runs"], tmp_path / "report"))
+    folders = " ".join(map(str, runs))
+    assert f'for run in {folders}; do hf-bml probe "$run"; done' in text
+
+
+def test_one_modality_and_no_history(tmp_path):
+    run = write_run(tmp_path / "run", modalities=("audio",), history=False)
+    text = read(write_report([run], tmp_path / "report"))
+    assert "One modality, audio: nothing to balance." in text
+    assert "hf-bml probe" not in text and "Balance and modulation" not in text
+
+
+def test_a_model_of_one_modality_says_what_training_alone_reaches(tmp_path):
+    run = write_run(tmp_path / "runs/concat", history=False)
+    write_analyses(run, ["a", "b"])
+    (run / "analysis_test.json").unlink()
+    (run / "probe.json").write_text((run / "probe.json").read_text().replace('"alone": {', '"alone": {}, "old": {'))
+    write_run(tmp_path / "runs/unimodal_visual", accuracy=0.9, history=False, modalities=("visual",))
+    text = read(write_report([tmp_path / "runs"], tmp_path / "report"))
+    assert "Under-trained compared to training alone: visual by 30.0 points." in text
+
+
+def test_three_modalities_and_many_classes(tmp_path):
+    modalities = ("text", "audio", "visual")
+    run = write_run(tmp_path / "run", modalities=modalities, history=False, **OPM)
+    write_analyses(run, [f"class {i}" for i in range(130)], modalities)
+    text = read(write_report([run], tmp_path / "report"))
+    assert "Shown are the 12 of 130 classes" in text and "text + audio + visual" in text
+
+
+def test_the_paper_stands_beside_the_same_data_only(tmp_path):
+    runs = [
+        write_run(tmp_path / "concat", dataset="cremad", history=False),
+        write_run(tmp_path / "opm", 0.8, dataset="cremad", history=False, **OPM),
+    ]
+    text = read(write_report(runs, tmp_path / "report"))
+    assert "opm accuracy 80.0 75.1 Concatenation-OPM Table 2" in text
+    assert "Everything the paper reports for CREMA-D." in text
+
+
+def test_other_data_is_not_compared(tmp_path):
+    runs = [write_run(tmp_path / "a", 0.5, history=False)]
+    runs.append(write_run(tmp_path / "b", 0.9, history=False, dataset="av_digits"))
+    text = read(write_report(runs, tmp_path / "report"))
+    assert "only the same data is compared" in text and "→ 90.0 %" not in text
+    names = {path.name for path in (tmp_path / "report/figures").iterdir()}
+    assert {"1_digits_accuracy.png", "2_av_digits_accuracy.png"} == names
+
+
+def test_left_out_samples_failures_and_unfinished_runs(tmp_path):
+    run = write_run(tmp_path / "runs/concat", history=False)
+    metrics = (run / "metrics.json").read_text()
+    extra = '"left_out": {"train": {"missing files": ["a<b", "c"]}}, "failures": {"test": [{FAILURE}]}, '
+    failure = {"row": 3, "modality": "audio", "file": "x.wav", "reason": "too short", "dropped": False}
+    (run / "metrics.json").write_text("{" + extra.replace("{FAILURE}", json.dumps(failure)) + metrics[1:])
+    (tmp_path / "runs/opm/checkpoint-3").mkdir(parents=True)
+    text = read(write_report([tmp_path / "runs"], tmp_path / "report"))
+    assert "train missing files 2 a<b, c" in text and "test x.wav audio too short modality absent" in text
+    assert f"--output_dir {tmp_path}/runs/opm --resume_from_checkpoint last" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere is no folder"),
+        (["run", "--split", "tests"], "Did you mean 'test'"),
+        (["run", "--compare", "acuracy"], "Did you mean 'accuracy'"),
+        (["run", "--output", "run/metrics.json"], "is a file; expected a folder"),
+        ([], "the following arguments are required: RUN_DIR"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message):
+    write_run(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("hf-bml report: ") and captured.err.count("\n") == 1 and message in captured.err
+    assert not (tmp_path / "report").exists()
+
+
+def test_without_matplotlib_it_says_what_to_install(tmp_path, monkeypatch, capsys):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in [n for n in sys.modules if n.startswith(("hf_bml.analysis.", "hf_bml.commands.report_"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert main(["report", str(write_run(tmp_path / "run")), "--output", str(tmp_path / "report")]) == 2
+    assert "pip install 'hf_bml[plots]'" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """The browser; CI demands it with HF_BML_REQUIRE_CHROMIUM=1."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        if os.environ.get("HF_BML_REQUIRE_CHROMIUM") == "1":
+            pytest.fail("HF_BML_REQUIRE_CHROMIUM=1, but there is no chromium")
+        pytest.skip("chromium is not installed")
+    return found
+
+
+def browse(chromium, page, folder, width, *options):
+    """Opens the page in a window; a new profile each time, so that nothing is kept."""
+    flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
+    profile = f"--user-data-dir={folder}/profile-{len(options)}"
+    window = ["--disable-component-update", profile, f"--window-size={width},3000"]
+    command = [chromium, *flags.split(), *window, *options, page.as_uri()]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=200).stdout
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A report on real runs of a few rows, with everything that can be analysed."""
+    folder = tmp_path_factory.mktemp("real")
+    (folder / "concat.yaml").write_text(RECIPE)
+    (folder / "opm.yaml").write_text(RECIPE + "modulations: {opm: {q_base: 0.5}}\n")
+    recipes = [str(folder / name) for name in ("concat.yaml", "opm.yaml")]
+    assert main(["train", *recipes, "--seeds", "0", "1", "--output_dir", str(folder / "runs")]) == 0
+    for run in sorted((folder / "runs").glob("*/seed-*")):
+        probe_run(run, settings=ProbeSettings(epochs=2), alone=["audio"] if "concat" in str(run) else None)
+        missing_run(run, fixed=["audio"], rates=[0.1, 0.3], seeds=[0, 1])
+        analyse_run(run)
+    return write_report([folder / "runs"], folder / "report")
+
+
+@pytest.mark.parametrize("width", [1200, 400])
+def test_a_browser_shows_the_report_of_real_runs(chromium, trained, tmp_path, width):
+    text = read(trained)
+    assert "Linear probes" in text and "finished:load" in text and "Not in this report" not in text
+    picture = tmp_path / "screen.png"
+    browse(chromium, trained, tmp_path, width, f"--screenshot={picture}")
+    pixels = np.asarray(Image.open(picture).convert("L"))
+    assert pixels.shape[1] == width
+    assert pixels.std() > 20 and (pixels < 128).mean() > 0.01  # text and lines on a light page
+    colours = Image.open(picture).convert("RGB").getcolors(1 << 24)
+    assert len(colours) > 100
+    checked = trained.read_text(encoding="utf-8").replace("</body>", f"{CHECK}</body>")
+    (tmp_path / "checked.html").write_text(checked, encoding="utf-8")
+    (tmp_path / "frame.html").write_text(FRAME.replace("WIDTH", str(width)), encoding="utf-8")
+    dom = browse(chromium, tmp_path / "frame.html", tmp_path, 1300, "--dump-dom", "--virtual-time-budget=5000")
+    found = re.search(r"<title>checked (\w+) (\d+) (\d+) (\d+) (\w+)</title>", dom)
+    assert found, dom[:300]
+    fits, seen, images, loaded, labelled = found.groups()
+    assert fits == "true" and int(seen) == width and labelled == "true"
+    assert int(images) == int(loaded) == len(list((trained.parent / "figures").iterdir()))
