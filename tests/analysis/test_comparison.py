@@ -54,6 +54,17 @@ def test_table_of_hand_computed_values():
     ]  # fmt: skip
 
 
+def test_epoch_times():
+    rows = [row("concat", [0.8, 0.9]), row("opm", [0.9, 0.95]), row("ogm", [0.9, 0.95])]
+    for index, seconds in enumerate([1.0, 3.0]):
+        rows[0].runs[index]["epoch_seconds"] = seconds
+        rows[1].runs[index]["epoch_seconds"] = 1.5 * seconds
+    found = columns(comparison_table(rows, "accuracy"), "epoch time (concat = 1)")
+    assert found == [["1.00"], ["1.50"], ["-"]]
+    assert any("Epoch times" in note for note in comparison_notes(rows, "accuracy"))
+    assert row_records(rows, "accuracy")[1]["relative_epoch_seconds"] == 1.5
+
+
 def test_single_runs_have_neither_spread_nor_interval():
     rows = [row("a", [0.5]), row("b", [0.75])]
     assert columns(comparison_table(rows, "accuracy"), "accuracy") == [["50.0"], ["75.0"]]

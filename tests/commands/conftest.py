@@ -2,6 +2,8 @@ import sys
 
 import pytest
 
+from hf_bml.cli import main
+
 MODULE = """
 from datasets import Dataset, DatasetDict
 
@@ -32,3 +34,61 @@ def own(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
     monkeypatch.delitem(sys.modules, "my_rows", raising=False)
     return tmp_path / "own.yaml"
+
+
+VECTORS = """
+import numpy as np
+from datasets import Dataset, DatasetDict
+
+def load():
+    splits = {}
+    for seed, (name, samples) in enumerate({"train": 60, "validation": 20, "test": 40}.items()):
+        generator = np.random.default_rng(seed)
+        labels = generator.integers(3, size=samples)
+        columns = {
+            name: (np.eye(size)[labels] * strength + generator.normal(size=(samples, size))).tolist()
+            for name, size, strength in (("audio", 5, 3.0), ("visual", 4, 1.5))
+        }
+        splits[name] = Dataset.from_dict({**columns, "labels": labels.tolist()})
+    return DatasetDict(splits)
+"""
+VECTORS_RECIPE = """
+dataset: my_vectors:load
+modalities:
+  audio: {type: sequence, input_size: 5, hidden_size: 4, num_heads: 1, num_layers: 0}
+  visual: {type: sequence, input_size: 4, hidden_size: 4, num_heads: 1, num_layers: 0}
+modulations:
+  opm: {q_base: 0.5}
+optim: sgd
+learning_rate: 3e-1
+num_train_epochs: 3
+per_device_train_batch_size: 16
+per_device_eval_batch_size: 16
+logging_strategy: epoch
+eval_strategy: epoch
+save_strategy: epoch
+load_best_model_at_end: true
+metric_for_best_model: accuracy
+use_cpu: true
+disable_tqdm: true
+report_to: none
+"""
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory):
+    """A run of three epochs with all its checkpoints, on vectors of which the audio tells the class better."""
+    folder = tmp_path_factory.mktemp("vectors")
+    (folder / "my_vectors.py").write_text(VECTORS)
+    (folder / "vectors.yaml").write_text(VECTORS_RECIPE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["train", "vectors.yaml", "--output_dir", "run"]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def finished(trained_run, monkeypatch):
+    """The folder of that run, from whose parent commands can be started."""
+    monkeypatch.chdir(trained_run.parent)
+    return trained_run

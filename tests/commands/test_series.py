@@ -26,6 +26,13 @@ def test_flat_result():
     }
 
 
+def test_epoch_time_is_the_median_after_the_first():
+    flat = flat_result({**RESULT, "epoch_seconds": [9.0, 2.0, 4.0, 3.0]})
+    assert flat["epoch_seconds"] == 3.0
+    assert "epoch_seconds" not in flat_result({**RESULT, "epoch_seconds": [9.0]})
+    assert "epoch_seconds" not in flat_result({**RESULT, "epoch_seconds": [9.0, 2.0], "resumed_from": "checkpoint-3"})
+
+
 def test_estimation_is_taken_out_of_the_training_time():
     summaries = {
         "gradient_blending": {"estimation_seconds": 3.0, "weights": [1]},
