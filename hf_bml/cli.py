@@ -14,6 +14,8 @@ COMMANDS = {
     "train": "train recipes, over several seeds if asked, and test them",
     "compare": "train methods on recipes, and write one table, CSV and picture",
     "evaluate": "evaluate a finished run on a split",
+    "card": "write the model card of a run",
+    "push": "push a run to the Hub, with its card",
 }
 
 

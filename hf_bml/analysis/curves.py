@@ -6,11 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
+from matplotlib.figure import Figure  # not pyplot, whose backend belongs to the program that trains
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe-Ito, colour-blind safe
 STYLES = ("-", "--", ":", "-.")
@@ -40,7 +36,8 @@ def plot_curves(
         if any(f"{prefix}_{modality}" in keys for modality in modalities)
     ]
     panels = 3 + bool(modulation)
-    figure, axes = plt.subplots(1, panels, figsize=(4.4 * panels, 3.6), layout="constrained")
+    figure = Figure(figsize=(4.4 * panels, 3.6), layout="constrained")
+    axes = figure.subplots(1, panels)
     loss, accuracy, ratio = axes[:3]
 
     loss.plot(*series(history, "loss"), color="black", label="train")
@@ -73,4 +70,3 @@ def plot_curves(
         axis.legend(fontsize=7)
     figure.suptitle(title)
     figure.savefig(path, dpi=120)
-    plt.close(figure)

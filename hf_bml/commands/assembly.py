@@ -168,6 +168,7 @@ def build_trainer(
         train_dataset=dataset["train"],
         eval_dataset=dataset["validation"],
         compute_metrics=classification_metrics,
+        processing_class=processor,  # saved and pushed with the model
     )
     CompactProgressCallback.replace_in(trainer, modalities)
     return trainer

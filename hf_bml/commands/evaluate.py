@@ -53,9 +53,8 @@ def evaluate(run_dir: Path, split: str) -> dict[str, float]:
         raise FileNotFoundError(f"{run_dir} holds no {CONFIG_NAME}; expected a folder that hf-bml train wrote.")
     config = str(run_dir / CONFIG_NAME)
     here = [f"--model_name_or_path={run_dir}", f"--output_dir={run_dir}"]  # nothing lands where the training's would
-    recipe = parse_recipe(
-        build_recipe_parser(), config, [config, *here, "--resume_from_checkpoint=false", "--report_to=none"]
-    )
+    quiet = ["--resume_from_checkpoint=false", "--report_to=none", "--push_to_hub=false"]
+    recipe = parse_recipe(build_recipe_parser(), config, [config, *here, *quiet])
     check_recipe(recipe)
     dataset, processor = build_data(recipe)
     trainer = build_trainer(recipe, dataset, build_model(recipe, None, 0), processor)
