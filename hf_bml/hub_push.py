@@ -1,8 +1,9 @@
 """What of a folder goes to the Hub, and how: the model, its processor, its card and pictures, in one commit.
 
-What is to be pushed is first laid out in a folder of its own (`stage`, by hard links), so that a push in the background
-is not disturbed by what the training writes and deletes meanwhile. Nothing else is pushed: no optimizer state unless
-checkpoints are asked for, no `training_args.bin` (a pickle that can hold a token), no paths of this machine.
+What is to be pushed is first laid out in a folder of its own (`stage`, by hard links), so that a push in the
+background is not disturbed by what the training writes and deletes meanwhile. Nothing else is pushed: no optimizer
+state unless checkpoints are asked for, no `training_args.bin` (a pickle that can hold a token), no paths of this
+machine.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
-import httpx
 from huggingface_hub import CommitInfo, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
@@ -148,7 +148,7 @@ def describe_failure(error: Exception, repo_id: str) -> str:
         advice = f": {ADVICE[status]}" if status in ADVICE else ""
         return f"the Hub refuses to take {repo_id} (HTTP {status}){advice}."
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    if isinstance(error, httpx.HTTPError):
+    if type(error).__module__.startswith("httpx"):  # httpx or httpx2, as the version of huggingface_hub has it
         return f"the connection to the Hub failed while {repo_id} was pushed ({type(error).__name__}: {reason})."
     return f"{repo_id} cannot be pushed: {reason.rstrip('.')}."
 

@@ -9,6 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import datasets
+import huggingface_hub
 import pytest
 import torch
 from fake_hub import FakeHub
@@ -64,3 +65,14 @@ def fake_hub():
     """A Hub on this machine; see `tests/fake_hub.py`. Use it in a subprocess with `fake_hub.environment(folder)`."""
     with FakeHub() as hub:
         yield hub
+
+
+@pytest.fixture
+def own_hub(fake_hub, monkeypatch):
+    """The Hub of this very process, for uploads; downloads need a process of their own."""
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", fake_hub.endpoint)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", fake_hub.token)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return fake_hub

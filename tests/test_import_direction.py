@@ -10,7 +10,7 @@ import hf_bml
 ROOT = Path(hf_bml.__file__).parent
 LEAVES = ("modulation", "models", "processing", "data", "metrics")
 SHARED = {"suggestion"}
-CARDS = {"card_facts", "environment", "hub_push", "model_card"}
+RUN = {"card_facts", "checkpoint", "environment", "hub_push", "model_card", "preflight", "trainer", "training_args"}
 ALLOWED = {
     **{leaf: {leaf, *SHARED} for leaf in LEAVES},
     "suggestion": set(),
@@ -22,19 +22,14 @@ ALLOWED = {
     "learning_rate": set(),
     "resumable_trainer": {"checkpoint", "learning_rate", "seeded_rows"},
     "side_training": {"learning_rate", "modulation"},
+    "environment": set(),
+    "card_facts": {"environment", "modulation", "training_args"},
+    "model_card": {"analysis", "card_facts", "data"},
+    "hub_push": set(),
+    "pushing_trainer": {"card_facts", "hub_push", "model_card"},
     "trainer": {"modulation", "training_args", "preflight", "pushing_trainer", "resumable_trainer", "side_training"},
     "cli": {"commands", "hf_bml", *SHARED},
-    "commands": {
-        "analysis",
-        "checkpoint",
-        "commands",
-        "preflight",
-        "trainer",
-        "training_args",
-        *CARDS,
-        *LEAVES,
-        *SHARED,
-    },
+    "commands": {"analysis", "commands", *RUN, *LEAVES, *SHARED},
     "__init__": {"models", "modulation", "processing", "trainer", "training_args"},
 }
 

@@ -46,8 +46,14 @@ def run_series(
         control: see `comparison_table`.
 
     Raises:
-        ValueError: the first run does not yield the metric (`f1_binary` depends on the data).
+        ValueError: all would push to one repository, or the first run does not yield the metric (`f1_binary` depends on
+            the data).
     """
+    if len(plan) > 1 and plan[0][1].training.push_to_hub:
+        raise ValueError(
+            f"push_to_hub: the {len(plan)} runs would overwrite each other on the Hub. Push the one that you choose "
+            "afterwards: hf-bml push RUN_DIR --repo-id NAME."
+        )
     rows = list({id(row): row for row, _ in plan}.values())
     is_main = plan[0][1].training.process_index == 0
     for number, (row, recipe) in enumerate(plan, start=1):
