@@ -5,8 +5,8 @@
         subprocess.run([sys.executable, "-c", code], env=hub.environment(tmp_path))
 
 Only what belongs to USER can be written, private repositories are only read with the token, and branches are made, not
-deleted. It answers "regular" for files below 1 MB that are no parquet, "lfs" for others, and never speaks xet. What it proves
-is that our calls fit the protocol, not what the real server allows.
+deleted. It answers "regular" for files below 1 MB that are no parquet, "lfs" for others, and never speaks xet. What it
+proves is that our calls fit the protocol, not what the real server allows.
 """
 
 from __future__ import annotations

@@ -46,8 +46,8 @@ def run_series(
         control: see `comparison_table`.
 
     Raises:
-        ValueError: all would push to one repository, or the first run does not yield the metric (`f1_binary` depends on
-            the data).
+        ValueError: all would push to one repository, or the first run does not yield the metric (`f1_binary` depends
+            on the data).
     """
     if len(plan) > 1 and plan[0][1].training.push_to_hub:
         raise ValueError(
