@@ -12,6 +12,7 @@ import json
 import os
 import shlex
 import shutil
+import warnings
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -19,6 +20,8 @@ from pathlib import Path
 from huggingface_hub import CommitInfo, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+
+from .card_facts import hide_paths, read_json
 
 MODEL_FILES = (
     *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "*.py"),
@@ -49,6 +52,10 @@ def stage(folder: str | Path, destination: str | Path, checkpoints: Iterable[tup
 
     Raises:
         PushError: the folder holds no weights.
+
+    Warns:
+        UserWarning: the model or its processor is configured with a place on this machine, such as a tokenizer's
+            folder, which others do not have.
     """
     folder, destination = Path(folder), Path(destination)
     destination.mkdir(parents=True, exist_ok=True)
@@ -58,6 +65,14 @@ def stage(folder: str | Path, destination: str | Path, checkpoints: Iterable[tup
         raise PushError(f"{folder} holds no model.safetensors; expected the folder of a trained model.")
     for path in files:
         link(path, destination / path.name)
+        if path.name in ("config.json", "processor_config.json"):
+            content = read_json(path)
+            if hide_paths(content) != content:
+                warnings.warn(
+                    f"{path} names a place on this machine, where others will not find anything. Use a name on the "
+                    "Hub, and train again or edit the file.",
+                    stacklevel=2,
+                )
     for checkpoint, name in checkpoints:
         stage_checkpoint(Path(checkpoint), destination / name)
     return destination

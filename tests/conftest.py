@@ -2,6 +2,8 @@
 
 import gc
 import os
+import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,10 +70,16 @@ def fake_hub():
 
 
 @pytest.fixture
-def own_hub(fake_hub, monkeypatch):
-    """The Hub of this very process, for uploads; downloads need a process of their own."""
-    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", fake_hub.endpoint)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+def own_hub(fake_hub, monkeypatch, tmp_path):
+    """The Hub of this very process, which tries again without waiting when a request fails."""
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "ENDPOINT", fake_hub.endpoint)
+    template = fake_hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    unhurried = types.SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
+    monkeypatch.setattr(huggingface_hub.utils._http, "time", unhurried)
     monkeypatch.setenv("HF_TOKEN", fake_hub.token)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")

@@ -37,6 +37,13 @@ def test_only_what_belongs_to_the_model_is_staged(tmp_path):
     assert (staged / "model.safetensors").read_text() == "weights"  # whatever the training deletes
 
 
+def test_a_place_on_this_machine_in_a_config_is_named(tmp_path):
+    config = {"modalities": {"text": {"type": "tokens", "tokenizer": "/home/somebody/tokenizer"}}}
+    run = write(tmp_path / "run", {**MODEL, "processor_config.json": json.dumps(config)})
+    with pytest.warns(UserWarning, match=r"processor_config\.json names a place on this machine"):
+        stage(run, tmp_path / "staged")
+
+
 def test_checkpoints_keep_what_a_training_needs_to_go_on(tmp_path):
     run = write(tmp_path / "run", MODEL)
     checkpoint = write(run / "checkpoint-8", CHECKPOINT)

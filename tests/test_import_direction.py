@@ -25,7 +25,7 @@ ALLOWED = {
     "environment": set(),
     "card_facts": {"environment", "modulation", "training_args"},
     "model_card": {"analysis", "card_facts", "data"},
-    "hub_push": set(),
+    "hub_push": {"card_facts"},
     "pushing_trainer": {"card_facts", "hub_push", "model_card"},
     "trainer": {"modulation", "training_args", "preflight", "pushing_trainer", "resumable_trainer", "side_training"},
     "cli": {"commands", "hf_bml", *SHARED},

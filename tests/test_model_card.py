@@ -1,6 +1,7 @@
 """A card as whole text, its metadata as the Hub reads it, and that nothing stands in it that is not known."""
 
 import importlib.resources
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hf_bml.model_card import CardOptions, render_card, write_card
 from hf_bml.modulation import MODULATIONS
 from hf_bml.processing import PROCESSORS
 
+PUBLISHED = Path(__file__).parents[1] / "model_cards"
 GOLDEN = Path(__file__).with_name("model_card_golden.md")
 FACTS = CardFacts(
     name="digits-opm",
@@ -181,3 +183,16 @@ def test_the_picture_is_the_runs_or_drawn(tmp_path):
 
 def test_the_template_is_part_of_the_package():
     assert "{{ card_data }}" in (importlib.resources.files("hf_bml") / "model_card_template.md").read_text()
+
+
+@pytest.mark.parametrize("folder", sorted(path for path in PUBLISHED.iterdir() if path.is_dir()), ids=lambda p: p.name)
+def test_published_cards(folder):
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    card = ModelCard(text)
+    assert card.data.model_name == folder.name and card.data.license and card.data.eval_results
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
+    assert pictures and all((folder / picture).is_file() for picture in pictures)
+    assert not re.search(r"(?<![\w.])(/home|/root|/tmp|/work|/data|/Users)/", text)
+    index = (PUBLISHED / "README.md").read_text(encoding="utf-8")
+    accuracy = {r.dataset_split: r.metric_value for r in card.data.eval_results if r.metric_name == "accuracy"}
+    assert re.search(rf"\[{folder.name}\]\({folder.name}/README.md\) *\| {100 * accuracy['test']:.1f} ", index)

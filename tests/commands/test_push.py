@@ -131,8 +131,8 @@ def test_a_card_of_ones_own(run_dir, own_hub, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "failure", "message"),
     [
-        (["--repo-id", "user/x"], ("POST", "/commit/", 500), "the Hub refuses to take user/x (HTTP 500)."),
-        (["--repo-id", "user/x"], ("POST", "/commit/", None), "the connection to the Hub failed"),
+        (["--repo-id", "user/x"], ("POST", "/commit/", 500, True), "the Hub refuses to take user/x (HTTP 500)."),
+        (["--repo-id", "user/x"], ("POST", "/commit/", None, True), "the connection to the Hub failed"),
         (["--repo-id", "other/x"], None, "(HTTP 403): the token must have the right to write there"),
         (["--repo-id", "user/x", "--card", "none.md"], None, "--card none.md does not exist"),
         ([], None, "--repo-id"),
