@@ -21,7 +21,7 @@ import zipfile
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 MANIFEST_NAME = "checkpoint_manifest.json"
@@ -48,9 +48,8 @@ def seal_checkpoint(folder: str | Path) -> None:
     """
     folder = Path(folder)
     files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
-    sizes = {
-        name: flushed_size(path) for name, path in files.items() if name not in (MANIFEST_NAME, TRAINER_STATE_NAME)
-    }
+    unlisted = (MANIFEST_NAME, TRAINER_STATE_NAME, TRAINING_ARGS_NAME)  # the last one is never read again
+    sizes = {name: flushed_size(path) for name, path in files.items() if name not in unlisted}
     manifest = folder / MANIFEST_NAME
     manifest.write_text(json.dumps(sizes, indent=2) + "\n", encoding="utf-8")
     flushed_size(manifest)

@@ -19,6 +19,8 @@ COMMANDS = {
     "analyse": "accuracy per class, calibration, Shapley values and t-SNE of a run's model",
     "sensitivity": "train a recipe with every combination of some options' values",
     "report": "show finished runs side by side in one HTML page",
+    "card": "write the model card of a run",
+    "push": "push a run to the Hub, with its card",
 }
 
 

@@ -23,6 +23,7 @@ from .preflight import (
     check_parallelism,
     check_sync_batch_norm,
 )
+from .pushing_trainer import PushingTrainer
 from .resumable_trainer import ResumableTrainer
 from .side_training import hold_out, train_copies
 from .training_args import BalancedTrainingArguments
@@ -31,7 +32,7 @@ MODULATION_STATE_NAME = "modulation_state.pt"
 SCALE_FREE_OPTIMIZERS = ("ada", "ademamix", "lamb", "lion", "muon", "rmsprop")  # in the class name, lower case
 
 
-class MultimodalBalancedTrainer(ResumableTrainer):
+class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer):
     """Trains a multimodal model with modulations; without any it is a plain Trainer that logs the discrepancy.
 
     Scores are summed over all micro-batches and processes of an optimizer step; ratios and coefficients are formed
@@ -48,6 +49,8 @@ class MultimodalBalancedTrainer(ResumableTrainer):
 
     Raises:
         TypeError, ValueError: the model, a dataset or the way of launching does not fit (see `preflight`).
+
+    With `push_to_hub` in the arguments it pushes as [`PushingTrainer`](pushing_trainer.py) says.
 
     Logged with the loss, as means since the last log: `balance/score_<m>`, `balance/ratio_<m>`,
     `unimodal/accuracy_<m>` and whatever the modulations log.

@@ -2,6 +2,8 @@
 
 import gc
 import os
+import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import datasets
+import huggingface_hub
 import pytest
 import torch
 from fake_hub import FakeHub
@@ -64,3 +67,20 @@ def fake_hub():
     """A Hub on this machine; see `tests/fake_hub.py`. Use it in a subprocess with `fake_hub.environment(folder)`."""
     with FakeHub() as hub:
         yield hub
+
+
+@pytest.fixture
+def own_hub(fake_hub, monkeypatch, tmp_path):
+    """The Hub of this very process, which tries again without waiting when a request fails."""
+    constants = huggingface_hub.constants
+    monkeypatch.setattr(constants, "ENDPOINT", fake_hub.endpoint)
+    template = fake_hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    unhurried = types.SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
+    monkeypatch.setattr(huggingface_hub.utils._http, "time", unhurried)
+    monkeypatch.setenv("HF_TOKEN", fake_hub.token)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    return fake_hub

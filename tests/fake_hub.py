@@ -4,8 +4,9 @@
         hub.add("dataset", "user/clips", {"data/train-00000.parquet": data})
         subprocess.run([sys.executable, "-c", code], env=hub.environment(tmp_path))
 
-It answers "regular" for files below 1 MB that are no parquet, "lfs" for others, and never speaks xet. What it proves
-is that our calls fit the protocol, not what the real server allows.
+Only what belongs to USER can be written, private repositories are only read with the token, and branches are made, not
+deleted. It answers "regular" for files below 1 MB that are no parquet, "lfs" for others, and never speaks xet. What it
+proves is that our calls fit the protocol, not what the real server allows.
 """
 
 from __future__ import annotations
@@ -36,9 +37,12 @@ class FakeHub:
     Attributes:
         repositories: `{(kind, id): [files of each commit, oldest first]}`, files as `{path: bytes}`; kind is "model",
             "dataset" or "space".
+        branches: `{(kind, id): {branch: position of its newest commit}}`.
+        private: `(kind, id)` of those that only the token's owner sees.
+        messages: The messages of all commits.
         requests: Every request, as "METHOD /path".
         failures: `(method, part of the path, status)` of requests to refuse, each once; status None drops the
-            connection.
+            connection. A fourth element True: each time.
         token: What a client must send to write.
     """
 
@@ -46,9 +50,12 @@ class FakeHub:
 
     def __init__(self) -> None:
         self.repositories: dict[tuple[str, str], list[dict[str, bytes]]] = {}
+        self.branches: dict[tuple[str, str], dict[str, int]] = {}
+        self.private: set[tuple[str, str]] = set()
+        self.messages: list[str] = []
         self.large_files: dict[str, bytes] = {}
         self.requests: list[str] = []
-        self.failures: list[tuple[str, str, int | None]] = []
+        self.failures: list[tuple] = []
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (Handler,), {"hub": self}))
         self.endpoint = f"http://127.0.0.1:{self.server.server_port}"
 
@@ -62,13 +69,26 @@ class FakeHub:
 
     def add(self, kind: str, repo_id: str, files: dict[str, bytes]) -> str:
         """Commits files to a repository, which is made if needed; returns the commit."""
-        commits = self.repositories.setdefault((kind, repo_id), [{}])
-        commits.append({**commits[-1], **files})
+        self.make(kind, repo_id)
+        return self.append(kind, repo_id, "main", {**self.files(kind, repo_id), **files})
+
+    def make(self, kind: str, repo_id: str) -> bool:
+        """Makes an empty repository; returns whether there was one."""
+        exists = (kind, repo_id) in self.repositories
+        self.repositories.setdefault((kind, repo_id), [{}])
+        self.branches.setdefault((kind, repo_id), {"main": 0})
+        return exists
+
+    def append(self, kind: str, repo_id: str, branch: str, files: dict[str, bytes]) -> str:
+        """Adds a commit to a branch and returns its name."""
+        commits = self.repositories[kind, repo_id]
+        commits.append(files)
+        self.branches[kind, repo_id][branch] = len(commits) - 1
         return self.commit_name(kind, repo_id, len(commits) - 1)
 
-    def files(self, kind: str, repo_id: str) -> dict[str, bytes]:
-        """Files of the newest commit."""
-        return self.repositories[kind, repo_id][-1]
+    def files(self, kind: str, repo_id: str, branch: str = "main") -> dict[str, bytes]:
+        """Files of the newest commit of a branch."""
+        return self.repositories[kind, repo_id][self.branches[kind, repo_id][branch]]
 
     def commit_name(self, kind: str, repo_id: str, position: int) -> str:
         """Forty hexadecimal digits, as git names commits."""
@@ -111,15 +131,17 @@ class Handler(BaseHTTPRequestHandler):
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.hub.requests.append(f"{self.command} {path}")
         for failure in self.hub.failures:
-            method, part, status = failure
+            method, part, status, *always = failure
             if method == self.command and part in path:
-                self.hub.failures.remove(failure)
+                if not always:
+                    self.hub.failures.remove(failure)
                 if status is None:
                     self.close_connection = True
                     return
                 return self.answer({"error": "refused by the test"}, status)
         writes = self.command != "GET" and self.command != "HEAD" and "paths-info" not in path
-        if writes and not path.startswith("/lfs/") and self.headers.get("Authorization") != f"Bearer {self.hub.token}":
+        self.is_owner = self.headers.get("Authorization") == f"Bearer {self.hub.token}"
+        if writes and not path.startswith("/lfs/") and not self.is_owner:
             return self.answer({"error": "expected a token"}, 401)
         if path.startswith("/api/repos/"):
             return self.change_repository(path.rpartition("/")[2])
@@ -156,11 +178,14 @@ class Handler(BaseHTTPRequestHandler):
             request["name"] if "/" in request["name"] else f"{request.get('organization') or USER}/{request['name']}"
         )
         prefix = "" if kind == "model" else f"{kind}s/"
+        if not repo_id.startswith(f"{USER}/"):
+            return self.answer({"error": f"no right to create or delete {repo_id}"}, 403)
         if action == "delete":
             self.hub.repositories.pop((kind, repo_id), None)
             return self.answer({})
-        exists = (kind, repo_id) in self.hub.repositories
-        self.hub.repositories.setdefault((kind, repo_id), [{}])
+        exists = self.hub.make(kind, repo_id)
+        if not exists and (request.get("private") or request.get("visibility") == "private"):
+            self.hub.private.add((kind, repo_id))
         self.answer({"url": f"{self.hub.endpoint}/{prefix}{repo_id}", "name": repo_id}, 409 if exists else 200)
 
     def lfs_batch(self) -> None:
@@ -174,9 +199,12 @@ class Handler(BaseHTTPRequestHandler):
     def snapshot(self, kind: str, repo_id: str, revision: str) -> tuple[str, dict[str, bytes]] | None:
         """Commit and files of a revision; answers 404 itself."""
         commits = self.hub.repositories.get((kind, repo_id), [])
+        branches = self.hub.branches.get((kind, repo_id), {})
+        if (kind, repo_id) in self.hub.private and not self.is_owner:
+            commits = []
         names = [self.hub.commit_name(kind, repo_id, position) for position in range(len(commits))]
-        if commits and revision in (*names, "main"):
-            position = -1 if revision == "main" else names.index(revision)
+        if commits and revision in (*names, *branches):
+            position = branches[revision] if revision in branches else names.index(revision)
             return names[position], commits[position]
         code = "RevisionNotFound" if commits else "RepoNotFound"
         self.answer({"error": code}, 404, {"X-Error-Code": code, "X-Error-Message": code})
@@ -184,6 +212,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def repository(self, kind: str, repo_id: str, action: str, revision: str, path: str) -> None:
         """What is below /api/<kind>s/<id>."""
+        if action == "branch":
+            return self.make_branch(kind, repo_id, revision)
         found = self.snapshot(kind, repo_id, revision)
         if found is None:
             return None
@@ -194,8 +224,15 @@ class Handler(BaseHTTPRequestHandler):
                 {"id": repo_id, "sha": commit, "siblings": siblings, "private": False, "tags": [], "downloads": 0}
             )
         if action == "refs":
-            branch = {"name": "main", "ref": "refs/heads/main", "targetCommit": commit}
-            return self.answer({"branches": [branch], "tags": [], "converts": []})
+            branches = [
+                {
+                    "name": name,
+                    "ref": f"refs/heads/{name}",
+                    "targetCommit": self.hub.commit_name(kind, repo_id, position),
+                }
+                for name, position in self.hub.branches[kind, repo_id].items()
+            ]
+            return self.answer({"branches": branches, "tags": [], "converts": []})
         if action == "tree":
             entries = self.entries(files, path, self.query.get("recursive", ["false"])[0].lower() == "true")
             if path and not entries:
@@ -210,7 +247,7 @@ class Handler(BaseHTTPRequestHandler):
         if action == "preupload":
             return self.answer({"files": [self.upload_mode(entry) for entry in json.loads(self.body)["files"]]})
         if action == "commit":
-            return self.commit(kind, repo_id, files)
+            return self.commit(kind, repo_id, revision, files)
         return self.answer({"error": f"no endpoint {action}"}, 404)
 
     def entries(self, files: dict[str, bytes], folder: str, recursive: bool = False) -> list[dict[str, Any]]:
@@ -234,12 +271,25 @@ class Handler(BaseHTTPRequestHandler):
         mode = "lfs" if large else "regular"
         return {"path": entry["path"], "uploadMode": mode, "shouldIgnore": False, "oid": None}
 
-    def commit(self, kind: str, repo_id: str, files: dict[str, bytes]) -> None:
+    def make_branch(self, kind: str, repo_id: str, branch: str) -> None:
+        """A branch that begins at main."""
+        branches = self.hub.branches.get((kind, repo_id))
+        if branches is None:
+            return self.answer({"error": "no repository"}, 404, {"X-Error-Code": "RepoNotFound"})
+        exists = branch in branches
+        branches.setdefault(branch, branches["main"])
+        return self.answer({}, 409 if exists else 200)
+
+    def commit(self, kind: str, repo_id: str, branch: str, files: dict[str, bytes]) -> None:
         """One commit, as lines of JSON."""
+        if not repo_id.startswith(f"{USER}/"):
+            return self.answer({"error": f"no right to write to {repo_id}"}, 403)
         files = dict(files)
         for operation in map(json.loads, self.body.splitlines()):
             value = operation["value"]
-            if operation["key"] == "file":
+            if operation["key"] == "header":
+                self.hub.messages.append(value["summary"])
+            elif operation["key"] == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif operation["key"] == "lfsFile":
                 files[value["path"]] = self.hub.large_files[value["oid"]]
@@ -247,12 +297,10 @@ class Handler(BaseHTTPRequestHandler):
                 files.pop(value["path"])
             elif operation["key"] == "deletedFolder":
                 files = {name: data for name, data in files.items() if not name.startswith(value["path"])}
-        commits = self.hub.repositories[kind, repo_id]
-        commits.append(files)
-        commit = self.hub.commit_name(kind, repo_id, len(commits) - 1)
+        commit = self.hub.append(kind, repo_id, branch, files)
         prefix = "" if kind == "model" else f"{kind}s/"
         url = f"{self.hub.endpoint}/{prefix}{repo_id}/commit/{commit}"
-        self.answer({"success": True, "commitOid": commit, "commitUrl": url, "hookOutput": ""})
+        return self.answer({"success": True, "commitOid": commit, "commitUrl": url, "hookOutput": ""})
 
     def resolve(self, kind: str, repo_id: str, revision: str, name: str) -> None:
         """One file, or a range of its bytes."""

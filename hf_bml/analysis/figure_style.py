@@ -12,13 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure  # not pyplot, whose backend belongs to the program that trains
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -77,14 +72,14 @@ def panels(count: int, columns: int = MOST_PANEL_COLUMNS, **options: Any) -> tup
     Args:
         count: at least 1.
         columns: at most so many in a row.
-        options: as for `plt.subplots`; `panel` is the size of one in inches.
+        options: as for `Figure.subplots`; `panel` is the size of one in inches.
     """
     width, height = options.pop("panel", PANEL)
     rows = math.ceil(count / columns)
     columns = math.ceil(count / rows)  # four of at most three in a row are two rows of two
     size = (max(width * columns, 5.0), height * rows)
-    figure, grid = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, **options)
-    axes = list(grid.flat)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False, **options).flat)
     for axis in axes[count:]:
         axis.remove()
     return figure, axes[:count]
@@ -135,8 +130,7 @@ def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = LEGEND_COL
 
 
 def save(figure: Figure, path: str | Path, title: str = "") -> None:
-    """Writes the PNG and forgets the figure."""
+    """Writes the PNG."""
     if title:
         figure.suptitle(title)
     figure.savefig(path, dpi=DOTS_PER_INCH)
-    plt.close(figure)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 from .figure_style import PANEL, Styles, finish_axis, legend_below, panel_title, percent_axis, run_styles, save
 
@@ -49,16 +49,8 @@ def plot_reliability(
     """
     names = list(calibrations)
     width, height = PANEL
-    figure, grid = plt.subplots(
-        2,
-        len(names),
-        figsize=(max(5.0, 0.85 * width * len(names)), height + 1.4),
-        layout="constrained",
-        squeeze=False,
-        sharex=True,
-        sharey="row",
-        height_ratios=(3, 1),
-    )
+    figure = Figure(figsize=(max(5.0, 0.85 * width * len(names)), height + 1.4), layout="constrained")
+    grid = figure.subplots(2, len(names), squeeze=False, sharex=True, sharey="row", height_ratios=(3, 1))
     styles = styles or run_styles(dict.fromkeys(label for runs in calibrations.values() for label in runs))
     for column, name in enumerate(names):
         upper, lower = grid[:, column]

@@ -196,6 +196,7 @@ def build_trainer(
         train_dataset=dataset["train"],
         eval_dataset=dataset["validation"],
         compute_metrics=task.metrics,
+        processing_class=processor,  # saved and pushed with the model
     )
     CompactProgressCallback.replace_in(trainer, modalities)
     return trainer

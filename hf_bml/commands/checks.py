@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
+from huggingface_hub.utils import validate_repo_id
 
 from ..checkpoint import find_damage, newest_complete_checkpoint
 from ..data import check_options, dataset_function
@@ -44,6 +45,8 @@ def check_recipe(recipe: Recipe) -> None:
     check_dataset_options(recipe)
     check_best_metric(recipe, modalities)
     check_optimizer_options(recipe)
+    if recipe.training.hub_model_id is not None:
+        validate_repo_id(recipe.training.hub_model_id)
     folder = Path(recipe.training.output_dir)
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output_dir {str(folder)!r} is a file; expected a folder.")

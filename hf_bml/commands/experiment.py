@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
+import warnings
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import DatasetDict, LargeList, List
 
+from ..card_facts import last_ratios
 from ..data import data_report
+from ..environment import environment
+from ..hub_push import PushError, push_command
+from ..model_card import CURVES_NAME
 from ..preflight import check_dataset
 from .assembly import build_data, build_model, build_trainer
 from .checks import METRICS_NAME, check_best_metric, resume_point
 from .epoch_clock import EpochClock
 from .fingerprint import fingerprint
 from .json_file import write_json
+from .push import push_run
 from .recipe import Recipe, write_recipe
 
 CONFIG_NAME = "config.yaml"
-CURVES_NAME = "curves.png"
 
 
 def label_names(dataset: DatasetDict) -> tuple[list[str] | None, int]:
@@ -42,7 +44,8 @@ def label_names(dataset: DatasetDict) -> tuple[list[str] | None, int]:
 def run(recipe: Recipe) -> dict[str, Any]:
     """Trains, tests and saves one recipe; everything lands in `recipe.training.output_dir`.
 
-    The model is saved before it is evaluated, so that a failure there loses nothing.
+    The model is saved before it is evaluated, so that a failure there loses nothing. With `push_to_hub` the run is
+    pushed once more when its results are known; if that fails there is a warning.
 
     Returns:
         what `metrics.json` holds: `validation` and `test` metrics, `final_ratios`, the summaries of `modulations` that
@@ -61,23 +64,24 @@ def run(recipe: Recipe) -> dict[str, Any]:
     trainer = build_trainer(recipe, dataset, model, processor)
     clock = EpochClock()
     trainer.add_callback(clock)
+    trainer.run_options = repeatable_options(recipe)
     checkpoint = resume_point(recipe)
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=checkpoint)
     train_seconds = time.perf_counter() - started
     history = list(trainer.state.log_history)
     folder = Path(recipe.training.output_dir)
-    trainer.save_model()
+    trainer.save_model(_internal_call=True)  # without a push: the training's end was one
     if trainer.is_world_process_zero():
         if processor is not None:
             processor.save_pretrained(folder)
-        write_recipe(repeatable_options(recipe), folder / CONFIG_NAME)
+        write_recipe(trainer.run_options, folder / CONFIG_NAME)
         trainer.state.save_to_json(str(folder / "trainer_state.json"))
         draw_curves(history, modalities, folder, f"{recipe.data.dataset}, {recipe.name}, seed {recipe.training.seed}")
     result = {
         "validation": without_prefix(trainer.evaluate(dataset["validation"], metric_key_prefix="validation")),
         "test": without_prefix(trainer.evaluate(dataset["test"], metric_key_prefix="test")),
-        "final_ratios": final_ratios(history, modalities),
+        "final_ratios": last_ratios(history, modalities),
         "modulations": {name: summary for name, summary in trainer.modulation.summary().items() if summary},
         "train_seconds": round(train_seconds, 2),
         "epoch_seconds": [round(seconds, 4) for seconds in clock.seconds],
@@ -91,16 +95,28 @@ def run(recipe: Recipe) -> dict[str, Any]:
     if trainer.is_world_process_zero():
         trainer.state.save_to_json(str(folder / "trainer_state.json"))  # with the evaluations
         write_json(result, folder / METRICS_NAME)
+        if recipe.training.push_to_hub:
+            push_results(recipe, trainer.hub_model_id)
     return result
+
+
+def push_results(recipe: Recipe, repo_id: str) -> None:
+    """Pushes the finished run as `hf-bml push` does; a failure is a warning."""
+    training = recipe.training
+    options = {"private": training.hub_private_repo, "revision": training.hub_revision}
+    try:
+        push_run(training.output_dir, repo_id, token=training.hub_token, **options)
+    except PushError as error:
+        later = push_command(training.output_dir, repo_id, **options)
+        warnings.warn(f"Not pushed to the Hub: {error} The run is kept; push it later with: {later}", stacklevel=2)
 
 
 def repeatable_options(recipe: Recipe) -> dict[str, Any]:
     """The recipe's options as `config.yaml` keeps them: what differs from the defaults, and always dataset, seed and
-    folder; not where this training went on from."""
+    folder; not where this training went on from, and no token."""
     always = {"seed": recipe.training.seed, "output_dir": str(recipe.training.output_dir)}
     options = {"dataset": recipe.data.dataset, **recipe.explicit, **always}
-    options.pop("resume_from_checkpoint", None)
-    return options
+    return {name: value for name, value in options.items() if name not in ("resume_from_checkpoint", "hub_token")}
 
 
 def finished_result(recipe: Recipe) -> dict[str, Any] | None:
@@ -120,16 +136,6 @@ def without_prefix(metrics: Mapping[str, float]) -> dict[str, float]:
     return {key: value for key, value in stripped.items() if key not in timing}
 
 
-def final_ratios(history: list[dict[str, Any]], modalities: list[str]) -> dict[str, float]:
-    """The last logged discrepancy ratio of each modality."""
-    ratios = {}
-    for modality in modalities:
-        values = [entry[f"balance/ratio_{modality}"] for entry in history if f"balance/ratio_{modality}" in entry]
-        if values:
-            ratios[modality] = values[-1]
-    return ratios
-
-
 def draw_curves(history: list[dict[str, Any]], modalities: list[str], folder: Path, title: str) -> None:
     """`curves.png`, if matplotlib is installed."""
     try:
@@ -138,16 +144,3 @@ def draw_curves(history: list[dict[str, Any]], modalities: list[str], folder: Pa
         print(f"{CURVES_NAME} is not drawn: matplotlib is missing. Install it with: pip install 'hf_bml[plots]'")
         return
     plot_curves(history, modalities, folder / CURVES_NAME, title)
-
-
-def environment(processes: int) -> dict[str, Any]:
-    """Versions and machine of this run, and how many processes shared it."""
-    packages = ("hf_bml", "torch", "transformers", "datasets", "accelerate", "timm")
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    return {
-        "python": platform.python_version(),
-        "device": device,
-        "processes": processes,
-        "date": time.strftime("%Y-%m-%d"),
-        **{package: version(package) for package in packages},
-    }

@@ -18,15 +18,9 @@ from typing import Any
 from ..data import dataset_function
 from ..modulation import build_modulations
 from ..processing import PROCESSORS
+from ..training_args import WITHOUT_EFFECT
 from .assembly import build_config, processor_configs, recipe_task
 from .recipe import DataArguments, ModelArguments, Recipe
-
-WITHOUT_EFFECT = (  # where a run reports to and what it goes on from
-    *("output_dir", "resume_from_checkpoint", "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node"),
-    *("report_to", "run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
-    *("push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push"),
-    *("hub_revision", "save_total_limit"),
-)
 
 
 def fingerprint(recipe: Recipe) -> str:

@@ -74,8 +74,14 @@ def run_series(
         control: see `comparison_table`.
 
     Raises:
-        ValueError: the first run does not yield the metric (`f1_binary` depends on the data).
+        ValueError: all would push to one repository, or the first run does not yield the metric (`f1_binary` depends
+            on the data).
     """
+    if len(plan) > 1 and plan[0][1].training.push_to_hub:
+        raise ValueError(
+            f"push_to_hub: the {len(plan)} runs would overwrite each other on the Hub. Push the one that you choose "
+            "afterwards: hf-bml push RUN_DIR --repo-id NAME."
+        )
     rows = run_plan(plan, folder, name, compare)
     if plan[0][1].training.process_index == 0:
         text = write_comparison(rows, folder, name, compare, control, str(plan[0][1].data.dataset))

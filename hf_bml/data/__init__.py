@@ -40,6 +40,7 @@ SUPPORT_MODULES = frozenset(
         "clips",
         "columns",
         "data_report",
+        "description",
         "feature_files",
         "joined_columns",
         "location",

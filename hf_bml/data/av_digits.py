@@ -6,6 +6,8 @@ the pairing is artificial, the data are real.
 
 Licence: recordings CC BY-SA 4.0, MNIST CC BY-SA 3.0.
 
+Privacy: voices of six people.
+
 Columns
     audio: `{"bytes", "path"}` of a wav file, 8 kHz, 16 bit, mono, 0.14 to 2.3 s, not decoded.
     visual: grey image, 28 x 28.

@@ -6,6 +6,8 @@ letter is cut out of each sentence by the corpus's word times.
 Licence: GRID is on Zenodo (3625687), to our knowledge under CC BY 4.0 (not verified); the carrying repository has no
 licence file.
 
+Privacy: voice and mouth of one person.
+
 Columns
     audio: `{"bytes", "path"}` of a wav file, 16 kHz, 16 bit, mono, 0.19 to 0.55 s, not decoded.
     visual: 6 RGB mouth crops, 72 x 48 pixels (width x height), spread evenly over the word.

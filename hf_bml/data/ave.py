@@ -4,6 +4,8 @@ Source: `YapengTian/AVE-ECCV18` (Tian et al., 2018): clips with annotations, and
 
 Licence: none stated; the clips are part of AudioSet and belong to their uploaders.
 
+Privacy: people in YouTube videos; whether they agreed to this use is not known.
+
 Layout of the folder (`data_dir`, or `ave` below the data folder)
     inputs="features": audio_feature.h5 (array `avadataset`, 4143 x 10 x 128), visual_feature.h5 (`avadataset`, 4143 x
         10 x 7 x 7 x 512), labels.h5 (`avadataset`, 4143 x 10 x 29, one-hot), train_order.h5, val_order.h5,

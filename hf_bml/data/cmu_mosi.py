@@ -5,6 +5,8 @@ standard folds from the CMU-MultimodalSDK.
 
 Licence: the carrying repository is MIT; MOSI itself is for research use (CMU-MultimodalSDK).
 
+Privacy: words, voice and face features of people in YouTube videos; whether they agreed to this use is not known.
+
 Columns (utterance level, one vector each)
     text: 100 values of a text CNN; with `text="transcript"` the transcript, a string in upper case.
     audio: 73 openSMILE values.

@@ -5,6 +5,8 @@ Source: `CheyneyComputerScience/CREMA-D` (Cao et al., 2014). The split of the OP
 
 Licence: Open Database License 1.0, contents under the Database Contents License.
 
+Privacy: voices and faces of 91 actors.
+
 Layout of the folder (`data_dir`, or `cremad` below the data folder)
     AudioWAV/1001_DFA_ANG_XX.wav, VideoFlash/1001_DFA_ANG_XX.flv, train.csv, test.csv (rows `1088_IOM_NEU_XX,NEU`)
 

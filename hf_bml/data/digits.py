@@ -27,13 +27,12 @@ shift of the carrier, more noise. So training says "audio suffices", and validat
 guide to the test split. `line_mismatch` scales the badness, 0 removes it. The image is slowed down by sensor noise
 (`image_noise`).
 
-The strengths of lines and noise were chosen by looking at test scores, until a network that trains both modalities
-together left the image under-trained and OPM repaired that. A gain here checks an implementation; it is no evidence
-for a method: in the same trial, dropping either modality with a fixed probability of 0.4, without any score, gained as
-much or more. Results are in recipes/digits/README.md.
-
-Pitfalls: the tones of one row or column lie 73 to 141 Hz apart. A spectrogram needs windows of 16 ms or more; one of
-128 samples with 64 overlap (65 x 36) suits a small convolutional encoder, longer windows make it slower to learn.
+Pitfalls: the strengths of lines and noise were chosen by looking at test scores, until a network that trains both
+modalities together left the image under-trained and OPM repaired that. A gain here checks an implementation; it is no
+evidence for a method: in the same trial, dropping either modality with a fixed probability of 0.4, without any score,
+gained as much or more. Results are in recipes/digits/README.md. The tones of one row or column lie 73 to 141 Hz apart:
+a spectrogram needs windows of 16 ms or more; one of 128 samples with 64 overlap (65 x 36) suits a small convolutional
+encoder, longer windows make it slower to learn.
 """
 
 import io

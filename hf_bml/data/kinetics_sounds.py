@@ -5,6 +5,8 @@ form of the OPM/OGM papers is `KS_train_val.json` of `GeWu-Lab/BML_TPAMI2024`.
 
 Licence: annotations of Kinetics CC BY 4.0; the videos belong to their uploaders.
 
+Privacy: people in YouTube videos; whether they agreed to this use is not known.
+
 Layout of the folder (`data_dir`, or `kinetics_sounds` below the data folder)
     KS_train_val.json (`{"labels": [...], "database": {"<id>_<start>_<end>": {"subset", "label"}}}`), and anywhere
     below `video_dir` the files `<id>_<start>_<end>.mp4` or `<id>_<start>.mp4`, with or without leading zeros.

@@ -4,6 +4,8 @@ Source: `GeWu-Lab/MUSIC-AVQA` (Li et al., 2022), folders `data/json` and `data/j
 
 Licence: annotations MIT; the videos belong to their uploaders.
 
+Privacy: people in YouTube videos; whether they agreed to this use is not known.
+
 Layout of the folder (`data_dir`, or `music_avqa` below the data folder)
     json/avqa-train.json, avqa-val.json, avqa-test.json (json_update/... with `update`), also gzipped; and anywhere
     below `video_dir` the files `<video_id>.mp4`.

@@ -5,6 +5,8 @@ Feichtenhofer et al., 2016 (`ucf101_tvl1_flow`).
 
 Licence: none stated; for research. The videos belong to their uploaders.
 
+Privacy: people in YouTube videos; whether they agreed to this use is not known.
+
 Layout of the folder (`data_dir`, or `ucf101` below the data folder)
     ucfTrainTestlist/classInd.txt (`1 ApplyEyeMakeup`), trainlist01.txt
     (`ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1`), testlist01.txt (no number),

@@ -5,6 +5,8 @@ archives.
 
 Licence: annotations CC BY 4.0; the videos belong to their uploaders.
 
+Privacy: people in YouTube videos; whether they agreed to this use is not known.
+
 Layout of the folder (`data_dir`, or `vggsound` below the data folder)
     vggsound.csv without header (`---g-f_I2yQ,1,people marching,test`), and anywhere below `video_dir` the files
     `<id>_<start>.mp4`, with or without leading zeros.

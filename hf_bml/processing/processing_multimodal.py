@@ -62,6 +62,11 @@ class MultimodalProcessor:
         return self._transforms.by_modality
 
     @property
+    def model_input_names(self) -> list[str]:
+        """The modalities, as the Trainer asks any processor."""
+        return list(self.modalities)
+
+    @property
     def on_error(self) -> str:
         """What happens to a value that cannot be used."""
         return self._transforms.on_error

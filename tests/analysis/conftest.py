@@ -1,13 +1,15 @@
-import matplotlib.pyplot as plt
 import pytest
+from matplotlib.figure import Figure
 
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """Keeps the figures that are drawn; the last one is the last."""
-    figures = []
-    monkeypatch.setattr(plt, "close", figures.append)
-    yield figures
-    monkeypatch.undo()
-    for figure in figures:
-        plt.close(figure)
+    """Keeps the figures that are saved; the last one is the last."""
+    figures, save = [], Figure.savefig
+
+    def keep(figure, *args, **kwargs):
+        figures.append(figure)
+        save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return figures

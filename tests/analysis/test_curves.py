@@ -1,4 +1,3 @@
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
@@ -29,24 +28,22 @@ def test_picture_is_drawn_with_and_without_modulation(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("keys", "drawn"),
+    ("keys", "labels"),
     [
         (["opm/drop_probability"], ["OPM drop probability, a"]),
         (["ogm/coefficient"], ["OGM coefficient, a"]),
         (["opm/drop_probability", "ogm/coefficient"], ["OPM drop probability, a", "OGM coefficient, a"]),
     ],
 )
-def test_the_last_panel_shows_what_the_modulations_did(tmp_path, monkeypatch, keys, drawn):
-    figures = []
-    monkeypatch.setattr(plt, "close", figures.append)
+def test_the_last_panel_shows_what_the_modulations_did(tmp_path, drawn, keys, labels):
     values = [0.4, 0.3]
     history = [
         {"epoch": epoch, "balance/ratio_a": 2.0, **{f"{key}_a": value for key in keys}}
         for epoch, value in enumerate(values)
     ]
     plot_curves(history, ["a"], tmp_path / "curves.png")
-    lines = figures[0].axes[-1].get_lines()
-    assert [line.get_label() for line in lines] == drawn
+    lines = drawn[0].axes[-1].get_lines()
+    assert [line.get_label() for line in lines] == labels
     assert all(line.get_ydata().tolist() == values for line in lines)
-    [ratio] = [line for line in figures[0].axes[2].get_lines() if line.get_label() == "a"]
+    [ratio] = [line for line in drawn[0].axes[2].get_lines() if line.get_label() == "a"]
     assert ratio.get_ydata().tolist() == [2.0, 2.0]

@@ -1,0 +1,181 @@
+"""What of a folder goes to the Hub, and how: the model, its processor, its card and pictures, in one commit.
+
+What is to be pushed is first laid out in a folder of its own (`stage`, by hard links), so that a push in the
+background is not disturbed by what the training writes and deletes meanwhile. Nothing else is pushed: no optimizer
+state unless checkpoints are asked for, no `training_args.bin` (a pickle that can hold a token), no paths of this
+machine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import warnings
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from pathlib import Path
+
+from huggingface_hub import CommitInfo, HfApi
+from huggingface_hub.errors import HfHubHTTPError
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+
+from .card_facts import hide_paths, read_json
+
+MODEL_FILES = (
+    *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "*.py"),
+    *("processor_config.json", "preprocessor_config.json", "*tokenizer*", "special_tokens_map.json", "vocab.*"),
+    *("merges.txt", "added_tokens.json", "chat_template*", "README.md", "*.png"),
+)
+ADVICE = {
+    401: "log in with `hf auth login`, or set HF_TOKEN to a token with write permission",
+    403: "the token must have the right to write there; is the name of the repository your own?",
+    404: "check the name of the repository and the revision",
+}
+
+
+class PushError(RuntimeError):
+    """A push that failed, in one line; the folder is as it was."""
+
+
+def stage(folder: str | Path, destination: str | Path, checkpoints: Iterable[tuple[str | Path, str]] = ()) -> Path:
+    """Lays out what is pushed, by hard links where the file system has them.
+
+    Args:
+        folder: of a model; its files that match MODEL_FILES are taken.
+        destination: an empty or new folder.
+        checkpoints: folders of checkpoints with the names that they get; they keep all that a training needs to go on.
+
+    Returns:
+        the destination.
+
+    Raises:
+        PushError: the folder holds no weights.
+
+    Warns:
+        UserWarning: the model or its processor is configured with a place on this machine, such as a tokenizer's
+            folder, which others do not have.
+    """
+    folder, destination = Path(folder), Path(destination)
+    destination.mkdir(parents=True, exist_ok=True)
+    files = [path for path in sorted(folder.iterdir()) if path.is_file()]
+    files = [path for path in files if any(fnmatch(path.name, pattern) for pattern in MODEL_FILES)]
+    if not any(path.suffix == ".safetensors" for path in files):
+        raise PushError(f"{folder} holds no model.safetensors; expected the folder of a trained model.")
+    for path in files:
+        link(path, destination / path.name)
+        if path.name in ("config.json", "processor_config.json"):
+            content = read_json(path)
+            if hide_paths(content) != content:
+                warnings.warn(
+                    f"{path} names a place on this machine, where others will not find anything. Use a name on the "
+                    "Hub, and train again or edit the file.",
+                    stacklevel=2,
+                )
+    for checkpoint, name in checkpoints:
+        stage_checkpoint(Path(checkpoint), destination / name)
+    return destination
+
+
+def stage_checkpoint(folder: Path, destination: Path) -> None:
+    """All of a checkpoint but the pickled arguments, and in its state no path of this machine."""
+    for path in sorted(folder.rglob("*")):
+        target = destination / path.relative_to(folder)
+        if not path.is_file() or path.name == TRAINING_ARGS_NAME:
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.name == TRAINER_STATE_NAME:
+            state = json.loads(path.read_text(encoding="utf-8"))
+            state["best_model_checkpoint"] = None  # the Trainer finds it again by `best_global_step`
+            target.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        else:
+            link(path, target)
+
+
+def link(path: Path, target: Path) -> None:
+    """A second name for the file, or a copy where there are no hard links."""
+    try:
+        os.link(path, target)
+    except OSError:
+        shutil.copyfile(path, target)
+
+
+def make_repository(
+    repo_id: str, token: str | None = None, private: bool | None = None, revision: str | None = None
+) -> str:
+    """Makes repository and branch unless they exist; returns `owner/name`.
+
+    Raises:
+        PushError: anything went wrong.
+    """
+    api = HfApi(token=token, library_name="hf_bml")
+    try:
+        repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+        if revision not in (None, "main") and not revision.startswith("refs/"):
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+    except Exception as error:  # of huggingface_hub, httpx or the network
+        raise PushError(describe_failure(error, repo_id)) from error
+    return repo_id
+
+
+def push(
+    staged: str | Path,
+    repo_id: str,
+    message: str,
+    token: str | None = None,
+    private: bool | None = None,
+    revision: str | None = None,
+    delete: bool = False,
+) -> CommitInfo:
+    """Uploads a staged folder in one commit; repository and branch are made if needed.
+
+    Args:
+        staged: what `stage` has laid out.
+        repo_id: `owner/name`, or `name` for the token's user.
+        message: of the commit.
+        token: default that of HF_TOKEN or `hf auth login`.
+        private: only of a repository that is made here; default the account's setting.
+        revision: branch, default main.
+        delete: delete the staged folder afterwards, whatever happens.
+
+    Raises:
+        PushError: anything went wrong.
+    """
+    try:
+        repo_id = make_repository(repo_id, token, private, revision)
+        return HfApi(token=token, library_name="hf_bml").upload_folder(
+            repo_id=repo_id, folder_path=staged, revision=revision, commit_message=message
+        )
+    except PushError:
+        raise
+    except Exception as error:  # of huggingface_hub, httpx, hf_xet or the file system
+        raise PushError(describe_failure(error, repo_id)) from error
+    finally:
+        if delete:
+            shutil.rmtree(staged, ignore_errors=True)
+
+
+def describe_failure(error: Exception, repo_id: str) -> str:
+    """One line that says what failed and, where it is known, what helps."""
+    if isinstance(error, HfHubHTTPError):
+        status = error.response.status_code
+        advice = f": {ADVICE[status]}" if status in ADVICE else ""
+        return f"the Hub refuses to take {repo_id} (HTTP {status}){advice}."
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if type(error).__module__.startswith("httpx"):  # httpx or httpx2, as the version of huggingface_hub has it
+        return f"the connection to the Hub failed while {repo_id} was pushed ({type(error).__name__}: {reason})."
+    return f"{repo_id} cannot be pushed: {reason.rstrip('.')}."
+
+
+def push_command(folder: str | Path, repo_id: str, private: bool | None = None, revision: str | None = None) -> str:
+    """The command that pushes a run's folder later.
+
+    Example:
+        >>> push_command("runs/digits/opm", "me/digits-opm", private=True)
+        'hf-bml push runs/digits/opm --repo-id me/digits-opm --private'
+    """
+    words = ["hf-bml", "push", str(folder), "--repo-id", repo_id]
+    words += ["--private"] if private else []
+    words += ["--revision", revision] if revision else []
+    return shlex.join(words)

@@ -1,0 +1,198 @@
+"""A card as whole text, its metadata as the Hub reads it, and that nothing stands in it that is not known."""
+
+import importlib.resources
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import eval_results_to_model_index
+from PIL import Image
+
+from hf_bml.card_facts import CardFacts
+from hf_bml.model_card import CardOptions, render_card, write_card
+from hf_bml.modulation import MODULATIONS
+from hf_bml.processing import PROCESSORS
+
+PUBLISHED = Path(__file__).parents[1] / "model_cards"
+GOLDEN = Path(__file__).with_name("model_card_golden.md")
+FACTS = CardFacts(
+    name="digits-opm",
+    config={
+        "modalities": {
+            "audio": {"type": "conv", "in_channels": 1, "channels": [4, 8]},
+            "visual": {"type": "timm", "architecture": "resnet18", "in_channels": 1},
+        },
+        "fusion": "concat",
+        "head_hidden_sizes": [],
+        "id2label": {"0": "zero", "2": "two", "1": "one", "10": "ten"},
+    },
+    modalities=["audio", "visual"],
+    processors={
+        "audio": {"type": "log_spectrogram", "sampling_rate": 8000, "duration": 0.3},
+        "visual": {"type": "frames", "size": [8, 10], "num_channels": 1},
+    },
+    modulations={"opm": {"preset": "paper", "start": 0, "end": None, "q_base": 0.5, "lam": 0.25}},
+    settings={
+        "dataset": "digits",
+        "dataset_options": {"cache": "PATH"},
+        "learning_rate": 0.1,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "accuracy",
+        "seed": 7,
+    },
+    results={
+        "validation": {"accuracy": 0.75, "loss": 0.5, "accuracy_audio": 0.5, "accuracy_visual": 0.625},
+        "test": {
+            "accuracy": 0.71234567,
+            "mean_average_precision": 0.8,
+            "mean_average_precision_classes": 4.0,
+            "f1_weighted": 0.7,
+            "accuracy_audio": 0.4,
+            "accuracy_visual": 0.6,
+        },
+    },
+    ratios={"audio": 1.254, "visual": 0.8},
+    step=20,
+    max_steps=40,
+    seed=7,
+    train_seconds=61.4,
+    environment={
+        "python": "3.11.0",
+        "device": "CPU, 1 threads",
+        "processes": 1,
+        "date": "2026-11-25",
+        "hf_bml": "0.1.0",
+    },
+)
+OPTIONS = CardOptions(source="user/digits-opm", license="apache-2.0", language="en", tags=["mine"])
+
+
+def test_the_whole_card():
+    card = str(render_card(FACTS, OPTIONS, ["curves.png"]))
+    assert card == GOLDEN.read_text(encoding="utf-8"), (
+        "if the change is meant, write the new text into the golden file"
+    )
+
+
+def test_metadata_go_there_and_back(tmp_path):
+    render_card(FACTS, OPTIONS).save(tmp_path / "README.md")
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert (data.license, data.language, data.library_name) == ("apache-2.0", "en", "hf_bml")
+    assert data.datasets == ["digits"] and data.metrics == ["accuracy", "mean_average_precision", "f1"]
+    assert data.tags[:4] == ["multimodal", "multimodal-classification", "balanced-multimodal-learning", "audio"]
+    assert data.tags[-2:] == ["opm", "mine"] and data.pipeline_tag is None
+    found = {(r.dataset_split, r.metric_name): r.metric_value for r in data.eval_results}
+    assert found == {
+        ("test", "accuracy"): 0.7123,
+        ("test", "mean average precision"): 0.8,
+        ("test", "F1, weighted"): 0.7,
+        ("test", "accuracy, audio alone"): 0.4,
+        ("test", "accuracy, visual alone"): 0.6,
+        ("validation", "accuracy"): 0.75,
+        ("validation", "accuracy, audio alone"): 0.5,
+        ("validation", "accuracy, visual alone"): 0.625,
+    }
+    index = eval_results_to_model_index("digits-opm", data.eval_results)
+    assert index == data.to_dict()["model-index"]
+
+
+def test_nothing_is_made_up_while_the_training_goes_on():
+    facts = replace(FACTS, results={}, ratios={}, is_finished=False, train_seconds=None, environment={})
+    card = render_card(facts)
+    assert "**The training still goes on**: these are the weights of step 20 of 40." in card.text
+    assert "Not evaluated yet." in card.text and "training time" not in card.text
+    assert "No licence was stated for these weights." in card.text
+    assert "The test split chose nothing" not in card.text and "with the best" not in card.text
+    assert card.data.eval_results is None and card.data.metrics is None and "model-index" not in card.content
+    assert "version = " not in card.text
+
+
+def test_of_a_model_without_any_facts():
+    card = render_card(CardFacts(name="x", modalities=["a", "b"]))
+    assert "A multimodal classifier of a and b without modulation" in card.text
+    assert "None. The discrepancy between the modalities was watched" in card.text
+    assert "The settings were not recorded." in card.text and "## Data\n\nNot recorded." in card.text
+    assert "print(list(model.encoders))" in card.text  # without processor there are no raw values
+
+
+def test_of_a_wrapped_model():
+    card = render_card(CardFacts(name="x", model_class="BalancedModel", modalities=["a"]))
+    assert 'load_state_dict(load_file(hf_hub_download("x", "model.safetensors")))' in card.text
+    assert "AutoModel" not in card.text
+
+
+@pytest.mark.parametrize(
+    ("dataset", "options", "ids", "identifier"),
+    [
+        ("from_columns", {"path": "user/clips"}, ["user/clips"], "user/clips"),
+        ("from_columns", {"path": "parquet", "data_files": "PATH"}, None, None),
+        ("from_columns", {"path": "PATH"}, None, None),
+        ("vggsound", {"hub_id": "mteb/VGGSound"}, ["mteb/VGGSound"], "mteb/VGGSound"),
+        ("my_rows:load", {}, None, "my_rows:load"),
+    ],
+)
+def test_names_of_data(dataset, options, ids, identifier):
+    card = render_card(replace(FACTS, settings={"dataset": dataset, "dataset_options": options}))
+    assert card.data.datasets == ids
+    types = {result.dataset_type for result in card.data.eval_results or ()}
+    assert types == ({identifier} if identifier else set())
+    assert ("to `hf_bml`." in card.text) == (dataset == "my_rows:load" or options.get("path") == "user/clips")
+
+
+def test_what_the_author_says_wins():
+    options = CardOptions(
+        dataset="My clips", dataset_ids=["me/clips"], task="video-classification", base_model="me/base",
+        dataset_args={"args": ["x"]},
+    )  # fmt: skip
+    data = render_card(FACTS, options).data
+    assert data.base_model == "me/base" and data.datasets == ["me/clips"]
+    result = data.eval_results[0]
+    assert (result.dataset_name, result.dataset_type) == ("My clips", "me/clips")
+    assert result.task_type == "video-classification" and result.dataset_args == {"args": ["x"]}
+
+
+def test_many_classes_are_cut():
+    names = {str(index): f"class{index}" for index in range(40)}
+    text = render_card(replace(FACTS, config={**FACTS.config, "id2label": names})).text
+    assert "class29, ... (all in `config.json`)" in text and "class30" not in text
+
+
+def test_every_modulation_and_processor_has_its_line():
+    modulations = {name: vars(modulation().config) for name, modulation in MODULATIONS.items()}
+    processors = {name: {"type": name} for name in PROCESSORS}
+    text = render_card(
+        replace(FACTS, modulations=modulations, processors=processors, modalities=list(PROCESSORS))
+    ).text
+    assert all(f"| `{name}`" in text for name in modulations)
+    assert all(f'    "{name}": ' in text for name in PROCESSORS) and '": ...,' not in text
+
+
+def test_the_picture_is_the_runs_or_drawn(tmp_path):
+    (tmp_path / "run").mkdir()
+    Image.new("RGB", (3, 3)).save(tmp_path / "run" / "curves.png")
+    write_card(FACTS, tmp_path / "taken", figures_from=tmp_path / "run")
+    assert Image.open(tmp_path / "taken" / "curves.png").size == (3, 3)
+    history = [{"loss": 1.0, "epoch": 1.0}, {"loss": 0.5, "epoch": 2.0}]
+    card = write_card(replace(FACTS, history=history), tmp_path / "drawn")
+    assert Image.open(tmp_path / "drawn" / "curves.png").size[0] > 1000
+    assert "![Training curves](curves.png)" in card.read_text()
+    assert "curves.png" not in write_card(FACTS, tmp_path / "none").read_text()
+
+
+def test_the_template_is_part_of_the_package():
+    assert "{{ card_data }}" in (importlib.resources.files("hf_bml") / "model_card_template.md").read_text()
+
+
+@pytest.mark.parametrize("folder", sorted(path for path in PUBLISHED.iterdir() if path.is_dir()), ids=lambda p: p.name)
+def test_published_cards(folder):
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    card = ModelCard(text)
+    assert card.data.model_name == folder.name and card.data.license and card.data.eval_results
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
+    assert pictures and all((folder / picture).is_file() for picture in pictures)
+    assert not re.search(r"(?<![\w.])(/home|/root|/tmp|/work|/data|/Users)/", text)
+    index = (PUBLISHED / "README.md").read_text(encoding="utf-8")
+    accuracy = {r.dataset_split: r.metric_value for r in card.data.eval_results if r.metric_name == "accuracy"}
+    assert re.search(rf"\[{folder.name}\]\({folder.name}/README.md\) *\| {100 * accuracy['test']:.1f} ", index)
