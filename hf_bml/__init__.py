@@ -1,16 +1,19 @@
 """hf_bml: balanced multimodal training for the Hugging Face ecosystem."""
 
+__version__ = "0.1.0"
+
 from transformers import AutoProcessor
 
 from .models import BalancedModel, MultimodalClassifierOutput, MultimodalConfig, MultimodalForClassification, balance
 from .modulation import MODULATIONS, OGM, OPM, DiscrepancyMonitor, Modulation, OGMConfig, OPMConfig
+from .multimodal_pipeline import MultimodalClassificationPipeline, register_pipeline
 from .processing import MultimodalDataCollator, MultimodalProcessor
+from .remote_code import save_code
 from .trainer import MultimodalBalancedTrainer
 from .training_args import BalancedTrainingArguments
 
-__version__ = "0.1.0"
-
 AutoProcessor.register(MultimodalConfig, MultimodalProcessor)  # here, because processing and models are leaves
+register_pipeline()
 
 __all__ = [
     "MODULATIONS",
@@ -21,6 +24,7 @@ __all__ = [
     "DiscrepancyMonitor",
     "Modulation",
     "MultimodalBalancedTrainer",
+    "MultimodalClassificationPipeline",
     "MultimodalClassifierOutput",
     "MultimodalConfig",
     "MultimodalDataCollator",
@@ -29,4 +33,5 @@ __all__ = [
     "OGMConfig",
     "OPMConfig",
     "balance",
+    "save_code",
 ]

@@ -21,9 +21,19 @@ ALLOWED = {
     "resumable_trainer": {"checkpoint", "seeded_rows"},
     "side_training": {"modulation"},
     "trainer": {"modulation", "training_args", "preflight", "resumable_trainer", "side_training", "model_card"},
+    "multimodal_pipeline": {"processing", *SHARED},
+    "remote_code": {"hf_bml"},
     "cli": {"commands", "hf_bml", *SHARED},
     "commands": {"analysis", "checkpoint", "commands", "preflight", "trainer", "training_args", *LEAVES, *SHARED},
-    "__init__": {"models", "modulation", "processing", "trainer", "training_args"},
+    "__init__": {
+        "models",
+        "modulation",
+        "multimodal_pipeline",
+        "processing",
+        "remote_code",
+        "trainer",
+        "training_args",
+    },
 }
 
 

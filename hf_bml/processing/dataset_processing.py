@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterable
 from functools import lru_cache, partial
 from typing import Any
 
@@ -57,15 +58,15 @@ def process_stream(dataset: IterableDatasetDict, config: str, training_split: st
         if split.column_names is not None:
             check_columns(transforms.by_modality, split.column_names)
         arguments = {"config": config, "training": name == training_split}
-        splits[name] = undecoded(split, transforms).map(
+        splits[name] = undecoded(split, transforms.by_modality).map(
             stream_batch, batched=True, batch_size=STREAM_BATCH_SIZE, fn_kwargs=arguments
         )
     return IterableDatasetDict(splits)
 
 
-def undecoded(split: Dataset | IterableDataset, transforms: ModalityTransforms) -> Dataset | IterableDataset:
+def undecoded(split: Dataset | IterableDataset, modalities: Iterable[str]) -> Dataset | IterableDataset:
     """Media columns of the modalities as `{"bytes", "path"}`: transforms decode what they need, and name the file."""
-    for name in transforms.by_modality:
+    for name in modalities:
         feature = (split.features or {}).get(name)
         undecoded_feature = _undecoded_feature(feature)
         if undecoded_feature != feature:
@@ -86,7 +87,7 @@ def _process_split(
 ) -> tuple[Dataset, list[dict[str, Any]]]:
     transforms = _transforms(config)
     check_columns(transforms.by_modality, split.column_names)
-    split = undecoded(split.with_format(None), transforms)
+    split = undecoded(split.with_format(None), transforms.by_modality)
     storage = {modality: _storage(transform) for modality, transform in transforms.by_modality.items()}
     stored = [modality for modality, kind in storage.items() if kind != "raw"]
     failed: list[dict[str, Any]] = []

@@ -2,14 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 from datasets import DatasetDict, IterableDatasetDict
 from huggingface_hub import HfApi
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import cached_file
 
-from .collator import MultimodalDataCollator
+from .collator import collate_present
 from .dataset_processing import Report, check_columns, process_dataset, process_stream
 from .modality_transforms import ModalityTransforms
 
@@ -44,6 +44,8 @@ class MultimodalProcessor:
         {'sensor': [tensor([0.5000, 1.0000]), None], 'labels': [1, 0]}
     """
 
+    _auto_class: ClassVar[str | None] = None
+
     def __init__(self, modalities: dict[str, dict[str, Any]], on_error: str = "raise"):
         if not modalities:
             raise ValueError("Expected at least one modality, found none. Pass {column: {'type': ...}}.")
@@ -65,6 +67,12 @@ class MultimodalProcessor:
     def on_error(self) -> str:
         """What happens to a value that cannot be used."""
         return self._transforms.on_error
+
+    @property
+    def pad_token_id(self) -> int:
+        """What a collator pads token ids with: the tokenizer's padding; 0 without one or where several differ."""
+        found = {t.pad_token_id for t in self.transforms.values() if hasattr(t, "pad_token_id")}
+        return found.pop() if len(found) == 1 else 0
 
     def __call__(self, samples: dict[str, list], training: bool = False) -> dict[str, list]:
         """Transform a batch of columns.
@@ -106,16 +114,11 @@ class MultimodalProcessor:
             raise ValueError(f"Expected modalities among {list(self.modalities)}, found {unknown}. Correct the names.")
         columns = self({name: [raw.get(name)] for name in self.modalities})
         sample = {name: values[0] for name, values in columns.items()}
-        present = [name for name, value in sample.items() if value is not None]
-        if not present:
+        if all(value is None for value in sample.values()):
             raise ValueError(
                 f"Expected a usable value for at least one of the modalities {list(self.modalities)}, found none."
             )
-        batch = MultimodalDataCollator(present)([sample])
-        batch = {name: batch.get(name) for name in self.modalities}
-        if len(present) < len(self.modalities):
-            batch["modality_mask"] = torch.tensor([[name in present for name in self.modalities]])
-        return batch
+        return collate_present([sample], list(self.modalities), self.pad_token_id)
 
     def apply(
         self,
@@ -184,8 +187,16 @@ class MultimodalProcessor:
         """Write `processor_config.json` and return its path in a list, as transformers processors do."""
         path = Path(save_directory) / CONFIG_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self._to_json(), encoding="utf-8")
+        config = self.to_dict()
+        if self._auto_class is not None:  # a copy of this class that came with a repository goes along
+            custom_object_save(self, path.parent, config=config)
+        path.write_text(_to_json(config), encoding="utf-8")
         return [str(path)]
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoProcessor") -> None:
+        """As transformers processors have it: `AutoProcessor` calls it for a class that came with a repository."""
+        cls._auto_class = auto_class
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> "MultimodalProcessor":
@@ -218,7 +229,7 @@ class MultimodalProcessor:
         api = HfApi(token=token)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         commit = api.upload_file(
-            path_or_fileobj=self._to_json().encode(),
+            path_or_fileobj=_to_json(self.to_dict()).encode(),
             path_in_repo=CONFIG_NAME,
             repo_id=repo_id,
             revision=revision,
@@ -227,5 +238,6 @@ class MultimodalProcessor:
         )
         return str(commit)
 
-    def _to_json(self) -> str:
-        return json.dumps(self.to_dict(), indent=2) + "\n"
+
+def _to_json(config: dict[str, Any]) -> str:
+    return json.dumps(config, indent=2) + "\n"

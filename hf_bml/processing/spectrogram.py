@@ -173,6 +173,7 @@ class LogSpectrogram:
     """
 
     output_keys = None
+    reads_video = True  # the value can be a video file, whose sound is read
     num_channels = 1
 
     def __init__(
