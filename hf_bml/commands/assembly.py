@@ -9,16 +9,22 @@ from datasets import DatasetDict, LargeList, List
 from transformers import AutoConfig, set_seed
 
 from ..data import load_multimodal_dataset
-from ..metrics import classification_metrics
-from ..models import MultimodalConfig, MultimodalForClassification
+from ..models.configuration_multimodal import ModalitiesConfig
+from ..models.modeling_multimodal import MultimodalPreTrainedModel
 from ..processing import PROCESSORS, MultimodalDataCollator, MultimodalProcessor
 from ..trainer import MultimodalBalancedTrainer
 from .progress import CompactProgressCallback
-from .recipe import CONFIG_NAMES, Recipe
+from .recipe import Recipe
+from .tasks import TASKS, Task
 
 
-def checkpoint_config(name_or_path: str) -> MultimodalConfig:
-    """The config of a checkpoint.
+def recipe_task(recipe: Recipe) -> Task:
+    """What the recipe trains for."""
+    return TASKS[recipe.model.task]
+
+
+def checkpoint_config(name_or_path: str) -> ModalitiesConfig:
+    """The config of a checkpoint, of whatever task.
 
     Raises:
         ValueError: no checkpoint there, or one of another kind of model.
@@ -27,11 +33,22 @@ def checkpoint_config(name_or_path: str) -> MultimodalConfig:
         config = AutoConfig.from_pretrained(name_or_path)
     except OSError as error:
         raise ValueError(f"model_name_or_path {name_or_path!r} is no checkpoint: {error}") from error
-    if not isinstance(config, MultimodalConfig):
+    if type(config) not in [task.config_class for task in TASKS.values()]:
         raise ValueError(
             f"model_name_or_path {name_or_path!r}: expected a multimodal model, found {config.model_type}."
         )
     return config
+
+
+def check_checkpoint_task(recipe: Recipe) -> None:
+    """Raises ValueError if the checkpoint that the recipe starts from is one of another task."""
+    found = type(checkpoint_config(recipe.model.model_name_or_path))
+    if found is not recipe_task(recipe).config_class:
+        task = next(name for name, task in TASKS.items() if task.config_class is found)
+        raise ValueError(
+            f"model_name_or_path {recipe.model.model_name_or_path!r} is a model of task {task}, but the recipe has "
+            f"task: {recipe.model.task}. Set task: {task}."
+        )
 
 
 def recipe_modalities(recipe: Recipe) -> list[str]:
@@ -128,33 +145,35 @@ def numeric_rank(feature: Any) -> int | None:
     return rank if dtype.startswith(("int", "uint", "float", "bool")) else None
 
 
-def build_config(recipe: Recipe, **options: Any) -> MultimodalConfig:
-    """The config of the recipe's model; `options` go to MultimodalConfig."""
-    return MultimodalConfig(**{**{name: getattr(recipe.model, name) for name in CONFIG_NAMES}, **options})
+def build_config(recipe: Recipe, **options: Any) -> ModalitiesConfig:
+    """The config of the recipe's model; `options` go to the config's class and win."""
+    task = recipe_task(recipe)
+    return task.config_class(**{**{name: getattr(recipe.model, name) for name in task.option_names}, **options})
 
 
-def build_model(recipe: Recipe, class_names: list[str] | None, num_labels: int) -> MultimodalForClassification:
+def build_model(recipe: Recipe, class_names: list[str] | None, num_labels: int) -> MultimodalPreTrainedModel:
     """The recipe's model: its checkpoint, or initialised by the recipe's seed.
 
     Raises:
         ValueError: the checkpoint's weights are missing, or the config is invalid.
     """
     checkpoint = recipe.model.model_name_or_path
+    model_class = recipe_task(recipe).model_class
     if checkpoint is not None:
         try:
-            return MultimodalForClassification.from_pretrained(checkpoint, use_safetensors=True)
+            return model_class.from_pretrained(checkpoint, use_safetensors=True)
         except OSError as error:
             raise ValueError(f"model_name_or_path {checkpoint!r} cannot be loaded: {error}") from error
     names = class_names or [f"LABEL_{index}" for index in range(num_labels)]
     set_seed(recipe.training.seed)
     classes = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
-    return MultimodalForClassification(build_config(recipe, **classes))
+    return model_class(build_config(recipe, **classes))
 
 
 def build_trainer(
     recipe: Recipe,
     dataset: DatasetDict,
-    model: MultimodalForClassification,
+    model: MultimodalPreTrainedModel,
     processor: MultimodalProcessor | None,
 ) -> MultimodalBalancedTrainer:
     """A trainer for the recipe's model on the processed splits."""
@@ -167,7 +186,7 @@ def build_trainer(
         ),
         train_dataset=dataset["train"],
         eval_dataset=dataset["validation"],
-        compute_metrics=classification_metrics,
+        compute_metrics=recipe_task(recipe).metrics,
     )
     CompactProgressCallback.replace_in(trainer, modalities)
     return trainer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -11,11 +11,18 @@ import torch
 
 from ..checkpoint import find_damage, newest_complete_checkpoint
 from ..data import check_options, dataset_function
-from ..models import MultimodalForClassification
+from ..models.modeling_multimodal import MultimodalPreTrainedModel
 from ..modulation import CopyLosses, ModulationStack, build_modulations
 from ..processing import MultimodalProcessor
 from ..suggestion import did_you_mean
-from .assembly import build_config, checkpoint_config, processor_configs, recipe_modalities
+from .assembly import (
+    build_config,
+    check_checkpoint_task,
+    checkpoint_config,
+    processor_configs,
+    recipe_modalities,
+    recipe_task,
+)
 from .recipe import Recipe
 
 METRICS_NAME = "metrics.json"
@@ -49,7 +56,7 @@ def check_model(recipe: Recipe) -> None:
     """
     checkpoint = recipe.model.model_name_or_path
     if checkpoint is not None:
-        checkpoint_config(checkpoint)
+        check_checkpoint_task(recipe)
         if Path(checkpoint).is_dir() and not any(Path(checkpoint).glob("*.safetensors")):
             raise ValueError(f"model_name_or_path {checkpoint!r} holds no *.safetensors file, so no weights.")
         return
@@ -61,10 +68,11 @@ def check_model(recipe: Recipe) -> None:
         remote = [name for name, options in config.modalities.items() if on_hub(options)]
         if remote:  # a stand-in has no stages or tokens that an interaction could join
             stand_in = {"type": "sequence", "input_size": 1, "hidden_size": 4, "num_heads": 1}
-            local = {**config.modalities, **dict.fromkeys(remote, stand_in)}
-            config = build_config(recipe, modalities=local, interaction=None, interaction_options=None)
+            local = {"modalities": {**config.modalities, **dict.fromkeys(remote, stand_in)}}
+            alone = [name for name in recipe_task(recipe).option_names if name.startswith("interaction")]
+            config = build_config(recipe, **local, **dict.fromkeys(alone))
         with torch.device("meta"):
-            model = MultimodalForClassification(config)
+            model = recipe_task(recipe).model_class(config)
         if not remote:
             check_modulations(recipe, model)
     except (AttributeError, RuntimeError, TypeError) as error:  # what libraries raise for options they do not know
@@ -72,7 +80,7 @@ def check_model(recipe: Recipe) -> None:
             raise ValueError(f"the model cannot be built: {error}") from error
 
 
-def check_modulations(recipe: Recipe, model: MultimodalForClassification) -> None:
+def check_modulations(recipe: Recipe, model: MultimodalPreTrainedModel) -> None:
     """Every modulation of the recipe can work with the model.
 
     Raises:
@@ -143,29 +151,34 @@ def check_dataset_options(recipe: Recipe) -> None:
             raise ValueError(f"dataset_options: {option} must be of type {expected.__name__}, found {value!r}.")
 
 
-def metric_names(modalities: Iterable[str], num_labels: int | None = None) -> list[str]:
+def metric_names(recipe: Recipe, modalities: Sequence[str], num_labels: int | None = None) -> list[str]:
     """What an evaluation yields; `f1_binary` for two classes, or while their number is not known."""
-    names = ["accuracy", "mean_average_precision", "mean_average_precision_classes", "f1_weighted", "loss"]
-    names += ["f1_binary"] if num_labels in (None, 2) else []
-    return names + [f"accuracy_{modality}" for modality in modalities]
+    names = [name for name in recipe_task(recipe).metric_names if name != "f1_binary" or num_labels in (None, 2)]
+    return [*names, "loss", *[f"accuracy_{modality}" for modality in modalities]]
 
 
 def check_best_metric(recipe: Recipe, modalities: Sequence[str], num_labels: int | None = None) -> None:
     """`metric_for_best_model` is a metric."""
     metric = recipe.training.metric_for_best_model
     if metric is not None:
-        check_metric("metric_for_best_model", str(metric), metric_names(modalities, num_labels), prefix="eval_")
+        check_metric(
+            "metric_for_best_model", str(metric), metric_names(recipe, modalities, num_labels), prefix="eval_"
+        )
 
 
-def compared_metrics(modalities: Iterable[str]) -> list[str]:
-    """What runs can be compared by."""
-    modalities = list(modalities)
-    return [*metric_names(modalities), *[f"ratio_{modality}" for modality in modalities], "validation_accuracy"]
+def compared_metrics(recipe: Recipe) -> list[str]:
+    """What runs of a recipe can be compared by."""
+    modalities = recipe_modalities(recipe)
+    return [
+        *metric_names(recipe, modalities),
+        *[f"ratio_{modality}" for modality in modalities],
+        "validation_accuracy",
+    ]
 
 
-def check_compared_metric(metric: str, modalities: Sequence[str]) -> None:
+def check_compared_metric(metric: str, recipe: Recipe) -> None:
     """`--compare` names something that the first recipe's runs yield."""
-    check_metric("--compare", metric, compared_metrics(modalities))
+    check_metric("--compare", metric, compared_metrics(recipe))
 
 
 def check_metric(option: str, metric: str, valid: Sequence[str], prefix: str = "") -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 from ..analysis.comparison import Row, is_control
 from ..suggestion import did_you_mean
-from .assembly import recipe_modalities
 from .checks import NEWEST_CHECKPOINT, NO_RESUME, check_compared_metric, check_recipe
 from .errors import BAD_INPUT, print_error
 from .fingerprint import fingerprint
@@ -102,7 +101,7 @@ def plan(parser: RecipeParser, chosen: argparse.Namespace, arguments: Sequence[s
                 recipe = parse_recipe(parser, path, arguments, {**changes, **own})
                 recipe.name = f"{base.name}, {method.label}"
                 runs.append((row, recipe))
-    check_compared_metric(chosen.compare, recipe_modalities(runs[0][1]))
+    check_compared_metric(chosen.compare, runs[0][1])
     check_control(chosen.control, [row for row, _ in runs])
     return runs
 

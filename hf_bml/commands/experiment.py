@@ -10,8 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from datasets import DatasetDict
+from datasets import DatasetDict, LargeList, List
 
 from ..data import data_report
 from ..preflight import check_dataset
@@ -27,11 +28,13 @@ CURVES_NAME = "curves.png"
 def label_names(dataset: DatasetDict) -> tuple[list[str] | None, int]:
     """Class names (None for plain integer labels) and the number of classes, from the training split."""
     feature = dataset["train"].features["labels"]
+    while isinstance(feature, (List, LargeList)):  # a label per segment
+        feature = feature.feature
     names = getattr(feature, "names", None)
     if names is not None:
         return list(names), len(names)
     labels = dataset["train"].with_format(None).select_columns("labels")["labels"][:]
-    return None, int(max(labels)) + 1
+    return None, int(np.max(labels)) + 1
 
 
 def run(recipe: Recipe) -> dict[str, Any]:

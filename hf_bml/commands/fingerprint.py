@@ -18,8 +18,8 @@ from typing import Any
 from ..data import dataset_function
 from ..modulation import build_modulations
 from ..processing import PROCESSORS
-from .assembly import build_config, processor_configs
-from .recipe import CONFIG_NAMES, DataArguments, ModelArguments, Recipe
+from .assembly import build_config, processor_configs, recipe_task
+from .recipe import DataArguments, ModelArguments, Recipe
 
 WITHOUT_EFFECT = (  # where a run reports to and what it goes on from
     *("output_dir", "resume_from_checkpoint", "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node"),
@@ -63,8 +63,8 @@ def model_options(recipe: Recipe) -> Any:
     if recipe.model.model_name_or_path is not None:
         return recipe.model.model_name_or_path
     config = build_config(recipe)
-    options = canonical({name: getattr(config, name) for name in CONFIG_NAMES})
-    return {**options, "order": config.modality_order}
+    options = canonical({name: getattr(config, name) for name in recipe_task(recipe).option_names})
+    return {**options, "order": config.modality_order, "task": recipe.model.task}
 
 
 def with_defaults(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:

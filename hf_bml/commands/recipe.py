@@ -16,6 +16,7 @@ from transformers.hf_argparser import string_to_bool
 from ..models import FUSIONS, INTERACTIONS
 from ..suggestion import did_you_mean
 from ..training_args import BalancedTrainingArguments
+from .tasks import TASKS, check_task_name, check_task_options
 
 
 def interaction_options() -> str:
@@ -26,8 +27,12 @@ def interaction_options() -> str:
 
 @dataclass
 class ModelArguments:
-    """What is trained: the options of `MultimodalConfig` under their own names, or a checkpoint."""
+    """What is trained: a task, the options of its config under their own names, or a checkpoint."""
 
+    task: str = field(
+        default="classification",
+        metadata={"help": f"What the model predicts: {', '.join(TASKS)}. Model options depend on it."},
+    )
     modalities: dict[str, Any] | str | None = field(
         default=None,
         metadata={"help": "Encoder config per modality, each with a `type` and its options; the order counts."},
@@ -61,12 +66,17 @@ class ModelArguments:
         default=None,
         metadata={"help": "Adds a classifier per modality and this times their losses; 0 adds them without a loss."},
     )
+    architecture: str | None = field(default=None, metadata={"help": "The model's architecture, by task."})
+    architecture_options: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Options of the architecture."}
+    )
     model_name_or_path: str | None = field(
         default=None,
         metadata={"help": "Start from this checkpoint (folder or Hub id) with its own config."},
     )
 
     def __post_init__(self) -> None:
+        check_task_name(self.task)
         parse_json_fields(self)
 
 
@@ -111,7 +121,6 @@ class Recipe:
     explicit: dict[str, Any]
 
 
-CONFIG_NAMES = [f.name for f in fields(ModelArguments) if f.name != "model_name_or_path"]  # of MultimodalConfig
 BLOCKS = (ModelArguments, DataArguments, BalancedTrainingArguments)
 OPTION_NAMES = [f.name for block in BLOCKS for f in fields(block) if f.init]
 
@@ -267,6 +276,7 @@ def parse_recipe(
     explicit = {name: value for name, value in chosen.items() if value != defaults[name]}
     try:
         blocks = [block(**{f.name: chosen[f.name] for f in fields(block) if f.init}) for block in BLOCKS]
+        check_task_options(blocks[0].task, [*options, *explicit])
     except (AttributeError, TypeError) as error:  # TrainingArguments does not check every type
         raise ValueError(f"{path}: an option has the wrong type: {error}") from error
     except ValueError as error:

@@ -13,7 +13,6 @@ from accelerate.utils import broadcast_object_list
 
 from ..analysis.comparison import Row, comparison_notes, comparison_table, row_records, run_records, write_csv
 from . import experiment
-from .assembly import recipe_modalities
 from .checks import check_metric, compared_metrics
 from .recipe import Recipe
 
@@ -55,7 +54,7 @@ def run_series(
         if is_main:
             write_results(rows, folder, name)
         if number == 1:
-            known = compared_metrics(recipe_modalities(recipe))
+            known = compared_metrics(recipe)
             check_metric("--compare", compare, [metric for metric in known if metric in row.runs[0]])
     if is_main:
         text = write_comparison(rows, folder, name, compare, control, str(plan[0][1].data.dataset))

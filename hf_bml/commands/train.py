@@ -10,7 +10,6 @@ from typing import Any
 
 from ..analysis.comparison import Row
 from ..analysis.summary import run_table
-from .assembly import recipe_modalities
 from .checks import check_compared_metric, check_recipe, check_resume
 from .errors import BAD_INPUT, print_error
 from .parser import RecipeParser, quiet_libraries, series_parser
@@ -62,7 +61,7 @@ def plan(parser: RecipeParser, chosen: argparse.Namespace, arguments: Sequence[s
             check_recipe(runs[-1][1])
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-    check_compared_metric(chosen.compare, recipe_modalities(runs[0][1]))
+    check_compared_metric(chosen.compare, runs[0][1])
     check_resume([recipe for _, recipe in runs])
     return runs
 

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from ..suggestion import did_you_mean
 from .configuration_multimodal import check_modality_name
 from .fusion import evaluation_mode
-from .modeling_multimodal import MultimodalClassifierOutput, cross_entropy
+from .modeling_multimodal import MultimodalClassifierOutput, at_least_float32, cross_entropy
 
 FEATURE_FIELDS = ("pooler_output", "last_hidden_state")
 
@@ -190,7 +190,7 @@ class BalancedModel(nn.Module):
                 alone = {other: outs if other == name else zeroed(outs) for other, outs in present.items()}
                 with self._replayed(alone):
                     logits = self._logits(self.model(**inputs))
-                unimodal_logits[name] = logits.to(torch.promote_types(logits.dtype, torch.float32))
+                unimodal_logits[name] = at_least_float32(logits)
         return unimodal_logits
 
     def _kept(self, outputs: Mapping[str, list[Any]], keep_mask: Tensor | None) -> dict[str, list[Any]]:

@@ -37,7 +37,44 @@ def check_modality_name(name: Any) -> None:
     )
 
 
-class MultimodalConfig(PreTrainedConfig):
+class ModalitiesConfig(PreTrainedConfig):
+    """What the configs of all tasks share: an encoder config per modality, in an order.
+
+    Args:
+        modalities (`dict[str, dict]`): encoder config per modality. The order is the modality order everywhere.
+        modality_order (`list[str]`, *optional*): the names of `modalities` in that order; kept because `config.json`
+            sorts its keys.
+
+    Raises:
+        ValueError: a modality's name or encoder config is not valid.
+    """
+
+    modalities: dict[str, Any] | None = None
+    modality_order: list[str] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        encoders = {} if self.modalities is None else self.modalities
+        if not isinstance(encoders, Mapping):
+            raise ValueError(
+                f"modalities must be a dict of an encoder config per modality, found {encoders!r}. "
+                "For example {'audio': {'type': 'conv', 'in_channels': 1}}."
+            )
+        for name in encoders:
+            check_modality_name(name)
+        order = self.modality_order or list(encoders)
+        if not isinstance(order, Sequence) or sorted(map(str, order)) != sorted(encoders):
+            raise ValueError(f"modality_order must hold the names of modalities {list(encoders)}, found {order!r}.")
+        self.modality_order = list(order)
+        self.modalities = {name: self.complete_encoder(name, encoders[name]) for name in order}
+        super().__post_init__(**kwargs)
+
+    def complete_encoder(self, modality: str, options: Any) -> dict[str, Any]:
+        """One modality's encoder config, checked, with its defaults filled in."""
+        encoder = build_encoder_config(modality, options)
+        return {"type": options["type"], **asdict(encoder)}
+
+
+class MultimodalConfig(ModalitiesConfig):
     r"""Configuration of [`MultimodalForClassification`].
 
     Args:
@@ -85,8 +122,6 @@ class MultimodalConfig(PreTrainedConfig):
     model_type = "multimodal"
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["features", "modality_mask", "auxiliary_logits"]
 
-    modalities: dict[str, Any] | None = None
-    modality_order: list[str] | None = None
     fusion: str = "concat"
     conditioning: str | None = None
     interaction: str | None = None
@@ -98,22 +133,7 @@ class MultimodalConfig(PreTrainedConfig):
     auxiliary_loss_weight: float | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        encoders = {} if self.modalities is None else self.modalities
-        if not isinstance(encoders, Mapping):
-            raise ValueError(
-                f"modalities must be a dict of an encoder config per modality, found {encoders!r}. "
-                "For example {'audio': {'type': 'conv', 'in_channels': 1}}."
-            )
-        for name in encoders:
-            check_modality_name(name)
-        order = self.modality_order or list(encoders)
-        if not isinstance(order, Sequence) or sorted(map(str, order)) != sorted(encoders):
-            raise ValueError(f"modality_order must hold the names of modalities {list(encoders)}, found {order!r}.")
-        self.modality_order = list(order)
-        self.modalities = {}
-        for name in order:
-            encoder = build_encoder_config(name, encoders[name])
-            self.modalities[name] = {"type": encoders[name]["type"], **asdict(encoder)}
+        super().__post_init__(**kwargs)
         check_name("fusion", self.fusion, FUSIONS)
         self._check_fusion()
         self._check_interaction()
@@ -128,7 +148,6 @@ class MultimodalConfig(PreTrainedConfig):
         self.head_dropout = float(self.head_dropout)
         if self.bias_split is not None:
             self._check_bias_split()
-        super().__post_init__(**kwargs)
 
     def _check_fusion(self) -> None:
         if len(self.modalities) == 1 and self.fusion in ("film", "gated", "product"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from ..suggestion import did_you_mean
-from .configuration_multimodal import MultimodalConfig
+from .configuration_multimodal import ModalitiesConfig, MultimodalConfig
 from .encoders import build_encoder
 from .fusion import evaluation_mode
 from .interaction import INTERACTIONS, Interaction, fill_absent
@@ -43,6 +44,28 @@ class MultimodalClassifierOutput(ModelOutput):
     modality_mask: Tensor | None = None
 
 
+def at_least_float32(values: Tensor) -> Tensor:
+    """`values` in float32, or in their own dtype if that is wider."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+@torch.no_grad()
+def score(
+    predict: Callable[[dict[str, Tensor]], Mapping[str, Tensor]], features: Mapping[str, Tensor], dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """Unimodal predictions: detached, computed outside autocast, in float32 or better.
+
+    Args:
+        predict: from features per modality to logits per modality `(batch, ..., num_labels)`.
+        features: per modality `(batch, ..., dim)`.
+        dtype: of the parameters that `predict` uses.
+    """
+    device = next(iter(features.values())).device
+    with torch.autocast(device.type, enabled=False):
+        logits = predict({name: feature.detach().to(dtype) for name, feature in features.items()})
+    return {name: at_least_float32(value) for name, value in logits.items()}
+
+
 def batch_tensor(inputs: Tensor | dict[str, Tensor]) -> Tensor:
     """A tensor of a modality's input that has a row per sample."""
     values = inputs.values() if isinstance(inputs, dict) else [inputs]
@@ -57,7 +80,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, present: Tensor | None = None)
         labels: `(batch,)`.
         present: optional bool `(batch,)`; other samples do not count. 0 if there are none.
     """
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    logits = at_least_float32(logits)
     if present is None:
         return nn.functional.cross_entropy(logits, labels)
     losses = nn.functional.cross_entropy(logits, labels, reduction="none")
@@ -90,12 +113,28 @@ def repeat_present(inputs: Tensor | dict[str, Tensor] | None, present: Tensor) -
 
 
 class MultimodalPreTrainedModel(PreTrainedModel):
-    """Weight initialisation and loading shared by the multimodal models."""
+    """What the models of all tasks share: weight initialisation, loading, and the checks of a batch.
+
+    Attributes:
+        encoders: `nn.ModuleDict` by modality, in modality order; their parameters are the paper's theta^m.
+        gradient_enters_by_features: whether the loss reaches an encoder's parameters only through the feature that
+            modulations see.
+    """
 
     config_class = MultimodalConfig
     base_model_prefix = "multimodal"
     main_input_name = "modalities"
     accepts_loss_kwargs = False
+    gradient_enters_by_features = True
+    encoders: nn.ModuleDict
+
+    def __init__(self, config: ModalitiesConfig):
+        super().__init__(config)
+        if not config.modalities:
+            raise ValueError(
+                f"{type(config).__name__}.modalities is empty: give an encoder config per modality, for example "
+                "{'audio': {'type': 'timm', 'architecture': 'resnet18', 'in_channels': 1}}."
+            )
 
     def get_input_embeddings(self) -> None:
         """None: no single embedding stands for all modalities. Accelerate asks before it shards a model (FSDP2)."""
@@ -116,6 +155,45 @@ class MultimodalPreTrainedModel(PreTrainedModel):
             super()._init_weights(module)
         if hasattr(module, "init_non_persistent_buffers"):
             module.init_non_persistent_buffers()
+
+    def _check_inputs(self, modalities: dict[str, Any], modality_mask: Tensor | None) -> None:
+        for name in modalities:
+            if name not in self.encoders:
+                hint = did_you_mean(name, self.encoders)
+                raise ValueError(f"Unknown modality {name!r}.{hint} The model has {list(self.encoders)}.")
+        missing = [name for name in self.encoders if name not in modalities]
+        if missing:
+            raise ValueError(
+                f"The model has the modalities {list(self.encoders)}, found no input for {missing}. "
+                f"Pass {missing[0]}=None if no sample of the batch has it, or mark samples in modality_mask."
+            )
+        given = [inputs for inputs in modalities.values() if inputs is not None]
+        if not given:
+            raise ValueError(f"At least one of the modalities {list(self.encoders)} needs an input, found none.")
+        if modality_mask is not None:
+            expected = len(batch_tensor(given[0])), len(self.encoders)
+            if modality_mask.shape != expected:
+                raise ValueError(
+                    f"modality_mask must have the shape (batch, modalities) = {expected}, "
+                    f"found {tuple(modality_mask.shape)}."
+                )
+
+    def _present_inputs(self, modalities: dict[str, Any], modality_mask: Tensor | None) -> dict[str, Any]:
+        """What the encoders get: in training, repeated present samples in the place of those that lack a modality."""
+        if modality_mask is None or not self.training:
+            return modalities
+        present = dict(zip(self.encoders, modality_mask.bool().unbind(1), strict=True))
+        return {name: repeat_present(inputs, present[name]) for name, inputs in modalities.items()}
+
+    def _present(self, modalities: dict[str, Any], modality_mask: Tensor | None) -> Tensor | None:
+        """`modality_mask` with the modalities marked absent that are None."""
+        given = [modalities[name] is not None for name in self.encoders]
+        if all(given):
+            return None if modality_mask is None else modality_mask.bool()
+        inputs = next(inputs for inputs in modalities.values() if inputs is not None)
+        example = batch_tensor(inputs)
+        present = torch.tensor(given, device=example.device).expand(len(example), -1)
+        return present if modality_mask is None else modality_mask.bool() & present
 
 
 class MultimodalForClassification(MultimodalPreTrainedModel):
@@ -151,11 +229,6 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
 
     def __init__(self, config: MultimodalConfig):
         super().__init__(config)
-        if not config.modalities:
-            raise ValueError(
-                "MultimodalConfig.modalities is empty: give an encoder config per modality, for example "
-                "{'audio': {'type': 'timm', 'architecture': 'resnet18', 'in_channels': 1}}."
-            )
         interaction_class = INTERACTIONS.get(config.interaction, Interaction)
         self.encoders = nn.ModuleDict(
             {
@@ -198,9 +271,7 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
                 None when every sample lacks it. Tensors have a row per sample.
         """
         self._check_inputs(modalities, modality_mask)
-        if modality_mask is not None and self.training:
-            present = dict(zip(self.encoders, modality_mask.bool().unbind(1), strict=True))
-            modalities = {name: repeat_present(inputs, present[name]) for name, inputs in modalities.items()}
+        modalities = self._present_inputs(modalities, modality_mask)
         started = {name: self._start(name, modalities[name]) for name in self.encoders}
         modality_mask = self._present(modalities, modality_mask)
         features = self._unimodal_features(started, modality_mask)
@@ -230,28 +301,6 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
             modality_mask=modality_mask,
         )
 
-    def _check_inputs(self, modalities: dict[str, Any], modality_mask: Tensor | None) -> None:
-        for name in modalities:
-            if name not in self.encoders:
-                hint = did_you_mean(name, self.encoders)
-                raise ValueError(f"Unknown modality {name!r}.{hint} The model has {list(self.encoders)}.")
-        missing = [name for name in self.encoders if name not in modalities]
-        if missing:
-            raise ValueError(
-                f"The model has the modalities {list(self.encoders)}, found no input for {missing}. "
-                f"Pass {missing[0]}=None if no sample of the batch has it, or mark samples in modality_mask."
-            )
-        given = [inputs for inputs in modalities.values() if inputs is not None]
-        if not given:
-            raise ValueError(f"At least one of the modalities {list(self.encoders)} needs an input, found none.")
-        if modality_mask is not None:
-            expected = len(batch_tensor(given[0])), len(self.encoders)
-            if modality_mask.shape != expected:
-                raise ValueError(
-                    f"modality_mask must have the shape (batch, modalities) = {expected}, "
-                    f"found {tuple(modality_mask.shape)}."
-                )
-
     def _start(self, name: str, inputs: Tensor | dict[str, Tensor] | None) -> Any:
         if inputs is None:
             return None
@@ -259,16 +308,6 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
             return self.interaction.start(self.encoders[name], inputs)
         except (TypeError, ValueError) as error:
             raise type(error)(f"Modality {name!r}: {error}") from error
-
-    def _present(self, modalities: dict[str, Any], modality_mask: Tensor | None) -> Tensor | None:
-        """`modality_mask` with the modalities marked absent that are None."""
-        given = [modalities[name] is not None for name in self.encoders]
-        if all(given):
-            return None if modality_mask is None else modality_mask.bool()
-        inputs = next(inputs for inputs in modalities.values() if inputs is not None)
-        example = batch_tensor(inputs)
-        present = torch.tensor(given, device=example.device).expand(len(example), -1)
-        return present if modality_mask is None else modality_mask.bool() & present
 
     def _unimodal_features(self, started: dict[str, Any], modality_mask: Tensor | None) -> dict[str, Tensor]:
         """The feature of each modality when it is alone, `(batch, dim)`, zero where it is absent.
@@ -301,17 +340,9 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         ]
         return (1.0 if weight is None else weight) * sum(losses)
 
-    @torch.no_grad()
     def _unimodal_logits(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """Detached unimodal predictions, computed outside autocast in float32 or better."""
-        device = next(iter(features.values())).device
-        dtype = next(self.head.parameters()).dtype
-        with torch.autocast(device.type, enabled=False):
-            features = {name: feature.detach().to(dtype) for name, feature in features.items()}
-            if self.config.unimodal_prediction == "probe":
-                logits = self._auxiliary_logits(features)
-            elif self.config.unimodal_prediction == "zero_out":
-                logits = self.head.zero_out_logits(features)
-            else:
-                logits = self.head.unimodal_logits(features)
-        return {name: value.to(torch.promote_types(value.dtype, torch.float32)) for name, value in logits.items()}
+        predict = {"probe": self._auxiliary_logits, "zero_out": self.head.zero_out_logits}.get(
+            self.config.unimodal_prediction, self.head.unimodal_logits
+        )
+        return score(predict, features, next(self.head.parameters()).dtype)
