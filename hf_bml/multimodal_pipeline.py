@@ -60,9 +60,10 @@ class MultimodalClassificationPipeline(Pipeline):
         >>> from hf_bml import MultimodalConfig, MultimodalForClassification, MultimodalProcessor
         >>> sizes = {"sensor": 2, "place": 3}
         >>> encoders = {name: {"type": "sequence", "input_size": size} for name, size in sizes.items()}
+        >>> config = MultimodalConfig(modalities=encoders, id2label={0: "calm", 1: "storm"})
         >>> classifier = pipeline(
         ...     "multimodal-classification",
-        ...     model=MultimodalForClassification(MultimodalConfig(modalities=encoders, id2label={0: "calm", 1: "storm"})),
+        ...     model=MultimodalForClassification(config),
         ...     processor=MultimodalProcessor({name: {"type": "features"} for name in sizes}),
         ... )
         >>> result = classifier({"sensor": [0.5, 1.0]}, top_k=1, return_unimodal=True)
@@ -157,9 +158,8 @@ class MultimodalClassificationPipeline(Pipeline):
             )
         for name in inputs:
             if name not in self.modalities and name != "labels":  # which every row of a dataset has
-                raise ValueError(
-                    f"Expected modalities out of {self.modalities}, found {name!r}.{did_you_mean(name, self.modalities)}"
-                )
+                hint = did_you_mean(name, self.modalities)
+                raise ValueError(f"Expected modalities out of {self.modalities}, found {name!r}.{hint}")
         given = {
             name: {"bytes": value, "path": None} if isinstance(value, bytes) else value
             for name, value in inputs.items()

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import CONFIG_MAPPING, PROCESSOR_MAPPING
+from transformers import CONFIG_MAPPING
+from transformers.models.auto.processing_auto import processor_class_from_name
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from . import __version__
@@ -64,7 +65,9 @@ def save_code(folder: str | Path) -> list[Path]:
         )
     classes = {"AutoConfig": config_class, **auto_model_classes(config_class)}
     processor_path = folder / "processor_config.json"
-    processor_class = PROCESSOR_MAPPING.get(config_class) if processor_path.is_file() else None
+    processor_class = None
+    if processor_path.is_file():
+        processor_class = processor_class_from_name(_read(processor_path)["processor_class"])
     pipelines = pipeline_tasks(config_class.model_type) if processor_class is not None else {}
     needed = [
         *classes.values(),

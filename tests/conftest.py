@@ -12,6 +12,10 @@ import datasets
 import pytest
 import torch
 from fake_hub import FakeHub
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast
 
 from hf_bml import BalancedTrainingArguments
 from hf_bml.data import find_data_file
@@ -64,3 +68,14 @@ def fake_hub():
     """A Hub on this machine; see `tests/fake_hub.py`. Use it in a subprocess with `fake_hub.environment(folder)`."""
     with FakeHub() as hub:
         yield hub
+
+
+@pytest.fixture
+def tokenizer_path(tmp_path):
+    """Folder of a tokenizer with five words; the padding id is 0."""
+    words = ["[PAD]", "[UNK]", "the", "cat", "sat"]
+    tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    path = tmp_path / "tokenizer"
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(path)
+    return str(path)
