@@ -81,7 +81,7 @@ def test_an_absent_modality_is_masked(classify, clip):
     output = classify.model(**classify.processor.prepare(visual=clip))
     result = classify({"audio": None, "visual": clip}, return_unimodal=True, top_k=1)
     best = int(output.logits.argmax())
-    assert result["joint"] == [{"label": NAMES[best], "score": float(output.logits.softmax(-1)[0, best])}]
+    assert result["joint"] == [{"label": NAMES[best], "score": output.logits.softmax(-1)[0, best].item()}]
     assert result["unimodal"]["audio"] is None and len(result["unimodal"]["visual"]) == 1
     assert classify({"visual": clip}, top_k=1) == result["joint"]
 
@@ -136,7 +136,7 @@ def test_text_and_features(tokenizer_path, tmp_path):
         }
     )
     classify = pipeline(TASK, model=tiny_text_model(tmp_path / "bert"), processor=processor, device="cpu")
-    inputs = [{"text": "the"}, {"sensor": [1.0] * 5}, {"text": "cat", "sensor": np.ones((3, 5))}]
+    inputs = [{"text": "the"}, {"sensor": [[1.0] * 5] * 2}, {"text": "cat", "sensor": np.ones((3, 5))}]
     alone = [classify(given) for given in inputs]
     for one, batched in zip(alone, classify(inputs, batch_size=3), strict=True):
         assert [entry["label"] for entry in one] == [entry["label"] for entry in batched]
