@@ -51,7 +51,13 @@ def process_dataset(
 
 def process_stream(dataset: IterableDatasetDict, config: str, training_split: str = "train") -> IterableDatasetDict:
     """See `MultimodalProcessor.apply`: every split is transformed while it is read, and nothing is cached."""
-    transforms = _transforms(config)
+    transforms = transforms_of(config)
+    if unfitted := transforms.unfitted:
+        raise ValueError(
+            f"Expected fitted transforms for a stream, found {unfitted} unfitted: fitting reads the training split "
+            "several times. Apply the processor to a DatasetDict of it first, or load a fitted one with "
+            "from_pretrained."
+        )
     splits = {}
     for name, split in dataset.items():
         if split.column_names is not None:
@@ -61,6 +67,13 @@ def process_stream(dataset: IterableDatasetDict, config: str, training_split: st
             stream_batch, batched=True, batch_size=STREAM_BATCH_SIZE, fn_kwargs=arguments
         )
     return IterableDatasetDict(splits)
+
+
+@lru_cache(maxsize=8)
+def transforms_of(config: str) -> ModalityTransforms:
+    """The transforms that `MultimodalProcessor.to_dict()`, as JSON, describes; one object per process."""
+    description = json.loads(config)
+    return ModalityTransforms(description["modalities"], description.get("on_error", "raise"))
 
 
 def undecoded(split: Dataset | IterableDataset, transforms: ModalityTransforms) -> Dataset | IterableDataset:
@@ -84,7 +97,7 @@ def _undecoded_feature(feature: Any) -> Any:
 def _process_split(
     name: str, split: Dataset, config: str, training: bool, num_proc: int | None
 ) -> tuple[Dataset, list[dict[str, Any]]]:
-    transforms = _transforms(config)
+    transforms = transforms_of(config)
     check_columns(transforms.by_modality, split.column_names)
     split = undecoded(split.with_format(None), transforms)
     storage = {modality: _storage(transform) for modality, transform in transforms.by_modality.items()}
@@ -116,7 +129,7 @@ def _process_split(
 
 def store_batch(batch: dict[str, list], rows: list[int], config: str, storage: dict[str, str]) -> dict[str, list]:
     """`Dataset.map` function: encoded tensors of the modalities that are stored, and what failed."""
-    transforms = _transforms(config)
+    transforms = transforms_of(config)
     failures: list[Failure] = []
     columns = {}
     for name, kind in storage.items():
@@ -140,7 +153,7 @@ def store_batch(batch: dict[str, list], rows: list[int], config: str, storage: d
 
 def read_batch(batch: dict[str, list], config: str, storage: dict[str, str], training: bool) -> dict[str, list]:
     """`Dataset.with_transform` function; `batch` may hold only some columns, as in `dataset["labels"]`."""
-    transforms = _transforms(config)
+    transforms = transforms_of(config)
     columns = {}
     for name, values in batch.items():
         kind = storage.get(name)
@@ -157,7 +170,7 @@ def read_batch(batch: dict[str, list], config: str, storage: dict[str, str], tra
 
 def stream_batch(batch: dict[str, list], config: str, training: bool) -> dict[str, list]:
     """`IterableDataset.map` function: transformed columns, without the rows that cannot be used."""
-    transforms = _transforms(config)
+    transforms = transforms_of(config)
     check_columns(transforms.by_modality, list(batch))
     failures: list[Failure] = []
     names = list(transforms.by_modality)
@@ -214,12 +227,6 @@ def _take_failures(name: str, split: Dataset) -> tuple[Dataset, list[dict[str, A
     if len(kept) < len(records):
         split = split.select(kept)
     return split, failed
-
-
-@lru_cache(maxsize=8)
-def _transforms(config: str) -> ModalityTransforms:
-    description = json.loads(config)
-    return ModalityTransforms(description["modalities"], description.get("on_error", "raise"))
 
 
 def _storage(transform: Any) -> str:
