@@ -23,7 +23,7 @@ def configs(tokenizer):
     """A tensor, an extract that a random part follows, tokens, and a sequence."""
     return {
         "audio": AUDIO,
-        "visual": {**VISUAL, "augment": "crop_flip"},
+        "visual": {**VISUAL, "sampling": "segment", "fps": 10},
         "text": {"type": "tokens", "tokenizer": tokenizer},
         "sensor": {"type": "features", "input_size": 2},
     }
