@@ -286,7 +286,7 @@ def load_processor(processor: Any, model: Any) -> Any:
     try:
         return MultimodalProcessor.from_pretrained(name, **options)
     except OSError as error:
-        raise ValueError(f"Expected a processor in {name!r}, found none: {error} {remedy}") from error
+        raise ValueError(f"Expected a usable processor in {name!r}, found: {error} {remedy}") from error
 
 
 def reads_video(transform: Any) -> bool:

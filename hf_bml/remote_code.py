@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -97,11 +98,11 @@ def save_code(folder: str | Path) -> list[Path]:
             }
             for task, found in pipelines.items()
         }
-    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    _replace(folder / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
     written.append(folder / "config.json")
     if processor_class is not None:
         processor = {**_read(processor_path), "auto_map": {"AutoProcessor": reference(processor_class)}}
-        processor_path.write_text(json.dumps(processor, indent=2) + "\n", encoding="utf-8")
+        _replace(processor_path, json.dumps(processor, indent=2) + "\n")
         written.append(processor_path)
     return written
 
@@ -209,3 +210,10 @@ def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: expected the file that save_pretrained writes, found none. Save first.")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _replace(path: Path, text: str) -> None:
+    """A new file in place of the old one, which may have another name elsewhere (a hard link) and stays as it is there."""
+    written = path.with_name(f"{path.name}.new")
+    written.write_text(text, encoding="utf-8")
+    os.replace(written, path)

@@ -1,6 +1,7 @@
 """Models load from their own folder or repository in a process in which hf_bml cannot be imported."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -200,6 +201,16 @@ def test_the_same_bytes_again(saved):
     assert len(written) == len(set(written)) and set(written) == {
         path for path in before if path.suffix in (".py", ".json")
     }
+
+
+def test_a_hard_link_to_the_config_is_left_alone(tmp_path):
+    tiny_model().save_pretrained(tmp_path / "run")
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    (tmp_path / "staged").mkdir()
+    os.link(tmp_path / "run" / "config.json", tmp_path / "staged" / "config.json")
+    save_code(tmp_path / "staged")
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+    assert "auto_map" in json.loads((tmp_path / "staged" / "config.json").read_text())
 
 
 OURS = sorted({c for c in CONFIG_MAPPING._extra_content.values() if c.__module__.startswith("hf_bml.")}, key=str)
