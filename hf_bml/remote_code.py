@@ -213,7 +213,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _replace(path: Path, text: str) -> None:
-    """A new file in place of the old one, which may have another name elsewhere (a hard link) and stays as it is there."""
+    """A new file in place of the old one: where that has another name (a hard link), it stays as it is."""
     written = path.with_name(f"{path.name}.new")
     written.write_text(text, encoding="utf-8")
     os.replace(written, path)
