@@ -24,13 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import CONFIG_MAPPING
+from transformers import CONFIG_MAPPING, PROCESSOR_MAPPING
 from transformers.models.auto.processing_auto import processor_class_from_name
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from . import __version__
 
 CODE_FOLDER = "hf_bml_code"
+PROCESSOR_NAME = "processor_config.json"
 PACKAGE = Path(__file__).parent
 HEADER = """\
 # Copied by save_code from hf_bml {version}, hf_bml/{path}; only its relative imports differ.
@@ -64,31 +65,17 @@ def save_code(folder: str | Path) -> list[Path]:
             f"{folder / 'config.json'}: expected a model of hf_bml, found model_type {config.get('model_type')!r}. "
             "Other models bring their own code, if they need any."
         )
-    classes = {"AutoConfig": config_class, **auto_model_classes(config_class)}
-    processor_path = folder / "processor_config.json"
-    processor_class = None
-    if processor_path.is_file():
-        processor_class = processor_class_from_name(_read(processor_path)["processor_class"])
-    pipelines = pipeline_tasks(config_class.model_type) if processor_class is not None else {}
-    needed = [
-        *classes.values(),
-        *([processor_class] if processor_class else []),
-        *(t["impl"] for t in pipelines.values()),
-    ]
-    names = flat_names(needed_modules(_module(needed_class) for needed_class in needed))
-
-    code = folder / CODE_FOLDER
-    code.mkdir(exist_ok=True)
-    for stale in code.glob("*.py"):
-        stale.unlink()
-    written = [code / f"{flat}.py" for flat in names.values()]
-    for module, path in zip(names, written, strict=True):
-        path.write_text(flat_source(module, names), encoding="utf-8")
+    models = {"AutoConfig": config_class, **auto_model_classes(config_class)}
+    processors = saved_processor(folder, config_class)
+    pipelines = pipeline_tasks(config_class.model_type) if processors else {}
+    classes = [*models.values(), *processors.values(), *(found["impl"] for found in pipelines.values())]
+    names = flat_names(needed_modules(map(_module, classes)))
+    written = write_modules(folder / CODE_FOLDER, names)
 
     def reference(found: type) -> str:
         return f"{CODE_FOLDER}/{names[_module(found)]}.{found.__name__}"
 
-    config["auto_map"] = {name: reference(found) for name, found in classes.items()}
+    config["auto_map"] = {name: reference(found) for name, found in models.items()}
     if pipelines:
         config["custom_pipelines"] = {
             task: {
@@ -98,13 +85,30 @@ def save_code(folder: str | Path) -> list[Path]:
             }
             for task, found in pipelines.items()
         }
-    _replace(folder / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n")
-    written.append(folder / "config.json")
-    if processor_class is not None:
-        processor = {**_read(processor_path), "auto_map": {"AutoProcessor": reference(processor_class)}}
-        _replace(processor_path, json.dumps(processor, indent=2) + "\n")
-        written.append(processor_path)
+    written.append(_replace(folder / "config.json", json.dumps(config, indent=2, sort_keys=True) + "\n"))
+    if processors:
+        path = folder / PROCESSOR_NAME
+        processor = {**_read(path), "auto_map": {name: reference(found) for name, found in processors.items()}}
+        written.append(_replace(path, json.dumps(processor, indent=2) + "\n"))
     return written
+
+
+def saved_processor(folder: Path, config_class: type) -> dict[str, type]:
+    """`{"AutoProcessor": class}` of the processor in a folder; empty if there is none, or another package's."""
+    path = folder / PROCESSOR_NAME
+    if not path.is_file():
+        return {}
+    name = _read(path).get("processor_class")
+    found = processor_class_from_name(name) if name else PROCESSOR_MAPPING._extra_content.get(config_class)
+    return {"AutoProcessor": found} if found is not None and _is_ours(found) else {}
+
+
+def write_modules(folder: Path, names: dict[str, str]) -> list[Path]:
+    """Write modules under their flat names, and nothing else, into a folder; returns the files."""
+    folder.mkdir(exist_ok=True)
+    for stale in folder.glob("*.py"):
+        stale.unlink()
+    return [_replace(folder / f"{flat}.py", flat_source(module, names)) for module, flat in names.items()]
 
 
 def auto_model_classes(config_class: type) -> dict[str, type]:
@@ -212,8 +216,9 @@ def _read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _replace(path: Path, text: str) -> None:
+def _replace(path: Path, text: str) -> Path:
     """A new file in place of the old one: where that has another name (a hard link), it stays as it is."""
     written = path.with_name(f"{path.name}.new")
     written.write_text(text, encoding="utf-8")
     os.replace(written, path)
+    return path

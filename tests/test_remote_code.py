@@ -265,6 +265,20 @@ def test_imports_that_cannot_be_copied(statement, message, tmp_path, monkeypatch
         )
 
 
+def test_a_processor_without_class_name_and_one_of_another_package(saved):
+    path = saved / "processor_config.json"
+    config = json.loads(path.read_text())
+    expected = config.pop("auto_map")
+    del config["processor_class"]
+    path.write_text(json.dumps(config))
+    save_code(saved)
+    assert json.loads(path.read_text())["auto_map"] == expected
+    path.write_text(json.dumps({"processor_class": "CLIPProcessor"}))
+    save_code(saved)
+    assert json.loads(path.read_text()) == {"processor_class": "CLIPProcessor"}
+    assert "custom_pipelines" not in json.loads((saved / "config.json").read_text())
+
+
 def test_a_model_of_another_task_has_no_pipeline(tmp_path):
     tiny_model().save_pretrained(tmp_path)
     save_code(tmp_path)
