@@ -1,5 +1,7 @@
 """hf_bml: balanced multimodal training for the Hugging Face ecosystem."""
 
+__version__ = "0.1.0"
+
 from transformers import AutoProcessor
 
 from .models import (
@@ -13,15 +15,16 @@ from .models import (
     balance,
 )
 from .modulation import MODULATIONS, OGM, OPM, DiscrepancyMonitor, Modulation, OGMConfig, OPMConfig
+from .multimodal_pipeline import MultimodalClassificationPipeline, register_pipeline
 from .processing import MultimodalDataCollator, MultimodalProcessor
+from .remote_code import save_code
 from .trainer import MultimodalBalancedTrainer
 from .training_args import BalancedTrainingArguments
-
-__version__ = "0.1.0"
 
 # here, because processing and models are leaves
 AutoProcessor.register(MultimodalConfig, MultimodalProcessor)
 AutoProcessor.register(SegmentClassificationConfig, MultimodalProcessor)
+register_pipeline()
 
 __all__ = [
     "MODULATIONS",
@@ -32,6 +35,7 @@ __all__ = [
     "DiscrepancyMonitor",
     "Modulation",
     "MultimodalBalancedTrainer",
+    "MultimodalClassificationPipeline",
     "MultimodalClassifierOutput",
     "MultimodalConfig",
     "MultimodalDataCollator",
@@ -43,4 +47,5 @@ __all__ = [
     "SegmentClassificationConfig",
     "SegmentClassifierOutput",
     "balance",
+    "save_code",
 ]

@@ -15,6 +15,10 @@ import huggingface_hub
 import pytest
 import torch
 from fake_hub import FakeHub
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import PreTrainedTokenizerFast
 
 from hf_bml import BalancedTrainingArguments
 from hf_bml.data import find_data_file
@@ -84,3 +88,14 @@ def own_hub(fake_hub, monkeypatch, tmp_path):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     return fake_hub
+
+
+@pytest.fixture
+def tokenizer_path(tmp_path):
+    """Folder of a tokenizer with five words; the padding id is 0."""
+    words = ["[PAD]", "[UNK]", "the", "cat", "sat"]
+    tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    path = tmp_path / "tokenizer"
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(path)
+    return str(path)

@@ -28,9 +28,19 @@ ALLOWED = {
     "hub_push": {"card_facts"},
     "pushing_trainer": {"card_facts", "hub_push", "model_card"},
     "trainer": {"modulation", "training_args", "preflight", "pushing_trainer", "resumable_trainer", "side_training"},
+    "multimodal_pipeline": {"processing", *SHARED},
+    "remote_code": {"hf_bml"},
     "cli": {"commands", "hf_bml", *SHARED},
-    "commands": {"analysis", "commands", *RUN, *LEAVES, *SHARED},
-    "__init__": {"models", "modulation", "processing", "trainer", "training_args"},
+    "commands": {"analysis", "commands", "remote_code", *RUN, *LEAVES, *SHARED},
+    "__init__": {
+        "models",
+        "modulation",
+        "multimodal_pipeline",
+        "processing",
+        "remote_code",
+        "trainer",
+        "training_args",
+    },
 }
 
 

@@ -1,13 +1,39 @@
-"""What the README promises at its top is what CI runs, and its example runs."""
+"""What the README promises at its top is what CI runs, its examples run, and its table names what there is.
 
+Blocks marked `python` run in their order, as one program, in an empty folder. Blocks marked `py` need a network or the
+reader's own files: they only have to parse, and their imports to exist.
+"""
+
+import ast
 import re
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
+
+import pytest
+
+from hf_bml import MultimodalConfig
+from hf_bml.cli import COMMANDS
+from hf_bml.commands.tasks import TASKS
+from hf_bml.data import dataset_names
+from hf_bml.models import ENCODERS, FUSIONS, INTERACTIONS
+from hf_bml.modulation import MODULATIONS
+from hf_bml.processing import PROCESSORS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
+ROWS = {
+    "tasks": TASKS,
+    "modulations": MODULATIONS,
+    "encoders": ENCODERS,
+    "fusion": FUSIONS,
+    "interaction": INTERACTIONS,
+    "processors": PROCESSORS,
+    "datasets": dataset_names(),
+    "commands": COMMANDS,
+}
 
 
 def test_the_first_block_holds_exactly_the_two_commands():
@@ -25,11 +51,30 @@ def test_ci_runs_the_second_command():
     assert "ruff check" in ci and "ruff format --check" in ci
 
 
-def test_the_python_example_runs(tmp_path):
-    example = next(text for language, text in BLOCKS if language == "python")
-    done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=280)
+def test_the_python_examples_run(tmp_path):
+    program = "\n".join(text for language, text in BLOCKS if language == "python")
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "balance/ratio_audio" in done.stdout
+
+
+@pytest.mark.parametrize("text", [text for language, text in BLOCKS if language == "py"])
+def test_the_other_examples_parse(text):
+    imports = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
+    exec("\n".join(map(ast.unparse, imports)), {})
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_the_table_names_what_there_is(row):
+    """Every name of the registry, and nothing else in code font but options and extras of the package."""
+    choices = re.search(rf"^\| {row} +\| (.*) \|$", README, flags=re.MULTILINE)
+    assert choices, f"the README's table has no row {row!r}"
+    named = set(re.findall(r"`(\w+)`", choices[1]))
+    missing = sorted(set(ROWS[row]) - named)
+    assert not missing, f"row {row!r} of the README's table lacks {', '.join(f'`{name}`' for name in missing)}"
+    options = {f.name for f in fields(MultimodalConfig)} | {"on_error", "flow", "ave", "DatasetDict"}
+    unknown = sorted(named - set(ROWS[row]) - options)
+    assert not unknown, f"row {row!r} of the README's table names {unknown}, which there is not"
 
 
 def test_links_lead_somewhere():

@@ -4,6 +4,7 @@ import math
 
 import datasets
 import torch
+from transformers import BertConfig, BertModel
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
 
@@ -101,3 +102,15 @@ class KeepOnly:
 
     def modulate_features(self, features, keep_mask):
         return features
+
+
+def tiny_text_model(folder) -> MultimodalForClassification:
+    """A pretrained BERT, which is saved in `folder`, and a sequence of vectors, joined by FiLM; in eval mode."""
+    torch.manual_seed(0)
+    bert = BertConfig(**{key: value for key, value in TINY_BERT.items() if key != "model_type"})
+    BertModel(bert).save_pretrained(folder)
+    encoders = {
+        "text": {"type": "transformers", "model": str(folder), "pretrained": True},
+        "sensor": {"type": "sequence", "input_size": 5, "hidden_size": 8, "num_heads": 2},
+    }
+    return MultimodalForClassification(MultimodalConfig(modalities=encoders, fusion="film", num_labels=4)).eval()

@@ -203,7 +203,5 @@ def build_trainer(
 
 
 def pad_token_id(processor: MultimodalProcessor | None) -> int:
-    """What the collator pads token ids with: the tokenizer's padding; 0 without tokenizer or where several differ."""
-    transforms = processor.transforms.values() if processor is not None else ()
-    found = {transform.pad_token_id for transform in transforms if hasattr(transform, "pad_token_id")}
-    return found.pop() if len(found) == 1 else 0
+    """What the collator pads token ids with; 0 without processor."""
+    return 0 if processor is None else processor.pad_token_id

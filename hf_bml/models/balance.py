@@ -115,6 +115,7 @@ class BalancedModel(nn.Module):
 
     @property
     def encoders(self) -> dict[str, nn.ModuleList]:
+        """The modules of each modality; their parameters are the paper's theta^m."""
         return {
             name: nn.ModuleList(self.model.get_submodule(path) for path in paths) for name, paths in self.paths.items()
         }

@@ -36,6 +36,22 @@ def check_fraction(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be in [0, 1), found {value!r}.")
 
 
+def check_shift_fraction(value: Any) -> None:
+    """Raises ValueError unless `value` is a share of channels that can move both ways, in (0, 0.5]."""
+    if not is_number(value) or not 0 < value <= 0.5:
+        raise ValueError(f"shift_fraction must be in (0, 0.5], found {value!r}.")
+
+
+def check_architecture(name: Any) -> None:
+    """Raises ValueError, naming the closest valid name, unless timm knows the architecture or it lies on the Hub."""
+    if not isinstance(name, str) or not (name.startswith(TIMM_SOURCES) or timm.is_model(name)):
+        hint = did_you_mean(str(name).split(".")[0], timm.list_models())
+        raise ValueError(
+            f"architecture must be the name of a timm model, found {name!r}.{hint} "
+            "timm.list_models('*resnet*') lists names; 'hf-hub:<id>' takes a model from the Hub."
+        )
+
+
 def size_list(name: str, values: Any) -> list[int]:
     """`values` as a list, checked: positive integers."""
     if isinstance(values, str) or not isinstance(values, Sequence) or not all(map(is_size, values)):
@@ -74,16 +90,9 @@ class TimmEncoderConfig:
         for option in ("temporal_shift", "partial_batch_norm"):
             if not isinstance(getattr(self, option), bool):
                 raise ValueError(f"{option} must be true or false, found {getattr(self, option)!r}.")
-        if not is_number(self.shift_fraction) or not 0 < self.shift_fraction <= 0.5:
-            raise ValueError(f"shift_fraction must be in (0, 0.5], found {self.shift_fraction!r}.")
+        check_shift_fraction(self.shift_fraction)
         check_fraction("dropout", self.dropout)
-        name = self.architecture
-        if not isinstance(name, str) or not (name.startswith(TIMM_SOURCES) or timm.is_model(name)):
-            hint = did_you_mean(str(name).split(".")[0], timm.list_models())
-            raise ValueError(
-                f"architecture must be the name of a timm model, found {name!r}.{hint} "
-                "timm.list_models('*resnet*') lists names; 'hf-hub:<id>' takes a model from the Hub."
-            )
+        check_architecture(self.architecture)
 
 
 @dataclass
@@ -209,6 +218,50 @@ class XVectorEncoderConfig:
             check_size(name, getattr(self, name))
 
 
+@dataclass
+class MLPEncoderConfig:
+    """Linear layers over vectors `(dim,)`, such as i-vectors; each with batch normalisation and ReLU.
+
+    Args:
+        input_size: dimension of the input.
+        hidden_sizes: of each layer; the last is the feature size.
+    """
+
+    input_size: int
+    hidden_sizes: Sequence[int] = (512,)
+
+    def __post_init__(self) -> None:
+        check_size("input_size", self.input_size)
+        self.hidden_sizes = size_list("hidden_sizes", self.hidden_sizes)
+        if not self.hidden_sizes:
+            raise ValueError("hidden_sizes must be a list of at least one size, such as [512], found [].")
+
+
+@dataclass
+class MultiWindowEncoderConfig:
+    """Our surrogate for MWTSM (paper Table 8), not the cited method: spectrograms of several windows, one ResNet.
+
+    The same timm ResNet sees each window's log spectrogram, and before each residual block shifts channels along
+    time. The feature is the mean over windows, weighted by a learned softmax.
+
+    Args:
+        num_windows: spectrograms of the input `(num_windows, frequencies, frames)`.
+        architecture: a timm ResNet.
+        shift_fraction: share of the channels that moves in each direction, in (0, 0.5].
+        model_args: further keywords of the timm model, such as `{"channels": [8, 16, 32, 64]}` for a thin ResNet.
+    """
+
+    num_windows: int = 3
+    architecture: str = "resnet18"
+    shift_fraction: float = 1 / 8
+    model_args: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_size("num_windows", self.num_windows)
+        check_architecture(self.architecture)
+        check_shift_fraction(self.shift_fraction)
+
+
 def check_name(option: str, value: Any, valid: Iterable[str]) -> None:
     """Raises ValueError, naming the closest valid name, unless `value` is one of `valid`."""
     if not isinstance(value, str) or value not in valid:
@@ -221,6 +274,8 @@ ENCODER_CONFIGS = {
     "sequence": SequenceEncoderConfig,
     "conv": ConvEncoderConfig,
     "xvector": XVectorEncoderConfig,
+    "mlp": MLPEncoderConfig,
+    "multi_window": MultiWindowEncoderConfig,
 }
 
 

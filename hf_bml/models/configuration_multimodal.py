@@ -8,13 +8,16 @@ from dataclasses import asdict, fields
 from typing import Any, ClassVar
 
 from torch import nn
-from transformers import PreTrainedConfig
+from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from ..suggestion import check_options
 from .configuration_encoders import build_encoder_config, check_fraction, check_name, is_number, size_list
 from .fusion import FUSIONS
 from .interaction import INTERACTIONS
 
+# What `save_code` writes. A registered class needs no code from a repository, and a model that is loaded with it and
+# saved elsewhere would not take that code along.
+REPOSITORY_CODE = ("auto_map", "custom_pipelines")
 FORWARD_KEYWORDS = ("self", "labels", "modality_mask", "modulation")
 
 
@@ -66,6 +69,9 @@ class ModalitiesConfig(PreTrainedConfig):
             raise ValueError(f"modality_order must hold the names of modalities {list(encoders)}, found {order!r}.")
         self.modality_order = list(order)
         self.modalities = {name: self.complete_encoder(name, encoders[name]) for name in order}
+        if self.model_type in CONFIG_MAPPING and CONFIG_MAPPING[self.model_type] is type(self):
+            for name in REPOSITORY_CODE:
+                kwargs.pop(name, None)
         super().__post_init__(**kwargs)
 
     def complete_encoder(self, modality: str, options: Any) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from transformers import AutoConfig, AutoModel
 
 from .configuration_encoders import build_encoder_config
 from .image_encoders import ConvEncoder, StagedTimmEncoder, TimmEncoder, mark_initialized
+from .mlp import MLPEncoder
+from .multi_window import MultiWindowEncoder
 from .sequences import Tokens, frames_as_one_sequence, masked_mean, positions_as_tokens, sinusoidal_positions
 from .xvector import XVectorEncoder
 
@@ -194,6 +196,8 @@ ENCODERS = {
     "sequence": SequenceEncoder,
     "conv": ConvEncoder,
     "xvector": XVectorEncoder,
+    "mlp": MLPEncoder,
+    "multi_window": MultiWindowEncoder,
 }
 
 STAGED_ENCODERS = {"timm": StagedTimmEncoder, "conv": ConvEncoder}

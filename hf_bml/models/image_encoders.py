@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import timm
@@ -18,7 +19,7 @@ from timm.models import FeatureListNet
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
-from .segment_networks import freeze, insert_temporal_shift, partially_frozen, set_clips
+from .segment_networks import TemporalShift, freeze, insert_before_blocks, partially_frozen, set_clips
 from .sequences import Tokens, frames_as_one_sequence, masked_mean, positions_as_tokens
 
 
@@ -123,7 +124,7 @@ class ClipCNN(ImageEncoder):
         self.model = model
         self.shifts = config.temporal_shift
         if self.shifts:
-            insert_temporal_shift(model, config.shift_fraction)
+            insert_before_blocks(model, partial(TemporalShift, config.shift_fraction))
         self.frozen = partially_frozen(model) if config.partial_batch_norm else []
         freeze(self.frozen)
 

@@ -10,6 +10,8 @@ and as many one frame forward.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
@@ -37,14 +39,19 @@ def temporal_shift(maps: Tensor, frames: int, fraction: float = 1 / 8, mask: Ten
         [[2.0, 3.0, 0.0], [0.0, 1.0, 2.0], [1.0, 2.0, 3.0]]
     """
     clips = maps.unflatten(0, (-1, frames))  # (batch, frames, channels, height, width)
-    size = int(clips.shape[2] * fraction)
-    moving = clips[:, :, : 2 * size]
+    return shift_channels(clips, fraction, mask).flatten(0, 1)
+
+
+def shift_channels(sequences: Tensor, fraction: float, mask: Tensor | None = None) -> Tensor:
+    """As `temporal_shift`, for sequences `(batch, time, channels, ...)` with a `mask (batch, time)`."""
+    size = int(sequences.shape[2] * fraction)
+    moving = sequences[:, :, : 2 * size]
     if mask is not None:
-        moving = torch.where(mask.bool()[:, :, None, None, None], moving, 0.0)
+        moving = torch.where(mask.bool().view(*mask.shape, *[1] * (moving.dim() - 2)), moving, 0.0)
     edge = torch.zeros_like(moving[:, :1, :size])
     from_next = torch.cat([moving[:, 1:, :size], edge], dim=1)
     from_previous = torch.cat([edge, moving[:, :-1, size:]], dim=1)
-    return torch.cat([from_next, from_previous, clips[:, :, 2 * size :]], dim=2).flatten(0, 1)
+    return torch.cat([from_next, from_previous, sequences[:, :, 2 * size :]], dim=2)
 
 
 class TemporalShift(nn.Module):
@@ -65,8 +72,19 @@ class TemporalShift(nn.Module):
         return temporal_shift(maps, self.frames, self.fraction, self.mask)
 
 
-def insert_temporal_shift(model: nn.Module, fraction: float) -> None:
-    """Put a `TemporalShift` before `conv1` of every residual block of a timm ResNet, in place.
+class TimeAxisShift(nn.Module):
+    """`shift_channels` along the last axis of maps `(batch, channels, height, width)`, the time of a spectrogram."""
+
+    def __init__(self, fraction: float):
+        super().__init__()
+        self.fraction = fraction
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return shift_channels(maps.permute(0, 3, 1, 2), self.fraction).permute(0, 2, 3, 1)
+
+
+def insert_before_blocks(model: nn.Module, make_shift: Callable[[], nn.Module]) -> None:
+    """Put a new shift before `conv1` of every residual block of a timm ResNet, in place.
 
     Raises:
         ValueError: the model has no ResNet block.
@@ -74,11 +92,11 @@ def insert_temporal_shift(model: nn.Module, fraction: float) -> None:
     blocks = [module for module in model.modules() if isinstance(module, BasicBlock | Bottleneck)]
     if not blocks:
         raise ValueError(
-            f"temporal_shift needs the residual blocks of a timm ResNet, found a {type(model).__name__} without any. "
-            "Use an architecture such as resnet18, or temporal_shift: false."
+            f"temporal shift needs the residual blocks of a timm ResNet, found a {type(model).__name__} without any. "
+            "Use an architecture such as resnet18, or a timm encoder with temporal_shift: false."
         )
     for block in blocks:
-        block.conv1 = nn.Sequential(TemporalShift(fraction), block.conv1)
+        block.conv1 = nn.Sequential(make_shift(), block.conv1)
 
 
 def set_clips(model: nn.Module, frames: int, mask: Tensor | None) -> None:

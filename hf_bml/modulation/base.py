@@ -270,6 +270,7 @@ class Modulation:
             )
 
     def is_active(self, state: BalanceState) -> bool:
+        """Whether a step lies in the active window."""
         now = state.epoch if self.config.unit == "epochs" else state.step
         return is_inside_window(now, self.config.start, self.config.end)
 
@@ -317,9 +318,11 @@ class Modulation:
         return self.means.pop()
 
     def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: tensors, numbers, and lists and dicts of them."""
         return {"means": self.means.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict()`."""
         self.means.load_state_dict(state["means"])
 
     def summary(self) -> dict[str, Any]:

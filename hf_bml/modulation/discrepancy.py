@@ -202,6 +202,7 @@ class DiscrepancyMonitor:
         return self._means.pop()
 
     def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
         return {
             "scores": self.scores,
             "ratios": self.ratios,
@@ -210,6 +211,7 @@ class DiscrepancyMonitor:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict()`."""
         self.scores, self.ratios, self.observed = state["scores"], state["ratios"], state["observed"]
         self._means.load_state_dict(state["means"])
 

@@ -40,6 +40,7 @@ class ModulationStack:
             modulation.reset()
 
     def begin_step(self, state: BalanceState) -> None:
+        """Called before the first micro-batch of an optimizer step: finds who is active, and tells them."""
         self.active = [modulation for modulation in self.modulations if modulation.is_active(state)]
         for modulation in self.active:
             modulation.begin_step(state)
@@ -67,11 +68,13 @@ class ModulationStack:
         return features
 
     def modulate_loss(self, loss: Tensor, output: Mapping[str, Any], labels: Tensor | None) -> Tensor:
+        """The loss after all active modulations, in their order."""
         for modulation in self.active:
             loss = modulation.modulate_loss(loss, output, labels)
         return loss
 
     def modulate_gradients(self, parameters: Mapping[str, Sequence[nn.Parameter]], state: BalanceState) -> None:
+        """Lets all active modulations change the gradients, in their order."""
         for modulation in self.active:
             modulation.modulate_gradients(parameters, state)
 
@@ -80,12 +83,15 @@ class ModulationStack:
         return {modulation.name: modulation.summary() for modulation in self.modulations}
 
     def logs(self) -> dict[str, Tensor]:
+        """The logs of all modulations."""
         return {key: value for modulation in self.modulations for key, value in modulation.logs().items()}
 
     def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps, by the modulations' names."""
         return {modulation.name: modulation.state_dict() for modulation in self.modulations}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state_dict()`; a modulation without a state there starts anew."""
         for modulation in self.modulations:
             if modulation.name in state:
                 modulation.load_state_dict(state[modulation.name])

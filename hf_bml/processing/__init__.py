@@ -3,6 +3,7 @@
 from .collator import MultimodalDataCollator
 from .features import FeatureVector
 from .frames import FrameTransform
+from .ivector import IVector
 from .media_file import MediaError
 from .modality_transforms import PROCESSORS
 from .optical_flow import OpticalFlow, encode_flow, optical_flow
@@ -18,6 +19,7 @@ __all__ = [
     "PROCESSORS",
     "FeatureVector",
     "FrameTransform",
+    "IVector",
     "LogSpectrogram",
     "MediaError",
     "MultimodalDataCollator",

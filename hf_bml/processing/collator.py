@@ -108,6 +108,21 @@ class MultimodalDataCollator:
         return stack(filled)
 
 
+def collate_present(samples: list[dict[str, Any]], modalities: list[str], pad_token_id: int = 0) -> dict[str, Any]:
+    """A batch for prediction: as `MultimodalDataCollator`, but a modality that all samples lack is `None`.
+
+    Returns:
+        `{modality: batch value or None}`, and, if something is absent, "modality_mask", bool (batch, modalities).
+    """
+    modality_mask = presence(samples, modalities)
+    present = [
+        name for name, is_present in zip(modalities, modality_mask.any(dim=0).tolist(), strict=True) if is_present
+    ]
+    batch = MultimodalDataCollator(present, pad_token_id=pad_token_id)(samples)
+    batch = {name: batch.get(name) for name in modalities}
+    return batch if modality_mask.all() else {**batch, "modality_mask": modality_mask}
+
+
 def presence(samples: list[dict[str, Any]], modalities: list[str]) -> Tensor:
     """Which sample has which modality: bool (batch, modalities).
 

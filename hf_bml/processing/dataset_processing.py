@@ -1,7 +1,12 @@
-"""Apply transforms to whole datasets: cached by `Dataset.map`, or lazily on streams."""
+"""Apply transforms to whole datasets: cached by `Dataset.map`, or lazily on streams.
 
+A column that holds stored tensors already, as a prepared data set that was pushed to the Hub, is not computed again.
+"""
+
+import hashlib
 import json
 import logging
+from collections.abc import Iterable
 from functools import lru_cache, partial
 from typing import Any
 
@@ -19,7 +24,7 @@ from datasets import (
 )
 
 from .modality_transforms import Failure, ModalityTransforms
-from .tensor_storage import decode_value, encode_value, tensor_features
+from .tensor_storage import SOURCE, decode_value, encode_value, stored_source, tensor_features
 
 logger = logging.getLogger(__name__)
 
@@ -53,21 +58,34 @@ def process_stream(
     dataset: IterableDatasetDict, config: str, training_split: str | None = "train"
 ) -> IterableDatasetDict:
     """See `MultimodalProcessor.apply`: every split is transformed while it is read, and nothing is cached."""
-    transforms = _transforms(config)
+    transforms = transforms_of(config)
+    if unfitted := transforms.unfitted:
+        raise ValueError(
+            f"Expected fitted transforms for a stream, found {unfitted} unfitted: fitting reads the training split "
+            "several times. Apply the processor to a DatasetDict of it first, or load a fitted one with "
+            "from_pretrained."
+        )
     splits = {}
     for name, split in dataset.items():
         if split.column_names is not None:
             check_columns(transforms.by_modality, split.column_names)
         arguments = {"config": config, "training": name == training_split}
-        splits[name] = undecoded(split, transforms).map(
+        splits[name] = undecoded(split, transforms.by_modality).map(
             stream_batch, batched=True, batch_size=STREAM_BATCH_SIZE, fn_kwargs=arguments
         )
     return IterableDatasetDict(splits)
 
 
-def undecoded(split: Dataset | IterableDataset, transforms: ModalityTransforms) -> Dataset | IterableDataset:
+@lru_cache(maxsize=8)
+def transforms_of(config: str) -> ModalityTransforms:
+    """The transforms that `MultimodalProcessor.to_dict()`, as JSON, describes; one object per process."""
+    description = json.loads(config)
+    return ModalityTransforms(description["modalities"], description.get("on_error", "raise"))
+
+
+def undecoded(split: Dataset | IterableDataset, modalities: Iterable[str]) -> Dataset | IterableDataset:
     """Media columns of the modalities as `{"bytes", "path"}`: transforms decode what they need, and name the file."""
-    for name in transforms.by_modality:
+    for name in modalities:
         feature = (split.features or {}).get(name)
         undecoded_feature = _undecoded_feature(feature)
         if undecoded_feature != feature:
@@ -86,13 +104,17 @@ def _undecoded_feature(feature: Any) -> Any:
 def _process_split(
     name: str, split: Dataset, config: str, training: bool, num_proc: int | None
 ) -> tuple[Dataset, list[dict[str, Any]]]:
-    transforms = _transforms(config)
+    transforms = transforms_of(config)
     check_columns(transforms.by_modality, split.column_names)
-    split = undecoded(split.with_format(None), transforms)
+    split = undecoded(split.with_format(None), transforms.by_modality)
     storage = {modality: _storage(transform) for modality, transform in transforms.by_modality.items()}
-    stored = [modality for modality, kind in storage.items() if kind != "raw"]
+    prepared = [modality for modality in storage if stored_source(split.features[modality])]
+    for modality in prepared:
+        for chunk in split.data.column(modality).chunks:
+            check_sources(name, modality, chunk.field(SOURCE).unique().to_pylist(), config)
+    stored = [modality for modality, kind in storage.items() if kind != "raw" and modality not in prepared]
     failed: list[dict[str, Any]] = []
-    if stored or transforms.on_error != "raise":
+    if stored or (transforms.on_error != "raise" and len(prepared) < len(storage)):
         features = {**split.features, **{key: _stored_features(transforms.by_modality[key]) for key in stored}}
         if transforms.on_error != "raise":
             features[FAILURES] = Value("string")
@@ -104,13 +126,13 @@ def _process_split(
                 batch_size=MAP_BATCH_SIZE,
                 writer_batch_size=MAP_BATCH_SIZE,
                 features=Features(features),
-                fn_kwargs={"config": config, "storage": storage},
+                fn_kwargs={"config": config, "storage": {**storage, **dict.fromkeys(prepared, "prepared")}},
                 num_proc=num_proc,
                 desc=f"Processing {', '.join(stored or storage)} ({name})",
             )
         except ValueError as error:
             raise ValueError(f"split {name!r}, {error}") from error
-    if transforms.on_error != "raise":
+    if FAILURES in split.column_names:
         split, failed = _take_failures(name, split)
     reader = partial(read_batch, config=config, storage=storage, training=training)
     return split.with_transform(reader), failed
@@ -118,16 +140,18 @@ def _process_split(
 
 def store_batch(batch: dict[str, list], rows: list[int], config: str, storage: dict[str, str]) -> dict[str, list]:
     """`Dataset.map` function: encoded tensors of the modalities that are stored, and what failed."""
-    transforms = _transforms(config)
+    transforms = transforms_of(config)
     failures: list[Failure] = []
     columns = {}
     for name, kind in storage.items():
-        if kind == "final":
-            columns[name] = [
-                encode_value(value) for value in transforms(name, batch[name], failures=failures, rows=rows)
-            ]
+        if kind == "prepared":
+            columns[name] = batch[name]
+        elif kind == "final":
+            values = transforms(name, batch[name], failures=failures, rows=rows)
+            columns[name] = [encode_value(value, source_of(name, config)) for value in values]
         elif kind == "extract":
-            columns[name] = [encode_value(value) for value in transforms.extract(name, batch[name], failures, rows)]
+            values = transforms.extract(name, batch[name], failures, rows)
+            columns[name] = [encode_value(value, source_of(name, config)) for value in values]
         elif transforms.on_error != "raise":  # try each value once, to know beforehand
             tried = transforms(name, batch[name], failures=failures, rows=rows)
             columns[name] = [None if t is None else raw for t, raw in zip(tried, batch[name], strict=True)]
@@ -142,14 +166,12 @@ def store_batch(batch: dict[str, list], rows: list[int], config: str, storage: d
 
 def read_batch(batch: dict[str, list], config: str, storage: dict[str, str], training: bool) -> dict[str, list]:
     """`Dataset.with_transform` function; `batch` may hold only some columns, as in `dataset["labels"]`."""
-    transforms = _transforms(config)
+    transforms = transforms_of(config)
     columns = {}
     for name, values in batch.items():
         kind = storage.get(name)
-        if kind == "final":
-            columns[name] = [decode_value(value) for value in values]
-        elif kind == "extract":
-            columns[name] = transforms.finish(name, [decode_value(value) for value in values], training)
+        if kind in ("final", "extract"):
+            columns[name] = _read_stored(name, values, transforms, training)
         elif kind == "raw":
             columns[name] = transforms(name, values, training)
         else:
@@ -159,11 +181,18 @@ def read_batch(batch: dict[str, list], config: str, storage: dict[str, str], tra
 
 def stream_batch(batch: dict[str, list], config: str, training: bool) -> dict[str, list]:
     """`IterableDataset.map` function: transformed columns, without the rows that cannot be used."""
-    transforms = _transforms(config)
+    transforms = transforms_of(config)
     check_columns(transforms.by_modality, list(batch))
     failures: list[Failure] = []
     names = list(transforms.by_modality)
-    columns = {name: transforms(name, batch[name], training, failures) for name in names}
+    columns = {}
+    for name in names:
+        sources = {stored_source(value) for value in batch[name] if value is not None}
+        if sources <= {None}:
+            columns[name] = transforms(name, batch[name], training, failures)
+        else:
+            check_sources(None, name, list(sources), config)
+            columns[name] = _read_stored(name, batch[name], transforms, training)
     for failure in failures:
         logger.warning("Modality %r is absent: %s", failure.modality, failure.reason)
     failed = {failure.row for failure in failures} if transforms.on_error == "skip" else set()
@@ -171,6 +200,32 @@ def stream_batch(batch: dict[str, list], config: str, training: bool) -> dict[st
     dropped = failed | {row for row, is_empty in enumerate(empty) if is_empty}
     kept = [row for row in range(len(batch[names[0]])) if row not in dropped]
     return {name: [values[row] for row in kept] for name, values in {**batch, **columns}.items()}
+
+
+def _read_stored(name: str, values: list, transforms: ModalityTransforms, training: bool) -> list:
+    decoded = [decode_value(value) for value in values]
+    is_final = _storage(transforms.by_modality[name]) == "final"
+    return decoded if is_final else transforms.finish(name, decoded, training)
+
+
+@lru_cache(maxsize=64)
+def source_of(name: str, config: str) -> str:
+    """Digest of what decides a modality's stored tensors: its part of the processor's config, and the version."""
+    description = json.loads(config)
+    own = json.dumps([description["modalities"][name], description.get("version")], sort_keys=True)
+    return hashlib.sha256(own.encode()).hexdigest()[:16]
+
+
+def check_sources(split: str | None, name: str, found: list[str | None], config: str) -> None:
+    """Raises ValueError where stored tensors of a modality were made by another processor than `config`."""
+    expected = source_of(name, config)
+    others = [source for source in found if source not in (None, expected)]
+    if others:
+        raise ValueError(
+            f"{f'split {split!r}, ' if split else ''}modality {name!r}: expected tensors that this processor has "
+            f"prepared (source {expected}), found those of another one (source {others[0]}). Apply the processor "
+            f"that the data set was prepared with, options and version alike, or give the raw column."
+        )
 
 
 def check_columns(expected: dict[str, Any], found: list[str]) -> None:
@@ -218,12 +273,6 @@ def _take_failures(name: str, split: Dataset) -> tuple[Dataset, list[dict[str, A
     return split, failed
 
 
-@lru_cache(maxsize=8)
-def _transforms(config: str) -> ModalityTransforms:
-    description = json.loads(config)
-    return ModalityTransforms(description["modalities"], description.get("on_error", "raise"))
-
-
 def _storage(transform: Any) -> str:
     """What is cached of a modality: its deterministic "extract", the "final" tensors, or nothing ("raw")."""
     if getattr(transform, "has_extract", False):  # decoded frames take less room as uint8, and before enlargement
@@ -233,5 +282,5 @@ def _storage(transform: Any) -> str:
 
 def _stored_features(transform: Any) -> Features:
     if transform.output_keys is None:
-        return tensor_features()
-    return Features({key: tensor_features() for key in transform.output_keys})
+        return Features({**tensor_features(), SOURCE: Value("string")})
+    return Features({**{key: tensor_features() for key in transform.output_keys}, SOURCE: Value("string")})

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from ..suggestion import did_you_mean
 from .features import FeatureVector
+from .fitted_state import stored_state
 from .frames import FrameTransform
+from .ivector import IVector
 from .media_file import file_name
 from .optical_flow import OpticalFlow
 from .rgb_difference import RGBDifference
@@ -21,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 PROCESSORS = {
     "log_spectrogram": LogSpectrogram,
+    "ivector": IVector,
     "frames": FrameTransform,
     "video": VideoFrames,
     "rgb_difference": RGBDifference,
@@ -45,7 +48,8 @@ class ModalityTransforms:
     """The transforms of a `MultimodalProcessor`, by modality.
 
     Args:
-        modalities: `{name: {"type": key of PROCESSORS, **options of that class}}`.
+        modalities: `{name: {"type": key of PROCESSORS, **options of that class}}`; a type that is fitted also has
+            `fitted`, the name of what it learned (see `fitted_state`).
         on_error: "raise", or "mask" / "skip": a value that cannot be used becomes `None`.
 
     Raises:
@@ -57,6 +61,11 @@ class ModalityTransforms:
             raise ValueError(_unknown("on_error", on_error, list(ON_ERROR)))
         self.on_error = on_error
         self.by_modality = {name: _build_transform(name, config) for name, config in modalities.items()}
+
+    @property
+    def unfitted(self) -> list[str]:
+        """The modalities whose transform learns from data and has not done so."""
+        return [name for name, transform in self.by_modality.items() if not getattr(transform, "is_fitted", True)]
 
     def __call__(
         self,
@@ -76,9 +85,16 @@ class ModalityTransforms:
             rows: The values' row numbers, for messages and failures; default 0, 1, ...
 
         Raises:
-            ValueError: A value cannot be used and `on_error` is "raise"; the message names modality and file.
+            ValueError: A value cannot be used and `on_error` is "raise"; the message names modality and file. Or the
+                transform is not fitted.
         """
         transform = self.by_modality[name]
+        if name in self.unfitted:  # not the fault of a value, so `on_error` does not matter
+            raise ValueError(
+                f"modality {name!r}: expected a fitted {type(transform).__name__}, found one that has learned "
+                "nothing. Fit it with MultimodalProcessor.apply(DatasetDict), or load a fitted processor with "
+                "from_pretrained."
+            )
         return self._each(name, values, lambda value: transform([value], training=training)[0], failures, rows)
 
     def extract(
@@ -131,12 +147,16 @@ def _build_transform(name: str, config: dict[str, Any]) -> Any:
     if config["type"] not in PROCESSORS:
         raise ValueError(f"modality {name!r}: {_unknown('type', config['type'], list(PROCESSORS))}")
     processor = PROCESSORS[config["type"]]
+    state_name = options.pop("fitted", None) if hasattr(processor, "fit") else None
     valid = list(inspect.signature(processor).parameters)
     for option in options:
         if option not in valid:
             raise ValueError(f"modality {name!r}: {_unknown(config['type'] + ' option', option, valid)}")
     try:
-        return processor(**options)
+        transform = processor(**options)
+        if state_name is not None:
+            transform.load_state(stored_state(state_name))
+        return transform
     except (TypeError, ValueError) as error:
         raise ValueError(f"modality {name!r}: {error}") from error
 

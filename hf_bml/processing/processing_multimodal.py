@@ -1,19 +1,25 @@
 """One processor for all modalities of a dataset, described by a plain JSON-able dict."""
 
 import json
+from collections import defaultdict
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
 
-import torch
 from datasets import DatasetDict, IterableDatasetDict
 from huggingface_hub import HfApi
+from safetensors.torch import load_file, save_file
+from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import cached_file
 
-from .collator import MultimodalDataCollator
+from .collator import collate_present
 from .dataset_processing import Report, check_columns, process_dataset, process_stream
+from .fitted_state import store_state, stored_state
+from .fitting import fit_modality
 from .modality_transforms import ModalityTransforms
 
 CONFIG_NAME = "processor_config.json"
+STATE_NAME = "processor_state.safetensors"  # of fitted transforms: tensors "<modality>.<name>"
 CONFIG_VERSION = 1  # part of every cache fingerprint: raise it when a transform's output changes
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 
@@ -44,6 +50,8 @@ class MultimodalProcessor:
         {'sensor': [tensor([0.5000, 1.0000]), None], 'labels': [1, 0]}
     """
 
+    _auto_class: ClassVar[str | None] = None
+
     def __init__(self, modalities: dict[str, dict[str, Any]], on_error: str = "raise"):
         if not modalities:
             raise ValueError("Expected at least one modality, found none. Pass {column: {'type': ...}}.")
@@ -70,6 +78,12 @@ class MultimodalProcessor:
     def on_error(self) -> str:
         """What happens to a value that cannot be used."""
         return self._transforms.on_error
+
+    @property
+    def pad_token_id(self) -> int:
+        """What a collator pads token ids with: the tokenizer's padding; 0 without one or where several differ."""
+        found = {t.pad_token_id for t in self.transforms.values() if hasattr(t, "pad_token_id")}
+        return found.pop() if len(found) == 1 else 0
 
     def __call__(self, samples: dict[str, list], training: bool = False) -> dict[str, list]:
         """Transform a batch of columns.
@@ -111,16 +125,11 @@ class MultimodalProcessor:
             raise ValueError(f"Expected modalities among {list(self.modalities)}, found {unknown}. Correct the names.")
         columns = self({name: [raw.get(name)] for name in self.modalities})
         sample = {name: values[0] for name, values in columns.items()}
-        present = [name for name, value in sample.items() if value is not None]
-        if not present:
+        if all(value is None for value in sample.values()):
             raise ValueError(
                 f"Expected a usable value for at least one of the modalities {list(self.modalities)}, found none."
             )
-        batch = MultimodalDataCollator(present)([sample])
-        batch = {name: batch.get(name) for name in self.modalities}
-        if len(present) < len(self.modalities):
-            batch["modality_mask"] = torch.tensor([[name in present for name in self.modalities]])
-        return batch
+        return collate_present([sample], list(self.modalities), self.pad_token_id)
 
     def apply(
         self,
@@ -137,34 +146,58 @@ class MultimodalProcessor:
         are read undecoded, so no FFmpeg is needed. Keep raw images in `datasets.Image` columns: nested lists and
         `Array3D` are read several times slower.
 
+        What is returned can be pushed to the Hub (`processed.push_to_hub(...)`) and loaded again as it is, streamed or
+        not: a column of prepared tensors is not computed again. Only the processor that prepared it can be applied to
+        it; another one, or another version, raises.
+
         With `on_error` "mask" or "skip", every raw value is tried once, and what failed is in `failures`, whether
         computed now or found in the cache.
 
+        A transform that learns from data ("ivector") and is not fitted is fitted first, on the usable values of
+        `training_split` alone, and stays so: later calls use what it learned. A processor loaded with
+        `from_pretrained` is fitted already.
+
         A stream (`IterableDatasetDict`) is transformed while it is read, for data that does not fit on the disk;
-        failures are logged. Shuffle it and split it across ranks beforehand:
+        failures are logged, and nothing is fitted on it. Shuffle it and split it across ranks beforehand:
         `split_dataset_by_node(stream.shuffle(seed=0, buffer_size=1000), rank, world_size)`.
 
         Args:
             dataset: Splits with one column per modality; other columns (labels) pass through unchanged.
-            training_split: The split that is augmented; None for none.
+            training_split: The split that is augmented, and fitted on; None for none.
             num_proc: Worker processes for `Dataset.map`.
 
         Returns:
             Splits whose rows hold `Tensor`, `dict[str, Tensor]` or `None` per modality.
 
         Raises:
-            ValueError: Not a `DatasetDict` or `IterableDatasetDict`, a modality's column is missing, a value cannot
-                be used and `on_error` is "raise", or no row of a split can be used.
+            ValueError: Not a `DatasetDict` or `IterableDatasetDict`, a modality's column is missing or was prepared
+                by another processor, a value cannot be used and `on_error` is "raise", no row of a split can be used,
+                or a transform cannot be fitted: no training split, too few values, a stream.
         """
-        config = json.dumps(self.to_dict())
         if isinstance(dataset, IterableDatasetDict):
-            return process_stream(dataset, config, training_split)
+            return process_stream(dataset, json.dumps(self.to_dict()), training_split)
         if not isinstance(dataset, DatasetDict):
             raise ValueError(
                 f"Expected a DatasetDict, found {type(dataset).__name__}. Wrap it: DatasetDict({{'train': dataset}})."
             )
-        processed, self.failures = process_dataset(dataset, config, training_split, num_proc)
+        self._fit(dataset, training_split, num_proc)
+        processed, self.failures = process_dataset(dataset, json.dumps(self.to_dict()), training_split, num_proc)
         return processed
+
+    def _fit(self, dataset: DatasetDict, training_split: str, num_proc: int | None) -> None:
+        unfitted = self._transforms.unfitted
+        if unfitted and training_split not in dataset:
+            raise ValueError(
+                f"Expected the split {training_split!r} to fit {unfitted} on, found {list(dataset)}. Name the "
+                "training split, or load a fitted processor with from_pretrained."
+            )
+        for name in unfitted:
+            split = dataset[training_split]
+            check_columns(self.modalities, split.column_names)
+            config = json.dumps({**self.to_dict(), "modalities": {name: self.modalities[name]}})
+            self.modalities[name]["fitted"] = fit_modality(split, training_split, name, config, num_proc)
+        if unfitted:
+            self._transforms = ModalityTransforms(self.modalities, self.on_error)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON-able description, accepted by `from_dict`."""
@@ -186,24 +219,62 @@ class MultimodalProcessor:
         return cls(config["modalities"], config.get("on_error", "raise"))
 
     def save_pretrained(self, save_directory: str | Path, **unused: Any) -> list[str]:
-        """Write `processor_config.json` and return its path in a list, as transformers processors do."""
+        """Write `processor_config.json` and, with fitted transforms, `processor_state.safetensors`.
+
+        Returns:
+            The paths, as transformers processors do.
+        """
         path = Path(save_directory) / CONFIG_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self._to_json(), encoding="utf-8")
-        return [str(path)]
+        config = self.to_dict()
+        if self._auto_class is not None:  # a copy of this class that came with a repository goes along
+            custom_object_save(self, path.parent, config=config)
+        path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        state = {
+            f"{modality}.{name}": tensor
+            for modality, options in self.modalities.items()
+            if "fitted" in options
+            for name, tensor in stored_state(options["fitted"]).items()
+        }
+        if not state:
+            return [str(path)]
+        save_file(state, path.with_name(STATE_NAME))
+        return [str(path), str(path.with_name(STATE_NAME))]
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoProcessor") -> None:
+        """As transformers processors have it: `AutoProcessor` calls it for a class that came with a repository."""
+        cls._auto_class = auto_class
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> "MultimodalProcessor":
-        """Read `processor_config.json` from a folder or a Hub repository.
+        """Read `processor_config.json`, and what its transforms learned, from a folder or a Hub repository.
 
         Args:
             name_or_path: Folder, or repository id.
             options: Those in HUB_OPTIONS (revision, token, ...) concern the download; others, which
                 `AutoProcessor.from_pretrained` passes, are ignored.
+
+        Raises:
+            OSError: No such files there.
+            ValueError: The format's version differs, or the two files do not belong together.
         """
         hub_options = {key: value for key, value in options.items() if key in HUB_OPTIONS}
         path = cached_file(str(name_or_path), CONFIG_NAME, **hub_options)
-        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+        config = json.loads(Path(path).read_text(encoding="utf-8"))
+        expected = {name: given["fitted"] for name, given in config["modalities"].items() if "fitted" in given}
+        if expected:
+            states: dict[str, dict[str, Any]] = defaultdict(dict)
+            for key, tensor in load_file(cached_file(str(name_or_path), STATE_NAME, **hub_options)).items():
+                modality, _, name = key.rpartition(".")
+                states[modality][name] = tensor
+            found = {modality: store_state(state) for modality, state in states.items()}
+            if found != expected:
+                raise ValueError(
+                    f"{name_or_path}: expected the fitted states {expected} of {CONFIG_NAME} in {STATE_NAME}, found "
+                    f"{found}. The files are of different processors: save them again."
+                )
+        return cls.from_dict(config)
 
     def push_to_hub(
         self,
@@ -215,22 +286,20 @@ class MultimodalProcessor:
         commit_message: str = "Upload processor",
         create_pr: bool = False,
     ) -> str:
-        """Upload `processor_config.json` beside a model on the Hub; the repository is created if need be.
+        """Upload what `save_pretrained` writes beside a model on the Hub; the repository is created if need be.
 
         Returns:
             The URL of the commit.
         """
         api = HfApi(token=token)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
-        commit = api.upload_file(
-            path_or_fileobj=self._to_json().encode(),
-            path_in_repo=CONFIG_NAME,
-            repo_id=repo_id,
-            revision=revision,
-            commit_message=commit_message,
-            create_pr=create_pr,
-        )
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            commit = api.upload_folder(
+                folder_path=folder,
+                repo_id=repo_id,
+                revision=revision,
+                commit_message=commit_message,
+                create_pr=create_pr,
+            )
         return str(commit)
-
-    def _to_json(self) -> str:
-        return json.dumps(self.to_dict(), indent=2) + "\n"

@@ -18,8 +18,7 @@ from scipy.signal import get_window
 from torch import Tensor
 from transformers.audio_utils import mel_filter_bank
 
-from .media_file import MediaError, file_name
-from .waveform import read_waveform
+from .waveform import check_min_rms, read_audible_waveform
 
 TUKEY_SHAPE = 0.25
 PRESETS: dict[str, dict[str, Any]] = {
@@ -175,6 +174,7 @@ class LogSpectrogram:
     """
 
     output_keys = None
+    reads_video = True  # the value can be a video file, whose sound is read
     num_channels = 1
 
     def __init__(
@@ -222,8 +222,7 @@ class LogSpectrogram:
             raise ValueError(f"Expected pad 'repeat' or 'zero', found {pad!r}. Choose one of the two.")
         if self.scale not in ("density", "magnitude"):
             raise ValueError(f"Expected scale 'density' or 'magnitude', found {scale!r}. Choose one of the two.")
-        if not 0 <= min_rms < 1:
-            raise ValueError(f"Expected min_rms in [0, 1), found {min_rms}. Amplitudes are at most 1.")
+        check_min_rms(min_rms)
         self.num_samples = round(options["duration"] * self.sampling_rate)
         if self.num_samples < self.window_length:
             raise ValueError(
@@ -261,21 +260,11 @@ class LogSpectrogram:
 
     def extract(self, values: list[Any]) -> list[Tensor]:
         """Mono waveforms, float32 (samples,)."""
-        return [self._read(value) for value in values]
+        return [read_audible_waveform(value, self.sampling_rate, self.min_rms) for value in values]
 
     def finish(self, extracted: list[Tensor], training: bool = False) -> list[Tensor]:
         """Waveforms -> spectrograms."""
         return [self._transform(self._fit(waveform, training)) for waveform in extracted]
-
-    def _read(self, value: Any) -> Tensor:
-        waveform = read_waveform(value, self.sampling_rate)
-        level = float(waveform.square().mean().sqrt())
-        if level < self.min_rms:
-            raise MediaError(
-                f"{file_name(value) or 'audio'}: expected a level of at least min_rms={self.min_rms}, found "
-                f"{level:.2g}. The track is silent: set it to None, or lower min_rms."
-            )
-        return waveform
 
     def _transform(self, clip: Tensor) -> Tensor:
         parts = clip[None]

@@ -37,6 +37,7 @@ class VideoSnippets:
     """
 
     output_keys = None
+    reads_video = True  # the value can be a video file
     extra_length = 0  # frames beyond new_length that a snippet needs
 
     def __init__(

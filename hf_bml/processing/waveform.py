@@ -17,7 +17,7 @@ import torch
 from scipy.signal import resample_poly
 from torch import Tensor
 
-from .media_file import TOLERATED_LOSS, MediaError, media_file, open_container, read_packets
+from .media_file import TOLERATED_LOSS, MediaError, file_name, media_file, open_container, read_packets
 
 MIN_RATE, MAX_RATE = 1000, 1_000_000  # of files, in Hz
 UNKNOWN_LENGTH = 2**31 - 2**16  # programs that write WAV into a pipe announce about this much, or twice as much
@@ -56,6 +56,33 @@ def read_waveform(value: Any, sampling_rate: int) -> Tensor:
         divisor = gcd(rate, sampling_rate)
         array = resample_poly(array, sampling_rate // divisor, rate // divisor)
     return torch.from_numpy(np.clip(array, -1.0, 1.0).astype(np.float32))
+
+
+def read_audible_waveform(value: Any, sampling_rate: int, min_rms: float) -> Tensor:
+    """`read_waveform`, for clips that are loud enough.
+
+    Args:
+        value: See `read_waveform`.
+        sampling_rate: In Hz.
+        min_rms: Root mean square amplitude that is required, in [0, 1); 1e-4 is -80 dB of full scale.
+
+    Raises:
+        MediaError: As `read_waveform`, or the clip is silent; the message names the file.
+    """
+    waveform = read_waveform(value, sampling_rate)
+    level = float(waveform.square().mean().sqrt())
+    if level < min_rms:
+        raise MediaError(
+            f"{file_name(value) or 'audio'}: expected a level of at least min_rms={min_rms}, found "
+            f"{level:.2g}. The track is silent: set it to None, or lower min_rms."
+        )
+    return waveform
+
+
+def check_min_rms(min_rms: float) -> None:
+    """Raises ValueError unless it is in [0, 1)."""
+    if not 0 <= min_rms < 1:
+        raise ValueError(f"Expected min_rms in [0, 1), found {min_rms}. Amplitudes are at most 1.")
 
 
 def _decode(value: Any, sampling_rate: int) -> tuple[np.ndarray, int, str]:

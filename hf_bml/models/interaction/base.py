@@ -58,6 +58,7 @@ class Interaction(nn.Module):
 
     @property
     def own_sizes(self) -> dict[str, int]:
+        """Size of what `own` returns, per modality."""
         return self.sizes
 
     def own(self, modality: str, feature: Tensor) -> Tensor:

@@ -1,0 +1,84 @@
+"""Fit the transforms that learn from data, on the training split alone.
+
+Such a transform has `extract(values)`, `fit(extracted) -> state`, `load_state(state)` and `is_fitted`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from datasets import Dataset, Features
+from torch import Tensor
+
+from .dataset_processing import MAP_BATCH_SIZE, transforms_of, undecoded
+from .fitted_state import recalled_fit, remember_fit, store_state
+from .modality_transforms import Failure
+from .tensor_storage import decode_tensor, encode_value, tensor_features
+
+
+class StoredTensors(Sequence):
+    """The tensors of a column written by `extract_batch`, read one at a time; absent ones are left out."""
+
+    def __init__(self, split: Dataset, name: str):
+        present = [row for row, value in enumerate(split[name]) if value is not None]
+        self._column = split.select(present)
+        self._name = name
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __getitem__(self, index: int) -> Tensor:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return decode_tensor(self._column[index][self._name])
+
+
+def fit_modality(split: Dataset, split_name: str, modality: str, config: str, num_proc: int | None = None) -> str:
+    """Fit one modality's transform; found in the cache if the same was fitted on the same values before.
+
+    Args:
+        split: The training split, with a column `modality`.
+        split_name: Its name, for messages.
+        modality: The column.
+        config: `MultimodalProcessor.to_dict()` as JSON, of this modality alone: others do not matter to the cache.
+            With `on_error` "mask" and "skip", values that cannot be used are left out.
+        num_proc: Worker processes that extract features.
+
+    Returns:
+        The name of the state, see `fitted_state`.
+
+    Raises:
+        ValueError: A value cannot be used and `on_error` is "raise", or there are too few values to fit on.
+    """
+    transforms = transforms_of(config)
+    values = undecoded(split.with_format(None).select_columns([modality]), [modality])
+    try:
+        extracted = values.map(
+            extract_batch,
+            with_indices=True,
+            batched=True,
+            batch_size=MAP_BATCH_SIZE,
+            writer_batch_size=MAP_BATCH_SIZE,
+            features=Features({modality: tensor_features()}),
+            fn_kwargs={"config": config, "name": modality},
+            num_proc=num_proc,
+            desc=f"Extracting {modality} to fit on ({split_name})",
+        )
+    except ValueError as error:
+        raise ValueError(f"split {split_name!r}, {error}") from error
+    state_name = recalled_fit(extracted._fingerprint)
+    if state_name is None:
+        try:
+            state = transforms.by_modality[modality].fit(StoredTensors(extracted, modality))
+        except ValueError as error:
+            raise ValueError(f"split {split_name!r}, modality {modality!r}: {error}") from error
+        state_name = store_state(state)
+        remember_fit(extracted._fingerprint, state_name)
+    return state_name
+
+
+def extract_batch(batch: dict[str, list], rows: list[int], config: str, name: str) -> dict[str, list]:
+    """`Dataset.map` function: encoded features of one modality, `None` for values that cannot be used."""
+    failures: list[Failure] = []  # collected, not logged: the processing of the split reports them
+    extracted = transforms_of(config).extract(name, batch[name], failures, rows)
+    return {name: [encode_value(features) for features in extracted]}

@@ -1,0 +1,287 @@
+"""Models load from their own folder or repository in a process in which hf_bml cannot be imported."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny import tiny_model, tiny_text_model
+from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoProcessor, pipeline
+from transformers.dynamic_module_utils import get_imports, get_relative_import_files
+
+import hf_bml
+from hf_bml import (
+    MultimodalClassificationPipeline,
+    MultimodalConfig,
+    MultimodalForClassification,
+    MultimodalProcessor,
+    remote_code,
+    save_code,
+)
+
+WITHOUT_HF_BML = """
+import json, sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "hf_bml":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Refuse())
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
+
+torch.set_num_threads(1)
+clips, texts, again, clip, inputs, outputs = sys.argv[1:]
+code = {"trust_remote_code": True}
+results = {}
+
+def run(name, source, batch):
+    model = AutoModel.from_pretrained(source, **code)
+    assert not model.training
+    with torch.no_grad():
+        results[name] = model(**batch).logits
+    return model
+
+processor = AutoProcessor.from_pretrained(clips, **code)
+batch = processor.prepare(audio=clip, visual=clip)
+results |= {f"prepared {name}": value for name, value in batch.items()}
+model = run("clips", clips, batch)
+given = load_file(inputs)
+sensor = given.pop("sensor")
+text = {"text": given, "sensor": sensor}
+run("texts", texts, text)
+classifier = pipeline("multimodal-classification", model=clips, **code)
+facts = {
+    "classes": [type(found).__module__.split(".")[-1] for found in (model, model.config, processor, classifier)],
+    "remote": [type(found).__module__.split(".")[0] for found in (model, model.config, processor, classifier)],
+    "config": AutoConfig.from_pretrained(texts, **code).modality_order,
+    "scores": classifier({"visual": clip}, return_unimodal=True),
+}
+classifier.save_pretrained(again)
+run("again", again, AutoProcessor.from_pretrained(again, **code).prepare(audio=clip, visual=clip))
+try:
+    AutoModel.from_pretrained(texts, trust_remote_code=False)
+except ValueError as error:
+    facts["refused"] = str(error)
+save_file(results, outputs)
+print(json.dumps(facts))
+"""
+PROCESSORS = {
+    "audio": {"type": "log_spectrogram", "sampling_rate": 8000, "duration": 0.5, "window_length": 128, "overlap": 64},
+    "visual": {"type": "video", "num_frames": 2, "size": 32},
+}
+THIN = {"type": "timm", "architecture": "resnet18", "model_args": {"channels": [4, 4, 8, 8]}}
+
+
+def clip_model():
+    torch.manual_seed(0)
+    encoders = {"audio": {**THIN, "in_channels": 1}, "visual": THIN}
+    config = MultimodalConfig(modalities=encoders, interaction="mmtm", id2label={0: "dog", 1: "bell", 2: "rain"})
+    model = MultimodalForClassification(config).eval()
+    for module in model.modules():  # statistics as of a trained model
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2)
+    return model
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Folder of a model with its processor and code."""
+    clip_model().save_pretrained(tmp_path / "clips")
+    MultimodalProcessor(PROCESSORS).save_pretrained(tmp_path / "clips")
+    save_code(tmp_path / "clips")
+    return tmp_path / "clips"
+
+
+@pytest.mark.slow
+def test_without_hf_bml_logits_are_equal_bit_for_bit(saved, fake_hub, require_data_file, tmp_path):
+    clip = str(require_data_file("clips/bento.mp4"))
+    tiny_text_model(tmp_path / "bert").save_pretrained(tmp_path / "texts")
+    save_code(tmp_path / "texts")
+    generator = torch.Generator().manual_seed(0)
+    words = {
+        "input_ids": torch.randint(0, 50, (3, 7), generator=generator),
+        "attention_mask": torch.ones(3, 7, dtype=torch.int64),
+    }
+    sensor = torch.randn(3, 5, generator=generator)
+    save_file({**words, "sensor": sensor}, tmp_path / "inputs.safetensors")
+    files = {path.relative_to(saved).as_posix(): path.read_bytes() for path in saved.rglob("*") if path.is_file()}
+    fake_hub.add("model", "user/clips", files)
+
+    arguments = ["user/clips", *(tmp_path / name for name in ("texts", "again")), clip]
+    arguments += [tmp_path / "inputs.safetensors", tmp_path / "outputs.safetensors"]
+    process = subprocess.run(
+        [sys.executable, "-c", WITHOUT_HF_BML, *map(str, arguments)],
+        env={**fake_hub.environment(tmp_path / "home"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    facts = json.loads(process.stdout.splitlines()[-1])
+    results = load_file(tmp_path / "outputs.safetensors")
+
+    batch = MultimodalProcessor(PROCESSORS).prepare(audio=clip, visual=clip)
+    assert all(torch.equal(results[f"prepared {name}"], value) for name, value in batch.items())
+    with torch.no_grad():
+        expected = clip_model()(**batch).logits
+        assert torch.equal(results["clips"], expected) and torch.equal(results["again"], expected)
+        loaded = AutoModel.from_pretrained(tmp_path / "texts")
+        given = load_file(tmp_path / "inputs.safetensors")
+        sensor = given.pop("sensor")
+        assert torch.equal(results["texts"], loaded(text=given, sensor=sensor).logits)
+    assert set(facts["remote"]) == {"transformers_modules"} and facts["classes"] == [
+        "modeling_multimodal",
+        "configuration_multimodal",
+        "processing_multimodal",
+        "multimodal_pipeline",
+    ]
+    assert facts["config"] == ["text", "sensor"]
+    classifier = MultimodalClassificationPipeline(model=clip_model(), processor=MultimodalProcessor(PROCESSORS))
+    assert facts["scores"] == classifier({"visual": clip}, return_unimodal=True)
+    assert facts["scores"]["unimodal"]["audio"] is None
+    assert "contains custom code" in facts["refused"]
+
+
+def test_with_hf_bml_its_own_classes_are_used(saved, tmp_path):
+    for trust in (True, False, None):
+        model = AutoModel.from_pretrained(saved, trust_remote_code=trust)
+        assert type(model) is MultimodalForClassification
+    assert type(AutoProcessor.from_pretrained(saved, trust_remote_code=True)) is MultimodalProcessor
+    assert type(pipeline("multimodal-classification", model=str(saved))) is MultimodalClassificationPipeline
+    model.save_pretrained(tmp_path / "again")  # does not point to code that is not there
+    again = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert not {"auto_map", "custom_pipelines"} & set(again)
+    assert type(AutoConfig.from_pretrained(tmp_path / "again")) is MultimodalConfig
+
+
+def test_what_is_written(saved):
+    config = json.loads((saved / "config.json").read_text())
+    assert config["auto_map"] == {
+        "AutoConfig": "hf_bml_code/configuration_multimodal.MultimodalConfig",
+        "AutoModel": "hf_bml_code/modeling_multimodal.MultimodalForClassification",
+    }
+    assert config["custom_pipelines"] == {
+        "multimodal-classification": {
+            "impl": "hf_bml_code/multimodal_pipeline.MultimodalClassificationPipeline",
+            "pt": ["AutoModel"],
+            "type": "multimodal",
+        }
+    }
+    processor = json.loads((saved / "processor_config.json").read_text())
+    assert processor["auto_map"] == {"AutoProcessor": "hf_bml_code/processing_multimodal.MultimodalProcessor"}
+    source = (saved / "hf_bml_code" / "interaction_base.py").read_text()
+    original = (remote_code.PACKAGE / "models" / "interaction" / "base.py").read_text()
+    header = source.splitlines()[:2]
+    assert header[0].startswith(
+        f"# Copied by save_code from hf_bml {hf_bml.__version__}, hf_bml/models/interaction/base.py"
+    )
+    assert "Apache-2.0" in header[1]
+    differing = set(source.splitlines()[2:]) ^ set(original.splitlines())
+    assert differing == {
+        "from ..fusion import FUSIONS, FusionHead, drop_features",
+        "from .fusion import FUSIONS, FusionHead, drop_features",
+        "    from ..configuration_multimodal import MultimodalConfig",
+        "    from .configuration_multimodal import MultimodalConfig",
+    }
+
+
+def test_the_same_bytes_again(saved):
+    before = {path: path.read_bytes() for path in saved.rglob("*") if path.is_file()}
+    (saved / "hf_bml_code" / "stale.py").write_text("")
+    written = save_code(saved)
+    assert {path: path.read_bytes() for path in saved.rglob("*") if path.is_file()} == before
+    assert len(written) == len(set(written)) and set(written) == {
+        path for path in before if path.suffix in (".py", ".json")
+    }
+
+
+def test_a_hard_link_to_the_config_is_left_alone(tmp_path):
+    tiny_model().save_pretrained(tmp_path / "run")
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    (tmp_path / "staged").mkdir()
+    os.link(tmp_path / "run" / "config.json", tmp_path / "staged" / "config.json")
+    save_code(tmp_path / "staged")
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+    assert "auto_map" in json.loads((tmp_path / "staged" / "config.json").read_text())
+
+
+OURS = sorted({c for c in CONFIG_MAPPING._extra_content.values() if c.__module__.startswith("hf_bml.")}, key=str)
+
+
+@pytest.mark.parametrize("config_class", OURS, ids=lambda config_class: config_class.__name__)
+def test_the_code_of_every_registered_model_is_complete(config_class, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": config_class.model_type}))
+    save_code(tmp_path)
+    auto_map = json.loads((tmp_path / "config.json").read_text())["auto_map"]
+    assert {"AutoConfig", "AutoModel"} <= set(auto_map)
+    for reference in auto_map.values():
+        path = tmp_path / f"{reference.split('.')[0]}.py"
+        reached = [path, *get_relative_import_files(path)]
+        for file in reached:
+            compile(Path(file).read_text(encoding="utf-8"), str(file), "exec")
+            assert "hf_bml" not in get_imports(file)
+    assert "processing_multimodal.py" not in {path.name for path in (tmp_path / "hf_bml_code").iterdir()}
+
+
+def test_errors(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"config\.json: expected the file that save_pretrained writes"):
+        save_code(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(ValueError, match=r"expected a model of hf_bml, found model_type 'bert'"):
+        save_code(tmp_path)
+    (tmp_path / "config.json").write_text('{"architectures": ["Mine"]}')
+    with pytest.raises(ValueError, match="found model_type None"):
+        save_code(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("from . import fusion", "an import of a module"),
+        ("from .interaction import base", "an import of a module"),
+        ("import hf_bml.suggestion", "expected a relative import"),
+        ("def f():\n    from hf_bml import OPM", "line 2: expected a relative import"),
+        ("from . \\\n    fusion import x", "on one line"),
+    ],
+)
+def test_imports_that_cannot_be_copied(statement, message, tmp_path, monkeypatch):
+    package = tmp_path / "hf_bml"
+    (package / "models" / "interaction").mkdir(parents=True)
+    for name in ("fusion", "interaction/__init__", "interaction/base"):
+        (package / "models" / f"{name}.py").write_text("")
+    (package / "models" / "modeling.py").write_text(statement + "\n")
+    monkeypatch.setattr(remote_code, "PACKAGE", package)
+    with pytest.raises(ValueError, match=message):
+        remote_code.flat_source(
+            "models.modeling", remote_code.flat_names(remote_code.needed_modules(["models.modeling"]))
+        )
+
+
+def test_a_processor_without_class_name_and_one_of_another_package(saved):
+    path = saved / "processor_config.json"
+    config = json.loads(path.read_text())
+    expected = config.pop("auto_map")
+    del config["processor_class"]
+    path.write_text(json.dumps(config))
+    save_code(saved)
+    assert json.loads(path.read_text())["auto_map"] == expected
+    path.write_text(json.dumps({"processor_class": "CLIPProcessor"}))
+    save_code(saved)
+    assert json.loads(path.read_text()) == {"processor_class": "CLIPProcessor"}
+    assert "custom_pipelines" not in json.loads((saved / "config.json").read_text())
+
+
+def test_a_model_of_another_task_has_no_pipeline(tmp_path):
+    tiny_model().save_pretrained(tmp_path)
+    save_code(tmp_path)
+    assert "custom_pipelines" not in json.loads((tmp_path / "config.json").read_text())  # without processor
+    assert remote_code.pipeline_tasks("bert") == {}
+    assert list(remote_code.pipeline_tasks("multimodal")) == ["multimodal-classification"]
