@@ -14,6 +14,7 @@ from accelerate.utils import send_to_device
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
+from .learning_rates import parameter_multipliers, scale_learning_rates
 from .modulation import BalanceState, DiscrepancyMonitor, Modulation, ModulationStack, build_modulations
 from .preflight import (
     check_dataset,
@@ -67,6 +68,7 @@ class MultimodalBalancedTrainer(ResumableTrainer):
         if self.compute_loss_func is not None:
             self.loss_is_scaled_for_ga = True  # as in Trainer: such a function divides by num_items_in_batch
         check_model(self.model)
+        parameter_multipliers(self.model, getattr(args, "lr_multipliers", None) or {})
         self.modalities = tuple(self.model.encoders)
         if modulations is None:
             modulations = build_modulations(getattr(args, "modulations", None))
@@ -101,7 +103,11 @@ class MultimodalBalancedTrainer(ResumableTrainer):
         return super()._inner_training_loop(*args, **kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        is_new = self.optimizer is None
         optimizer = super().create_optimizer(model)
+        if is_new and getattr(self.args, "lr_multipliers", None):
+            unwrapped = self.accelerator.unwrap_model(self.model if model is None else model)
+            scale_learning_rates(optimizer, unwrapped, self.args.lr_multipliers)
         sensitive = [m.name for m in self.modulation if m.needs_gradient_scale]
         name = type(getattr(optimizer, "optimizer", optimizer)).__name__
         if sensitive and any(family in name.lower() for family in SCALE_FREE_OPTIMIZERS):

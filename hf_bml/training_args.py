@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from transformers import TrainingArguments
 
+from .learning_rates import check_multipliers
 from .modulation import build_modulations
 
 
@@ -21,19 +22,27 @@ class BalancedTrainingArguments(TrainingArguments):
     Args:
         modulations: options per modulation, such as `{"opm": {"q_base": 0.5, "lam": 0.5}, "ogm": {"alpha": 0.8}}`;
             JSON on the command line. Empty or None: plain training that still logs the discrepancy.
+        lr_multipliers: learning rates that differ from `learning_rate`, as a factor per module or parameter of the
+            model by its dotted name, such as `{"encoders.flow.model.conv1": 5}` (TSN's first convolution of flow);
+            JSON on the command line. The longest matching name counts.
         sync_batch_norm: with several processes, BatchNorm takes its statistics from the micro-batches of all of them
             (`torch.nn.SyncBatchNorm`, not on the CPU) instead of each process's own. A single process trains as
             without it. The micro-batches of gradient accumulation keep their own statistics.
 
     Raises:
-        ValueError: unknown modulation or option, or a value out of its range.
+        ValueError: unknown modulation or option, a value out of its range, or a learning rate's factor that is no
+            number of at least 0.
     """
 
-    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, "modulations"]
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, "modulations", "lr_multipliers"]
 
     modulations: dict[str, Any] | str | None = field(
         default=None,
         metadata={"help": 'Options per modulation, such as {"opm": {"q_base": 0.5}, "ogm": {"alpha": 0.8}}.'},
+    )
+    lr_multipliers: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": 'Factors of the learning rate by module, such as {"encoders.flow.model.conv1": 5}.'},
     )
     sync_batch_norm: bool = field(
         default=False, metadata={"help": "BatchNorm statistics over all processes (not on the CPU)."}
@@ -53,3 +62,4 @@ class BalancedTrainingArguments(TrainingArguments):
                 "On the command line give JSON: --modulations '{\"opm\": {}}'."
             )
         build_modulations(self.modulations)
+        check_multipliers(self.lr_multipliers)

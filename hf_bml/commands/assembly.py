@@ -53,13 +53,21 @@ def recipe_modalities(recipe: Recipe) -> list[str]:
 
 
 def processor_configs(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's processors; without any, those of the checkpoint that it starts from."""
-    if recipe.data.processors or recipe.model.model_name_or_path is None:
-        return dict(recipe.data.processors or {})
+    """The recipe's processors; without any, those of the checkpoint that it starts from.
+
+    A processor that learned from the checkpoint's training data keeps that, unless the recipe gives it other options.
+    """
+    given = dict(recipe.data.processors or {})
+    if recipe.model.model_name_or_path is None:
+        return given
     try:
-        return dict(MultimodalProcessor.from_pretrained(recipe.model.model_name_or_path).modalities)
+        saved = MultimodalProcessor.from_pretrained(recipe.model.model_name_or_path).modalities
     except OSError:  # it holds no processor_config.json
-        return {}
+        return given
+    if not given:
+        return dict(saved)
+    unfitted = {name: {key: value for key, value in saved[name].items() if key != "fitted"} for name in saved}
+    return {name: saved[name] if options == unfitted.get(name) else options for name, options in given.items()}
 
 
 def build_data(recipe: Recipe) -> tuple[DatasetDict, MultimodalProcessor | None]:

@@ -11,6 +11,7 @@ import torch
 
 from ..checkpoint import find_damage, newest_complete_checkpoint
 from ..data import check_options, dataset_function
+from ..learning_rates import parameter_multipliers
 from ..models import MultimodalForClassification
 from ..modulation import CopyLosses, ModulationStack, build_modulations
 from ..processing import MultimodalProcessor
@@ -19,6 +20,13 @@ from .assembly import build_config, checkpoint_config, processor_configs, recipe
 from .recipe import Recipe
 
 METRICS_NAME = "metrics.json"
+ENCODER_INPUTS = (  # an option of an encoder, and what its processor calls the same
+    ("in_channels", "num_channels"),
+    ("input_size", "input_size"),
+    ("input_size", "output_size"),
+    ("num_bins", "num_bins"),
+    ("num_windows", "num_windows"),
+)
 SGD_OPTIONS = {"momentum": float, "dampening": float, "weight_decay": float, "nesterov": str}
 NO_RESUME = ("", "false", "no", "none", "off", "0")
 NEWEST_CHECKPOINT = ("true", "yes", "last", "latest")
@@ -73,7 +81,7 @@ def check_model(recipe: Recipe) -> None:
 
 
 def check_modulations(recipe: Recipe, model: MultimodalForClassification) -> None:
-    """Every modulation of the recipe can work with the model.
+    """Every modulation and learning rate of the recipe can work with the model.
 
     Raises:
         ValueError: it cannot.
@@ -82,6 +90,7 @@ def check_modulations(recipe: Recipe, model: MultimodalForClassification) -> Non
     def never_trained(losses: Sequence[Any], epochs: float | None = None) -> dict[str, CopyLosses]:
         raise RuntimeError("a model on meta cannot be trained")
 
+    parameter_multipliers(model, recipe.training.lr_multipliers or {})
     for modulation in ModulationStack(build_modulations(recipe.training.modulations), list(model.encoders)):
         modulation.attach(model, never_trained)
 
@@ -105,13 +114,13 @@ def check_processors(recipe: Recipe) -> None:
 
 
 def check_encoder_inputs(recipe: Recipe) -> None:
-    """Each encoder takes as many channels, or as large a feature, as its processor gives."""
+    """Each encoder takes as many channels, windows or frequencies, or as large a feature, as its processor gives."""
     checkpoint = recipe.model.model_name_or_path
     config = build_config(recipe) if checkpoint is None else checkpoint_config(checkpoint)
     configs = processor_configs(recipe)
     transforms = MultimodalProcessor(configs).transforms if configs else {}
     for modality, encoder in config.modalities.items():
-        for taken, given in (("in_channels", "num_channels"), ("input_size", "input_size")):
+        for taken, given in ENCODER_INPUTS:
             expected, found = encoder.get(taken), getattr(transforms.get(modality), given, None)
             if None not in (expected, found) and expected != found:
                 raise ValueError(

@@ -225,6 +225,7 @@ class IVector:
 
     is_random = False
     output_keys = None
+    reads_video = True  # the value can be a video file, whose sound is read
 
     def __init__(
         self,
