@@ -10,10 +10,11 @@ import torch
 from accelerate.utils import broadcast_object_list
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from .checkpoint import check_checkpoint, newest_complete_checkpoint, remove_checkpoint, seal_checkpoint
+from .learning_rate import SteppedTrainer
 from .seeded_rows import SeededRows
 
 LOG_STATE_NAME = "log_state.pt"
@@ -44,7 +45,7 @@ class SaveAfterEpochEnd(TrainerCallback):
             control.should_save, self._is_due = True, False
 
 
-class ResumableTrainer(Trainer):
+class ResumableTrainer(SteppedTrainer):
     """Writes checkpoints that count only when they are complete (see `checkpoint`), and goes on from them exactly.
 
     Beyond what the Trainer does, it restores the loss since the last log, keeps what happens at the end of an epoch,

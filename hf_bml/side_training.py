@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
+from .learning_rate import SteppedTrainer
 from .modulation import CopyLosses
 from .modulation.base import SampleLosses, counted_mean
 
@@ -95,7 +96,7 @@ class StopAfter(TrainerCallback):
         control.should_training_stop |= state.global_step >= self.steps
 
 
-class SideTrainer(Trainer):
+class SideTrainer(SteppedTrainer):
     """A plain Trainer with a run's arguments and data that minimises given losses on a copy of the run's model.
 
     Args:

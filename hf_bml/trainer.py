@@ -14,7 +14,7 @@ from accelerate.utils import send_to_device
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
-from .learning_rates import parameter_multipliers, scale_learning_rates
+from .learning_rate import parameter_multipliers
 from .modulation import BalanceState, DiscrepancyMonitor, Modulation, ModulationStack, build_modulations
 from .preflight import (
     check_dataset,
@@ -103,11 +103,7 @@ class MultimodalBalancedTrainer(ResumableTrainer):
         return super()._inner_training_loop(*args, **kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        is_new = self.optimizer is None
         optimizer = super().create_optimizer(model)
-        if is_new and getattr(self.args, "lr_multipliers", None):
-            unwrapped = self.accelerator.unwrap_model(self.model if model is None else model)
-            scale_learning_rates(optimizer, unwrapped, self.args.lr_multipliers)
         sensitive = [m.name for m in self.modulation if m.needs_gradient_scale]
         name = type(getattr(optimizer, "optimizer", optimizer)).__name__
         if sensitive and any(family in name.lower() for family in SCALE_FREE_OPTIMIZERS):

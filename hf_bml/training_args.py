@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from transformers import TrainingArguments
+from transformers import SchedulerType, TrainingArguments
 
-from .learning_rates import check_multipliers
+from .learning_rate import check_multipliers
 from .modulation import build_modulations
 
 
@@ -28,6 +28,9 @@ class BalancedTrainingArguments(TrainingArguments):
         sync_batch_norm: with several processes, BatchNorm takes its statistics from the micro-batches of all of them
             (`torch.nn.SyncBatchNorm`, not on the CPU) instead of each process's own. A single process trains as
             without it. The micro-batches of gradient accumulation keep their own statistics.
+        lr_drop_at: parts of the training, in (0, 1), after which the learning rate falls: 0.7 of 100 epochs is a drop
+            after epoch 70. Needs `lr_scheduler_type="constant"`.
+        lr_drop_factor: what it is multiplied by at each drop, > 0.
 
     Raises:
         ValueError: unknown modulation or option, a value out of its range, or a learning rate's factor that is no
@@ -47,6 +50,13 @@ class BalancedTrainingArguments(TrainingArguments):
     sync_batch_norm: bool = field(
         default=False, metadata={"help": "BatchNorm statistics over all processes (not on the CPU)."}
     )
+    lr_drop_at: list[float] = field(
+        default_factory=list,
+        metadata={"help": "Parts of the training, in (0, 1), after which the learning rate falls by lr_drop_factor."},
+    )
+    lr_drop_factor: float = field(
+        default=0.1, metadata={"help": "What the learning rate is multiplied by at each of lr_drop_at, > 0."}
+    )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Remove columns that are not in the signature of the model's forward."}
     )
@@ -63,3 +73,18 @@ class BalancedTrainingArguments(TrainingArguments):
             )
         build_modulations(self.modulations)
         check_multipliers(self.lr_multipliers)
+        self._check_drops()
+
+    def _check_drops(self) -> None:
+        if not all(0 < drop < 1 for drop in self.lr_drop_at):
+            raise ValueError(
+                f"lr_drop_at holds parts of the training, each in (0, 1), found {self.lr_drop_at}. "
+                "For a drop after epoch 70 of 100, give 0.7."
+            )
+        if not self.lr_drop_factor > 0:
+            raise ValueError(f"lr_drop_factor must be > 0, found {self.lr_drop_factor}. 0.1 is usual.")
+        if self.lr_drop_at and self.lr_scheduler_type != SchedulerType.CONSTANT:
+            raise ValueError(
+                "lr_drop_at is a schedule of its own and needs lr_scheduler_type: constant, found "
+                f"{str(self.lr_scheduler_type.value)!r}. Set it, or leave lr_drop_at out."
+            )

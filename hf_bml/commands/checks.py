@@ -11,7 +11,7 @@ import torch
 
 from ..checkpoint import find_damage, newest_complete_checkpoint
 from ..data import check_options, dataset_function
-from ..learning_rates import parameter_multipliers
+from ..learning_rate import parameter_multipliers
 from ..models import MultimodalForClassification
 from ..modulation import CopyLosses, ModulationStack, build_modulations
 from ..processing import MultimodalProcessor

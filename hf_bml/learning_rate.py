@@ -1,14 +1,28 @@
-"""Learning rates that differ between parts of a model."""
+"""Learning rates that fall in steps at fixed parts of the training, however many steps or processes it has, and that
+differ between parts of the model."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
-import torch
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from transformers import Trainer
 
 from .suggestion import did_you_mean
+
+
+def stepped_factor(step: int, drop_steps: Sequence[int], factor: float) -> float:
+    """What the learning rate is multiplied by at an optimizer step: `factor` for every drop that lies behind.
+
+    Example:
+        >>> [stepped_factor(step, [2, 3], 0.1) for step in (1, 2)]
+        [1.0, 0.1]
+    """
+    return float(factor ** sum(step >= drop for drop in drop_steps))
 
 
 def check_multipliers(multipliers: Any) -> None:
@@ -51,7 +65,7 @@ def parameter_multipliers(model: nn.Module, multipliers: Mapping[str, float]) ->
     return found
 
 
-def scale_learning_rates(optimizer: torch.optim.Optimizer, model: nn.Module, multipliers: Mapping[str, float]) -> None:
+def scale_learning_rates(optimizer: Optimizer, model: nn.Module, multipliers: Mapping[str, float]) -> None:
     """Moves the parameters that have a factor into parameter groups of their own with `lr` times it, in place.
 
     Call it before the scheduler is made and before the first step: schedulers then scale each group's own rate.
@@ -64,3 +78,26 @@ def scale_learning_rates(optimizer: torch.optim.Optimizer, model: nn.Module, mul
             moved = [p for p in group["params"] if by_parameter.get(p) == factor]
             group["params"] = [p for p in group["params"] if by_parameter.get(p) != factor]
             optimizer.add_param_group({**options, "params": moved, "lr": factor * group["lr"]})
+
+
+class SteppedTrainer(Trainer):
+    """A Trainer that follows `lr_multipliers` of its arguments, and `lr_drop_at` and `lr_drop_factor` (torch's
+    `MultiStepLR`)."""
+
+    def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
+        is_new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        multipliers = getattr(self.args, "lr_multipliers", None)
+        if is_new and multipliers:
+            unwrapped = self.accelerator.unwrap_model(self.model if model is None else model)
+            scale_learning_rates(optimizer, unwrapped, multipliers)
+        return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:
+        drops = getattr(self.args, "lr_drop_at", None)
+        if self.lr_scheduler is None and drops:
+            steps = [round(drop * num_training_steps) for drop in drops]
+            schedule = partial(stepped_factor, drop_steps=steps, factor=self.args.lr_drop_factor)
+            self.lr_scheduler = LambdaLR(self.optimizer if optimizer is None else optimizer, schedule)
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
