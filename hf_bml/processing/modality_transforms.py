@@ -13,7 +13,7 @@ from .fitted_state import stored_state
 from .frames import FrameTransform
 from .ivector import IVector
 from .media_file import file_name
-from .multi_window import MultiWindowSpectrogram
+from .multi_window_spectrogram import MultiWindowSpectrogram
 from .optical_flow import OpticalFlow
 from .rgb_difference import RGBDifference
 from .spectrogram import LogSpectrogram
