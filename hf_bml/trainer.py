@@ -14,6 +14,7 @@ from accelerate.utils import send_to_device
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
+from .learning_rate import parameter_multipliers
 from .modulation import BalanceState, DiscrepancyMonitor, Modulation, ModulationStack, build_modulations
 from .preflight import (
     check_dataset,
@@ -70,6 +71,7 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer):
         if self.compute_loss_func is not None:
             self.loss_is_scaled_for_ga = True  # as in Trainer: such a function divides by num_items_in_batch
         check_model(self.model)
+        parameter_multipliers(self.model, getattr(args, "lr_multipliers", None) or {})
         self.modalities = tuple(self.model.encoders)
         if modulations is None:
             modulations = build_modulations(getattr(args, "modulations", None))

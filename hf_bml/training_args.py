@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from transformers import SchedulerType, TrainingArguments
 
+from .learning_rate import check_multipliers
 from .modulation import build_modulations
 
 WITHOUT_EFFECT = (  # on what is computed: where a run reports to and what it goes on from
@@ -28,6 +29,9 @@ class BalancedTrainingArguments(TrainingArguments):
     Args:
         modulations: options per modulation, such as `{"opm": {"q_base": 0.5, "lam": 0.5}, "ogm": {"alpha": 0.8}}`;
             JSON on the command line. Empty or None: plain training that still logs the discrepancy.
+        lr_multipliers: learning rates that differ from `learning_rate`, as a factor per module or parameter of the
+            model by its dotted name, such as `{"encoders.flow.model.conv1": 5}` (TSN's first convolution of flow);
+            JSON on the command line. The longest matching name counts.
         sync_batch_norm: with several processes, BatchNorm takes its statistics from the micro-batches of all of them
             (`torch.nn.SyncBatchNorm`, not on the CPU) instead of each process's own. A single process trains as
             without it. The micro-batches of gradient accumulation keep their own statistics.
@@ -36,14 +40,19 @@ class BalancedTrainingArguments(TrainingArguments):
         lr_drop_factor: what it is multiplied by at each drop, > 0.
 
     Raises:
-        ValueError: unknown modulation or option, or a value out of its range.
+        ValueError: unknown modulation or option, a value out of its range, or a learning rate's factor that is no
+            number of at least 0.
     """
 
-    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, "modulations"]
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, "modulations", "lr_multipliers"]
 
     modulations: dict[str, Any] | str | None = field(
         default=None,
         metadata={"help": 'Options per modulation, such as {"opm": {"q_base": 0.5}, "ogm": {"alpha": 0.8}}.'},
+    )
+    lr_multipliers: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": 'Factors of the learning rate by module, such as {"encoders.flow.model.conv1": 5}.'},
     )
     sync_batch_norm: bool = field(
         default=False, metadata={"help": "BatchNorm statistics over all processes (not on the CPU)."}
@@ -70,6 +79,7 @@ class BalancedTrainingArguments(TrainingArguments):
                 "On the command line give JSON: --modulations '{\"opm\": {}}'."
             )
         build_modulations(self.modulations)
+        check_multipliers(self.lr_multipliers)
         self._check_drops()
 
     def _check_drops(self) -> None:

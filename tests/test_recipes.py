@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hf_bml.commands.checks import check_dataset_options
+from hf_bml.commands.checks import check_dataset_options, check_encoder_inputs, check_processors
 from hf_bml.commands.experiment import build_model
 from hf_bml.commands.recipe import parse_recipe
 from hf_bml.commands.train import build_parser
@@ -36,7 +36,17 @@ SEGMENT_ARCHITECTURES = ("avga", "avsdn", "psp")  # ave also has a recipe of ano
 SEGMENT_RECIPES = {
     f"{name}{variant}" for name in SEGMENT_ARCHITECTURES for variant in ("", "_opm", "_ogm", "_opm_ogm")
 }
-FURTHER = {"ave": SEGMENT_RECIPES}
+SPECIAL_ENCODERS = {  # by dataset, the encoders with input of their own; each with its variants
+    "av_letters": ("xvector", "ivector", "multi_window", "tsn", "tsm"),
+    "cremad": ("xvector", "ivector", "multi_window"),
+    "kinetics_sounds": ("tsn", "tsm"),
+    "ucf101": ("tsn", "tsm"),
+}
+VARIANTS = {"": set(), "_opm": {"opm"}, "_ogm_ge": {"ogm"}}
+FURTHER = {
+    "ave": SEGMENT_RECIPES,
+    **{d: {name + variant for name in names for variant in VARIANTS} for d, names in SPECIAL_ENCODERS.items()},
+}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -46,6 +56,11 @@ def test_recipe(path, tmp_path):
     recipe = parse_recipe(build_parser(), path, [str(path), "--output_dir", str(tmp_path), "--use_cpu", "true"])
     assert recipe.data.dataset == path.parent.name.removesuffix("_features")
     check_dataset_options(recipe)
+    if all(
+        processor["type"] != "tokens" for processor in recipe.data.processors.values()
+    ):  # tokenizers are on the Hub
+        check_processors(recipe)
+        check_encoder_inputs(recipe)
     for encoder in recipe.model.modalities.values():
         encoder.pop("pretrained", None)  # the weights are on the Hub
     model = build_model(recipe, None, 7)
@@ -111,6 +126,23 @@ def test_segment_recipes_differ_only_in_what_their_name_says(architecture):
     for suffix, names in modulations.items():
         variant = read[f"{architecture}_{suffix}"]
         assert difference(variant, plain) == {"modulations"} and variant["modulations"].keys() == names
+
+
+@pytest.mark.parametrize(("dataset", "name"), [(d, name) for d, names in SPECIAL_ENCODERS.items() for name in names])
+def test_special_encoders_differ_in_one_modality_and_their_variants_in_modulations(dataset, name):
+    read = {stem: yaml.safe_load((ROOT / dataset / f"{stem}.yaml").read_text()) for stem in ("concat", name)}
+    concat, plain = read["concat"], read[name]
+    assert difference(plain, concat) <= {"modalities", "processors", "head_init_std", "lr_multipliers"}
+    clips = {"visual", "flow"} if dataset == "ucf101" else {"visual"}
+    own = clips if name in ("tsn", "tsm") else {"audio"}
+    assert difference(plain["modalities"], concat["modalities"]) == own
+    assert difference(plain["processors"], concat["processors"]) == own
+    for variant, modulations in VARIANTS.items():
+        options = yaml.safe_load((ROOT / dataset / f"{name}{variant}.yaml").read_text())
+        assert difference(options, plain) == ({"modulations"} if modulations else set())
+        assert options.get("modulations", {}).keys() == modulations
+        if "ogm" in modulations:
+            assert options["modulations"]["ogm"]["noise"] == "entry_std", "the paper's OGM"
 
 
 def test_av_letters_has_every_architecture_of_the_papers_tables():

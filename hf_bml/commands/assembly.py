@@ -70,13 +70,21 @@ def recipe_modalities(recipe: Recipe) -> list[str]:
 
 
 def processor_configs(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's processors; without any, those of the checkpoint that it starts from."""
-    if recipe.data.processors or recipe.model.model_name_or_path is None:
-        return dict(recipe.data.processors or {})
+    """The recipe's processors; without any, those of the checkpoint that it starts from.
+
+    A processor that learned from the checkpoint's training data keeps that, unless the recipe gives it other options.
+    """
+    given = dict(recipe.data.processors or {})
+    if recipe.model.model_name_or_path is None:
+        return given
     try:
-        return dict(MultimodalProcessor.from_pretrained(recipe.model.model_name_or_path).modalities)
+        saved = MultimodalProcessor.from_pretrained(recipe.model.model_name_or_path).modalities
     except OSError:  # it holds no processor_config.json
-        return {}
+        return given
+    if not given:
+        return dict(saved)
+    unfitted = {name: {key: value for key, value in saved[name].items() if key != "fitted"} for name in saved}
+    return {name: saved[name] if options == unfitted.get(name) else options for name, options in given.items()}
 
 
 def build_data(recipe: Recipe, augment: bool = True) -> tuple[DatasetDict, MultimodalProcessor | None]:
@@ -137,8 +145,7 @@ def _build_data(
     processor = MultimodalProcessor(
         {name: configs.get(name, {"type": "features"}) for name in modalities}, on_error=recipe.data.on_error
     )
-    training_split = "train" if augment else None
-    return processor.apply(dataset, training_split, num_proc=recipe.data.dataset_num_proc), processor
+    return processor.apply(dataset, num_proc=recipe.data.dataset_num_proc, augment=augment), processor
 
 
 def numeric_rank(feature: Any) -> int | None:

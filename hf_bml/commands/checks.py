@@ -12,6 +12,7 @@ from huggingface_hub.utils import validate_repo_id
 
 from ..checkpoint import find_damage, newest_complete_checkpoint
 from ..data import check_options, dataset_function
+from ..learning_rate import parameter_multipliers
 from ..models.modeling_multimodal import MultimodalPreTrainedModel
 from ..modulation import CopyLosses, ModulationStack, build_modulations
 from ..processing import MultimodalProcessor
@@ -27,6 +28,13 @@ from .assembly import (
 from .recipe import Recipe
 
 METRICS_NAME = "metrics.json"
+ENCODER_INPUTS = (  # an option of an encoder, and what its processor calls the same
+    ("in_channels", "num_channels"),
+    ("input_size", "input_size"),
+    ("input_size", "output_size"),
+    ("num_bins", "num_bins"),
+    ("num_windows", "num_windows"),
+)
 SGD_OPTIONS = {"momentum": float, "dampening": float, "weight_decay": float, "nesterov": str}
 NO_RESUME = ("", "false", "no", "none", "off", "0")
 NEWEST_CHECKPOINT = ("true", "yes", "last", "latest")
@@ -84,7 +92,7 @@ def check_model(recipe: Recipe) -> None:
 
 
 def check_modulations(recipe: Recipe, model: MultimodalPreTrainedModel) -> None:
-    """Every modulation of the recipe can work with the model.
+    """Every modulation and learning rate of the recipe can work with the model.
 
     Raises:
         ValueError: it cannot.
@@ -93,6 +101,7 @@ def check_modulations(recipe: Recipe, model: MultimodalPreTrainedModel) -> None:
     def never_trained(losses: Sequence[Any], epochs: float | None = None) -> dict[str, CopyLosses]:
         raise RuntimeError("a model on meta cannot be trained")
 
+    parameter_multipliers(model, recipe.training.lr_multipliers or {})
     for modulation in ModulationStack(build_modulations(recipe.training.modulations), list(model.encoders)):
         modulation.attach(model, never_trained)
 
@@ -116,13 +125,13 @@ def check_processors(recipe: Recipe) -> None:
 
 
 def check_encoder_inputs(recipe: Recipe) -> None:
-    """Each encoder takes as many channels, or as large a feature, as its processor gives."""
+    """Each encoder takes as many channels, windows or frequencies, or as large a feature, as its processor gives."""
     checkpoint = recipe.model.model_name_or_path
     config = build_config(recipe) if checkpoint is None else checkpoint_config(checkpoint)
     configs = processor_configs(recipe)
     transforms = MultimodalProcessor(configs).transforms if configs else {}
     for modality, encoder in config.modalities.items():
-        for taken, given in (("in_channels", "num_channels"), ("input_size", "input_size")):
+        for taken, given in ENCODER_INPUTS:
             expected, found = encoder.get(taken), getattr(transforms.get(modality), given, None)
             if None not in (expected, found) and expected != found:
                 raise ValueError(

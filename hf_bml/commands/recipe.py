@@ -53,6 +53,9 @@ class ModelArguments:
         default_factory=list, metadata={"help": "Hidden layer sizes of the head; none for a linear head."}
     )
     head_dropout: float = field(default=0.0, metadata={"help": "Dropout before every layer of the head, in [0, 1)."})
+    head_init_std: float | None = field(
+        default=None, metadata={"help": "Standard deviation of the head's initial weights; TSN 0.001; default Xavier."}
+    )
     bias_split: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Share of the linear head's bias per modality in its own prediction."}
     )
@@ -291,8 +294,9 @@ def parse_recipe(
         raise ValueError(f"{path}: {error}") from error
     for block in blocks[:2]:  # a JSON string of the command line becomes the mapping it stands for
         explicit.update({f.name: getattr(block, f.name) for f in fields(block) if f.name in explicit})
-    if "modulations" in explicit:
-        explicit["modulations"] = blocks[2].modulations
+    for name in ("modulations", "lr_multipliers"):
+        if name in explicit:
+            explicit[name] = getattr(blocks[2], name)
     return Recipe(Path(path).stem, *blocks, explicit=explicit)
 
 

@@ -72,6 +72,8 @@ class TimmEncoderConfig:
         temporal_shift: shift channels between the frames of a clip before each residual block of a ResNet (TSM).
         shift_fraction: share of the channels that moves in each direction, in (0, 0.5].
         partial_batch_norm: freeze all batch normalisation but the first layer (TSN); for pretrained weights.
+        average_stem: with `pretrained`, give the first convolution the mean over RGB of its weights for every input
+            channel (TSN's cross-modality initialisation of flow) instead of timm's own adaptation.
         dropout: of each frame's feature, in [0, 1); TSN has 0.8 for RGB and 0.7 for flow. Only for encoders that do
             not run stage by stage; tokens have none.
     """
@@ -83,11 +85,12 @@ class TimmEncoderConfig:
     temporal_shift: bool = False
     shift_fraction: float = 1 / 8
     partial_batch_norm: bool = False
+    average_stem: bool = False
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
         check_size("in_channels", self.in_channels)
-        for option in ("temporal_shift", "partial_batch_norm"):
+        for option in ("temporal_shift", "partial_batch_norm", "average_stem"):
             if not isinstance(getattr(self, option), bool):
                 raise ValueError(f"{option} must be true or false, found {getattr(self, option)!r}.")
         check_shift_fraction(self.shift_fraction)

@@ -96,6 +96,8 @@ class MultimodalConfig(ModalitiesConfig):
         interaction_options (`dict`, *optional*): options of the interaction; see its options class.
         head_hidden_sizes (`list[int]`): hidden layers of the head; empty for a linear head.
         head_dropout (`float`): dropout before every layer of the head, in [0, 1).
+        head_init_std (`float`, *optional*): the head's weights start from N(0, head_init_std^2), as TSN's classifier
+            with 0.001; default Xavier normal.
         bias_split (`dict[str, float]`, *optional*): the share of the linear concat head's bias that counts for each
             modality's own prediction (paper Table 14); default 1 / modalities.
         unimodal_prediction (`str`): how a modality's own prediction is estimated. `"auto"`: the exact split where the
@@ -134,6 +136,7 @@ class MultimodalConfig(ModalitiesConfig):
     interaction_options: dict[str, Any] | None = None
     head_hidden_sizes: list[int] | None = None
     head_dropout: float = 0.0
+    head_init_std: float | None = None
     bias_split: dict[str, float] | None = None
     unimodal_prediction: str = "auto"
     auxiliary_loss_weight: float | None = None
@@ -152,6 +155,9 @@ class MultimodalConfig(ModalitiesConfig):
         )
         check_fraction("head_dropout", self.head_dropout)
         self.head_dropout = float(self.head_dropout)
+        std = self.head_init_std
+        if std is not None and not (is_number(std) and 0 < std < float("inf")):
+            raise ValueError(f"head_init_std must be a number above 0, found {std!r}.")
         if self.bias_split is not None:
             self._check_bias_split()
 

@@ -222,8 +222,24 @@ def create_timm_model(config: Any, **options: Any) -> nn.Module:
         **config.model_args,
     )
     if not on_meta:
+        if config.pretrained and config.average_stem:
+            average_stem(model, config)
         mark_initialized(model)
     return model
+
+
+@torch.no_grad()
+def average_stem(model: nn.Module, config: Any) -> None:
+    """Gives every input channel of the first convolution the mean over RGB of the pretrained weights, in place.
+
+    Args:
+        model: the timm model of `config`, with any number of input channels.
+        config: a `TimmEncoderConfig`.
+    """
+    source = timm.create_model(config.architecture, pretrained=True, **config.model_args)
+    stem = source.pretrained_cfg["first_conv"]
+    weight = source.get_submodule(stem).weight.mean(1, keepdim=True)  # (out, 1, height, width)
+    model.get_submodule(stem).weight.copy_(weight.expand(-1, config.in_channels, -1, -1))
 
 
 def mark_initialized(model: nn.Module) -> None:

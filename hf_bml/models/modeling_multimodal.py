@@ -126,7 +126,11 @@ class MultimodalPreTrainedModel(PreTrainedModel):
             if module.bias is not None:
                 init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
-            init.xavier_normal_(module.weight)
+            std = getattr(module, "init_std", None)  # of a head's layers, by the config
+            if std is None:
+                init.xavier_normal_(module.weight)
+            else:
+                init.normal_(module.weight, std=std)
             if module.bias is not None:
                 init.zeros_(module.bias)
         else:
@@ -216,6 +220,9 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         )
         self.interaction = interaction_class(self.encoders, config.interaction_config)
         self.head = self.interaction.build_head(config)
+        for module in self.head.modules():
+            if isinstance(module, nn.Linear):
+                module.init_std = config.head_init_std
         self.auxiliary_heads = nn.ModuleDict()
         if config.auxiliary_loss_weight is not None or config.unimodal_prediction == "probe":
             for name, size in self.interaction.own_sizes.items():

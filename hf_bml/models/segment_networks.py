@@ -10,6 +10,7 @@ and as many one frame forward.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -109,6 +110,8 @@ def set_clips(model: nn.Module, frames: int, mask: Tensor | None) -> None:
 def partially_frozen(model: nn.Module) -> list[nn.Module]:
     """The batch normalisation layers of a CNN but the first.
 
+    Warns if one of them has only zero weights, as the last of timm's residual blocks before training.
+
     Raises:
         ValueError: the model has no batch normalisation.
     """
@@ -117,6 +120,12 @@ def partially_frozen(model: nn.Module) -> list[nn.Module]:
         raise ValueError(
             f"partial_batch_norm needs batch normalisation, found a {type(model).__name__} without any. "
             "Use an architecture such as resnet18, or partial_batch_norm: false."
+        )
+    if any(not layer.weight.is_meta and not layer.weight.any() for layer in layers[1:]):
+        warnings.warn(
+            "partial_batch_norm freezes layers whose weights are all zero, so that their blocks never contribute. "
+            "Start from pretrained weights, or set model_args: {zero_init_last: false}.",
+            stacklevel=2,
         )
     return layers[1:]
 

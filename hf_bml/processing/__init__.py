@@ -6,6 +6,7 @@ from .frames import FrameTransform
 from .ivector import IVector
 from .media_file import MediaError
 from .modality_transforms import PROCESSORS
+from .multi_window_spectrogram import MultiWindowSpectrogram
 from .optical_flow import OpticalFlow, encode_flow, optical_flow
 from .processing_multimodal import MultimodalProcessor
 from .rgb_difference import RGBDifference
@@ -22,6 +23,7 @@ __all__ = [
     "IVector",
     "LogSpectrogram",
     "MediaError",
+    "MultiWindowSpectrogram",
     "MultimodalDataCollator",
     "MultimodalProcessor",
     "OpticalFlow",

@@ -13,6 +13,7 @@ from .fitted_state import stored_state
 from .frames import FrameTransform
 from .ivector import IVector
 from .media_file import file_name
+from .multi_window_spectrogram import MultiWindowSpectrogram
 from .optical_flow import OpticalFlow
 from .rgb_difference import RGBDifference
 from .spectrogram import LogSpectrogram
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 PROCESSORS = {
     "log_spectrogram": LogSpectrogram,
+    "multi_window": MultiWindowSpectrogram,
     "ivector": IVector,
     "frames": FrameTransform,
     "video": VideoFrames,

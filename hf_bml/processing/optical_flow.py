@@ -129,6 +129,7 @@ class OpticalFlow(VideoSnippets):
         self.bound = bound
         self.crop = ImageCrop(size, augment, crop_scale, crop_ratio, flip, evaluation)
         super().__init__(num_frames, sampling, fps, new_length, short_side, decoder, 1, self.crop.is_random)
+        self.num_channels = 2 * new_length
 
     def _snippets(self, value: Any, sampling: str | None, training: bool) -> Tensor:
         if not isinstance(value, dict) or not {"u", "v"} <= set(value):

@@ -136,6 +136,7 @@ class MultimodalProcessor:
         dataset: DatasetDict | IterableDatasetDict,
         training_split: str | None = "train",
         num_proc: int | None = None,
+        augment: bool = True,
     ) -> DatasetDict | IterableDatasetDict:
         """Make every row of a dataset yield tensors.
 
@@ -165,6 +166,7 @@ class MultimodalProcessor:
             dataset: Splits with one column per modality; other columns (labels) pass through unchanged.
             training_split: The split that is augmented, and fitted on; None for none.
             num_proc: Worker processes for `Dataset.map`.
+            augment: False leaves the training split as it is, to look at a trained model's predictions.
 
         Returns:
             Splits whose rows hold `Tensor`, `dict[str, Tensor]` or `None` per modality.
@@ -174,17 +176,18 @@ class MultimodalProcessor:
                 by another processor, a value cannot be used and `on_error` is "raise", no row of a split can be used,
                 or a transform cannot be fitted: no training split, too few values, a stream.
         """
+        augmented = training_split if augment else None
         if isinstance(dataset, IterableDatasetDict):
-            return process_stream(dataset, json.dumps(self.to_dict()), training_split)
+            return process_stream(dataset, json.dumps(self.to_dict()), augmented)
         if not isinstance(dataset, DatasetDict):
             raise ValueError(
                 f"Expected a DatasetDict, found {type(dataset).__name__}. Wrap it: DatasetDict({{'train': dataset}})."
             )
         self._fit(dataset, training_split, num_proc)
-        processed, self.failures = process_dataset(dataset, json.dumps(self.to_dict()), training_split, num_proc)
+        processed, self.failures = process_dataset(dataset, json.dumps(self.to_dict()), augmented, num_proc)
         return processed
 
-    def _fit(self, dataset: DatasetDict, training_split: str, num_proc: int | None) -> None:
+    def _fit(self, dataset: DatasetDict, training_split: str | None, num_proc: int | None) -> None:
         unfitted = self._transforms.unfitted
         if unfitted and training_split not in dataset:
             raise ValueError(

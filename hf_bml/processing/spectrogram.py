@@ -239,6 +239,7 @@ class LogSpectrogram:
         self.mel_filters = (
             None if num_mel_bins is None else _mel_filters(num_mel_bins, self.window_length, self.sampling_rate)
         )
+        self.num_bins = self.window_length // 2 + 1 if num_mel_bins is None else num_mel_bins
         self.pad = pad
         self.eps = eps
         self.min_rms = min_rms

@@ -29,8 +29,11 @@ class VideoSnippets:
         new_length: Results per snippet, at consecutive frames of the video's own rate.
         short_side: Shrink frames to this short side when they are read; `None` keeps their size.
         decoder: "pyav" or "torchcodec", see `read_video`.
-        num_channels: 3 (colour) or 1 (grey).
+        num_channels: Of the frames that are read, 3 (colour) or 1 (grey).
         augments: Whether `_finish` draws random numbers in training.
+
+    Attributes:
+        num_channels: Of the result.
 
     Raises:
         ValueError: An option is out of range.
@@ -66,7 +69,7 @@ class VideoSnippets:
         self.new_length = new_length
         self.short_side = short_side
         self.decoder = decoder
-        self.num_channels = num_channels
+        self.num_channels = self.decoded_channels = num_channels
         self.augments = augments
 
     @property
@@ -123,11 +126,11 @@ class VideoSnippets:
     def _frames(self, value: Any, select: Any) -> Tensor:
         """Decode: uint8 (selected, channels, height, width)."""
         if is_decoded(value):
-            frames = read_clip(value, self.num_channels)
+            frames = read_clip(value, self.decoded_channels)
             frames = frames[select(torch.arange(len(frames), dtype=torch.float64))]
             return v2.functional.to_dtype(frames, torch.uint8, scale=True)
         frames, _ = read_video(value, select, self.decoder)
-        return v2.functional.rgb_to_grayscale(frames) if self.num_channels == 1 else frames
+        return v2.functional.rgb_to_grayscale(frames) if self.decoded_channels == 1 else frames
 
     def _shrink(self, frames: Tensor) -> Tensor:
         if self.short_side is None or min(frames.shape[-2:]) <= self.short_side:

@@ -68,6 +68,30 @@ def test_a_good_recipe_passes_without_data_weights_or_random_draws(parse, monkey
             ],
             "'audio': the encoder takes input_size=4, but the processor gives input_size=5",
         ),
+        (
+            ["--modalities.audio={type: xvector, num_bins: 24}"],
+            "'audio': the encoder takes num_bins=24, but the processor gives num_bins=65",
+        ),
+        (
+            [
+                "--modalities.audio={type: multi_window}",
+                "--processors.audio={type: multi_window, window_lengths: [512]}",
+            ],
+            "'audio': the encoder takes num_windows=3, but the processor gives num_windows=1",
+        ),
+        (
+            ["--modalities.audio={type: mlp, input_size: 4}", "--processors.audio={type: ivector, size: 5}"],
+            "'audio': the encoder takes input_size=4, but the processor gives output_size=5",
+        ),
+        (
+            ["--modalities.visual={type: timm, architecture: resnet18}", "--processors.visual={type: optical_flow}"],
+            "'visual': the encoder takes in_channels=3, but the processor gives num_channels=2",
+        ),
+        (
+            ["--lr_multipliers", '{"encoders.audi": 5}'],
+            "no parameter in 'encoders.audi'.*Did you mean 'encoders.audio'",
+        ),
+        (["--head_init_std", "0"], "head_init_std must be a number above 0"),
         (["--processors.text", "{type: tokens, tokenizer: /nowhere}"], "nowhere"),
         (["--metric_for_best_model", "acuracy"], "Did you mean 'accuracy'"),
         (["--metric_for_best_model", "accuracy_vsual"], "Did you mean 'accuracy_visual'"),

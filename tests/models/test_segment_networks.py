@@ -1,11 +1,15 @@
 import copy
+import warnings
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
 from hf_bml.models.encoders import build_encoder
 from hf_bml.models.segment_networks import temporal_shift
+from hf_bml.processing import VideoFrames
 
 THIN = {"type": "timm", "architecture": "resnet18", "model_args": {"channels": [8, 8, 8, 8]}}
 CLIP = torch.arange(1.0, 4).view(3, 1, 1, 1).expand(3, 8, 1, 1)  # frame t holds t in every channel
@@ -63,6 +67,7 @@ def test_partial_batch_norm_survives_training_mode_and_checkpoints(tmp_path):
         ({"architecture": "vit_tiny_patch16_224", "partial_batch_norm": True}, "needs batch normalisation"),
         ({"shift_fraction": 0.6}, r"shift_fraction must be in \(0, 0.5\]"),
         ({"temporal_shift": 1}, "temporal_shift must be true or false"),
+        ({"average_stem": "yes"}, "average_stem must be true or false"),
     ],
 )
 def test_errors(options, message):
@@ -73,3 +78,62 @@ def test_errors(options, message):
 def test_no_dropout_in_stages():
     with pytest.raises(ValueError, match="runs stage by stage"):
         build_encoder("v", {**THIN, "dropout": 0.5}, staged=True)
+
+
+def test_freezing_layers_of_zeros_is_warned_of():
+    with pytest.warns(UserWarning, match="their blocks never contribute.*zero_init_last: false"):
+        build_encoder("v", {**THIN, "partial_batch_norm": True})
+    options = {**THIN, "model_args": {**THIN["model_args"], "zero_init_last": False}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build_encoder("v", {**options, "partial_batch_norm": True})
+
+
+@pytest.mark.parametrize("staged", [False, True])
+def test_the_averaged_stem_takes_the_mean_over_rgb(tmp_path, staged):
+    source = timm.create_model("resnet18", channels=[8, 8, 8, 8])
+    save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    weights = {"pretrained_cfg_overlay": {"file": str(tmp_path / "weights.safetensors"), "num_classes": 1000}}
+    options = {**THIN, "in_channels": 4, "pretrained": True, "average_stem": True}
+    options["model_args"] = {**THIN["model_args"], **weights}
+    encoder = build_encoder("flow", options, staged=staged)
+    torch.testing.assert_close(
+        encoder.model.conv1.weight, source.conv1.weight.mean(1, keepdim=True).expand(-1, 4, -1, -1)
+    )
+    torch.testing.assert_close(encoder.model.layer1[0].conv1.weight, source.layer1[0].conv1.weight)
+    own = build_encoder("flow", {**options, "average_stem": False}, staged=staged)
+    assert not torch.allclose(own.model.conv1.weight, encoder.model.conv1.weight)
+
+
+def test_the_shift_sees_the_order_of_a_real_clip(require_data_file):
+    """A clip of a person speaking: playing it backwards changes the feature, but only with the shift."""
+    clip = require_data_file("clips/grid_s1_bbaf2n.mpg")
+    frames = VideoFrames(num_frames=3, sampling="segment", size=64)([clip])[0]
+    for shift in (True, False):
+        torch.manual_seed(0)
+        options = {**THIN, "model_args": {**THIN["model_args"], "zero_init_last": False}, "temporal_shift": shift}
+        encoder = build_encoder("v", options).eval()
+        forward, backward = encoder(frames[None]), encoder(frames.flip(0)[None])
+        assert torch.allclose(forward, backward, atol=1e-5) != shift
+
+
+def test_consensus_is_the_mean_of_the_segments_scores():
+    """TSN: with a linear classifier the mean feature's logits are the mean of each frame's logits."""
+    torch.manual_seed(0)
+    model = MultimodalForClassification(MultimodalConfig(modalities={"visual": THIN}, num_labels=3)).eval()
+    clip = torch.randn(2, 4, 3, 32, 32)
+    frames = torch.stack([model(visual=clip[:, frame]).logits for frame in range(4)])
+    torch.testing.assert_close(model(visual=clip).logits, frames.mean(0))
+
+
+def test_the_heads_initial_deviation():
+    torch.manual_seed(0)
+    stds = []
+    for std in (None, 0.001):
+        config = MultimodalConfig(modalities={"visual": {**THIN}}, num_labels=400, head_init_std=std)
+        classifier = MultimodalForClassification(config).head.classifier[-1]
+        assert not classifier.bias.any()
+        stds.append(classifier.weight.std().item())
+    assert stds == pytest.approx([(2 / 408) ** 0.5, 0.001], rel=0.05)
+    with pytest.raises(ValueError, match="head_init_std must be a number above 0, found -1"):
+        MultimodalConfig(modalities={"visual": THIN}, num_labels=2, head_init_std=-1)
