@@ -2,7 +2,16 @@
 
 from transformers import AutoProcessor
 
-from .models import BalancedModel, MultimodalClassifierOutput, MultimodalConfig, MultimodalForClassification, balance
+from .models import (
+    BalancedModel,
+    MultimodalClassifierOutput,
+    MultimodalConfig,
+    MultimodalForClassification,
+    MultimodalForQuestionAnswering,
+    QuestionAnsweringConfig,
+    QuestionAnsweringOutput,
+    balance,
+)
 from .modulation import MODULATIONS, OGM, OPM, DiscrepancyMonitor, Modulation, OGMConfig, OPMConfig
 from .processing import MultimodalDataCollator, MultimodalProcessor
 from .trainer import MultimodalBalancedTrainer
@@ -10,7 +19,8 @@ from .training_args import BalancedTrainingArguments
 
 __version__ = "0.1.0"
 
-AutoProcessor.register(MultimodalConfig, MultimodalProcessor)  # here, because processing and models are leaves
+for _config in (MultimodalConfig, QuestionAnsweringConfig):
+    AutoProcessor.register(_config, MultimodalProcessor)  # here, because processing and models are leaves
 
 __all__ = [
     "MODULATIONS",
@@ -25,8 +35,11 @@ __all__ = [
     "MultimodalConfig",
     "MultimodalDataCollator",
     "MultimodalForClassification",
+    "MultimodalForQuestionAnswering",
     "MultimodalProcessor",
     "OGMConfig",
     "OPMConfig",
+    "QuestionAnsweringConfig",
+    "QuestionAnsweringOutput",
     "balance",
 ]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from datasets import DatasetDict, LargeList, List
-from transformers import AutoConfig, set_seed
+from transformers import AutoConfig, EvalPrediction, set_seed
 
 from ..data import load_multimodal_dataset
 from ..models.configuration_multimodal import ModalitiesConfig
@@ -70,13 +72,22 @@ def recipe_modalities(recipe: Recipe) -> list[str]:
 
 
 def processor_configs(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's processors; without any, those of the checkpoint that it starts from."""
-    if recipe.data.processors or recipe.model.model_name_or_path is None:
-        return dict(recipe.data.processors or {})
+    """The recipe's processors; without any, those of the checkpoint that it starts from.
+
+    A vocabulary is always the checkpoint's: its encoder knows no other.
+    """
+    given = dict(recipe.data.processors or {})
+    if recipe.model.model_name_or_path is None:
+        return given
     try:
-        return dict(MultimodalProcessor.from_pretrained(recipe.model.model_name_or_path).modalities)
+        fitted = dict(MultimodalProcessor.from_pretrained(recipe.model.model_name_or_path).modalities)
     except OSError:  # it holds no processor_config.json
-        return {}
+        return given
+    for name, config in given.items():
+        vocabulary = fitted.get(name, {}).get("vocabulary")
+        if vocabulary is not None and config.get("type") == fitted[name]["type"]:
+            given[name] = {"vocabulary": vocabulary, **config}
+    return given or fitted
 
 
 def build_data(recipe: Recipe) -> tuple[DatasetDict, MultimodalProcessor | None]:
@@ -132,7 +143,7 @@ def _build_data(
         return dataset.with_format("torch"), None  # images and clips that are tensors already
     processor = MultimodalProcessor(
         {name: configs.get(name, {"type": "features"}) for name in modalities}, on_error=recipe.data.on_error
-    )
+    ).fit(dataset["train"])
     return processor.apply(dataset, num_proc=recipe.data.dataset_num_proc), processor
 
 
@@ -177,19 +188,45 @@ def build_trainer(
     processor: MultimodalProcessor | None,
 ) -> MultimodalBalancedTrainer:
     """A trainer for the recipe's model on the processed splits."""
-    modalities = list(model.encoders)
+    modalities, task = list(model.encoders), recipe_task(recipe)
+    check_vocabularies(model, processor)
     trainer = MultimodalBalancedTrainer(
         model,
         recipe.training,
         data_collator=MultimodalDataCollator(
-            modalities, num_labels=model.config.num_labels, pad_token_id=pad_token_id(processor)
+            modalities,
+            num_labels=model.config.num_labels,
+            pad_token_id=pad_token_id(processor),
+            passed_on=task.passed_on,
         ),
         train_dataset=dataset["train"],
         eval_dataset=dataset["validation"],
-        compute_metrics=recipe_task(recipe).metrics,
+        compute_metrics=evaluation_metrics(task, dataset),
     )
     CompactProgressCallback.replace_in(trainer, modalities)
     return trainer
+
+
+def evaluation_metrics(task: Task, dataset: DatasetDict) -> Callable[[EvalPrediction], dict[str, float]]:
+    """The task's metrics; they get the names of the classes that are passed on, where the data has them."""
+    features = dataset["train"].features or {}
+    for column in task.passed_on:
+        names = getattr(features.get(column), "names", None)
+        if names is not None:
+            return partial(task.metrics, type_names=names)
+    return task.metrics
+
+
+def check_vocabularies(model: MultimodalPreTrainedModel, processor: MultimodalProcessor | None) -> None:
+    """Raises ValueError if a processor gives token ids that the modality's encoder does not have."""
+    for name, transform in (processor.transforms if processor is not None else {}).items():
+        encoder = model.config.modalities.get(name, {})
+        size = encoder.get("vocab_size", (encoder.get("config") or {}).get("vocab_size"))
+        if size is not None and getattr(transform, "vocab_size", 0) > size:
+            raise ValueError(
+                f"modality {name!r}: the encoder has vocab_size={size}, but its processor gives "
+                f"{transform.vocab_size} token ids. Set vocab_size to {transform.vocab_size}."
+            )
 
 
 def pad_token_id(processor: MultimodalProcessor | None) -> int:

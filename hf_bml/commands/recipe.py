@@ -66,6 +66,9 @@ class ModelArguments:
         default=None,
         metadata={"help": "Adds a classifier per modality and this times their losses; 0 adds them without a loss."},
     )
+    question: str | None = field(
+        default=None, metadata={"help": "The modality that asks; default the first one that takes token ids."}
+    )
     architecture: str | None = field(default=None, metadata={"help": "The model's architecture, by task."})
     architecture_options: dict[str, Any] | str | None = field(
         default=None, metadata={"help": "Options of the architecture."}

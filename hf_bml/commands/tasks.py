@@ -7,8 +7,13 @@ from dataclasses import dataclass, fields
 
 from transformers import EvalPrediction, PreTrainedConfig
 
-from ..metrics import classification_metrics
-from ..models import MultimodalConfig, MultimodalForClassification
+from ..metrics import classification_metrics, question_answering_metrics
+from ..models import (
+    MultimodalConfig,
+    MultimodalForClassification,
+    MultimodalForQuestionAnswering,
+    QuestionAnsweringConfig,
+)
 from ..models.configuration_multimodal import ModalitiesConfig
 from ..models.modeling_multimodal import MultimodalPreTrainedModel
 from ..suggestion import did_you_mean
@@ -24,12 +29,15 @@ class Task:
         metrics: for `Trainer(compute_metrics=...)`; yields at least `accuracy` and, where the modalities have
             predictions of their own, `accuracy_<modality>`.
         metric_names: what `metrics` yields, without those of single modalities. `f1_binary` exists for two classes.
+        passed_on: columns that model and metrics take where the data has them; if they are classes, `metrics` takes
+            their names as `type_names`.
     """
 
     config_class: type[ModalitiesConfig]
     model_class: type[MultimodalPreTrainedModel]
     metrics: Callable[[EvalPrediction], dict[str, float]]
     metric_names: tuple[str, ...]
+    passed_on: tuple[str, ...] = ()
 
     @property
     def option_names(self) -> list[str]:
@@ -44,6 +52,13 @@ TASKS: dict[str, Task] = {
         MultimodalForClassification,
         classification_metrics,
         ("accuracy", "mean_average_precision", "mean_average_precision_classes", "f1_weighted", "f1_binary"),
+    ),
+    "question_answering": Task(
+        QuestionAnsweringConfig,
+        MultimodalForQuestionAnswering,
+        question_answering_metrics,
+        ("accuracy",),
+        passed_on=("question_type",),
     ),
 }
 

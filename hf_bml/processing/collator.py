@@ -1,6 +1,7 @@
 """Samples of tensors -> one batch, with padding and with absent modalities."""
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,8 +21,8 @@ class MultimodalDataCollator:
     | rank 4 `(frames, channels, height, width)` | stacked tensor; as rank 2 when the number of frames varies |
     | dict of tensors (token ids) | dict; every key padded on its first axis to the longest sample |
 
-    Labels become `"labels": int64 (batch,)`; they may be missing from all samples (prediction). Other columns are
-    ignored.
+    Labels become `"labels": int64 (batch,)`; they may be missing from all samples (prediction). So do the columns
+    `passed_on`. Other columns are ignored.
 
     An absent modality (`None`) is filled with zeros of the shape of the others, and `"modality_mask"`, bool
     (batch, modalities) in the order of `modalities`, marks what is present; the key exists only when something is
@@ -33,6 +34,7 @@ class MultimodalDataCollator:
         modalities: Names, in the order of the model.
         num_labels: Labels must lie in [0, num_labels); `None` checks only that they are not negative.
         pad_token_id: Padding of `input_ids`. Everything else, `attention_mask` included, is padded with 0.
+        passed_on: Other columns of integers >= 0, such as the type of a question, that the model takes.
 
     Raises:
         ValueError: An invalid sample; the message names its index in the batch.
@@ -45,10 +47,17 @@ class MultimodalDataCollator:
         (torch.Size([2, 5, 4]), [[True, True], [False, True]])
     """
 
-    def __init__(self, modalities: list[str], num_labels: int | None = None, pad_token_id: int = 0):
+    def __init__(
+        self,
+        modalities: list[str],
+        num_labels: int | None = None,
+        pad_token_id: int = 0,
+        passed_on: Sequence[str] = (),
+    ):
         self.modalities = list(modalities)
         self.num_labels = num_labels
         self.pad_token_id = pad_token_id
+        self.passed_on = list(passed_on)
         self._placeholders: dict[str, Value] = {}
 
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -63,6 +72,12 @@ class MultimodalDataCollator:
                 raise ValueError(f"modality {name!r}: {error}") from error
         if any("labels" in sample for sample in samples):
             batch["labels"] = collate_labels([sample.get("labels") for sample in samples], self.num_labels)
+        for column in self.passed_on:
+            if any(column in sample for sample in samples):
+                try:
+                    batch[column] = collate_labels([sample.get(column) for sample in samples], None)
+                except ValueError as error:
+                    raise ValueError(f"column {column!r}: {error}") from error
         if not modality_mask.all():
             batch["modality_mask"] = modality_mask
         return batch

@@ -14,7 +14,7 @@ from .media_file import file_name
 from .optical_flow import OpticalFlow
 from .rgb_difference import RGBDifference
 from .spectrogram import LogSpectrogram
-from .text import Tokenize
+from .text import Tokenize, Words
 from .video_frames import VideoFrames
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ PROCESSORS = {
     "optical_flow": OpticalFlow,
     "features": FeatureVector,
     "tokens": Tokenize,
+    "words": Words,
 }
 ON_ERROR = ("raise", "mask", "skip")
 Transformed = Tensor | dict[str, Tensor] | None

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import DatasetDict, IterableDatasetDict
+from datasets import Dataset, DatasetDict, IterableDatasetDict
 from huggingface_hub import HfApi
 from transformers.utils import cached_file
 
@@ -65,6 +65,27 @@ class MultimodalProcessor:
     def on_error(self) -> str:
         """What happens to a value that cannot be used."""
         return self._transforms.on_error
+
+    def fit(self, training_split: Dataset) -> "MultimodalProcessor":
+        """A processor whose config holds what its transforms take from the training split, such as a vocabulary.
+
+        Args:
+            training_split: Rows with a column for every modality that needs it.
+
+        Returns:
+            This processor if nothing needs it, or all has been fitted before.
+
+        Raises:
+            ValueError: A column is missing.
+        """
+        fitted = {}
+        for name, transform in self.transforms.items():
+            if hasattr(transform, "fit"):
+                check_columns({name: transform}, training_split.column_names)
+                values = training_split.with_format(None).select_columns([name])[name]
+                fitted[name] = {**self.modalities[name], **transform.fit(values)}
+        modalities = {**self.modalities, **fitted}
+        return self if modalities == self.modalities else type(self)(modalities, self.on_error)
 
     def __call__(self, samples: dict[str, list], training: bool = False) -> dict[str, list]:
         """Transform a batch of columns.
