@@ -8,8 +8,11 @@ from .models import (
     MultimodalConfig,
     MultimodalForClassification,
     MultimodalForQuestionAnswering,
+    MultimodalForSegmentClassification,
     QuestionAnsweringConfig,
     QuestionAnsweringOutput,
+    SegmentClassificationConfig,
+    SegmentClassifierOutput,
     balance,
 )
 from .modulation import MODULATIONS, OGM, OPM, DiscrepancyMonitor, Modulation, OGMConfig, OPMConfig
@@ -19,8 +22,9 @@ from .training_args import BalancedTrainingArguments
 
 __version__ = "0.1.0"
 
-for _config in (MultimodalConfig, QuestionAnsweringConfig):
-    AutoProcessor.register(_config, MultimodalProcessor)  # here, because processing and models are leaves
+# Here, because processing and models are leaves.
+for config_class in (MultimodalConfig, SegmentClassificationConfig, QuestionAnsweringConfig):
+    AutoProcessor.register(config_class, MultimodalProcessor)
 
 __all__ = [
     "MODULATIONS",
@@ -36,10 +40,13 @@ __all__ = [
     "MultimodalDataCollator",
     "MultimodalForClassification",
     "MultimodalForQuestionAnswering",
+    "MultimodalForSegmentClassification",
     "MultimodalProcessor",
     "OGMConfig",
     "OPMConfig",
     "QuestionAnsweringConfig",
     "QuestionAnsweringOutput",
+    "SegmentClassificationConfig",
+    "SegmentClassifierOutput",
     "balance",
 ]

@@ -47,7 +47,12 @@ def check_dataset(dataset: Any, split: str, columns: Sequence[str], num_labels: 
             f"{split} lacks the columns {missing}: expected one column per modality and `labels`, "
             f"found {dataset.column_names}. Rename the columns or the model's modalities."
         )
-    labels = np.asarray(dataset.with_format(None).select_columns("labels")["labels"][:])
+    try:
+        labels = np.asarray(dataset.with_format(None).select_columns("labels")["labels"][:])
+    except ValueError as error:  # lists of different lengths
+        raise ValueError(
+            f"{split}: expected one label per sample, or as many in every sample as it has segments. {error}"
+        ) from error
     if labels.dtype == object and any(label is None for label in labels):
         raise ValueError(f"{split}: every sample needs a label, found none in some rows. Drop these rows.")
     if not np.issubdtype(labels.dtype, np.integer):

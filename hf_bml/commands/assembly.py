@@ -188,7 +188,8 @@ def build_trainer(
     processor: MultimodalProcessor | None,
 ) -> MultimodalBalancedTrainer:
     """A trainer for the recipe's model on the processed splits."""
-    modalities, task = list(model.encoders), recipe_task(recipe)
+    modalities = list(model.encoders)
+    task = recipe_task(recipe)
     check_vocabularies(model, processor)
     trainer = MultimodalBalancedTrainer(
         model,
@@ -197,7 +198,7 @@ def build_trainer(
             modalities,
             num_labels=model.config.num_labels,
             pad_token_id=pad_token_id(processor),
-            passed_on=task.passed_on,
+            **task.collator_options,
         ),
         train_dataset=dataset["train"],
         eval_dataset=dataset["validation"],
@@ -210,7 +211,7 @@ def build_trainer(
 def evaluation_metrics(task: Task, dataset: DatasetDict) -> Callable[[EvalPrediction], dict[str, float]]:
     """The task's metrics; they get the names of the classes that are passed on, where the data has them."""
     features = dataset["train"].features or {}
-    for column in task.passed_on:
+    for column in task.collator_options.get("passed_on", ()):
         names = getattr(features.get(column), "names", None)
         if names is not None:
             return partial(task.metrics, type_names=names)

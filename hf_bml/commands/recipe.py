@@ -13,15 +13,18 @@ import yaml
 from transformers import HfArgumentParser
 from transformers.hf_argparser import string_to_bool
 
-from ..models import FUSIONS, INTERACTIONS
+from ..models import FUSIONS, INTERACTIONS, QUESTION_ANSWERING_ARCHITECTURES, SEGMENT_ARCHITECTURES
+from ..models.segments.losses import SEGMENT_LOSSES
 from ..suggestion import did_you_mean
 from ..training_args import BalancedTrainingArguments
 from .tasks import TASKS, check_task_name, check_task_options
 
+ARCHITECTURES = {**SEGMENT_ARCHITECTURES, **QUESTION_ANSWERING_ARCHITECTURES}
 
-def interaction_options() -> str:
-    """`mmtm: stages, ratio; ...`, the options of every interaction."""
-    options = {name: fields(interaction.options_class) for name, interaction in INTERACTIONS.items()}
+
+def nested_names(owners: Mapping[str, Any]) -> str:
+    """`mmtm: stages, ratio; ...`, the options of everything that has an `options_class`."""
+    options = {name: fields(owner.options_class) for name, owner in owners.items()}
     return "; ".join(f"{name}: {', '.join(f.name for f in own)}" for name, own in options.items())
 
 
@@ -46,7 +49,7 @@ class ModelArguments:
         default=None, metadata={"help": f"What the encoders exchange before fusion: {', '.join(INTERACTIONS)}."}
     )
     interaction_options: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": f"Options of the interaction ({interaction_options()})."}
+        default=None, metadata={"help": f"Options of the interaction ({nested_names(INTERACTIONS)})."}
     )
     head_hidden_sizes: list[int] = field(
         default_factory=list, metadata={"help": "Hidden layer sizes of the head; none for a linear head."}
@@ -69,9 +72,19 @@ class ModelArguments:
     question: str | None = field(
         default=None, metadata={"help": "The modality that asks; default the first one that takes token ids."}
     )
-    architecture: str | None = field(default=None, metadata={"help": "The model's architecture, by task."})
+    architecture: str | None = field(
+        default=None,
+        metadata={
+            "help": f"Architecture of segment_classification: {', '.join(SEGMENT_ARCHITECTURES)}; of "
+            f"question_answering: {', '.join(QUESTION_ANSWERING_ARCHITECTURES)}."
+        },
+    )
     architecture_options: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Options of the architecture."}
+        default=None, metadata={"help": f"Options of the architecture ({nested_names(ARCHITECTURES)})."}
+    )
+    segment_loss: str | None = field(
+        default=None,
+        metadata={"help": f"Loss of segment_classification: {', '.join(SEGMENT_LOSSES)}; default the first."},
     )
     model_name_or_path: str | None = field(
         default=None,

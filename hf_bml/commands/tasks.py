@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from transformers import EvalPrediction, PreTrainedConfig
 
-from ..metrics import classification_metrics, question_answering_metrics
+from ..metrics import classification_metrics, question_answering_metrics, segment_classification_metrics
 from ..models import (
     MultimodalConfig,
     MultimodalForClassification,
     MultimodalForQuestionAnswering,
+    MultimodalForSegmentClassification,
     QuestionAnsweringConfig,
+    SegmentClassificationConfig,
 )
 from ..models.configuration_multimodal import ModalitiesConfig
 from ..models.modeling_multimodal import MultimodalPreTrainedModel
@@ -29,15 +32,15 @@ class Task:
         metrics: for `Trainer(compute_metrics=...)`; yields at least `accuracy` and, where the modalities have
             predictions of their own, `accuracy_<modality>`.
         metric_names: what `metrics` yields, without those of single modalities. `f1_binary` exists for two classes.
-        passed_on: columns that model and metrics take where the data has them; if they are classes, `metrics` takes
-            their names as `type_names`.
+        collator_options: keywords of `MultimodalDataCollator`. If a column in `passed_on` holds classes, `metrics`
+            takes their names as `type_names`.
     """
 
     config_class: type[ModalitiesConfig]
     model_class: type[MultimodalPreTrainedModel]
     metrics: Callable[[EvalPrediction], dict[str, float]]
     metric_names: tuple[str, ...]
-    passed_on: tuple[str, ...] = ()
+    collator_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def option_names(self) -> list[str]:
@@ -58,7 +61,14 @@ TASKS: dict[str, Task] = {
         MultimodalForQuestionAnswering,
         question_answering_metrics,
         ("accuracy",),
-        passed_on=("question_type",),
+        collator_options={"passed_on": ("question_type",)},
+    ),
+    "segment_classification": Task(
+        SegmentClassificationConfig,
+        MultimodalForSegmentClassification,
+        segment_classification_metrics,
+        ("accuracy", "event_accuracy"),
+        {"segments": True},
     ),
 }
 

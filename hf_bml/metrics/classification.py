@@ -8,7 +8,7 @@ from .accuracy import accuracy
 from .f1 import f1_score
 from .mean_average_precision import mean_average_precision
 from .unimodal_accuracy import unimodal_accuracy
-from .validation import validated_scores
+from .validation import split_predictions, validated_scores
 
 
 def classification_metrics(eval_prediction: EvalPrediction) -> dict[str, float]:
@@ -28,20 +28,7 @@ def classification_metrics(eval_prediction: EvalPrediction) -> dict[str, float]:
         ValueError: Empty input, NaN in logits, differing lengths, a label out of range, or another form of
             `predictions`.
     """
-    predictions = eval_prediction.predictions
-    unimodal_logits, keep_mask = {}, None
-    if isinstance(predictions, tuple):
-        predictions, *others = predictions
-        if others:
-            unimodal_logits = others[0]
-        if len(others) > 1:
-            keep_mask = others[1]
-        if len(others) > 2 or not isinstance(unimodal_logits, dict):
-            raise ValueError(
-                "Expected predictions to be logits or (logits, {modality: logits}, keep_mask), found a tuple of "
-                f"{[type(item).__name__ for item in eval_prediction.predictions]}. "
-                "List other model outputs in keys_to_ignore_at_inference."
-            )
+    predictions, unimodal_logits, keep_mask = split_predictions(eval_prediction.predictions)
     logits, labels = validated_scores(predictions, eval_prediction.label_ids)
     map_value, num_present = mean_average_precision(softmax(logits, axis=1), labels)
     metrics = {
@@ -54,7 +41,7 @@ def classification_metrics(eval_prediction: EvalPrediction) -> dict[str, float]:
         metrics["f1_binary"] = f1_score(logits, labels, "binary")
     if unimodal_logits:
         for index, (name, values) in enumerate(unimodal_logits.items()):
-            present = np.ones(len(labels), dtype=bool) if keep_mask is None else np.asarray(keep_mask)[:, index]
+            present = np.ones(len(labels), dtype=bool) if keep_mask is None else keep_mask[:, index]
             if present.any():
                 selected = {name: np.asarray(values)[present]}
                 metrics[f"accuracy_{name}"] = unimodal_accuracy(selected, labels[present])[name]

@@ -1,7 +1,31 @@
 """Checks shared by the metrics: errors say what was expected, what was found, and what to do."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
+
+
+def split_predictions(predictions: Any) -> tuple[ArrayLike, dict[str, ArrayLike], np.ndarray | None]:
+    """Logits, `{modality: logits}` and a bool keep mask (n, modalities), as the evaluation loop returns them.
+
+    Args:
+        predictions: Logits, or a tuple of logits, `{modality: logits}` and optionally a keep mask.
+
+    Raises:
+        ValueError: Another form.
+    """
+    if not isinstance(predictions, tuple):
+        return predictions, {}, None
+    logits, unimodal_logits, keep_mask, *others = (*predictions, *[None] * (3 - len(predictions)))
+    unimodal_logits = {} if unimodal_logits is None else unimodal_logits
+    if others or not isinstance(unimodal_logits, dict):
+        raise ValueError(
+            "Expected predictions to be logits or (logits, {modality: logits}, keep_mask), found a tuple of "
+            f"{[type(item).__name__ for item in predictions]}. "
+            "List other model outputs in keys_to_ignore_at_inference."
+        )
+    return logits, unimodal_logits, None if keep_mask is None else np.asarray(keep_mask)
 
 
 def validated_labels(labels: ArrayLike, num_classes: int | None = None) -> np.ndarray:

@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from ..suggestion import did_you_mean
 from .configuration_multimodal import check_modality_name
 from .fusion import evaluation_mode
-from .modeling_multimodal import MultimodalClassifierOutput, at_least_float32, cross_entropy
+from .modeling_multimodal import MultimodalClassifierOutput, cross_entropy
+from .precision import at_least_float32
 
 FEATURE_FIELDS = ("pooler_output", "last_hidden_state")
 

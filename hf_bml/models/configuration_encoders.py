@@ -252,25 +252,30 @@ ENCODER_CONFIGS = {
 }
 
 
-def build_encoder_config(modality: str, options: Any) -> Any:
+def build_encoder_config(modality: str, options: Any, classes: Mapping[str, type] = ENCODER_CONFIGS) -> Any:
     """The config dataclass of one modality's encoder from a dict with `type` and that type's options.
+
+    Args:
+        modality: its name, for messages.
+        options: the dict.
+        classes: by type.
 
     Raises:
         ValueError: unknown type or option (the closest valid one is named), missing option, value out of range.
     """
     if not isinstance(options, Mapping):
         raise ValueError(
-            f"Encoder of modality {modality!r}: expected a dict with `type`, one of {list(ENCODER_CONFIGS)}, and that "
+            f"Encoder of modality {modality!r}: expected a dict with `type`, one of {list(classes)}, and that "
             f"type's options, found {options!r}. For example {{'type': 'conv', 'in_channels': 1}}."
         )
     options = dict(options)
     kind = options.pop("type", None)
-    if not isinstance(kind, str) or kind not in ENCODER_CONFIGS:
+    if not isinstance(kind, str) or kind not in classes:
         raise ValueError(
-            f"Encoder of modality {modality!r}: `type` must be one of {list(ENCODER_CONFIGS)}, found {kind!r}."
-            f"{did_you_mean(kind, ENCODER_CONFIGS)}"
+            f"Encoder of modality {modality!r}: `type` must be one of {list(classes)}, found {kind!r}."
+            f"{did_you_mean(kind, classes)}"
         )
-    config_class = ENCODER_CONFIGS[kind]
+    config_class = classes[kind]
     valid = {f.name: f for f in fields(config_class)}
     check_options(f"Encoder of modality {modality!r}: type {kind!r}", options, valid)
     for name, f in valid.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from .configuration_multimodal import ModalitiesConfig, MultimodalConfig
 from .encoders import build_encoder
 from .fusion import evaluation_mode
 from .interaction import INTERACTIONS, Interaction, fill_absent
+from .precision import at_least_float32, full_precision_scores
 
 
 @dataclass
@@ -42,28 +42,6 @@ class MultimodalClassifierOutput(ModelOutput):
     auxiliary_logits: dict[str, Tensor] | None = None
     keep_mask: Tensor | None = None
     modality_mask: Tensor | None = None
-
-
-def at_least_float32(values: Tensor) -> Tensor:
-    """`values` in float32, or in their own dtype if that is wider."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-@torch.no_grad()
-def score(
-    predict: Callable[[dict[str, Tensor]], Mapping[str, Tensor]], features: Mapping[str, Tensor], dtype: torch.dtype
-) -> dict[str, Tensor]:
-    """Unimodal predictions: detached, computed outside autocast, in float32 or better.
-
-    Args:
-        predict: from features per modality to logits per modality `(batch, ..., num_labels)`.
-        features: per modality `(batch, ..., dim)`.
-        dtype: of the parameters that `predict` uses.
-    """
-    device = next(iter(features.values())).device
-    with torch.autocast(device.type, enabled=False):
-        logits = predict({name: feature.detach().to(dtype) for name, feature in features.items()})
-    return {name: at_least_float32(value) for name, value in logits.items()}
 
 
 def batch_tensor(inputs: Tensor | dict[str, Tensor]) -> Tensor:
@@ -345,4 +323,4 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         predict = {"probe": self._auxiliary_logits, "zero_out": self.head.zero_out_logits}.get(
             self.config.unimodal_prediction, self.head.unimodal_logits
         )
-        return score(predict, features, next(self.head.parameters()).dtype)
+        return full_precision_scores(predict, features, next(self.head.parameters()).dtype)

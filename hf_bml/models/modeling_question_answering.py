@@ -18,8 +18,8 @@ from .modeling_multimodal import (
     MultimodalPreTrainedModel,
     cross_entropy,
     indivisible_modules,
-    score,
 )
+from .precision import full_precision_scores
 from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
 from .question_answering.base import seen_tokens
 from .sequences import Tokens, masked_mean
@@ -217,4 +217,4 @@ class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
             return alone
 
         dtype = next(self.architecture.parameters()).dtype
-        return score(predict, {name: value for name, (value, _) in tokens.items()}, dtype)
+        return full_precision_scores(predict, {name: value for name, (value, _) in tokens.items()}, dtype)

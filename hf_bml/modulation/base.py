@@ -50,8 +50,9 @@ class MicroBatch:
     """What a modulation may know about a micro-batch.
 
     Attributes:
-        unimodal_logits: per modality `(batch, num_labels)`, detached, of the features as they came.
-        labels: `(batch,)`.
+        unimodal_logits: per modality `(batch, num_labels)`, detached, of the features as they came; `(batch, segments,
+            num_labels)` of a model that labels segments.
+        labels: `(batch,)`, or `(batch, segments)`.
         modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality; None if none does.
     """
 

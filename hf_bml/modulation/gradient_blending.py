@@ -156,7 +156,12 @@ class GradientBlending(Modulation):
         self._classifiers = (*modalities, JOINT)
 
     def attach(self, model: nn.Module, train_copies: TrainCopies | None = None) -> None:
-        if not getattr(model, "auxiliary_heads", None) or model.config.auxiliary_loss_weight is None:
+        if not hasattr(model, "auxiliary_heads"):
+            raise ValueError(
+                "gradient_blending weighs a loss per modality, but a "
+                f"{type(model).__name__} has no classifiers of single modalities. Use a MultimodalForClassification."
+            )
+        if not model.auxiliary_heads or model.config.auxiliary_loss_weight is None:
             raise ValueError(
                 "gradient_blending weighs a loss per modality, but the model has no classifiers of its own for them. "
                 "Set auxiliary_loss_weight: 0 in the model's config."

@@ -121,7 +121,12 @@ class Greedy(Modulation):
         self._forget()
 
     def attach(self, model: nn.Module, train_copies: TrainCopies | None = None) -> None:
-        interaction = getattr(model, "interaction", None)
+        if not hasattr(model, "interaction"):
+            raise ValueError(
+                f"greedy works on the gates of MMTM, which a {type(model).__name__} does not have. Use a "
+                "MultimodalForClassification with interaction: mmtm."
+            )
+        interaction = model.interaction
         if not hasattr(interaction, "transfer_modules"):
             found = getattr(getattr(model, "config", None), "interaction", None)
             raise ValueError(

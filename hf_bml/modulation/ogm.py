@@ -209,6 +209,11 @@ class OGM(Modulation):
     def attach(self, model: nn.Module, train_copies: TrainCopies | None = None) -> None:
         if self.config.placement == "gradients":
             return
+        if not getattr(model, "gradient_enters_by_features", True):
+            raise ValueError(
+                f"{self.name} with placement 'graph' scales a modality's gradient at its feature, but in a "
+                f"{type(model).__name__} it reaches the encoder on other ways too. Use placement: gradients."
+            )
         interaction = getattr(model, "interaction", None)
         if not getattr(interaction, "features_are_unimodal", True):
             raise ValueError(

@@ -4,6 +4,7 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
@@ -24,6 +25,9 @@ class MultimodalDataCollator:
     Labels become `"labels": int64 (batch,)`; they may be missing from all samples (prediction). So do the columns
     `passed_on`. Other columns are ignored.
 
+    With `segments`, a sample is a clip cut into segments: every tensor has a row per segment, of any rank but 1, and is
+    stacked as it is, so all clips must agree in shape; the labels, one per segment, become int64 (batch, segments).
+
     An absent modality (`None`) is filled with zeros of the shape of the others, and `"modality_mask"`, bool
     (batch, modalities) in the order of `modalities`, marks what is present; the key exists only when something is
     absent. An absent sequence is one *valid* zero step (token: `pad_token_id` with attention 1), because a row whose
@@ -35,6 +39,7 @@ class MultimodalDataCollator:
         num_labels: Labels must lie in [0, num_labels); `None` checks only that they are not negative.
         pad_token_id: Padding of `input_ids`. Everything else, `attention_mask` included, is padded with 0.
         passed_on: Other columns of integers >= 0, such as the type of a question, that the model takes.
+        segments: Whether samples are clips of segments, see above.
 
     Raises:
         ValueError: An invalid sample; the message names its index in the batch.
@@ -52,8 +57,10 @@ class MultimodalDataCollator:
         modalities: list[str],
         num_labels: int | None = None,
         pad_token_id: int = 0,
+        segments: bool = False,
         passed_on: Sequence[str] = (),
     ):
+        self.segments = segments
         self.modalities = list(modalities)
         self.num_labels = num_labels
         self.pad_token_id = pad_token_id
@@ -71,7 +78,11 @@ class MultimodalDataCollator:
             except ValueError as error:
                 raise ValueError(f"modality {name!r}: {error}") from error
         if any("labels" in sample for sample in samples):
-            batch["labels"] = collate_labels([sample.get("labels") for sample in samples], self.num_labels)
+            labels = [sample.get("labels") for sample in samples]
+            collate = collate_segment_labels if self.segments else collate_labels
+            batch["labels"] = collate(labels, self.num_labels)
+            if self.segments:
+                check_segments(samples, self.modalities, batch["labels"].shape[1])
         for column in self.passed_on:
             if any(column in sample for sample in samples):
                 try:
@@ -86,13 +97,17 @@ class MultimodalDataCollator:
         check_same_kind(values)
         example = next((value for value in values if value is not None), None)
         if example is not None:
-            self._placeholders[name] = placeholder(example, self.pad_token_id)
+            self._placeholders[name] = placeholder(example, self.pad_token_id, whole=self.segments)
         if name not in self._placeholders:
             raise ValueError(
                 "expected a shape from this or an earlier batch, found the modality absent in every sample so far. "
                 f"Pass the collator one sample that has {name!r} before training, or drop the modality."
             )
         filled = [self._placeholders[name] if value is None else value for value in values]
+        if self.segments:
+            if isinstance(filled[0], dict):
+                return {key: stack([value[key] for value in filled]) for key in filled[0]}
+            return stack(filled)
         if isinstance(filled[0], dict):
             return {
                 key: pad([value[key] for value in filled], self.pad_token_id if key == "input_ids" else 0)
@@ -146,12 +161,46 @@ def collate_labels(labels: list[Any], num_labels: int | None) -> Tensor:
     return torch.tensor([operator.index(label) for label in labels], dtype=torch.int64)
 
 
-def placeholder(example: Value, pad_token_id: int = 0) -> Value:
-    """Stand-in for an absent value shaped like `example`; sequences and token dicts have length 1."""
+def collate_segment_labels(labels: list[Any], num_labels: int | None) -> Tensor:
+    """A list of labels per sample -> int64 (batch, segments).
+
+    Raises:
+        ValueError: A label as in `collate_labels`, a sample without a list, or lists of different lengths.
+    """
+    rows = []
+    for index, row in enumerate(labels):
+        row = row.tolist() if isinstance(row, (Tensor, np.ndarray)) else row
+        if not isinstance(row, list) or not row or (rows and len(row) != len(rows[0])):
+            expected = f"{len(rows[0])} labels as in sample 0" if rows else "a list of labels, one per segment"
+            raise ValueError(f"sample {index}: expected {expected}, found {row!r}. Label every segment of every clip.")
+        try:
+            rows.append(collate_labels(row, num_labels))
+        except ValueError as error:
+            raise ValueError(f"sample {index}: {str(error).replace('sample', 'segment', 1)}") from error
+    return torch.stack(rows)
+
+
+def check_segments(samples: list[dict[str, Any]], modalities: list[str], segments: int) -> None:
+    """Raises ValueError unless every tensor of every sample has a row per segment."""
+    for index, sample in enumerate(samples):
+        for name in modalities:
+            value = sample[name]
+            tensors = value.values() if isinstance(value, dict) else [] if value is None else [value]
+            for tensor in tensors:
+                if tensor.ndim < 2 or len(tensor) != segments:
+                    raise ValueError(
+                        f"sample {index}: modality {name!r} needs a row per segment, ({segments}, ...), as there are "
+                        f"{segments} labels; found {tuple(tensor.shape)}. Cut it into segments (log_spectrogram: "
+                        "segments, video: num_frames)."
+                    )
+
+
+def placeholder(example: Value, pad_token_id: int = 0, whole: bool = False) -> Value:
+    """Stand-in for an absent value shaped like `example`; sequences and token dicts have length 1 unless `whole`."""
     if isinstance(example, Tensor):
-        return torch.zeros_like(example[:1] if example.ndim == 2 else example)
+        return torch.zeros_like(example[:1] if example.ndim == 2 and not whole else example)
     fill = {"input_ids": pad_token_id, "attention_mask": 1}
-    return {key: torch.full_like(tensor[:1], fill.get(key, 0)) for key, tensor in example.items()}
+    return {key: torch.full_like(tensor if whole else tensor[:1], fill.get(key, 0)) for key, tensor in example.items()}
 
 
 def check_same_kind(values: list[Value | None]) -> None:

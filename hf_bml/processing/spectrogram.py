@@ -158,6 +158,8 @@ class LogSpectrogram:
         tile_to: Tile shorter clips to that many seconds before a crop (none / none / 10).
         min_rms: Clips whose root mean square amplitude is lower count as silent and raise MediaError; 1e-4 is -80 dB
             of full scale. 0 accepts silence: it is audio, too, and a standardised silent clip is all zeros.
+        segments: Cut the clip into that many equal parts with a spectrogram each, (segments, 1, frequencies, frames),
+            standardised together; None for one of the whole clip.
 
     Raises:
         ValueError: An option is out of range, or a mel filter covers no frequency bin.
@@ -190,6 +192,7 @@ class LogSpectrogram:
         scale: str | None = None,
         tile_to: float | None = None,
         min_rms: float = 0.0,
+        segments: int | None = None,
     ):
         if preset not in PRESETS:
             raise ValueError(f"Expected preset out of {list(PRESETS)}, found {preset!r}. Choose one of them.")
@@ -228,6 +231,12 @@ class LogSpectrogram:
                 f"{options['duration']} s * {self.sampling_rate} Hz = {self.num_samples}. "
                 "Lengthen duration or shorten window_length."
             )
+        if segments is not None and not 1 <= segments <= self.num_samples // self.window_length:
+            raise ValueError(
+                f"Expected segments in [1, {self.num_samples // self.window_length}], so that each has at least "
+                f"window_length={self.window_length} of {self.num_samples} samples, found {segments}. Lower segments."
+            )
+        self.segments = segments
         self.mel_filters = (
             None if num_mel_bins is None else _mel_filters(num_mel_bins, self.window_length, self.sampling_rate)
         )
@@ -246,7 +255,8 @@ class LogSpectrogram:
         return self.random_crop
 
     def __call__(self, values: list[Any], training: bool = False) -> list[Tensor]:
-        """Transform clips (any form `read_waveform` accepts) to tensors of shape (1, frequencies, frames)."""
+        """Transform clips (any form `read_waveform` accepts) to tensors of shape (1, frequencies, frames), or
+        (segments, 1, frequencies, frames)."""
         return self.finish(self.extract(values), training)
 
     def extract(self, values: list[Any]) -> list[Tensor]:
@@ -268,15 +278,20 @@ class LogSpectrogram:
         return waveform
 
     def _transform(self, clip: Tensor) -> Tensor:
+        parts = clip[None]
+        if self.segments is not None:
+            parts = clip[: len(clip) // self.segments * self.segments].reshape(self.segments, -1)
         if self.scale == "density":
             spectrogram = log_spectrogram(
-                clip[None], self.sampling_rate, self.window_length, self.overlap, self.mel_filters, self.eps
+                parts, self.sampling_rate, self.window_length, self.overlap, self.mel_filters, self.eps
             )
         else:
-            spectrogram = log_magnitude(clip[None], self.window_length, self.overlap, self.mel_filters, self.eps)
+            spectrogram = log_magnitude(parts, self.window_length, self.overlap, self.mel_filters, self.eps)
         if self.standardize:
             std, mean = torch.std_mean(spectrogram, correction=0)
             spectrogram = (spectrogram - mean) / (std + 1e-9)
+        if self.segments is not None:
+            spectrogram = spectrogram.unsqueeze(1)  # (segments, 1, frequencies, frames)
         return spectrogram.contiguous()  # (1, frequencies, frames)
 
     def _fit(self, waveform: Tensor, training: bool) -> Tensor:

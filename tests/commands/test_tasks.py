@@ -43,7 +43,9 @@ def test_classification_is_the_default(parse):
 
 
 def test_a_mistyped_task(parse):
-    with pytest.raises(ValueError, match=r"task must be one of .*found 'clasification'. Did you mean 'classification'"):
+    with pytest.raises(
+        ValueError, match=r"task must be one of .*found 'clasification'. Did you mean 'classification'"
+    ):
         parse("--task", "clasification")
 
 

@@ -1,0 +1,94 @@
+"""Configuration of a model that labels every segment of a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any, ClassVar
+
+from ..suggestion import check_options
+from .configuration_encoders import build_encoder_config, check_name
+from .configuration_multimodal import ModalitiesConfig
+from .segments import SEGMENT_ARCHITECTURES
+from .segments.inputs import SEGMENT_INPUT_CONFIGS
+from .segments.losses import SEGMENT_LOSSES
+
+
+class SegmentClassificationConfig(ModalitiesConfig):
+    r"""Configuration of [`MultimodalForSegmentClassification`].
+
+    Args:
+        modalities (`dict[str, dict]`): per modality what its segments are: `{"type": "features", "input_size": ...}`
+            for features that were extracted before, or an encoder config as in [`MultimodalConfig`], whose encoder
+            sees each segment by itself. The order is the modality order everywhere.
+        modality_order (`list[str]`, *optional*): see [`ModalitiesConfig`].
+        architecture (`str`): `"avga"` (default), `"avsdn"` or `"psp"`.
+        architecture_options (`dict`, *optional*): options of the architecture; see its options class.
+        segment_loss (`str`, *optional*): `"cross_entropy"` (default) of every segment; `"soft_margin"`, which AVGA was
+            published with; `"pair_similarity"`, the cross-entropy and PSP's similarity loss, for PSP.
+        num_labels, id2label, label2id: as in every transformers config. The last class is the background.
+
+    Raises:
+        ValueError: an unknown name or option, or modalities that the architecture is not defined for.
+
+    Example:
+
+    ```python
+    >>> from hf_bml import SegmentClassificationConfig
+    >>> config = SegmentClassificationConfig(
+    ...     modalities={
+    ...         "audio": {"type": "features", "input_size": 128},
+    ...         "visual": {"type": "features", "input_size": 512},
+    ...     },
+    ...     architecture="psp",
+    ...     architecture_options={"threshold": 0.095},
+    ...     num_labels=29,
+    ... )
+    >>> config.architecture_options["hidden_size"]
+    128
+
+    ```
+    """
+
+    model_type = "multimodal_segments"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["features", "modality_mask"]
+
+    architecture: str | None = None
+    architecture_options: dict[str, Any] | None = None
+    segment_loss: str | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        self.architecture = "avga" if self.architecture is None else self.architecture
+        check_name("architecture", self.architecture, SEGMENT_ARCHITECTURES)
+        if not isinstance(self.architecture_options, Mapping | None):
+            raise ValueError(f"architecture_options must be a dict, found {self.architecture_options!r}.")
+        self.architecture_options = asdict(self.architecture_config)
+        architecture = SEGMENT_ARCHITECTURES[self.architecture]
+        if self.modalities:
+            try:
+                architecture.check(self.architecture_config, list(self.modalities))
+            except ValueError as error:
+                raise ValueError(f"architecture {self.architecture!r}: {error}") from error
+        self.segment_loss = "cross_entropy" if self.segment_loss is None else self.segment_loss
+        check_name("segment_loss", self.segment_loss, SEGMENT_LOSSES)
+        if self.segment_loss == "pair_similarity" and not architecture.has_branches:
+            raise ValueError(
+                "segment_loss 'pair_similarity' compares the branches of psp, which architecture "
+                f"{self.architecture!r} does not have. Use cross_entropy or soft_margin."
+            )
+
+    def complete_encoder(self, modality: str, options: Any) -> dict[str, Any]:
+        encoder = build_encoder_config(modality, options, SEGMENT_INPUT_CONFIGS)
+        return {"type": options["type"], **asdict(encoder)}
+
+    @property
+    def architecture_config(self) -> Any:
+        """The options of the architecture as its dataclass."""
+        options_class = SEGMENT_ARCHITECTURES[self.architecture].options_class
+        options = dict(self.architecture_options or {})
+        check_options(f"architecture {self.architecture!r}", options, [f.name for f in fields(options_class)])
+        try:
+            return options_class(**options)
+        except ValueError as error:
+            raise ValueError(f"architecture {self.architecture!r}: {error}") from error

@@ -1,0 +1,194 @@
+"""Models that label every segment of a clip, such as the seconds of AVE (paper Table 7)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+from transformers.utils import ModelOutput
+
+from .configuration_segment_classification import SegmentClassificationConfig
+from .fusion import drop_features
+from .interaction.base import call
+from .modeling_multimodal import MultimodalPreTrainedModel, indivisible_modules
+from .precision import full_precision_scores
+from .segments import SEGMENT_ARCHITECTURES
+from .segments.inputs import build_segment_input
+from .segments.losses import SEGMENT_LOSSES
+
+
+@dataclass
+class SegmentClassifierOutput(ModelOutput):
+    """Output of [`MultimodalForSegmentClassification`].
+
+    Args:
+        loss: the mean over all segments, a scalar, when labels are given.
+        logits: `(batch, segments, num_labels)`; the last class is the background.
+        unimodal_logits: per modality `(batch, segments, num_labels)`, what that modality alone predicts; detached,
+            float32.
+        features: per modality `(batch, segments, dim)`, the input of its recurrent layers without modulation.
+        keep_mask: bool `(batch, modalities)`, the modalities that reached the recurrent layers.
+        modality_mask: bool `(batch, modalities)`, the modalities the samples have; None if no sample lacks one.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    unimodal_logits: dict[str, Tensor] | None = None
+    features: dict[str, Tensor] | None = None
+    keep_mask: Tensor | None = None
+    modality_mask: Tensor | None = None
+
+
+class MultimodalForSegmentClassification(MultimodalPreTrainedModel):
+    """Labels every segment of a clip with an event class or as background; balancing as in the classifier.
+
+    A modality is scored by zero-out at the input of the recurrent layers, over all segments, background included:
+    `S^m = sum_i sum_t softmax(logits^m_it)[y_it]`. A modality that is dropped or that a sample lacks is zero there for
+    the whole clip. `encoders[name]` holds all that lies before the modalities meet for good, recurrent layers included
+    (see `models/segments`).
+
+    Args:
+        config: with the modalities that its architecture needs.
+
+    Raises:
+        ValueError: no modality, or an encoder that cannot be built.
+
+    Example:
+
+    ```python
+    >>> import torch
+    >>> from hf_bml import MultimodalForSegmentClassification, SegmentClassificationConfig
+    >>> config = SegmentClassificationConfig(
+    ...     modalities={
+    ...         "audio": {"type": "features", "input_size": 128},
+    ...         "visual": {"type": "features", "input_size": 512},
+    ...     },
+    ...     num_labels=29,
+    ... )
+    >>> model = MultimodalForSegmentClassification(config)
+    >>> audio, visual = torch.randn(2, 10, 128), torch.randn(2, 10, 7, 7, 512)
+    >>> output = model(audio=audio, visual=visual, labels=torch.full((2, 10), 28))
+    >>> output.logits.shape, output.unimodal_logits["audio"].shape
+    (torch.Size([2, 10, 29]), torch.Size([2, 10, 29]))
+
+    ```
+    """
+
+    config_class = SegmentClassificationConfig
+    gradient_enters_by_features = False  # recurrent layers lie behind the feature, and a guide acts before another's
+
+    def __init__(self, config: SegmentClassificationConfig):
+        super().__init__(config)
+        architecture_class = SEGMENT_ARCHITECTURES[config.architecture]
+        options, names = config.architecture_config, list(config.modalities)
+        with_positions = architecture_class.uses_positions(options, names)
+        inputs = {
+            name: build_segment_input(name, encoder, name in with_positions)
+            for name, encoder in config.modalities.items()
+        }
+        self.architecture = architecture_class(inputs, options, config.num_labels)
+        self.encoders = nn.ModuleDict(
+            {name: self.architecture.build_encoder(name, module) for name, module in inputs.items()}
+        )
+        self.post_init()
+        self._no_split_modules = indivisible_modules(self)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Xavier uniform linear layers, as published."""
+        super()._init_weights(module)
+        if isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+
+    def forward(
+        self,
+        labels: Tensor | None = None,
+        modality_mask: Tensor | None = None,
+        modulation: Any = None,
+        **modalities: Tensor | dict[str, Tensor] | None,
+    ) -> SegmentClassifierOutput:
+        """
+        Args:
+            labels: class indices `(batch, segments)`.
+            modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality: its feature is zero in
+                all segments and it counts in no score. Absent inputs may hold anything finite.
+            modulation: as for [`MultimodalForClassification`].
+            modalities: one keyword per modality: features `(batch, segments, dim)`, `(batch, segments, positions,
+                dim)` or `(batch, segments, height, width, dim)`; the main input of an encoder, `(batch, segments,
+                ...)`; a dict of keywords; or None when every sample lacks it.
+        """
+        self._check_inputs(modalities, modality_mask)
+        modalities = self._present_inputs(modalities, modality_mask)
+        inputs = {name: self._read(name, modalities[name]) for name in self.encoders}
+        shape = self._check_segments(inputs, labels)
+        modality_mask = self._present(modalities, modality_mask)
+        presence = {}
+        if modality_mask is not None:
+            presence = dict(zip(self.encoders, modality_mask.unbind(1), strict=True))
+        features = self.architecture.features(self.encoders, inputs, presence)
+        features = self._filled(features, modality_mask, shape)
+        unimodal_logits = self._unimodal_logits(features)
+        seen, keep_mask = features, modality_mask
+        if modulation is not None:
+            keep_mask = modulation.keep_modalities(unimodal_logits, modality_mask)
+            seen = features if keep_mask is None else drop_features(features, keep_mask)
+            seen = modulation.modulate_features(seen, keep_mask)
+        prediction = self.architecture(self.encoders, seen)
+        loss = None
+        if labels is not None:
+            compute = SEGMENT_LOSSES[self.config.segment_loss]
+            loss = compute(prediction, labels, self.architecture.options)
+        if keep_mask is None:
+            keep_mask = torch.ones(shape[0], len(features), dtype=torch.bool, device=prediction.logits.device)
+        return SegmentClassifierOutput(
+            loss=loss,
+            logits=prediction.logits,
+            unimodal_logits=unimodal_logits,
+            features=features,
+            keep_mask=keep_mask,
+            modality_mask=modality_mask,
+        )
+
+    def _read(self, name: str, inputs: Tensor | dict[str, Tensor] | None) -> Tensor | None:
+        """A modality's segments `(batch, segments, [positions,] dim)`."""
+        if inputs is None:
+            return None
+        try:
+            return call(self.encoders[name].input, inputs)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"Modality {name!r}: {error}") from error
+
+    def _check_segments(self, inputs: dict[str, Tensor | None], labels: Tensor | None) -> tuple[int, int]:
+        """`(batch, segments)`, the same for all modalities and the labels."""
+        shapes = {name: tuple(values.shape[:2]) for name, values in inputs.items() if values is not None}
+        shape = next(iter(shapes.values()))
+        if labels is not None:
+            shapes["labels"] = tuple(labels.shape)
+        if set(shapes.values()) != {shape}:
+            raise ValueError(
+                f"all modalities and the labels must have one (batch, segments), found {shapes}. Cut the inputs into "
+                "as many segments as there are labels per clip."
+            )
+        return shape
+
+    def _filled(
+        self, features: dict[str, Tensor | None], modality_mask: Tensor | None, shape: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """The features with zeros for what is absent."""
+        example = next(feature for feature in features.values() if feature is not None)
+        filled = {
+            name: example.new_zeros(*shape, self.architecture.sizes[name]) if feature is None else feature
+            for name, feature in features.items()
+        }
+        return filled if modality_mask is None else drop_features(filled, modality_mask)
+
+    def _unimodal_logits(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What each modality alone predicts, in full precision."""
+
+        def predict(features: dict[str, Tensor]) -> dict[str, Tensor]:
+            return self.architecture.zero_out_logits(self.encoders, features)
+
+        return full_precision_scores(predict, features, next(self.architecture.parameters()).dtype)

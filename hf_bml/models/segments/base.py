@@ -1,0 +1,113 @@
+"""The face of an architecture that labels segments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..fusion import evaluation_mode, keep_only
+from .inputs import SegmentInput
+
+
+class SegmentPrediction(NamedTuple):
+    """What an architecture makes of the features.
+
+    Attributes:
+        logits: `(batch, segments, num_labels)`.
+        branches: per modality its part of the joint representation `(batch, segments, dim)`, for losses that compare
+            them; None where an architecture has no such parts.
+    """
+
+    logits: Tensor
+    branches: dict[str, Tensor] | None = None
+
+
+class RecurrentLayer(nn.LSTM):
+    """An LSTM over the segments of a clip, which runs outside autocast: torch has none for bfloat16 on the CPU.
+
+    Args:
+        input_size: of a segment's feature.
+        hidden_size: of each direction; with two, the output is `2 * hidden_size` wide.
+        bidirectional: whether it also runs backwards.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, bidirectional: bool = True):
+        super().__init__(input_size, hidden_size, batch_first=True, bidirectional=bidirectional)
+
+    def forward(
+        self, values: Tensor, state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """`(batch, segments, input_size)` to the outputs `(batch, segments, directions * hidden_size)` and the last
+        hidden and cell state `(directions, batch, hidden_size)`; `state` is what to start from."""
+        dtype = self.weight_ih_l0.dtype
+        with torch.autocast(values.device.type, enabled=False):
+            state = None if state is None else tuple(part.to(dtype) for part in state)
+            return super().forward(values.to(dtype), state)
+
+
+class SegmentArchitecture(nn.Module):
+    """Base class.
+
+    An architecture makes the modalities' encoders, computes their features, and predicts from these. Encoders and
+    architecture are separate, because the parameters of the encoders are theta^m and those of the architecture belong
+    to no modality.
+
+    Args:
+        inputs: per modality, in modality order.
+        options: an `options_class`.
+        num_labels: classes, the background included.
+
+    Attributes:
+        sizes: feature size per modality.
+    """
+
+    options_class: ClassVar[type]
+    has_branches: ClassVar[bool] = False  # whether a prediction has `branches`
+
+    def __init__(self, inputs: Mapping[str, SegmentInput], options: Any, num_labels: int):
+        super().__init__()
+        self.sizes = {name: module.size for name, module in inputs.items()}
+
+    @classmethod
+    def check(cls, options: Any, modalities: Sequence[str]) -> None:
+        """Raises ValueError unless the architecture is defined for these modalities."""
+
+    @classmethod
+    def uses_positions(cls, options: Any, modalities: Sequence[str]) -> set[str]:
+        """The modalities of which the architecture wants the positions of a segment, not their mean."""
+        return set()
+
+    def build_encoder(self, modality: str, segment_input: SegmentInput) -> nn.Module:
+        """theta^m of a modality, with `input`, what it was given."""
+        raise NotImplementedError(f"{type(self).__name__} is abstract: override `build_encoder`.")
+
+    def features(
+        self, encoders: Mapping[str, nn.Module], inputs: Mapping[str, Tensor | None], presence: Mapping[str, Tensor]
+    ) -> dict[str, Tensor | None]:
+        """The inputs of the recurrent layers, per modality `(batch, segments, dim)`; None for one that is None.
+
+        Args:
+            encoders: per modality.
+            inputs: per modality `(batch, segments, dim)`, or `(batch, segments, positions, dim)` where
+                `uses_positions`; None for one that the whole batch lacks.
+            presence: per modality bool `(batch,)`, False for samples that lack it; empty if none does.
+        """
+        return dict(inputs)
+
+    def forward(self, encoders: Mapping[str, nn.Module], features: Mapping[str, Tensor]) -> SegmentPrediction:
+        """Per modality the feature `(batch, segments, dim)`, zero where it is absent or dropped, to the prediction."""
+        raise NotImplementedError(f"{type(self).__name__} is abstract: override `forward`.")
+
+    def zero_out_logits(self, encoders: nn.ModuleDict, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What each modality alone predicts, `(batch, segments, num_labels)`: the others' features zero, eval mode.
+
+        One pass over a batch that holds one zeroed-out copy of the features per modality.
+        """
+        kept = [keep_only(features, modality) for modality in features]
+        stacked = {name: torch.cat([features[name] for features in kept]) for name in features}
+        with evaluation_mode(self), evaluation_mode(encoders):
+            logits = self(encoders, stacked).logits
+        return dict(zip(features, logits.chunk(len(kept)), strict=True))
