@@ -9,7 +9,10 @@ from .models import (
     MultimodalClassifierOutput,
     MultimodalConfig,
     MultimodalForClassification,
+    MultimodalForQuestionAnswering,
     MultimodalForSegmentClassification,
+    QuestionAnsweringConfig,
+    QuestionAnsweringOutput,
     SegmentClassificationConfig,
     SegmentClassifierOutput,
     balance,
@@ -22,8 +25,8 @@ from .trainer import MultimodalBalancedTrainer
 from .training_args import BalancedTrainingArguments
 
 # here, because processing and models are leaves
-AutoProcessor.register(MultimodalConfig, MultimodalProcessor)
-AutoProcessor.register(SegmentClassificationConfig, MultimodalProcessor)
+for config_class in (MultimodalConfig, SegmentClassificationConfig, QuestionAnsweringConfig):
+    AutoProcessor.register(config_class, MultimodalProcessor)
 register_pipeline()
 
 __all__ = [
@@ -40,10 +43,13 @@ __all__ = [
     "MultimodalConfig",
     "MultimodalDataCollator",
     "MultimodalForClassification",
+    "MultimodalForQuestionAnswering",
     "MultimodalForSegmentClassification",
     "MultimodalProcessor",
     "OGMConfig",
     "OPMConfig",
+    "QuestionAnsweringConfig",
+    "QuestionAnsweringOutput",
     "SegmentClassificationConfig",
     "SegmentClassifierOutput",
     "balance",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from datasets import DatasetDict, LargeList, List
-from transformers import AutoConfig, set_seed
+from transformers import AutoConfig, EvalPrediction, set_seed
 
 from ..data import load_multimodal_dataset
 from ..models.configuration_multimodal import ModalitiesConfig
@@ -72,7 +74,8 @@ def recipe_modalities(recipe: Recipe) -> list[str]:
 def processor_configs(recipe: Recipe) -> dict[str, Any]:
     """The recipe's processors; without any, those of the checkpoint that it starts from.
 
-    A processor that learned from the checkpoint's training data keeps that, unless the recipe gives it other options.
+    What a processor learned from the checkpoint's training data stays: a vocabulary always, as its encoder knows no
+    other; anything else unless the recipe gives the processor other options.
     """
     given = dict(recipe.data.processors or {})
     if recipe.model.model_name_or_path is None:
@@ -83,8 +86,15 @@ def processor_configs(recipe: Recipe) -> dict[str, Any]:
         return given
     if not given:
         return dict(saved)
-    unfitted = {name: {key: value for key, value in saved[name].items() if key != "fitted"} for name in saved}
-    return {name: saved[name] if options == unfitted.get(name) else options for name, options in given.items()}
+    return {name: with_what_it_learned(options, saved.get(name, {})) for name, options in given.items()}
+
+
+def with_what_it_learned(options: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's options of a processor, completed from a saved one; see `processor_configs`."""
+    if "vocabulary" in saved and options.get("type") == saved["type"]:
+        return {"vocabulary": saved["vocabulary"], **options}
+    unfitted = {key: value for key, value in saved.items() if key != "fitted"}
+    return saved if options == unfitted else options
 
 
 def build_data(recipe: Recipe, augment: bool = True) -> tuple[DatasetDict, MultimodalProcessor | None]:
@@ -191,6 +201,7 @@ def build_trainer(
     """A trainer for the recipe's model on the processed splits."""
     modalities = list(model.encoders)
     task = recipe_task(recipe)
+    check_vocabularies(model, processor)
     trainer = MultimodalBalancedTrainer(
         model,
         recipe.training,
@@ -202,11 +213,33 @@ def build_trainer(
         ),
         train_dataset=dataset["train"],
         eval_dataset=dataset["validation"],
-        compute_metrics=task.metrics,
+        compute_metrics=evaluation_metrics(task, dataset),
         processing_class=processor,  # saved and pushed with the model
     )
     CompactProgressCallback.replace_in(trainer, modalities)
     return trainer
+
+
+def evaluation_metrics(task: Task, dataset: DatasetDict) -> Callable[[EvalPrediction], dict[str, float]]:
+    """The task's metrics; they get the names of the classes that are passed on, where the data has them."""
+    features = dataset["train"].features or {}
+    for column in task.collator_options.get("passed_on", ()):
+        names = getattr(features.get(column), "names", None)
+        if names is not None:
+            return partial(task.metrics, type_names=names)
+    return task.metrics
+
+
+def check_vocabularies(model: MultimodalPreTrainedModel, processor: MultimodalProcessor | None) -> None:
+    """Raises ValueError if a processor gives token ids that the modality's encoder does not have."""
+    for name, transform in (processor.transforms if processor is not None else {}).items():
+        encoder = model.config.modalities.get(name, {})
+        size = encoder.get("vocab_size", (encoder.get("config") or {}).get("vocab_size"))
+        if size is not None and getattr(transform, "vocab_size", 0) > size:
+            raise ValueError(
+                f"modality {name!r}: the encoder has vocab_size={size}, but its processor gives "
+                f"{transform.vocab_size} token ids. Set vocab_size to {transform.vocab_size}."
+            )
 
 
 def pad_token_id(processor: MultimodalProcessor | None) -> int:

@@ -13,11 +13,13 @@ import yaml
 from transformers import HfArgumentParser
 from transformers.hf_argparser import string_to_bool
 
-from ..models import FUSIONS, INTERACTIONS, SEGMENT_ARCHITECTURES
+from ..models import FUSIONS, INTERACTIONS, QUESTION_ANSWERING_ARCHITECTURES, SEGMENT_ARCHITECTURES
 from ..models.segments.losses import SEGMENT_LOSSES
 from ..suggestion import did_you_mean
 from ..training_args import BalancedTrainingArguments
 from .tasks import TASKS, check_task_name, check_task_options
+
+ARCHITECTURES = {**SEGMENT_ARCHITECTURES, **QUESTION_ANSWERING_ARCHITECTURES}
 
 
 def nested_names(owners: Mapping[str, Any]) -> str:
@@ -70,12 +72,18 @@ class ModelArguments:
         default=None,
         metadata={"help": "Adds a classifier per modality and this times their losses; 0 adds them without a loss."},
     )
+    question: str | None = field(
+        default=None, metadata={"help": "The modality that asks; default the first one that takes token ids."}
+    )
     architecture: str | None = field(
         default=None,
-        metadata={"help": f"Architecture of segment_classification: {', '.join(SEGMENT_ARCHITECTURES)}."},
+        metadata={
+            "help": f"Architecture of segment_classification: {', '.join(SEGMENT_ARCHITECTURES)}; of "
+            f"question_answering: {', '.join(QUESTION_ANSWERING_ARCHITECTURES)}."
+        },
     )
     architecture_options: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": f"Options of the architecture ({nested_names(SEGMENT_ARCHITECTURES)})."}
+        default=None, metadata={"help": f"Options of the architecture ({nested_names(ARCHITECTURES)})."}
     )
     segment_loss: str | None = field(
         default=None,

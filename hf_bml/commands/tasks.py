@@ -8,11 +8,13 @@ from typing import Any
 
 from transformers import EvalPrediction, PreTrainedConfig
 
-from ..metrics import classification_metrics, segment_classification_metrics
+from ..metrics import classification_metrics, question_answering_metrics, segment_classification_metrics
 from ..models import (
     MultimodalConfig,
     MultimodalForClassification,
+    MultimodalForQuestionAnswering,
     MultimodalForSegmentClassification,
+    QuestionAnsweringConfig,
     SegmentClassificationConfig,
 )
 from ..models.configuration_multimodal import ModalitiesConfig
@@ -30,7 +32,8 @@ class Task:
         metrics: for `Trainer(compute_metrics=...)`; yields at least `accuracy` and, where the modalities have
             predictions of their own, `accuracy_<modality>`.
         metric_names: what `metrics` yields, without those of single modalities. `f1_binary` exists for two classes.
-        collator_options: keywords of `MultimodalDataCollator`.
+        collator_options: keywords of `MultimodalDataCollator`. If a column in `passed_on` holds classes, `metrics`
+            takes their names as `type_names`.
     """
 
     config_class: type[ModalitiesConfig]
@@ -52,6 +55,13 @@ TASKS: dict[str, Task] = {
         MultimodalForClassification,
         classification_metrics,
         ("accuracy", "mean_average_precision", "mean_average_precision_classes", "f1_weighted", "f1_binary"),
+    ),
+    "question_answering": Task(
+        QuestionAnsweringConfig,
+        MultimodalForQuestionAnswering,
+        question_answering_metrics,
+        ("accuracy",),
+        collator_options={"passed_on": ("question_type",)},
     ),
     "segment_classification": Task(
         SegmentClassificationConfig,

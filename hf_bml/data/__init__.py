@@ -44,6 +44,7 @@ SUPPORT_MODULES = frozenset(
         "feature_files",
         "joined_columns",
         "location",
+        "music_scene",
         "splits",
         "streamed_columns",
         "validation",

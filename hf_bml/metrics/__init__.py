@@ -4,6 +4,7 @@ from .accuracy import Accuracy, accuracy
 from .classification import classification_metrics
 from .f1 import F1, f1_score
 from .mean_average_precision import MeanAveragePrecision, mean_average_precision
+from .question_answering import accuracy_by_type, question_answering_metrics
 from .segment_accuracy import SegmentAccuracy, event_accuracy, segment_accuracy, segment_classification_metrics
 from .unimodal_accuracy import UnimodalAccuracy, unimodal_accuracy
 
@@ -14,10 +15,12 @@ __all__ = [
     "SegmentAccuracy",
     "UnimodalAccuracy",
     "accuracy",
+    "accuracy_by_type",
     "classification_metrics",
     "event_accuracy",
     "f1_score",
     "mean_average_precision",
+    "question_answering_metrics",
     "segment_accuracy",
     "segment_classification_metrics",
     "unimodal_accuracy",

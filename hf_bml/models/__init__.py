@@ -4,16 +4,21 @@ from transformers import AutoConfig, AutoModel
 
 from .balance import BalancedModel, balance
 from .configuration_multimodal import MultimodalConfig
+from .configuration_question_answering import QuestionAnsweringConfig
 from .configuration_segment_classification import SegmentClassificationConfig
 from .encoders import ENCODERS
 from .fusion import FUSIONS
 from .interaction import INTERACTIONS
 from .modeling_multimodal import MultimodalClassifierOutput, MultimodalForClassification
+from .modeling_question_answering import MultimodalForQuestionAnswering, QuestionAnsweringOutput
 from .modeling_segment_classification import MultimodalForSegmentClassification, SegmentClassifierOutput
+from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
 from .segments import SEGMENT_ARCHITECTURES
 
 AutoConfig.register(MultimodalConfig.model_type, MultimodalConfig)
 AutoModel.register(MultimodalConfig, MultimodalForClassification)
+AutoConfig.register(QuestionAnsweringConfig.model_type, QuestionAnsweringConfig)
+AutoModel.register(QuestionAnsweringConfig, MultimodalForQuestionAnswering)
 AutoConfig.register(SegmentClassificationConfig.model_type, SegmentClassificationConfig)
 AutoModel.register(SegmentClassificationConfig, MultimodalForSegmentClassification)
 
@@ -21,12 +26,16 @@ __all__ = [
     "ENCODERS",
     "FUSIONS",
     "INTERACTIONS",
+    "QUESTION_ANSWERING_ARCHITECTURES",
     "SEGMENT_ARCHITECTURES",
     "BalancedModel",
     "MultimodalClassifierOutput",
     "MultimodalConfig",
     "MultimodalForClassification",
+    "MultimodalForQuestionAnswering",
     "MultimodalForSegmentClassification",
+    "QuestionAnsweringConfig",
+    "QuestionAnsweringOutput",
     "SegmentClassificationConfig",
     "SegmentClassifierOutput",
     "balance",

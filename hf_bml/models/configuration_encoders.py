@@ -149,7 +149,8 @@ class TransformersEncoderConfig:
 
 @dataclass
 class SequenceEncoderConfig:
-    """A small transformer encoder over pre-extracted feature sequences `(time, dim)` or vectors `(dim,)`.
+    """A small transformer encoder over pre-extracted feature sequences `(time, dim)`, vectors `(dim,)`, or frames with
+    positions `(frames, positions, dim)`, which become one sequence.
 
     Args:
         input_size: dimension of an input feature.
@@ -158,6 +159,7 @@ class SequenceEncoderConfig:
         num_heads: attention heads.
         feedforward_size: width of the feed-forward part; default four times `hidden_size`.
         dropout: in [0, 1).
+        positions: add sinusoidal encodings of the time (of the frame, where there are positions).
     """
 
     input_size: int
@@ -166,8 +168,11 @@ class SequenceEncoderConfig:
     num_heads: int = 4
     feedforward_size: int | None = None
     dropout: float = 0.1
+    positions: bool = True
 
     def __post_init__(self) -> None:
+        if not isinstance(self.positions, bool):
+            raise ValueError(f"positions must be true or false, found {self.positions!r}.")
         for name in ("input_size", "hidden_size", "num_heads"):
             check_size(name, getattr(self, name))
         check_size("num_layers", self.num_layers, least=0)
@@ -265,6 +270,28 @@ class MultiWindowEncoderConfig:
         check_shift_fraction(self.shift_fraction)
 
 
+@dataclass
+class LSTMEncoderConfig:
+    """An LSTM over token ids: word vectors learned from scratch, one layer, one direction.
+
+    Args:
+        vocab_size: number of token ids, of which 0 is the padding.
+        embedding_size: width of the word vectors.
+        hidden_size: width of the states, the feature size.
+        dropout: of the word vectors, in [0, 1).
+    """
+
+    vocab_size: int
+    embedding_size: int = 200
+    hidden_size: int = 256
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("vocab_size", "embedding_size", "hidden_size"):
+            check_size(name, getattr(self, name))
+        check_fraction("dropout", self.dropout)
+
+
 def check_name(option: str, value: Any, valid: Iterable[str]) -> None:
     """Raises ValueError, naming the closest valid name, unless `value` is one of `valid`."""
     if not isinstance(value, str) or value not in valid:
@@ -279,6 +306,7 @@ ENCODER_CONFIGS = {
     "xvector": XVectorEncoderConfig,
     "mlp": MLPEncoderConfig,
     "multi_window": MultiWindowEncoderConfig,
+    "lstm": LSTMEncoderConfig,
 }
 
 

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModel
 
 from .configuration_encoders import build_encoder_config
 from .image_encoders import ConvEncoder, StagedTimmEncoder, TimmEncoder, mark_initialized
+from .lstm import LSTMEncoder
 from .mlp import MLPEncoder
 from .multi_window import MultiWindowEncoder
 from .sequences import Tokens, frames_as_one_sequence, masked_mean, positions_as_tokens, sinusoidal_positions
@@ -41,26 +42,33 @@ class SequenceEncoder(nn.Module):
             for _ in range(config.num_layers)
         )
         self.norm = nn.LayerNorm(config.hidden_size) if config.num_layers else nn.Identity()
+        self.has_positions = config.positions
 
     def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
         """
         Args:
-            values: `(batch, time, input_size)` or `(batch, input_size)`.
-            mask: optional bool `(batch, time)`, False for padding; at least one position per sample is True.
+            values: `(batch, time, input_size)`, `(batch, input_size)`, or `(batch, frames, positions, input_size)`.
+            mask: optional bool `(batch, time)` or `(batch, frames)`, False for padding; at least one per sample is
+                True.
         """
         return masked_mean(*self.tokens(values, mask))
 
     def tokens(self, values: Tensor, mask: Tensor | None = None) -> Tokens:
-        """The last hidden states `(batch, time, token_size)`; a vector is a sequence of one. Arguments as of
-        `forward`."""
-        if values.dim() not in (2, 3) or values.shape[-1] != self.input_size:
+        """The last hidden states `(batch, time, token_size)`; a vector is a sequence of one, and the positions of
+        frames come one frame after the other. Arguments as of `forward`."""
+        if values.dim() not in (2, 3, 4) or values.shape[-1] != self.input_size:
             raise ValueError(
-                f"expected (batch, {self.input_size}) or (batch, time, {self.input_size}), "
-                f"found {tuple(values.shape)}. Set the encoder's input_size to the feature's dimension."
+                f"expected (batch, {self.input_size}), (batch, time, {self.input_size}) or (batch, frames, positions, "
+                f"{self.input_size}), found {tuple(values.shape)}. Set the encoder's input_size to the feature's "
+                "dimension."
             )
-        hidden = self.projection(values if values.dim() == 3 else values.unsqueeze(1))
-        if values.dim() == 3:
-            hidden = hidden + sinusoidal_positions(hidden.shape[1], hidden.shape[2], hidden)
+        hidden = self.projection(values)
+        if values.dim() > 2 and self.has_positions:
+            encodings = sinusoidal_positions(hidden.shape[1], hidden.shape[-1], hidden)
+            hidden = hidden + (encodings if values.dim() == 3 else encodings.unsqueeze(1))
+        if values.dim() == 4:
+            hidden, mask = frames_as_one_sequence(hidden.flatten(0, 1), hidden.shape[1], mask)
+        hidden = hidden.unsqueeze(1) if values.dim() == 2 else hidden
         mask = None if mask is None else mask.bool()
         for layer in self.layers:
             hidden = layer(hidden, src_key_padding_mask=None if mask is None else ~mask)
@@ -90,6 +98,7 @@ class TransformersEncoder(nn.Module):
         self.model = model.get_encoder() if keep_encoder else model
         config.config = {key: value for key, value in model_config.to_dict().items() if _is_plain(value)}
         self.pooling = config.pooling
+        self.takes_token_ids = self.model.main_input_name == "input_ids"
         self.output_size = self.token_size = config.output_size or hidden_size(self.model.config)
         self.averages_frames = self.model.main_input_name == "pixel_values" and not is_video_model(self.model)
 
@@ -198,6 +207,7 @@ ENCODERS = {
     "xvector": XVectorEncoder,
     "mlp": MLPEncoder,
     "multi_window": MultiWindowEncoder,
+    "lstm": LSTMEncoder,
 }
 
 STAGED_ENCODERS = {"timm": StagedTimmEncoder, "conv": ConvEncoder}

@@ -177,6 +177,17 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         present = torch.tensor(given, device=example.device).expand(len(example), -1)
         return present if modality_mask is None else modality_mask.bool() & present
 
+    def _auxiliary_loss(
+        self, auxiliary_logits: dict[str, Tensor], labels: Tensor, modality_mask: Tensor | None
+    ) -> Tensor:
+        """The summed cross-entropies of the modalities' own classifiers, each over the samples that have it."""
+        weight = self.config.auxiliary_loss_weight
+        losses = [
+            cross_entropy(logits, labels, None if modality_mask is None else modality_mask[:, column])
+            for column, logits in enumerate(auxiliary_logits.values())
+        ]
+        return (1.0 if weight is None else weight) * sum(losses)
+
 
 class MultimodalForClassification(MultimodalPreTrainedModel):
     """One encoder per modality, a fusion head, and the unimodal predictions that balancing needs (paper Sec. 3.1).
@@ -313,17 +324,6 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         if self.config.auxiliary_loss_weight is None:
             features = {name: feature.detach() for name, feature in features.items()}
         return {name: head(self.interaction.own(name, features[name])) for name, head in self.auxiliary_heads.items()}
-
-    def _auxiliary_loss(
-        self, auxiliary_logits: dict[str, Tensor], labels: Tensor, modality_mask: Tensor | None
-    ) -> Tensor:
-        """The summed cross-entropies of the modalities' own classifiers, each over the samples that have it."""
-        weight = self.config.auxiliary_loss_weight
-        losses = [
-            cross_entropy(logits, labels, None if modality_mask is None else modality_mask[:, column])
-            for column, logits in enumerate(auxiliary_logits.values())
-        ]
-        return (1.0 if weight is None else weight) * sum(losses)
 
     def _unimodal_logits(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """Detached unimodal predictions, computed outside autocast in float32 or better."""

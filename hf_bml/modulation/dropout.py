@@ -56,6 +56,9 @@ class FeatureDropout(Modulation):
     def modulate_features(
         self, features: dict[str, Tensor], batch: MicroBatch, keep_mask: Tensor | None
     ) -> dict[str, Tensor]:
+        if len({feature.shape[:-1] for feature in features.values()}) > 1:
+            # Token sequences of different lengths have no rows in common: each modality's units by themselves.
+            return {name: self.drop(feature) for name, feature in features.items()}
         sizes = [feature.shape[-1] for feature in features.values()]
         dropped = self.drop(torch.cat(list(features.values()), dim=-1))
         return dict(zip(features, dropped.split(sizes, dim=-1), strict=True))

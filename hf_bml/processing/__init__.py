@@ -11,7 +11,7 @@ from .optical_flow import OpticalFlow, encode_flow, optical_flow
 from .processing_multimodal import MultimodalProcessor
 from .rgb_difference import RGBDifference
 from .spectrogram import LogSpectrogram, log_spectrogram
-from .text import Tokenize
+from .text import Tokenize, Words
 from .video import read_video
 from .video_frames import VideoFrames
 from .waveform import read_waveform
@@ -30,6 +30,7 @@ __all__ = [
     "RGBDifference",
     "Tokenize",
     "VideoFrames",
+    "Words",
     "encode_flow",
     "log_spectrogram",
     "optical_flow",

@@ -1,6 +1,7 @@
 """Samples of tensors -> one batch, with padding and with absent modalities."""
 
 import operator
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,8 @@ class MultimodalDataCollator:
     | rank 4 `(frames, channels, height, width)` | stacked tensor; as rank 2 when the number of frames varies |
     | dict of tensors (token ids) | dict; every key padded on its first axis to the longest sample |
 
-    Labels become `"labels": int64 (batch,)`; they may be missing from all samples (prediction). Other columns are
-    ignored.
+    Labels become `"labels": int64 (batch,)`; they may be missing from all samples (prediction). So do the columns
+    `passed_on`. Other columns are ignored.
 
     With `segments`, a sample is a clip cut into segments: every tensor has a row per segment and is stacked as it is,
     so all clips must agree in shape; the labels, one per segment, become int64 (batch, segments).
@@ -37,6 +38,7 @@ class MultimodalDataCollator:
         modalities: Names, in the order of the model.
         num_labels: Labels must lie in [0, num_labels); `None` checks only that they are not negative.
         pad_token_id: Padding of `input_ids`. Everything else, `attention_mask` included, is padded with 0.
+        passed_on: Other columns of integers >= 0, such as the type of a question, that the model takes.
         segments: Whether samples are clips of segments, see above.
 
     Raises:
@@ -51,12 +53,18 @@ class MultimodalDataCollator:
     """
 
     def __init__(
-        self, modalities: list[str], num_labels: int | None = None, pad_token_id: int = 0, segments: bool = False
+        self,
+        modalities: list[str],
+        num_labels: int | None = None,
+        pad_token_id: int = 0,
+        segments: bool = False,
+        passed_on: Sequence[str] = (),
     ):
         self.segments = segments
         self.modalities = list(modalities)
         self.num_labels = num_labels
         self.pad_token_id = pad_token_id
+        self.passed_on = list(passed_on)
         self._placeholders: dict[str, Value] = {}
 
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -75,6 +83,12 @@ class MultimodalDataCollator:
             batch["labels"] = collate(labels, self.num_labels)
             if self.segments:
                 check_segments(samples, self.modalities, batch["labels"].shape[1])
+        for column in self.passed_on:
+            if any(column in sample for sample in samples):
+                try:
+                    batch[column] = collate_labels([sample.get(column) for sample in samples], None)
+                except ValueError as error:
+                    raise ValueError(f"column {column!r}: {error}") from error
         if not modality_mask.all():
             batch["modality_mask"] = modality_mask
         return batch

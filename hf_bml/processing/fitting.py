@@ -1,6 +1,7 @@
 """Fit the transforms that learn from data, on the training split alone.
 
-Such a transform has `extract(values)`, `fit(extracted) -> state`, `load_state(state)` and `is_fitted`.
+Such a transform has `extract(values)`, `fit(extracted) -> state`, `load_state(state)` and `is_fitted`. One that learns
+only options of its own config, such as a vocabulary, has `learned_options(values)` and `is_fitted` instead.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from .multi_window_spectrogram import MultiWindowSpectrogram
 from .optical_flow import OpticalFlow
 from .rgb_difference import RGBDifference
 from .spectrogram import LogSpectrogram
-from .text import Tokenize
+from .text import Tokenize, Words
 from .video_frames import VideoFrames
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ PROCESSORS = {
     "optical_flow": OpticalFlow,
     "features": FeatureVector,
     "tokens": Tokenize,
+    "words": Words,
 }
 ON_ERROR = ("raise", "mask", "skip")
 Transformed = Tensor | dict[str, Tensor] | None

@@ -154,8 +154,8 @@ class MultimodalProcessor:
         With `on_error` "mask" or "skip", every raw value is tried once, and what failed is in `failures`, whether
         computed now or found in the cache.
 
-        A transform that learns from data ("ivector") and is not fitted is fitted first, on the usable values of
-        `training_split` alone, and stays so: later calls use what it learned. A processor loaded with
+        A transform that learns from data ("ivector", "words") and is not fitted is fitted first, on the usable values
+        of `training_split` alone, and stays so: later calls use what it learned. A processor loaded with
         `from_pretrained` is fitted already.
 
         A stream (`IterableDatasetDict`) is transformed while it is read, for data that does not fit on the disk;
@@ -197,6 +197,11 @@ class MultimodalProcessor:
         for name in unfitted:
             split = dataset[training_split]
             check_columns(self.modalities, split.column_names)
+            transform = self.transforms[name]
+            if hasattr(transform, "learned_options"):
+                values = split.with_format(None).select_columns([name])[name]
+                self.modalities[name].update(transform.learned_options(values))
+                continue
             config = json.dumps({**self.to_dict(), "modalities": {name: self.modalities[name]}})
             self.modalities[name]["fitted"] = fit_modality(split, training_split, name, config, num_proc)
         if unfitted:

@@ -1,8 +1,16 @@
-"""Text -> token ids."""
+"""Text -> token ids: by a tokenizer from the Hub or a folder, or by the words of the training split."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
+from tokenizers.models import WordLevel
 from torch import Tensor
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+PADDING, UNKNOWN = "[PAD]", "[UNK]"
 
 
 class Tokenize:
@@ -22,13 +30,18 @@ class Tokenize:
     def __init__(self, tokenizer: str, max_length: int = 128):
         if max_length < 1:
             raise ValueError(f"Expected max_length >= 1, found {max_length}. Raise max_length.")
-        self.tokenizer = AutoTokenizer.from_pretrained(tokenizer)
+        self.tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer)
         self.max_length = max_length
+
+    @property
+    def vocab_size(self) -> int:
+        """How many token ids there are; 0 while there is no vocabulary."""
+        return 0 if self.tokenizer is None else len(self.tokenizer)
 
     @property
     def pad_token_id(self) -> int:
         """Id that the collator should pad `input_ids` with; 0 when the tokenizer has no padding token."""
-        return self.tokenizer.pad_token_id or 0
+        return getattr(self.tokenizer, "pad_token_id", None) or 0
 
     def __call__(self, values: list[str], training: bool = False) -> list[dict[str, Tensor]]:
         """Tokenize every text; `training` changes nothing."""
@@ -47,3 +60,81 @@ class Tokenize:
             {key: torch.tensor(encoded[key][index], dtype=torch.int64) for key in self.output_keys}
             for index in range(len(values))
         ]
+
+
+def split_words(text: str) -> list[str]:
+    """Words in lower case, and runs of punctuation, in order.
+
+    Example:
+        >>> split_words("Where is the acoustic_guitar?")
+        ['where', 'is', 'the', 'acoustic_guitar', '?']
+    """
+    return [word for word, _ in pre_tokenizers.Whitespace().pre_tokenize_str(text.lower())]
+
+
+def word_vocabulary(texts: Iterable[str | None], minimum_count: int = 1) -> list[str]:
+    """Words that occur at least `minimum_count` times, most frequent first, and by the alphabet where equal."""
+    counts = Counter(word for text in texts if text is not None for word in split_words(text))
+    words = [word for word, count in counts.items() if count >= minimum_count]
+    return sorted(words, key=lambda word: (-counts[word], word))
+
+
+class Words(Tokenize):
+    """Text -> ids of whole words in lower case, as `Tokenize`; words that are not in the vocabulary share one id.
+
+    The vocabulary is that of the training split: `MultimodalProcessor.apply` counts it and keeps it in the processor's
+    config, so it travels with the model. Id 0 is the padding and 1 the unknown word.
+
+    Args:
+        vocabulary: Words in the order of their ids, from 2 on; `None` until it is fitted.
+        max_length: Longer texts are cut to that many words.
+        minimum_count: How often a word must occur in the training split.
+
+    Raises:
+        ValueError: A word stands twice, an option is not positive, no vocabulary when it is called, a value is not a
+            string, or a text has no word.
+
+    Example:
+        >>> Words(["where", "is", "it"])(["Is IT here"])[0]["input_ids"]
+        tensor([3, 4, 1])
+    """
+
+    def __init__(self, vocabulary: Sequence[str] | None = None, max_length: int = 32, minimum_count: int = 1):
+        for name, value in (("max_length", max_length), ("minimum_count", minimum_count)):
+            if value < 1:
+                raise ValueError(f"Expected {name} >= 1, found {value}. Raise {name}.")
+        self.max_length, self.minimum_count = max_length, minimum_count
+        self.tokenizer = None if vocabulary is None else word_tokenizer(vocabulary)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether there is a vocabulary."""
+        return self.tokenizer is not None
+
+    def learned_options(self, texts: Iterable[str | None]) -> dict[str, Any]:
+        """What this transform's config needs besides: the vocabulary of the training texts."""
+        return {"vocabulary": word_vocabulary(texts, self.minimum_count)}
+
+    def __call__(self, values: list[str], training: bool = False) -> list[dict[str, Tensor]]:
+        """Look every word up; `training` changes nothing."""
+        if self.tokenizer is None:
+            raise ValueError(
+                "Expected a vocabulary, found none. Give one, or let MultimodalProcessor.apply count the words."
+            )
+        return super().__call__(values, training)
+
+
+def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer of whole words in lower case with the ids of `Words`.
+
+    Raises:
+        ValueError: A word stands twice, or is the padding or the unknown word.
+    """
+    names = [PADDING, UNKNOWN, *words]
+    twice = sorted(word for word, count in Counter(names).items() if count > 1)
+    if twice:
+        raise ValueError(f"Expected different words in the vocabulary, found {twice} more than once.")
+    tokenizer = Tokenizer(WordLevel({word: number for number, word in enumerate(names)}, unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=PADDING, unk_token=UNKNOWN)

@@ -1,0 +1,85 @@
+"""Configuration of a model that answers questions about sound and picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any, ClassVar
+
+from ..suggestion import check_options
+from .configuration_encoders import check_name, is_number
+from .configuration_multimodal import ModalitiesConfig
+from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
+
+
+class QuestionAnsweringConfig(ModalitiesConfig):
+    r"""Configuration of [`MultimodalForQuestionAnswering`].
+
+    Args:
+        modalities (`dict[str, dict]`): encoder config per modality, the question's among them. Their encoders give
+            sequences: `lstm` or `transformers` for the question; `sequence` for features `(time, dim)` or
+            `(frames, positions, dim)`, or any other.
+        modality_order (`list[str]`, *optional*): as of [`MultimodalConfig`].
+        question (`str`, *optional*): the modality that asks; default the first one that takes token ids.
+        architecture (`str`): what joins them, `"avsd"` or `"panoavqa"`.
+        architecture_options (`dict`, *optional*): options of the architecture; see its options class.
+        auxiliary_loss_weight (`float`, *optional*): gives every modality a classifier of its own on the mean of its
+            tokens, and adds this times their summed cross-entropies to the training loss. 0 keeps them out of the
+            loss, for modulations that weigh them. Default: no such heads.
+        num_labels, id2label, label2id: of the answers.
+
+    Example:
+
+    ```python
+    >>> from hf_bml import QuestionAnsweringConfig
+    >>> config = QuestionAnsweringConfig(
+    ...     modalities={
+    ...         "text": {"type": "lstm", "vocab_size": 93},
+    ...         "audio": {"type": "sequence", "input_size": 128, "num_layers": 0},
+    ...         "visual": {"type": "sequence", "input_size": 512, "num_layers": 0},
+    ...     },
+    ...     architecture="avsd",
+    ...     num_labels=42,
+    ... )
+    >>> config.architecture_options["hidden_size"]
+    256
+
+    ```
+    """
+
+    model_type = "multimodal_question_answering"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["features", "modality_mask", "auxiliary_logits"]
+
+    question: str | None = None
+    architecture: str | None = "avsd"
+    architecture_options: dict[str, Any] | None = None
+    auxiliary_loss_weight: float | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        super().__post_init__(**kwargs)
+        if "question_type" in self.modalities:
+            raise ValueError(
+                "'question_type' cannot be the name of a modality: the model's forward uses this keyword."
+            )
+        if self.question is not None:
+            check_name("question", self.question, self.modalities)
+        self.architecture = self.architecture or "avsd"
+        check_name("architecture", self.architecture, QUESTION_ANSWERING_ARCHITECTURES)
+        if not isinstance(self.architecture_options, Mapping | None):
+            raise ValueError(f"architecture_options must be a dict, found {self.architecture_options!r}.")
+        self.architecture_options = asdict(self.architecture_config)
+        weight = self.auxiliary_loss_weight
+        if weight is not None and not (is_number(weight) and 0 <= weight < float("inf")):
+            raise ValueError(f"auxiliary_loss_weight must be a number of at least 0, found {weight!r}.")
+
+    @property
+    def architecture_config(self) -> Any:
+        """The options of the architecture as its dataclass."""
+        options_class = QUESTION_ANSWERING_ARCHITECTURES[self.architecture].options_class
+        options = dict(self.architecture_options or {})
+        what = f"architecture {self.architecture!r}"
+        check_options(what, options, [f.name for f in fields(options_class)])
+        try:
+            return options_class(**options)
+        except ValueError as error:
+            raise ValueError(f"{what}: {error}") from error
