@@ -239,7 +239,7 @@ def test_bad_models():
 
 def test_bad_inputs():
     model, batch = model_and_batch("avsd")
-    with pytest.raises(ValueError, match="Modality 'visual': expected a number of tokens .* utilities=2, found 3"):
+    with pytest.raises(ValueError, match=r"Modality 'visual': expected a number of tokens .* utilities=2, found 3"):
         model(**{**batch, "visual": batch["visual"][:, :1]})
     with pytest.raises(ValueError, match=r"Modality 'text': expected token ids \(batch, length\), found \(4, 3, 5\)"):
         model(**{**batch, "text": batch["audio"]})
