@@ -25,6 +25,8 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 MANIFEST_NAME = "checkpoint_manifest.json"
+SET_ASIDE = "earlier_training"
+CHECKPOINT_PATTERN = re.compile(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)")
 # What a checkpoint without manifest needs; a `global_step*` folder is DeepSpeed's and holds all three.
 PARTS = {
     "weights": ("*model*.safetensors*", "*pytorch_model*", "global_step*"),
@@ -140,11 +142,34 @@ def check_checkpoint(folder: str | Path) -> None:
         )
 
 
+def set_checkpoints_aside(output_dir: str | Path) -> None:
+    """Moves all `checkpoint-STEP` into `SET_ASIDE`, in the place of those set aside before; warns if there are any.
+
+    A training that starts anew would otherwise mix with an earlier one in its folder: the largest step counts as the
+    newest, and the oldest are deleted first.
+    """
+    output_dir = Path(output_dir)
+    folders = [f for f in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if CHECKPOINT_PATTERN.fullmatch(f.name)]
+    if not folders:
+        return
+    aside = output_dir / SET_ASIDE
+    if aside.exists():
+        shutil.rmtree(aside)
+    aside.mkdir()
+    for folder in folders:
+        folder.rename(aside / folder.name)
+    warnings.warn(
+        f"{output_dir} held {len(folders)} checkpoints of an earlier training, which are now in {aside}: this one "
+        "starts anew. To go on from one of them, pass resume_from_checkpoint.",
+        stacklevel=2,
+    )
+
+
 def newest_complete_checkpoint(output_dir: str | Path) -> str | None:
     """The complete folder `checkpoint-STEP` with the largest STEP, or None; warns of newer ones that it skips."""
     steps = {}
     for folder in Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
-        match = re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", folder.name)
+        match = CHECKPOINT_PATTERN.fullmatch(folder.name)
         if match and folder.is_dir():
             steps[int(match[1])] = folder
     for step in sorted(steps, reverse=True):

@@ -27,6 +27,17 @@ def check_model(model: nn.Module) -> None:
         )
 
 
+def check_collator(collator: Any, modalities: Sequence[str]) -> None:
+    """Raises ValueError if a collator has the model's modalities in another order: the columns of its `modality_mask`
+    would be those of other modalities."""
+    order = getattr(collator, "modalities", None)
+    if order is not None and set(order) == set(modalities) and list(order) != list(modalities):
+        raise ValueError(
+            f"The data_collator has the modalities in the order {list(order)}, the model has {list(modalities)}. "
+            "Build it with list(model.encoders): the columns of modality_mask follow that order."
+        )
+
+
 def check_dataset(dataset: Any, split: str, columns: Sequence[str], num_labels: int) -> None:
     """Checks a `datasets.Dataset`: not empty, the input columns (one per modality), integer labels in
     [0, num_labels), finite numbers.

@@ -13,7 +13,13 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
-from .checkpoint import check_checkpoint, newest_complete_checkpoint, remove_checkpoint, seal_checkpoint
+from .checkpoint import (
+    check_checkpoint,
+    newest_complete_checkpoint,
+    remove_checkpoint,
+    seal_checkpoint,
+    set_checkpoints_aside,
+)
 from .learning_rate import SteppedTrainer
 from .seeded_rows import SeededRows
 
@@ -58,7 +64,7 @@ class ResumableTrainer(SteppedTrainer):
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
         """As in `Trainer`, but True takes the newest *complete* checkpoint in `output_dir`, and an incomplete one is
-        refused.
+        refused. Without it, checkpoints of an earlier training in `output_dir` are set aside.
 
         The training ends bitwise as if it had never stopped, but not with `ignore_data_skip`; nor, from a checkpoint
         inside an epoch, with `train_sampling_strategy="group_by_length"`, with dropout and
@@ -80,6 +86,9 @@ class ResumableTrainer(SteppedTrainer):
                 )
         elif resume_from_checkpoint:
             check_checkpoint(resume_from_checkpoint)
+        elif self.args.should_save:
+            set_checkpoints_aside(self.args.output_dir)
+        self.accelerator.wait_for_everyone()
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _get_dataloader(self, dataset: Dataset, *args: Any, **kwargs: Any) -> DataLoader:

@@ -13,10 +13,12 @@ import torch
 from accelerate.utils import send_to_device
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .learning_rate import parameter_multipliers
 from .modulation import BalanceState, DiscrepancyMonitor, Modulation, ModulationStack, build_modulations
 from .preflight import (
+    check_collator,
     check_dataset,
     check_encoders_share_nothing,
     check_model,
@@ -31,6 +33,20 @@ from .training_args import BalancedTrainingArguments
 
 MODULATION_STATE_NAME = "modulation_state.pt"
 SCALE_FREE_OPTIMIZERS = ("ada", "ademamix", "lamb", "lion", "muon", "rmsprop")  # in the class name, lower case
+
+
+class IdleModulationWarning(TrainerCallback):
+    """Warns of modulations that never act, as soon as the training's length is known in epochs and in steps."""
+
+    def __init__(self, trainer: MultimodalBalancedTrainer):
+        self._trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        epochs = state.num_train_epochs if args.max_steps > 0 else args.num_train_epochs
+        for modulation in self._trainer.modulation:
+            modulation.warn_if_idle(self._trainer.model.encoders, epochs, state.max_steps)
 
 
 class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer):
@@ -73,6 +89,7 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer):
         check_model(self.model)
         parameter_multipliers(self.model, getattr(args, "lr_multipliers", None) or {})
         self.modalities = tuple(self.model.encoders)
+        check_collator(self.data_collator, self.modalities)
         if modulations is None:
             modulations = build_modulations(getattr(args, "modulations", None))
         self.modulation = ModulationStack(modulations, self.modalities)
@@ -95,14 +112,12 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer):
             self.train_dataset, self.held_out_dataset = hold_out(self.train_dataset, held_out, args.seed)
         for modulation in self.modulation:
             modulation.attach(self.model, partial(train_copies, self))
+        self.add_callback(IdleModulationWarning(self))
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any):
         self.monitor = DiscrepancyMonitor(self.modalities)
         self.modulation.reset()
         self._step_is_open, self._state_before_step, self._encoder_parameters = False, None, {}
-        steps = max(self.args.max_steps, 0)
-        for modulation in self.modulation:
-            modulation.warn_if_idle(self.model.encoders, 0 if steps else self.args.num_train_epochs, steps)
         return super()._inner_training_loop(*args, **kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -145,9 +160,9 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer):
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         if not self._step_is_open:
-            if self.accelerator.mixed_precision == "fp16":
-                self._state_before_step = copy.deepcopy(self._modulation_state())
             self.modulation.begin_step(self._balance_state())
+            if self.accelerator.mixed_precision == "fp16":  # what begin_step computed holds if the step is skipped
+                self._state_before_step = copy.deepcopy(self._modulation_state())
             self._step_is_open = True
         loss = super().training_step(model, inputs, num_items_in_batch)
         if self.accelerator.sync_gradients:

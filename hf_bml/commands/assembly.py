@@ -183,13 +183,33 @@ def build_model(recipe: Recipe, class_names: list[str] | None, num_labels: int) 
     model_class = recipe_task(recipe).model_class
     if checkpoint is not None:
         try:
-            return model_class.from_pretrained(checkpoint, use_safetensors=True)
+            model = model_class.from_pretrained(checkpoint, use_safetensors=True)
         except OSError as error:
             raise ValueError(f"model_name_or_path {checkpoint!r} cannot be loaded: {error}") from error
+        name_classes(model, class_names)
+        return model
     names = class_names or [f"LABEL_{index}" for index in range(num_labels)]
     set_seed(recipe.training.seed)
     classes = {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
     return model_class(build_config(recipe, **classes))
+
+
+def name_classes(model: MultimodalPreTrainedModel, names: list[str] | None) -> None:
+    """Gives a checkpoint's model the class names of the data that it goes on with, if these have as many.
+
+    Raises:
+        ValueError: the data has the same classes in another order.
+    """
+    old = [model.config.id2label[index] for index in range(model.config.num_labels)]
+    if names is None or names == old or len(names) != len(old):
+        return
+    if sorted(names) == sorted(old):
+        raise ValueError(
+            f"the checkpoint's classes are {old}, the data has the same in another order, {names}. Number the data's "
+            "labels as the checkpoint does."
+        )
+    model.config.id2label = dict(enumerate(names))
+    model.config.label2id = {name: index for index, name in enumerate(names)}
 
 
 def build_trainer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -25,9 +26,11 @@ from .assembly import (
     recipe_modalities,
     recipe_task,
 )
+from .fingerprint import fingerprint
 from .recipe import Recipe
 
 METRICS_NAME = "metrics.json"
+TRAINING_NAME = "training.json"
 ENCODER_INPUTS = (  # an option of an encoder, and what its processor calls the same
     ("in_channels", "num_channels"),
     ("input_size", "input_size"),
@@ -70,6 +73,7 @@ def check_model(recipe: Recipe) -> None:
         check_checkpoint_task(recipe)
         if Path(checkpoint).is_dir() and not any(Path(checkpoint).glob("*.safetensors")):
             raise ValueError(f"model_name_or_path {checkpoint!r} holds no *.safetensors file, so no weights.")
+        check_checkpoint_options(recipe)
         return
     for modality, options in (recipe.model.modalities or {}).items():
         if not isinstance(options, Mapping):
@@ -89,6 +93,28 @@ def check_model(recipe: Recipe) -> None:
     except (AttributeError, RuntimeError, TypeError) as error:  # what libraries raise for options they do not know
         if "meta" not in str(error):  # some timm model that cannot be built without memory
             raise ValueError(f"the model cannot be built: {error}") from error
+
+
+def check_checkpoint_options(recipe: Recipe) -> None:
+    """Raises ValueError if the recipe gives a model option that the checkpoint it starts from has otherwise."""
+    saved = checkpoint_config(recipe.model.model_name_or_path)
+    asked = build_config(recipe, modalities=recipe.model.modalities or saved.modalities)
+    pairs = {
+        name: (getattr(asked, name), getattr(saved, name))
+        for name in recipe_task(recipe).option_names
+        if name in recipe.explicit and name != "modalities"
+    }
+    for modality, options in (recipe.model.modalities or {}).items():
+        for name in options:
+            if name not in ("pretrained", "config"):  # what the checkpoint has in full
+                own = (config.modalities[modality].get(name) for config in (asked, saved))
+                pairs[f"modalities.{modality}.{name}"] = tuple(own)
+    for name, (wanted, found) in pairs.items():
+        if wanted != found:
+            raise ValueError(
+                f"{name}: the recipe asks for {wanted!r}, but the checkpoint {recipe.model.model_name_or_path!r} was "
+                f"built with {found!r}. Leave the option out, or train a new model without model_name_or_path."
+            )
 
 
 def check_modulations(recipe: Recipe, model: MultimodalPreTrainedModel) -> None:
@@ -226,20 +252,37 @@ def resume_point(recipe: Recipe) -> str | None:
     """The checkpoint to go on from: a given folder, the newest complete one in `output_dir`, or None to start anew.
 
     Raises:
-        ValueError: the given folder holds no complete checkpoint.
+        ValueError: the given folder holds no complete checkpoint, or the newest one is of another training.
     """
     value = recipe.training.resume_from_checkpoint
     text = str(value).lower().strip()
     if text in NO_RESUME:
         return None
     if text in NEWEST_CHECKPOINT:
-        return newest_complete_checkpoint(recipe.training.output_dir)
+        newest = newest_complete_checkpoint(recipe.training.output_dir)
+        if newest is not None and goes_on_from_another(recipe, newest):
+            raise ValueError(
+                f"resume_from_checkpoint: {newest} is of a training with other options than this one. Use another "
+                "output_dir, false to start anew, or name the checkpoint's folder to go on from it all the same."
+            )
+        return newest
     if damage := find_damage(value):
         raise ValueError(
             f"resume_from_checkpoint {value!r} is no complete checkpoint: {', '.join(damage)}. Expected a folder "
             "checkpoint-STEP, `last` for the newest complete one in output_dir, or `false`."
         )
     return str(value)
+
+
+def training_identity(recipe: Recipe) -> dict[str, Any]:
+    """What a run writes to `TRAINING_NAME` before it trains: two that are equal train the same."""
+    return {"fingerprint": fingerprint(recipe), "seed": recipe.training.seed}
+
+
+def goes_on_from_another(recipe: Recipe, checkpoint: str | Path) -> bool:
+    """Whether a checkpoint is known to be of a training that is not the recipe's."""
+    path = Path(checkpoint).parent / TRAINING_NAME
+    return path.is_file() and json.loads(path.read_text(encoding="utf-8")) != training_identity(recipe)
 
 
 def check_resume(recipes: Sequence[Recipe]) -> None:

@@ -19,7 +19,14 @@ from ..hub_push import PushError, push_command
 from ..model_card import CURVES_NAME
 from ..preflight import check_dataset
 from .assembly import build_data, build_model, build_trainer
-from .checks import METRICS_NAME, check_best_metric, resume_point
+from .checks import (
+    METRICS_NAME,
+    TRAINING_NAME,
+    check_best_metric,
+    goes_on_from_another,
+    resume_point,
+    training_identity,
+)
 from .epoch_clock import EpochClock
 from .fingerprint import fingerprint
 from .json_file import write_json
@@ -51,10 +58,10 @@ def run(recipe: Recipe) -> dict[str, Any]:
         what `metrics.json` holds: `validation` and `test` metrics, `final_ratios`, the summaries of `modulations` that
         have one; `left_out` (samples that the data set lacks, by split and reason) and `failures` (files that could
         not be used) if there are any; `train_seconds` and the checkpoint that the training went on from (the time is
-        of what was left), `epoch_seconds` of every whole epoch (see `EpochClock`), `seed`, `fingerprint`,
-        `environment`.
+        of what was left), `epoch_seconds` of every whole epoch (see `EpochClock`), `seed`, `fingerprint` (None if the
+        checkpoint was of another training), `environment`.
     """
-    what = fingerprint(recipe)
+    identity = training_identity(recipe)
     dataset, processor = build_data(recipe)
     model = build_model(recipe, *label_names(dataset))
     modalities = list(model.encoders)
@@ -66,11 +73,16 @@ def run(recipe: Recipe) -> dict[str, Any]:
     trainer.add_callback(clock)
     trainer.run_options = repeatable_options(recipe)
     checkpoint = resume_point(recipe)
+    if checkpoint is not None and goes_on_from_another(recipe, checkpoint):
+        identity["fingerprint"] = None  # the result is that of no recipe
+    folder = Path(recipe.training.output_dir)
+    if trainer.is_world_process_zero():
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(identity, folder / TRAINING_NAME)
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=checkpoint)
     train_seconds = time.perf_counter() - started
     history = list(trainer.state.log_history)
-    folder = Path(recipe.training.output_dir)
     trainer.save_model(_internal_call=True)  # without a push: the training's end was one
     if trainer.is_world_process_zero():
         if processor is not None:
@@ -86,8 +98,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
         "train_seconds": round(train_seconds, 2),
         "epoch_seconds": [round(seconds, 4) for seconds in clock.seconds],
         "resumed_from": checkpoint,
-        "seed": recipe.training.seed,
-        "fingerprint": what,
+        **identity,
         "environment": environment(recipe.training.world_size),
     }
     incomplete = {"left_out": data_report(dataset), "failures": processor.failures if processor is not None else {}}

@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from importlib.metadata import version
 from typing import Any
 
 from ..data import dataset_function
+from ..data.location import DATA_VARIABLE
 from ..modulation import build_modulations
 from ..processing import PROCESSORS
 from ..training_args import WITHOUT_EFFECT
@@ -35,14 +37,16 @@ def canonical_options(recipe: Recipe) -> dict[str, Any]:
     elsewhere |= {"seed", "modulations", *WITHOUT_EFFECT}
     load = dataset_function(recipe.data.dataset)
     return {
-        "version": version("hf_bml"),
+        "versions": [version("hf_bml"), version("transformers")],  # transformers has the defaults of what is not given
         "processes": recipe.training.world_size,
+        "mixed_precision": recipe.training.mixed_precision,  # that of `accelerate launch` too
         "model": model_options(recipe),
         "modulations": [
             [modulation.name, canonical(asdict(modulation.config))]  # a list, as their order counts
             for modulation in build_modulations(recipe.training.modulations)
         ],
         "dataset": [recipe.data.dataset, canonical(with_defaults(load, recipe.data.dataset_options or {}))],
+        "data_folder": os.environ.get(DATA_VARIABLE) or None,
         "on_error": recipe.data.on_error,
         "processors": {
             name: [options["type"], canonical(with_defaults(PROCESSORS[options["type"]], options))]

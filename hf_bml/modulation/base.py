@@ -258,11 +258,11 @@ class Modulation:
 
         Args:
             encoders: per modality.
-            epochs: epochs of the training, 0 if it is given in steps.
-            steps: optimizer steps of the training, 0 if it is given in epochs.
+            epochs: of the training.
+            steps: optimizer steps of the training.
         """
         length = epochs if self.config.unit == "epochs" else steps
-        if length and self.config.start >= length:
+        if self.config.start >= length:
             warnings.warn(
                 f"{self.name} starts at {self.config.start} {self.config.unit}, but the training ends at {length}: it "
                 "will never act. Train longer, or set start (preset 'released' starts after six epochs).",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -91,7 +92,14 @@ class ModulationStack:
         return {modulation.name: modulation.state_dict() for modulation in self.modulations}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict()`; a modulation without a state there starts anew."""
+        """Go on from `state_dict()`; a modulation without a state there starts anew, with a warning."""
+        names = [modulation.name for modulation in self.modulations]
+        if set(state) != set(names):
+            warnings.warn(
+                f"The checkpoint was written with the modulations {sorted(state)}, this training has {names}: what "
+                "only one of them has starts anew or ends here.",
+                stacklevel=2,
+            )
         for modulation in self.modulations:
             if modulation.name in state:
                 modulation.load_state_dict(state[modulation.name])

@@ -114,8 +114,8 @@ class MultimodalProcessor:
                 modality that is left out or `None` is absent.
 
         Returns:
-            `{modality: tensor or dict of tensors with a batch axis of 1, or None if absent}`, and, if one is absent,
-            "modality_mask", bool (1, modalities).
+            `{modality: tensor or dict of tensors with a batch axis of 1, or None if absent}`. None says it all: a
+            "modality_mask" would depend on the model's order of modalities.
 
         Raises:
             ValueError: An unknown modality, no modality, or a value that cannot be used.
@@ -129,7 +129,9 @@ class MultimodalProcessor:
             raise ValueError(
                 f"Expected a usable value for at least one of the modalities {list(self.modalities)}, found none."
             )
-        return collate_present([sample], list(self.modalities), self.pad_token_id)
+        batch = collate_present([sample], list(self.modalities), self.pad_token_id)
+        batch.pop("modality_mask", None)
+        return batch
 
     def apply(
         self,

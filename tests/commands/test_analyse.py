@@ -25,7 +25,8 @@ def test_everything_fits_together(finished, capsys):
     assert coalitions["audio+visual"] == pytest.approx(metrics["accuracy"])
     assert coalitions[""] in [pytest.approx(count / 40) for count in counts]  # always the same class
     assert sum(values.values()) == pytest.approx(coalitions["audio+visual"] - coalitions[""])
-    assert values["audio"] > values["visual"]
+    gains = coalitions["audio"] - coalitions[""], coalitions["audio+visual"] - coalitions["visual"]
+    assert values["audio"] == pytest.approx(sum(gains) / 2)
     assert set(found["tsne"]) == {"audio", "visual", "joint"}
     assert all(len(points) == 40 for points in found["tsne"].values())
     labels = [label for _, _, label in found["tsne"]["visual"]]

@@ -24,21 +24,21 @@ def test_window_in_steps_and_epochs():
 
 def test_a_window_that_never_opens_warns():
     with pytest.warns(UserWarning, match="will never act"):
-        OPM(preset="released").warn_if_idle({}, epochs=3, steps=0)
+        OPM(preset="released").warn_if_idle({}, epochs=3, steps=30)
     with pytest.warns(UserWarning, match="will never act"):
-        OPM(start=10, unit="steps").warn_if_idle({}, epochs=0, steps=10)
+        OPM(start=10, unit="steps").warn_if_idle({}, epochs=1, steps=10)
 
 
 def test_a_filter_that_matches_nothing_warns():
     with pytest.warns(UserWarning, match="touches no parameter of the 'text' encoder"):
-        OGM(parameters="conv").warn_if_idle({"text": torch.nn.Linear(2, 2)}, epochs=3, steps=0)
+        OGM(parameters="conv").warn_if_idle({"text": torch.nn.Linear(2, 2)}, epochs=3, steps=30)
 
 
 @pytest.mark.filterwarnings("error")
 def test_no_warning_where_a_modulation_can_act():
-    OPM(preset="released").warn_if_idle({}, epochs=7, steps=0)
-    OPM(start=5).warn_if_idle({}, epochs=0, steps=10)  # epochs are not known from steps
-    OGM().warn_if_idle({"text": torch.nn.Linear(2, 2)}, epochs=3, steps=0)
+    OPM(preset="released").warn_if_idle({}, epochs=7, steps=70)
+    OPM(start=5, unit="steps").warn_if_idle({}, epochs=1, steps=10)
+    OGM().warn_if_idle({"text": torch.nn.Linear(2, 2)}, epochs=3, steps=30)
 
 
 class Recorder(Modulation):
