@@ -76,9 +76,7 @@ def test_a_pushed_run_is_loaded_and_its_quick_start_gives_a_label(run_dir, own_h
     assert f"pushed to {own_hub.endpoint}/user/digits, commit " in capsys.readouterr().out
     files = own_hub.files("model", "user/digits")
     assert set(files) == OF_THE_MODEL
-    assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")} == before | {
-        run_dir: run_dir.stat().st_mtime_ns
-    }
+    assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")} == before
     assert str(run_dir).encode() not in b"".join(files.values())
     card = files["README.md"].decode()
     data = ModelCard(card).data
@@ -120,6 +118,16 @@ def test_checkpoints_only_when_asked_for(run_dir, own_hub):
     assert set(own_hub.files("model", "user/early")) == OF_THE_MODEL
     card = own_hub.files("model", "user/early")["README.md"].decode()
     assert "these are the weights of step 2 of 4" in card and "trained on digits" in card
+
+
+def test_with_code(run_dir, own_hub):
+    assert main(["push", str(run_dir), "--repo-id", "user/code", "--with-code"]) == 0
+    files = own_hub.files("model", "user/code")
+    code = {name for name in files if name.startswith("hf_bml_code/")}
+    assert set(files) - code == OF_THE_MODEL and "hf_bml_code/modeling_multimodal.py" in code
+    auto_map = json.loads(files["config.json"])["auto_map"]
+    assert auto_map["AutoModel"] == "hf_bml_code/modeling_multimodal.MultimodalForClassification"
+    assert "auto_map" not in json.loads((run_dir / "config.json").read_text())
 
 
 def test_a_card_of_ones_own(run_dir, own_hub, tmp_path):
