@@ -9,7 +9,8 @@ Columns
         order of the rows.
 
 Splits: those of the source. A missing validation or test split is held out of train, in the order of the SHA-1 of the
-group (or of the row's number), so whole groups (speakers, videos) stay together.
+group (or of the row's number), so whole groups (speakers, videos) stay together. Rows of a stream have no number that
+stays: without `group`, the content of the modalities' columns decides, so other modalities give other splits.
 
 Pitfalls: without `group`, clips of one speaker or video can be in several splits, which flatters the validation.
 Joined sources whose rows are not in the same order are copied to the cache of `datasets`, media included.
@@ -162,18 +163,21 @@ def from_columns(
         types: "audio", "video" or "image" for modalities whose column holds file paths as text. Rows whose file does
             not exist are left out and reported.
         media_dir: Folder that such paths are relative to.
-        group: Column whose equal values must stay in one split, such as the speaker.
+        group: Column whose equal values must stay in one split, such as the speaker; of audio, videos or images, the
+            stems of the files.
         validation_fraction: Share of train that becomes validation, if the source has none; in (0, 1).
         test_fraction: Share of train that becomes test, if the source has none; in (0, 1).
         dataset_name: Name in logs and errors.
 
     Returns:
         Splits train, validation and test with one column per modality and `labels`; `data_report` tells what is left
-        out. An `IterableDatasetDict` if the source streams: rows are then held out by a hash of the group or of the
-        row's number, so the fractions hold on average.
+        out. An `IterableDatasetDict` if the source streams: rows are then held out by a hash of the group or,
+        without one, of the content of the modalities' columns, so the fractions hold on average. It may be shuffled,
+        read by several workers and split by node, before or after.
 
     Raises:
-        ValueError: A column, split or class is missing; labels are no classes; the sources cannot be joined.
+        ValueError: A column, split or class is missing; labels are no classes; the sources cannot be joined. While a
+            stream is read: a split must be held out without `group`, and a file is known by its path alone.
     """
     sources = dataset if isinstance(dataset, Sequence) else [dataset]
     sources = [named_splits(source, splits, dataset_name) for source in sources]
