@@ -1,7 +1,7 @@
 """Any data set with a column per modality: from the Hub or local parquet, webdataset, audiofolder, videofolder, CSV.
 
-Source and licence: the user's. `from_columns` takes a loaded `datasets` object, `load` (so `dataset: from_columns` in
-a recipe) whatever `datasets.load_dataset` reads.
+Source and licence: the user's. `from_columns` takes a loaded `datasets` object, or the Hub id or folder of one; `load`
+(so `dataset: from_columns` in a recipe) takes whatever `datasets.load_dataset` reads, with its options.
 
 Columns
     One per modality, under the modality's name. Audio and video stay undecoded, `{"bytes", "path"}`.
@@ -49,7 +49,7 @@ from .streamed_columns import streamed
 
 TYPES = {"audio": Audio(decode=False), "video": Video(decode=False), "image": Image(decode=False)}
 ALIASES = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
-AnyDataset = Dataset | DatasetDict | IterableDataset | IterableDatasetDict
+AnyDataset = Dataset | DatasetDict | IterableDataset | IterableDatasetDict | str | os.PathLike
 
 
 def load(
@@ -146,12 +146,13 @@ def from_columns(
     group: str | None = None,
     validation_fraction: float = 0.1,
     test_fraction: float = 0.1,
-    dataset_name: str = "from_columns",
+    dataset_name: str | None = None,
 ) -> DatasetDict | IterableDatasetDict:
-    """Columns of a loaded data set as modalities and labels.
+    """Columns of a data set as modalities and labels.
 
     Args:
-        dataset: One data set (a single split counts as train), or several that are joined on `join_on`.
+        dataset: One data set (a single split counts as train), or several that are joined on `join_on`. A Hub id or a
+            folder is given to `datasets.load_dataset`; call that yourself for its other options.
         modalities: Column of each modality, such as `{"audio": "wav", "visual": "mp4"}`; the order is kept, and one
             column may serve twice.
         label: Column of the class: names, integers, booleans or a `ClassLabel`. `"json.emotion"` is a field of the
@@ -167,7 +168,7 @@ def from_columns(
             stems of the files.
         validation_fraction: Share of train that becomes validation, if the source has none; in (0, 1).
         test_fraction: Share of train that becomes test, if the source has none; in (0, 1).
-        dataset_name: Name in logs and errors.
+        dataset_name: Name in logs and errors; None takes the Hub id or "from_columns".
 
     Returns:
         Splits train, validation and test with one column per modality and `labels`; `data_report` tells what is left
@@ -176,10 +177,13 @@ def from_columns(
         read by several workers and split by node, before or after.
 
     Raises:
+        FileNotFoundError: There is no such folder or data set on the Hub (from `load_dataset`).
         ValueError: A column, split or class is missing; labels are no classes; the sources cannot be joined. While a
             stream is read: a split must be held out without `group`, and a file is known by its path alone.
     """
-    sources = dataset if isinstance(dataset, Sequence) else [dataset]
+    sources = [dataset] if isinstance(dataset, str) or not isinstance(dataset, Sequence) else dataset
+    dataset_name = dataset_name or next((str(part) for part in sources if _is_name(part)), "from_columns")
+    sources = [load_dataset(os.fspath(source)) if _is_name(source) else source for source in sources]
     sources = [named_splits(source, splits, dataset_name) for source in sources]
     tables = sources[0]
     streaming = any(isinstance(rows, IterableDataset) for source in sources for rows in source.values())
@@ -230,6 +234,10 @@ def from_columns(
         if split not in result:
             result["train"], result[split], groups["train"] = hold_out(result["train"], groups["train"], fraction)
     return DatasetDict({split: result[split] for split in SPLITS})
+
+
+def _is_name(dataset: AnyDataset) -> bool:
+    return isinstance(dataset, str | os.PathLike)
 
 
 def named_splits(dataset: AnyDataset, splits: Mapping[str, str] | None, name: str) -> dict[str, Any]:

@@ -362,6 +362,23 @@ def test_streaming_needs_classes_and_types(tmp_path):
         from_columns(stream, {"text": "text"}, label="mood", classes=["sad"])
 
 
+def test_a_folder_or_several_are_loaded(tmp_path):
+    for name, column in (("sounds", "wav"), ("films", "mp4")):
+        (tmp_path / name).mkdir()
+        rows = clips(20, key=list(range(20)))
+        rows.select_columns([column, "key", *(["mood"] if column == "wav" else [])]).to_parquet(
+            tmp_path / name / "train.parquet"
+        )
+    folders = [tmp_path / "sounds", str(tmp_path / "films")]
+    alone = from_columns(folders[0], {"audio": "wav"}, label="mood")
+    both = from_columns(folders, MODALITIES, label="mood", join_on="key")
+    assert numbers(alone["train"]) == numbers(both["train"]) == numbers(both["train"], "visual")
+    with pytest.raises(ValueError, match=rf"column 'wave' in '{tmp_path}/sounds'"):
+        from_columns(folders[0], {"audio": "wave"}, label="mood")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        from_columns(str(tmp_path / "nowhere"), MODALITIES, label="mood")
+
+
 def test_load_needs_modalities():
     with pytest.raises(ValueError, match="Expected modalities"):
         load_multimodal_dataset("from_columns", path="csv")
