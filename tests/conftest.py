@@ -28,6 +28,16 @@ datasets.disable_progress_bars()
 gc.freeze()  # each train() collects garbage, which takes half a second with all that was imported
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_datasets_cache(tmp_path_factory):
+    """Nothing that was processed in another session is found, and nothing is left in the user's cache."""
+    folder = tmp_path_factory.mktemp("datasets_cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets.config, "HF_DATASETS_CACHE", folder)
+        patch.setenv("HF_DATASETS_CACHE", str(folder))  # of subprocesses
+        yield
+
+
 @pytest.fixture
 def training_args(tmp_path):
     """Makes arguments for a short, quiet CPU run with SGD."""

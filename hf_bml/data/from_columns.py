@@ -1,7 +1,7 @@
 """Any data set with a column per modality: from the Hub or local parquet, webdataset, audiofolder, videofolder, CSV.
 
-Source and licence: the user's. `from_columns` takes a loaded `datasets` object, `load` (so `dataset: from_columns` in
-a recipe) whatever `datasets.load_dataset` reads.
+Source and licence: the user's. `from_columns` takes a loaded `datasets` object, or the Hub id or folder of one; `load`
+(so `dataset: from_columns` in a recipe) takes whatever `datasets.load_dataset` reads, with its options.
 
 Columns
     One per modality, under the modality's name. Audio and video stay undecoded, `{"bytes", "path"}`.
@@ -9,7 +9,8 @@ Columns
         order of the rows.
 
 Splits: those of the source. A missing validation or test split is held out of train, in the order of the SHA-1 of the
-group (or of the row's number), so whole groups (speakers, videos) stay together.
+group (or of the row's number), so whole groups (speakers, videos) stay together. Rows of a stream have no number that
+stays: without `group`, the content of the modalities' columns decides, so other modalities give other splits.
 
 Pitfalls: without `group`, clips of one speaker or video can be in several splits, which flatters the validation.
 Joined sources whose rows are not in the same order are copied to the cache of `datasets`, media included.
@@ -48,7 +49,7 @@ from .streamed_columns import streamed
 
 TYPES = {"audio": Audio(decode=False), "video": Video(decode=False), "image": Image(decode=False)}
 ALIASES = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
-AnyDataset = Dataset | DatasetDict | IterableDataset | IterableDatasetDict
+AnyDataset = Dataset | DatasetDict | IterableDataset | IterableDatasetDict | str | os.PathLike
 
 
 def load(
@@ -145,12 +146,13 @@ def from_columns(
     group: str | None = None,
     validation_fraction: float = 0.1,
     test_fraction: float = 0.1,
-    dataset_name: str = "from_columns",
+    dataset_name: str | None = None,
 ) -> DatasetDict | IterableDatasetDict:
-    """Columns of a loaded data set as modalities and labels.
+    """Columns of a data set as modalities and labels.
 
     Args:
-        dataset: One data set (a single split counts as train), or several that are joined on `join_on`.
+        dataset: One data set (a single split counts as train), or several that are joined on `join_on`. A Hub id or a
+            folder is given to `datasets.load_dataset`; call that yourself for its other options.
         modalities: Column of each modality, such as `{"audio": "wav", "visual": "mp4"}`; the order is kept, and one
             column may serve twice.
         label: Column of the class: names, integers, booleans or a `ClassLabel`. `"json.emotion"` is a field of the
@@ -162,20 +164,26 @@ def from_columns(
         types: "audio", "video" or "image" for modalities whose column holds file paths as text. Rows whose file does
             not exist are left out and reported.
         media_dir: Folder that such paths are relative to.
-        group: Column whose equal values must stay in one split, such as the speaker.
+        group: Column whose equal values must stay in one split, such as the speaker; of audio, videos or images, the
+            stems of the files.
         validation_fraction: Share of train that becomes validation, if the source has none; in (0, 1).
         test_fraction: Share of train that becomes test, if the source has none; in (0, 1).
-        dataset_name: Name in logs and errors.
+        dataset_name: Name in logs and errors; None takes the Hub id or "from_columns".
 
     Returns:
         Splits train, validation and test with one column per modality and `labels`; `data_report` tells what is left
-        out. An `IterableDatasetDict` if the source streams: rows are then held out by a hash of the group or of the
-        row's number, so the fractions hold on average.
+        out. An `IterableDatasetDict` if the source streams: rows are then held out by a hash of the group or,
+        without one, of the content of the modalities' columns, so the fractions hold on average. It may be shuffled,
+        read by several workers and split by node, before or after.
 
     Raises:
-        ValueError: A column, split or class is missing; labels are no classes; the sources cannot be joined.
+        FileNotFoundError: There is no such folder or data set on the Hub (from `load_dataset`).
+        ValueError: A column, split or class is missing; labels are no classes; the sources cannot be joined. While a
+            stream is read: a split must be held out without `group`, and a file is known by its path alone.
     """
-    sources = dataset if isinstance(dataset, Sequence) else [dataset]
+    sources = [dataset] if isinstance(dataset, str) or not isinstance(dataset, Sequence) else dataset
+    dataset_name = dataset_name or next((str(part) for part in sources if _is_name(part)), "from_columns")
+    sources = [load_dataset(os.fspath(source)) if _is_name(source) else source for source in sources]
     sources = [named_splits(source, splits, dataset_name) for source in sources]
     tables = sources[0]
     streaming = any(isinstance(rows, IterableDataset) for source in sources for rows in source.values())
@@ -226,6 +234,10 @@ def from_columns(
         if split not in result:
             result["train"], result[split], groups["train"] = hold_out(result["train"], groups["train"], fraction)
     return DatasetDict({split: result[split] for split in SPLITS})
+
+
+def _is_name(dataset: AnyDataset) -> bool:
+    return isinstance(dataset, str | os.PathLike)
 
 
 def named_splits(dataset: AnyDataset, splits: Mapping[str, str] | None, name: str) -> dict[str, Any]:

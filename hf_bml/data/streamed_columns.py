@@ -1,9 +1,18 @@
-"""Columns of a streamed source as modalities and labels: everything is decided row by row."""
+"""Columns of a streamed source as modalities and labels: everything is decided row by row.
+
+A row's split follows from what is in the row, never from its position: a shuffled stream, one that several workers
+read, or one that is split across nodes, counts its rows in another order.
+"""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, time, timedelta
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from datasets import ClassLabel, Features, IterableDataset, IterableDatasetDict
 
 from .columns import class_name, field_of
@@ -26,12 +35,14 @@ def streamed(
         modalities: Column of each modality.
         label: Column of the class.
         classes: Class names; None takes those that the label column declares.
-        group: Column whose equal values stay in one split; None takes the number of the row.
+        group: Column whose equal values stay in one split; of media, the stems of the files. None takes the content of
+            the modalities' columns.
         fractions: Share of train of the held-out splits, for those that are not in `splits`.
         name: Shown in errors.
 
     Raises:
-        ValueError: The class names are not known beforehand.
+        ValueError: The class names are not known beforehand. While rows are read: a split must be held out, and a row
+            tells nothing that stays the same to decide by.
     """
     features = splits["train"].features
     kind = field_of(features, label)
@@ -48,8 +59,8 @@ def streamed(
         media = {modality: row[column] for modality, column in modalities.items()}
         return {**media, "labels": index[class_name(kind, field_of(row, label))]}
 
-    def is_within(row: dict[str, Any], position: int, start: float, end: float) -> bool:
-        key = str(position if group is None else field_of(row, group))
+    def is_within(row: dict[str, Any], start: float, end: float) -> bool:
+        key = content_key(row, modalities.values(), name) if group is None else group_key(row, group, name)
         return start <= int.from_bytes(hashlib.sha1(key.encode()).digest()[:8], "big") / 2**64 < end
 
     ranges, start = {}, 0.0
@@ -66,7 +77,66 @@ def streamed(
         rows = splits.get(split, splits["train"])
         if split in ranges:
             start, end = ranges[split]
-            rows = rows.filter(is_within, with_indices=True, fn_kwargs={"start": start, "end": end})
+            rows = rows.filter(is_within, fn_kwargs={"start": start, "end": end})
         rows = rows.filter(is_known)
         result[split] = rows.map(convert, remove_columns=list(features), features=target)
     return IterableDatasetDict(result)
+
+
+def group_key(row: Mapping[str, Any], group: str, name: str) -> str:
+    """A row's group; of media, the file's stem.
+
+    Raises:
+        ValueError: The group is a media column, and the file's name is unknown.
+    """
+    value = field_of(row, group)
+    if not _is_media(value):
+        return str(value)
+    if not value["path"]:
+        raise ValueError(
+            f"Expected names of files in the column {group!r} of '{name}' to hold a split out by, found a file "
+            "without one. Pass another group, or none to hold out by the content."
+        )
+    return Path(value["path"]).stem
+
+
+def content_key(row: Mapping[str, Any], columns: Iterable[str], name: str) -> str:
+    """What is in some columns of a row, media by their bytes: the same wherever and in whatever order it is read.
+
+    Raises:
+        ValueError: A file is known by its path alone, which is another one on another machine.
+    """
+    content = {column: _without_path(row[column], column, name) for column in sorted(set(columns))}
+    return json.dumps(content, sort_keys=True, default=_written_out)
+
+
+def _without_path(value: Any, column: str, name: str) -> Any:
+    if isinstance(value, list) and any(isinstance(part, dict) for part in value):
+        return [_without_path(part, column, name) for part in value]
+    if not _is_media(value):
+        return value
+    if value["bytes"] is None and value["path"]:
+        raise ValueError(
+            f"Expected group=COLUMN to hold a split out of the stream of '{name}' by, found none, and only the path "
+            f"{value['path']!r} in {column!r}. Pass a column of speakers, videos or ids, or {column!r} for the names "
+            "of its files."
+        )
+    return value["bytes"]
+
+
+def _is_media(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"bytes", "path"}
+
+
+def _written_out(value: Any) -> Any:
+    """What JSON lacks: bytes by their digest, arrays as lists, dates as text."""
+    if isinstance(value, bytes):
+        return hashlib.sha1(value).hexdigest()
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, date | time | timedelta | Decimal):
+        return str(value)
+    raise ValueError(
+        f"Expected group=COLUMN to hold a split out of a stream by, found none, and a {type(value).__name__}, whose "
+        "content is not compared. Pass a column of speakers, videos or ids."
+    )

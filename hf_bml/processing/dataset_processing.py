@@ -1,4 +1,4 @@
-"""Apply transforms to whole datasets: cached by `Dataset.map`, or lazily on streams.
+"""Apply transforms to whole datasets: cached (see `cached_map`), or lazily on streams.
 
 A column that holds stored tensors already, as a prepared data set that was pushed to the Hub, is not computed again.
 """
@@ -6,10 +6,11 @@ A column that holds stored tensors already, as a prepared data set that was push
 import hashlib
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache, partial
 from typing import Any
 
+import numpy as np
 from datasets import (
     Audio,
     Dataset,
@@ -18,17 +19,18 @@ from datasets import (
     Image,
     IterableDataset,
     IterableDatasetDict,
+    LargeList,
     List,
     Value,
     Video,
 )
 
+from .cached_map import cached_map
 from .modality_transforms import Failure, ModalityTransforms
 from .tensor_storage import SOURCE, decode_value, encode_value, stored_source, tensor_features
 
 logger = logging.getLogger(__name__)
 
-MAP_BATCH_SIZE = 64
 STREAM_BATCH_SIZE = 8
 FAILURES = "_failures"  # column of the cached table: JSON, or None for a row without failure
 Report = dict[str, list[dict[str, Any]]]
@@ -70,6 +72,7 @@ def process_stream(
         if split.column_names is not None:
             check_columns(transforms.by_modality, split.column_names)
         arguments = {"config": config, "training": name == training_split}
+        arguments["integers"] = integer_columns(split.features or {}, transforms.by_modality)
         splits[name] = undecoded(split, transforms.by_modality).map(
             stream_batch, batched=True, batch_size=STREAM_BATCH_SIZE, fn_kwargs=arguments
         )
@@ -93,6 +96,32 @@ def undecoded(split: Dataset | IterableDataset, modalities: Iterable[str]) -> Da
     return split
 
 
+def integer_columns(features: Mapping[str, Any], modalities: Iterable[str]) -> dict[str, str]:
+    """The type of the modalities whose values are 16 or 32 bit samples: read as lists, they would lose it."""
+    found = {}
+    for name in modalities:
+        feature = features.get(name)
+        feature = feature.get("array") if isinstance(feature, dict) else feature
+        kind = feature.feature if isinstance(feature, List | LargeList) else None
+        if isinstance(kind, Value) and kind.dtype in ("int16", "int32"):
+            found[name] = kind.dtype
+    return found
+
+
+def typed_batch(batch: dict[str, list], integers: Mapping[str, str]) -> dict[str, list]:
+    """The batch with arrays in the place of lists in `integer_columns`."""
+    return {
+        name: [_typed(value, integers[name]) for value in values] if name in integers else values
+        for name, values in batch.items()
+    }
+
+
+def _typed(value: Any, dtype: str) -> Any:
+    if isinstance(value, dict):
+        return {**value, "array": _typed(value["array"], dtype)}
+    return None if value is None else np.asarray(value, dtype=dtype)
+
+
 def _undecoded_feature(feature: Any) -> Any:
     if isinstance(feature, Audio | Image | Video):
         return type(feature)(decode=False)
@@ -114,34 +143,41 @@ def _process_split(
             check_sources(name, modality, chunk.field(SOURCE).unique().to_pylist(), config)
     stored = [modality for modality, kind in storage.items() if kind != "raw" and modality not in prepared]
     failed: list[dict[str, Any]] = []
-    if stored or (transforms.on_error != "raise" and len(prepared) < len(storage)):
+    read = stored if transforms.on_error == "raise" else [key for key in storage if key not in prepared]
+    if read:
         features = {**split.features, **{key: _stored_features(transforms.by_modality[key]) for key in stored}}
         if transforms.on_error != "raise":
             features[FAILURES] = Value("string")
         try:
-            split = split.map(
+            split = cached_map(
+                split,
                 store_batch,
-                with_indices=True,
-                batched=True,
-                batch_size=MAP_BATCH_SIZE,
-                writer_batch_size=MAP_BATCH_SIZE,
-                features=Features(features),
-                fn_kwargs={"config": config, "storage": {**storage, **dict.fromkeys(prepared, "prepared")}},
-                num_proc=num_proc,
+                {
+                    "config": config,
+                    "storage": {**storage, **dict.fromkeys(prepared, "prepared")},
+                    "integers": integer_columns(split.features, storage),
+                },
+                Features(features),
+                [key for key in read if getattr(transforms.by_modality[key], "reads_files", True)],
+                num_proc,
                 desc=f"Processing {', '.join(stored or storage)} ({name})",
             )
         except ValueError as error:
             raise ValueError(f"split {name!r}, {error}") from error
     if FAILURES in split.column_names:
         split, failed = _take_failures(name, split)
-    reader = partial(read_batch, config=config, storage=storage, training=training)
+    integers = integer_columns(split.features, [key for key, kind in storage.items() if kind == "raw"])
+    reader = partial(read_batch, config=config, storage=storage, training=training, integers=integers)
     return split.with_transform(reader), failed
 
 
-def store_batch(batch: dict[str, list], rows: list[int], config: str, storage: dict[str, str]) -> dict[str, list]:
+def store_batch(
+    batch: dict[str, list], rows: list[int], config: str, storage: dict[str, str], integers: dict[str, str]
+) -> dict[str, list]:
     """`Dataset.map` function: encoded tensors of the modalities that are stored, and what failed."""
     transforms = transforms_of(config)
     failures: list[Failure] = []
+    batch = typed_batch(batch, integers)
     columns = {}
     for name, kind in storage.items():
         if kind == "prepared":
@@ -164,11 +200,13 @@ def store_batch(batch: dict[str, list], rows: list[int], config: str, storage: d
     return columns
 
 
-def read_batch(batch: dict[str, list], config: str, storage: dict[str, str], training: bool) -> dict[str, list]:
+def read_batch(
+    batch: dict[str, list], config: str, storage: dict[str, str], training: bool, integers: dict[str, str]
+) -> dict[str, list]:
     """`Dataset.with_transform` function; `batch` may hold only some columns, as in `dataset["labels"]`."""
     transforms = transforms_of(config)
     columns = {}
-    for name, values in batch.items():
+    for name, values in typed_batch(batch, integers).items():
         kind = storage.get(name)
         if kind in ("final", "extract"):
             columns[name] = _read_stored(name, values, transforms, training)
@@ -179,10 +217,11 @@ def read_batch(batch: dict[str, list], config: str, storage: dict[str, str], tra
     return columns
 
 
-def stream_batch(batch: dict[str, list], config: str, training: bool) -> dict[str, list]:
+def stream_batch(batch: dict[str, list], config: str, training: bool, integers: dict[str, str]) -> dict[str, list]:
     """`IterableDataset.map` function: transformed columns, without the rows that cannot be used."""
     transforms = transforms_of(config)
     check_columns(transforms.by_modality, list(batch))
+    batch = typed_batch(batch, integers)
     failures: list[Failure] = []
     names = list(transforms.by_modality)
     columns = {}

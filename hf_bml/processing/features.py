@@ -22,6 +22,7 @@ class FeatureVector:
     """
 
     is_random = False
+    reads_files = False
     output_keys = None
 
     def __init__(self, input_size: int | None = None):

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from datasets import Dataset, Features
 from torch import Tensor
 
-from .dataset_processing import MAP_BATCH_SIZE, transforms_of, undecoded
+from .cached_map import cached_map
+from .dataset_processing import integer_columns, transforms_of, typed_batch, undecoded
 from .fitted_state import recalled_fit, remember_fit, store_state
 from .modality_transforms import Failure
 from .tensor_storage import decode_tensor, encode_value, tensor_features
@@ -54,16 +55,14 @@ def fit_modality(split: Dataset, split_name: str, modality: str, config: str, nu
     transforms = transforms_of(config)
     values = undecoded(split.with_format(None).select_columns([modality]), [modality])
     try:
-        extracted = values.map(
+        extracted = cached_map(
+            values,
             extract_batch,
-            with_indices=True,
-            batched=True,
-            batch_size=MAP_BATCH_SIZE,
-            writer_batch_size=MAP_BATCH_SIZE,
-            features=Features({modality: tensor_features()}),
-            fn_kwargs={"config": config, "name": modality},
-            num_proc=num_proc,
-            desc=f"Extracting {modality} to fit on ({split_name})",
+            {"config": config, "name": modality, "integers": integer_columns(values.features, [modality])},
+            Features({modality: tensor_features()}),
+            [modality],
+            num_proc,
+            f"Extracting {modality} to fit on ({split_name})",
         )
     except ValueError as error:
         raise ValueError(f"split {split_name!r}, {error}") from error
@@ -78,8 +77,10 @@ def fit_modality(split: Dataset, split_name: str, modality: str, config: str, nu
     return state_name
 
 
-def extract_batch(batch: dict[str, list], rows: list[int], config: str, name: str) -> dict[str, list]:
+def extract_batch(
+    batch: dict[str, list], rows: list[int], config: str, name: str, integers: dict[str, str]
+) -> dict[str, list]:
     """`Dataset.map` function: encoded features of one modality, `None` for values that cannot be used."""
     failures: list[Failure] = []  # collected, not logged: the processing of the split reports them
-    extracted = transforms_of(config).extract(name, batch[name], failures, rows)
+    extracted = transforms_of(config).extract(name, typed_batch(batch, integers)[name], failures, rows)
     return {name: [encode_value(features) for features in extracted]}

@@ -19,6 +19,7 @@ from .media_file import MediaError, media_file
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+TOLERANCE = 1e-3  # of rounding, beyond [0, 1]
 PIL_MODES = {1: "L", 3: "RGB"}
 
 
@@ -41,8 +42,8 @@ class FrameTransform:
         evaluation: "resize" to `size`, or "center_crop": scale until `size` is covered, then cut the centre.
 
     Raises:
-        ValueError: An option is out of range; an image has the wrong number of channels or is not finite; frames of a
-            clip differ in size.
+        ValueError: An option is out of range; an image has the wrong number of channels, is not finite or has
+            floats outside [0, 1]; frames of a clip differ in size.
         MediaError: An image file is missing, empty or damaged; the message names it.
 
     Example:
@@ -128,7 +129,7 @@ def read_image(image: Any, num_channels: int) -> Tensor:
     """One image as a tensor of shape (num_channels, height, width), dtype unchanged.
 
     Raises:
-        ValueError: An array or tensor has another number of channels, or holds NaN or infinity.
+        ValueError: An array or tensor has another number of channels, or holds NaN, infinity or floats outside [0, 1].
         MediaError: An image file cannot be read.
     """
     source = media_file(image, "image")
@@ -159,8 +160,18 @@ def read_image(image: Any, num_channels: int) -> Tensor:
             f"Expected uint8 or float intensities, found {image.dtype}. "
             "Convert to uint8 (0-255) or to floats in [0, 1]."
         )
-    if image.is_floating_point() and not torch.isfinite(image).all():
-        raise ValueError("Expected finite intensities, found NaN or infinity. Repair the image, or set it to None.")
+    if image.is_floating_point():
+        if not torch.isfinite(image).all():
+            raise ValueError(
+                "Expected finite intensities, found NaN or infinity. Repair the image, or set it to None."
+            )
+        lowest, highest = float(image.min()), float(image.max())
+        if lowest < -TOLERANCE or highest > 1 + TOLERANCE:
+            raise ValueError(
+                f"Expected float intensities in [0, 1], found {lowest:.6g} to {highest:.6g}. Divide by 255, or pass "
+                "uint8."
+            )
+        image = image.clamp(0, 1)
     return image
 
 

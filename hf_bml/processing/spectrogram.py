@@ -30,7 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "scale": "density",
         "standardize": True,
         "random_crop": False,
-        "tile_to": None,
+        "tile_to": 0.0,
     },
     "conference": {
         "sampling_rate": 22050,
@@ -40,7 +40,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "scale": "magnitude",
         "standardize": False,
         "random_crop": False,
-        "tile_to": None,
+        "tile_to": 0.0,
     },
     "conference_vggsound": {
         "sampling_rate": 16000,
@@ -154,7 +154,7 @@ class LogSpectrogram:
         preset: "paper", "conference" or "conference_vggsound"; see this module.
         scale: "density": log of the power density, mean of each segment removed, Tukey window; "magnitude": log of the
             magnitude, Hann window (density / magnitude / magnitude).
-        tile_to: Tile shorter clips to that many seconds before a crop (none / none / 10).
+        tile_to: Tile shorter clips to that many seconds before a crop; 0 does not tile (0 / 0 / 10).
         min_rms: Clips whose root mean square amplitude is lower count as silent and raise MediaError; 1e-4 is -80 dB
             of full scale. 0 accepts silence: it is audio, too, and a standardised silent clip is all zeros.
         segments: Cut the clip into that many equal parts with a spectrogram each, (segments, 1, frequencies, frames),
@@ -213,7 +213,9 @@ class LogSpectrogram:
         self.scale: str = options["scale"]
         self.standardize: bool = options["standardize"]
         self.random_crop: bool = options["random_crop"]
-        self.tile_to: float | None = options["tile_to"]
+        self.tile_to: float = options["tile_to"]
+        if self.tile_to < 0:
+            raise ValueError(f"Expected tile_to >= 0, found {tile_to}. Give seconds, or 0 to leave clips as they are.")
         if not 0 <= self.overlap < self.window_length:
             raise ValueError(
                 f"Expected 0 <= overlap < window_length={self.window_length}, found {self.overlap}. Lower overlap."
@@ -285,7 +287,7 @@ class LogSpectrogram:
         return spectrogram.contiguous()  # (1, frequencies, frames)
 
     def _fit(self, waveform: Tensor, training: bool) -> Tensor:
-        if self.tile_to is not None:
+        if self.tile_to:
             waveform = _tile(waveform, round(self.tile_to * self.sampling_rate))
         surplus = len(waveform) - self.num_samples
         if surplus >= 0:

@@ -25,6 +25,7 @@ class Tokenize:
     """
 
     is_random = False
+    reads_files = False  # a text is no path
     output_keys = ("input_ids", "attention_mask")
 
     def __init__(self, tokenizer: str, max_length: int = 128):

@@ -20,6 +20,7 @@ from torch import Tensor
 from .media_file import TOLERATED_LOSS, MediaError, file_name, media_file, open_container, read_packets
 
 MIN_RATE, MAX_RATE = 1000, 1_000_000  # of files, in Hz
+MAX_AMPLITUDE = 2.0  # overshoot of lossy codecs is clipped; samples of another scale would become a square wave
 UNKNOWN_LENGTH = 2**31 - 2**16  # programs that write WAV into a pipe announce about this much, or twice as much
 
 _REMEDY = "The file is damaged: download it again, or set it to None."
@@ -39,9 +40,9 @@ def read_waveform(value: Any, sampling_rate: int) -> Tensor:
         float32 tensor of shape (samples,), values clamped to [-1, 1].
 
     Raises:
-        MediaError: The file cannot be decoded, has no audio stream, is truncated or empty, or holds NaN or infinity.
-            The message names the file when its path is known. A silent track is valid.
-        ValueError: The value has none of these forms.
+        MediaError: The file cannot be decoded, has no audio stream, is truncated or empty, or holds NaN, infinity or
+            amplitudes above 2. The message names the file when its path is known. A silent track is valid.
+        ValueError: The value has none of these forms; a list of integers has no known full scale.
     """
     array, rate, source = _decode(value, sampling_rate)
     if array.size == 0:
@@ -50,6 +51,12 @@ def read_waveform(value: Any, sampling_rate: int) -> Tensor:
         )
     if not np.isfinite(array).all():
         raise MediaError(f"{source}: expected finite audio samples, found NaN or infinity. Clean or remove this clip.")
+    peak = np.abs(array).max()
+    if peak > MAX_AMPLITUDE:
+        raise MediaError(
+            f"{source}: expected amplitudes in [-1, 1], found {peak:.6g}. Divide samples of another scale by their "
+            "full one (32768 for 16 bits); a damaged file: download it again, or set it to None."
+        )
     if rate != sampling_rate:
         if not MIN_RATE <= rate <= MAX_RATE:
             raise MediaError(f"{source}: expected a rate of {MIN_RATE} to {MAX_RATE} Hz, found {rate}. {_REMEDY}")
@@ -147,11 +154,17 @@ def _decode_track(container: av.container.InputContainer, stream: av.AudioStream
 
 
 def _mono(array: Any, source: str) -> np.ndarray:
-    array = np.asarray(array, dtype=np.float64 if isinstance(array, list | tuple) else None)
+    is_list = isinstance(array, list | tuple)
+    array = np.asarray(array)
     if array.ndim not in (1, 2):
         raise ValueError(f"{source}: expected a 1-D or 2-D array, found shape {array.shape}. Pass one clip per value.")
     if array.dtype in (np.int16, np.int32):
         array = array / (np.iinfo(array.dtype).max + 1)
+    elif is_list and np.issubdtype(array.dtype, np.integer):
+        raise ValueError(
+            f"{source}: expected floats in [-1, 1], or integers whose type says what full scale is, found a list of "
+            "integers. Declare the column as List(Value('int16')) or pass a numpy array of int16 or int32."
+        )
     elif not np.issubdtype(array.dtype, np.floating):
         raise ValueError(
             f"{source}: expected floats in [-1, 1] or int16 or int32 samples, found {array.dtype}. Convert the array."

@@ -15,11 +15,14 @@ from datasets import (
     DatasetDict,
     Image,
     IterableDatasetDict,
+    List,
     Value,
     Video,
     load_dataset,
 )
+from datasets.distributed import split_dataset_by_node
 from PIL import Image as PILImage
+from torch.utils.data import DataLoader
 
 from hf_bml.data import check_dataset_dict, data_report, from_columns, load_multimodal_dataset
 
@@ -241,6 +244,82 @@ def test_streaming_parquet_splits_by_group_without_overlap(tmp_path):
     assert [row["labels"] for row in dataset["test"]] == [1 - row % 2 for row in rows["test"]]
 
 
+HELD_OUT = {"label": "mood", "classes": ["glad", "sad"], "validation_fraction": 0.2, "test_fraction": 0.2}
+
+
+@pytest.mark.parametrize("group", [None, "speaker", "wav"])
+def test_a_streams_splits_do_not_depend_on_the_order(group):
+    source, options = clips(60).to_iterable_dataset(num_shards=4), {**HELD_OUT, "group": group}
+    dataset = from_columns(source, MODALITIES, **options)
+    expected = {split: set(numbers_of(rows)) for split, rows in dataset.items()}
+    assert set.union(*expected.values()) == set(range(60)) and sum(map(len, expected.values())) == 60
+    assert all(4 <= len(expected[split]) <= 24 for split in ("validation", "test"))
+    before = from_columns(source.shuffle(seed=1, buffer_size=25), MODALITIES, **options)
+    by_node = [from_columns(split_dataset_by_node(source, rank, 3), MODALITIES, **options) for rank in range(3)]
+    for split, rows in dataset.items():
+        assert (
+            set(numbers_of(before[split])) == set(numbers_of(rows.shuffle(seed=0, buffer_size=7))) == expected[split]
+        )
+        assert sorted(row for part in by_node for row in numbers_of(part[split])) == sorted(expected[split])
+        parts = [row for rank in range(3) for row in numbers_of(split_dataset_by_node(rows, rank, 3))]
+        assert sorted(parts) == sorted(expected[split])
+
+
+def test_a_streams_splits_do_not_depend_on_the_workers():
+    source = clips(60).to_iterable_dataset(num_shards=4)
+    shuffled = from_columns(source.shuffle(seed=3, buffer_size=20), MODALITIES, **HELD_OUT)
+    for split, rows in from_columns(source, MODALITIES, **HELD_OUT).items():
+        loader = DataLoader(shuffled[split], batch_size=None, num_workers=2)
+        assert sorted(numbers_of(loader)) == sorted(numbers_of(rows))
+
+
+def numbers_of(rows):
+    return [int(row["audio"]["bytes"].decode()[1:-4]) for row in rows]
+
+
+def test_a_streams_splits_by_plain_content():
+    """Text, numbers and lists of images; equal content stays together."""
+    pixel = {"bytes": b"pixel", "path": None}
+    columns = {
+        "text": [f"word {row // 2}" for row in range(60)],
+        "sensor": [[0.5, row // 2] for row in range(60)],
+        "frames": [None if row < 6 else [{"bytes": b"%d" % (row // 2), "path": f"{row}"}, pixel] for row in range(60)],
+        "row": list(range(60)),
+        "mood": ["sad"] * 60,
+    }
+    source = (
+        Dataset.from_dict(columns).cast_column("frames", List(Image(decode=False))).to_iterable_dataset(num_shards=3)
+    )
+    for column in ("text", "sensor", "frames"):
+        options = {"label": "mood", "classes": ["sad"], "validation_fraction": 0.3}
+        dataset = from_columns(source, {"visual": column, "row": "row"}, **options)
+        assert sorted(row["row"] for rows in dataset.values() for row in rows) == list(range(60))
+        alone = from_columns(source, {"visual": column}, **options)
+        found = [{json.dumps(row["visual"], default=str) for row in rows} for rows in alone.values()]
+        assert not found[0] & found[1] and not found[0] & found[2] and len(found[1]) > 2
+
+
+def test_paths_alone_do_not_hold_out_of_a_stream():
+    columns = {"wav": [f"/here/{row % 30}.wav" for row in range(60)], "mood": ["sad"] * 60}
+    source = Dataset.from_dict(columns).cast_column("wav", Audio()).to_iterable_dataset()
+    options = {"label": "mood", "classes": ["sad"]}
+    with pytest.raises(ValueError, match=r"Expected group=COLUMN .* only the path '/here/0\.wav' in 'wav'"):
+        next(iter(from_columns(source, {"audio": "wav"}, **options)["train"]))
+    dataset = from_columns(source, {"audio": "wav"}, group="wav", **options)
+    elsewhere = Dataset.from_dict({**columns, "wav": [path.replace("here", "there") for path in columns["wav"]]})
+    elsewhere = elsewhere.cast_column("wav", Audio()).to_iterable_dataset()
+    moved = from_columns(elsewhere, {"audio": "wav"}, group="wav", **options)
+    for split, rows in dataset.items():
+        assert [row["audio"]["path"].replace("here", "there") for row in rows] == [
+            row["audio"]["path"] for row in moved[split]
+        ]
+    nameless = Dataset.from_dict({"wav": [{"bytes": b"a", "path": None}], "mood": ["sad"]}).cast_column("wav", Audio())
+    with pytest.raises(ValueError, match="Expected names of files in the column 'wav'"):
+        list(from_columns(nameless.to_iterable_dataset(), {"audio": "wav"}, group="wav", **options)["train"])
+    given = IterableDatasetDict(train=source, validation=source, test=source)  # nothing to hold out, nothing to ask
+    assert len(list(from_columns(given, {"audio": "wav"}, **options)["train"])) == 60
+
+
 @pytest.mark.parametrize(
     ("source", "options", "message"),
     [
@@ -281,6 +360,23 @@ def test_streaming_needs_classes_and_types(tmp_path):
     stream = load_dataset("csv", data_files=str(tmp_path / "clips.csv"), streaming=True)
     with pytest.raises(ValueError, match="declared types"):
         from_columns(stream, {"text": "text"}, label="mood", classes=["sad"])
+
+
+def test_a_folder_or_several_are_loaded(tmp_path):
+    for name, column in (("sounds", "wav"), ("films", "mp4")):
+        (tmp_path / name).mkdir()
+        rows = clips(20, key=list(range(20)))
+        rows.select_columns([column, "key", *(["mood"] if column == "wav" else [])]).to_parquet(
+            tmp_path / name / "train.parquet"
+        )
+    folders = [tmp_path / "sounds", str(tmp_path / "films")]
+    alone = from_columns(folders[0], {"audio": "wav"}, label="mood")
+    both = from_columns(folders, MODALITIES, label="mood", join_on="key")
+    assert numbers(alone["train"]) == numbers(both["train"]) == numbers(both["train"], "visual")
+    with pytest.raises(ValueError, match=rf"column 'wave' in '{tmp_path}/sounds'"):
+        from_columns(folders[0], {"audio": "wave"}, label="mood")
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        from_columns(str(tmp_path / "nowhere"), MODALITIES, label="mood")
 
 
 def test_load_needs_modalities():

@@ -131,3 +131,19 @@ def test_known_copies_and_streaming(fake_hub, tmp_path):
 def test_known_copies_are_pinned(module):
     for options in module.HUB.values():
         assert len(options["revision"]) == 40 and set(options["revision"]) <= set("0123456789abcdef")
+
+
+@pytest.mark.slow
+def test_a_hub_id_is_loaded(fake_hub, tmp_path):
+    fake_hub.add("dataset", "user/clips", {"train.parquet": parquet("mood", ["glad", "sad"], 20)})
+    code = """
+from hf_bml.data import from_columns
+dataset = from_columns("user/clips", modalities={"audio": "audio", "visual": "video"}, label="mood")
+print(dataset.num_rows, dataset["train"].features["labels"].names)
+from_columns("user/clips", modalities={"audio": "sound"}, label="mood")
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", code], env=fake_hub.environment(tmp_path), capture_output=True, text=True, timeout=180
+    )
+    assert process.stdout.splitlines()[-1] == "{'train': 16, 'validation': 2, 'test': 2} ['glad', 'sad']"
+    assert "Expected a column 'sound' in 'user/clips', found" in process.stderr

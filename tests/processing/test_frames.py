@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hf_bml.processing import FrameTransform
+from hf_bml.processing import FrameTransform, VideoFrames
 
 GENERATOR = np.random.default_rng(0)
 
@@ -136,3 +136,24 @@ def test_invalid_images(value, message):
 def test_invalid_options(options, message):
     with pytest.raises(ValueError, match=message):
         FrameTransform(**options)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (2, 8, 8, 3)])
+def test_floats_of_another_range_are_refused(shape):
+    pixels = np.linspace(0, 255, int(np.prod(shape))).reshape(shape)
+    message = r"float intensities in \[0, 1\], found -?\d.* Divide by 255, or pass uint8"
+    for wrong in (pixels, pixels / 127.5 - 1, pixels.astype(np.float32), torch.from_numpy(pixels).movedim(-1, -3)):
+        with pytest.raises(ValueError, match=message):
+            FrameTransform(size=8)([wrong])
+    rounding = pixels / 255 * 1.0008 - 0.0004
+    for right in (pixels / 255, rounding):
+        expected = FrameTransform(size=8)([pixels / 255])[0]
+        torch.testing.assert_close(FrameTransform(size=8)([right])[0], expected, atol=3e-3, rtol=0)
+
+
+def test_decoded_float_clips_do_not_wrap():
+    clip = np.full((4, 8, 8, 3), 1.0005, np.float32)
+    transform = VideoFrames(num_frames=2, size=8, mean=[0.0] * 3, std=[1.0] * 3)
+    assert torch.equal(transform([clip])[0], torch.ones(2, 3, 8, 8))
+    with pytest.raises(ValueError, match="Divide by 255"):
+        transform([clip * 200])

@@ -133,6 +133,17 @@ def test_options_replace_those_of_the_preset():
     assert LogSpectrogram(preset="paper", duration=10)([np.ones(5)])[0].shape == (1, 257, 1004)
 
 
+def test_tiling_can_be_switched_off():
+    """A clip of 6 s: its centre is cut from the clip itself, not from the clip and a repetition."""
+    clip = np.random.default_rng(0).uniform(-1, 1, 96000).astype(np.float32)
+    preset = {"preset": "conference_vggsound"}
+    tiled, plain = (LogSpectrogram(**preset, **options)([clip])[0] for options in ({}, {"tile_to": 0}))
+    repeated, centre = np.concatenate([clip, clip]), clip[8000:88000]
+    torch.testing.assert_close(tiled, LogSpectrogram(**preset)([repeated])[0])
+    torch.testing.assert_close(plain, LogSpectrogram(**preset, duration=5.0, tile_to=0)([centre])[0])
+    assert not torch.equal(tiled, plain)
+
+
 def test_min_rms():
     quiet = 1e-3 * np.sin(np.arange(16000))
     assert LogSpectrogram(min_rms=1e-4)([quiet])[0].isfinite().all()
@@ -155,6 +166,7 @@ def test_no_clips():
         ({"preset": "conferense"}, "'conference', 'conference_vggsound'"),
         ({"scale": "power"}, "'density' or 'magnitude'"),
         ({"min_rms": 1.0}, "min_rms"),
+        ({"tile_to": -1.0}, "tile_to >= 0, found -1"),
     ],
 )
 def test_invalid_options(options, message):
