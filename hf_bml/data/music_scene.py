@@ -83,10 +83,12 @@ class Scene:
 
 
 def number(count: int) -> str:
+    """How an answer spells a number."""
     return NUMBERS[min(count, len(NUMBERS) - 1)]
 
 
 def yes(condition: bool) -> str:
+    """The answer to whether something holds."""
     return "yes" if condition else "no"
 
 

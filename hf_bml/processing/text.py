@@ -118,7 +118,7 @@ class Words(Tokenize):
 
     def __call__(self, values: list[str], training: bool = False) -> list[dict[str, Tensor]]:
         """Look every word up; `training` changes nothing."""
-        if self.tokenizer is None:
+        if values and self.tokenizer is None:
             raise ValueError(
                 "Expected a vocabulary, found none. Give one, or let MultimodalProcessor.apply count the words."
             )
