@@ -149,9 +149,9 @@ class BalancedModel(nn.Module):
         if labels is not None and self.takes_labels:
             inputs = {**inputs, "labels": labels}
         mask = None if modality_mask is None else modality_mask.bool()
-        with self._recorded() as outputs:
+        with self._recorded() as (outputs, earlier):
             result = self.model(**inputs)
-        unimodal_logits = self._unimodal_logits(outputs, inputs, mask)
+        unimodal_logits = self._unimodal_logits(outputs, earlier, inputs, mask)
         keep_mask = mask
         if modulation is not None:
             keep_mask = modulation.keep_modalities(unimodal_logits, mask)
@@ -159,7 +159,7 @@ class BalancedModel(nn.Module):
             seen = self._kept(outputs, keep_mask)
             if modulation is not None:
                 seen = self._modulated(seen, modulation, keep_mask)
-            with self._replayed(seen):
+            with self._replayed(seen, earlier):
                 result = self.model(**inputs)
         joint = self._logits(result)
         loss = get(result, "loss") if self.takes_labels else None
@@ -183,14 +183,18 @@ class BalancedModel(nn.Module):
 
     @torch.no_grad()
     def _unimodal_logits(
-        self, outputs: Mapping[str, list[Any]], inputs: Mapping[str, Any], mask: Tensor | None = None
+        self,
+        outputs: Mapping[str, list[Any]],
+        earlier: Mapping[str, list[Any]],
+        inputs: Mapping[str, Any],
+        mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """What each modality alone predicts, `(batch, num_labels)`, float32 or better."""
         present, unimodal_logits = self._kept(outputs, mask), {}
         with evaluation_mode(self):
             for name in self.paths:
                 alone = {other: outs if other == name else zeroed(outs) for other, outs in present.items()}
-                with self._replayed(alone):
+                with self._replayed(alone, earlier):
                     logits = self._logits(self.model(**inputs))
                 unimodal_logits[name] = at_least_float32(logits)
         return unimodal_logits
@@ -217,34 +221,36 @@ class BalancedModel(nn.Module):
         return changed
 
     @contextmanager
-    def _recorded(self) -> Iterator[dict[str, list[Any]]]:
-        """Collects the encoders' outputs, call by call."""
+    def _recorded(self) -> Iterator[tuple[dict[str, list[Any]], dict[str, list[Any]]]]:
+        """Collects the encoders' outputs by modality and those of the modules before them by path, call by call."""
         outputs: dict[str, list[Any]] = {name: [] for name in self.paths}
+        earlier: dict[str, list[Any]] = {path: [] for paths in self.paths.values() for path in paths[:-1]}
+        collected = {**earlier, **{paths[-1]: outputs[name] for name, paths in self.paths.items()}}
         handles = [
-            self.model.get_submodule(paths[-1]).register_forward_hook(
-                lambda module, args, output, name=name: outputs[name].append(output)
+            self.model.get_submodule(path).register_forward_hook(
+                lambda module, args, output, calls=calls: calls.append(output)
             )
-            for name, paths in self.paths.items()
+            for path, calls in collected.items()
         ]
         try:
-            yield outputs
+            yield outputs, earlier
         finally:
             for handle in handles:
                 handle.remove()
 
     @contextmanager
-    def _replayed(self, outputs: Mapping[str, Sequence[Any]]) -> Iterator[None]:
-        """Lets the encoders in `outputs` return these, call by call, instead of running."""
+    def _replayed(self, outputs: Mapping[str, Sequence[Any]], earlier: Mapping[str, Sequence[Any]]) -> Iterator[None]:
+        """Lets the encoders in `outputs` return these, call by call, instead of running.
+
+        The modules before them return what they did, which the model may read (a field of it, its shape).
+        """
         replaced_modules = []
         for name, calls in outputs.items():
-            remaining = iter(calls)
-            for path in self.paths[name]:
+            *before, last = self.paths[name]
+            for path, values in [*((path, earlier[path]) for path in before), (last, calls)]:
                 module = self.model.get_submodule(path)
-                is_last = path == self.paths[name][-1]
                 replaced_modules.append((module, module.__dict__.get("forward")))
-                module.forward = lambda *_, remaining=remaining, is_last=is_last, **__: (
-                    next(remaining) if is_last else None
-                )
+                module.forward = lambda *_, remaining=iter(values), **__: next(remaining)
         try:
             yield
         finally:
@@ -257,7 +263,7 @@ class BalancedModel(nn.Module):
     def _check_structure(self, inputs: Mapping[str, Any]) -> None:
         """Whether zero-out can tell the modalities apart; runs once, on the first batch."""
         with evaluation_mode(self):
-            with self._recorded() as outputs:
+            with self._recorded() as (outputs, earlier):
                 joint = self._logits(self.model(**inputs))
             for name, calls in outputs.items():
                 if not calls:
@@ -266,7 +272,7 @@ class BalancedModel(nn.Module):
                         "the module whose output the model uses, and pass its input."
                     )
             for name in self.paths:
-                with self._recorded() as others, self._replayed({name: zeroed(outputs[name])}):
+                with self._recorded() as (others, _), self._replayed({name: zeroed(outputs[name])}, earlier):
                     without = self._logits(self.model(**inputs))
                 for other in self.paths:
                     if other != name and not same(others[other], outputs[other]):
@@ -285,7 +291,7 @@ class BalancedModel(nn.Module):
                         f"The prediction does not change without the output of {name!r}, {self.paths[name][-1]}. Name "
                         "the module whose output the model uses."
                     )
-            alone = list(self._unimodal_logits(outputs, inputs).values())
+            alone = list(self._unimodal_logits(outputs, earlier, inputs).values())
             if len(alone) > 1 and all(torch.allclose(logits, alone[0]) for logits in alone):
                 raise ValueError(
                     f"Each of {list(self.paths)} alone predicts the same: the fusion is purely multiplicative, and "

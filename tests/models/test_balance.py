@@ -293,3 +293,35 @@ def test_saves_the_wrapped_model(tmp_path):
     loaded = CLIPModel.from_pretrained(tmp_path)
     for name, value in model.model.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[name]), name
+
+
+def test_modules_that_run_one_after_the_other():
+    """The projection gets a field of the vision model's output, which must be there when neither runs again."""
+
+    class Projected(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.clip, self.classifier = clip(), nn.Linear(16, 3)
+
+        def forward(self, pixel_values, input_ids):
+            image = self.clip.visual_projection(self.clip.vision_model(pixel_values=pixel_values).pooler_output)
+            text = self.clip.text_projection(self.clip.text_model(input_ids=input_ids).pooler_output)
+            return {"logits": self.classifier(torch.cat([image, text], dim=-1))}
+
+    torch.manual_seed(0)
+    paths = {
+        "image": ["clip.vision_model", "clip.visual_projection"],
+        "text": ["clip.text_model", "clip.text_projection"],
+    }
+    model = balance(Projected(), paths, num_labels=3)
+    keep = torch.tensor([[True, False], *[[True, True]] * 3])
+    output = model(**batch(), labels=torch.tensor([0, 1, 2, 0]), modulation=Keep(keep))
+    inner = model.model
+    pooled = inner.clip.vision_model(pixel_values=batch()["pixel_values"]).pooler_output
+    image = inner.clip.visual_projection(pooled)
+    alone = inner.classifier(torch.cat([image, torch.zeros(4, 8)], dim=-1))
+    torch.testing.assert_close(output.unimodal_logits["image"], alone.detach())
+    torch.testing.assert_close(output.logits[0], alone[0])
+    output.loss.backward()
+    for path in (path for owned in paths.values() for path in owned):
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in inner.get_submodule(path).parameters()), path
