@@ -31,7 +31,9 @@ def balance(
 
     The modalities are scored by zero-out (paper Sec. 4.3.7): the rest of the model runs once more for each modality,
     without gradient and in eval mode, on the encoders' outputs of the same forward with those of the others set to
-    zero. A modality that OPM drops is zeroed in the same way.
+    zero. A modality that OPM drops is zeroed in the same way. In training the rest of the model always runs twice, and
+    only the second time, on what the modulations let pass, counts for the loss, BatchNorm's statistics and dropout:
+    with and without modulations the computation is the same.
 
     Args:
         model: whose output holds logits `(batch, num_labels)`. It gets the batch as it comes; `labels` only if its
@@ -149,13 +151,17 @@ class BalancedModel(nn.Module):
         if labels is not None and self.takes_labels:
             inputs = {**inputs, "labels": labels}
         mask = None if modality_mask is None else modality_mask.bool()
-        with self._recorded() as (outputs, earlier):
+        with self._recorded() as (outputs, earlier), self._statistics_kept():
             result = self.model(**inputs)
+        # In training always, so that a run without modulations draws and counts what one with them does.
+        runs_again = self.training or mask is not None or modulation is not None
+        if runs_again:
+            result = None  # and the graph behind the encoders is freed
         unimodal_logits = self._unimodal_logits(outputs, earlier, inputs, mask)
         keep_mask = mask
         if modulation is not None:
             keep_mask = modulation.keep_modalities(unimodal_logits, mask)
-        if keep_mask is not None or modulation is not None:
+        if runs_again:
             seen = self._kept(outputs, keep_mask)
             if modulation is not None:
                 seen = self._modulated(seen, modulation, keep_mask)
@@ -239,6 +245,27 @@ class BalancedModel(nn.Module):
                 handle.remove()
 
     @contextmanager
+    def _statistics_kept(self) -> Iterator[None]:
+        """Leaves the buffers outside the encoders, such as BatchNorm's, as they are.
+
+        What runs before an encoder is in its mode and gets its gradient, as in a forward of the model alone.
+        """
+        inside = {module for encoder in self.encoders.values() for module in encoder.modules()}
+        kept = [
+            (module, dict(module._buffers))
+            for module in self.model.modules()
+            if module.training and module not in inside
+        ]
+        for module, buffers in kept:  # changing them back in place would break the backward pass
+            for name, buffer in buffers.items():
+                module._buffers[name] = None if buffer is None else buffer.clone()
+        try:
+            yield
+        finally:
+            for module, buffers in kept:
+                module._buffers.update(buffers)
+
+    @contextmanager
     def _replayed(self, outputs: Mapping[str, Sequence[Any]], earlier: Mapping[str, Sequence[Any]]) -> Iterator[None]:
         """Lets the encoders in `outputs` return these, call by call, instead of running.
 
@@ -250,7 +277,8 @@ class BalancedModel(nn.Module):
             for path, values in [*((path, earlier[path]) for path in before), (last, calls)]:
                 module = self.model.get_submodule(path)
                 replaced_modules.append((module, module.__dict__.get("forward")))
-                module.forward = lambda *_, remaining=iter(values), **__: next(remaining)
+                remaining = iter(values)
+                module.forward = lambda *_, remaining=remaining, **__: next(remaining)
         try:
             yield
         finally:

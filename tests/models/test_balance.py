@@ -325,3 +325,58 @@ def test_modules_that_run_one_after_the_other():
     output.loss.backward()
     for path in (path for owned in paths.values() for path in owned):
         assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in inner.get_submodule(path).parameters()), path
+
+
+class Noisy(Plain):
+    """A fusion with BatchNorm and dropout, and an encoder with BatchNorm."""
+
+    def __init__(self):
+        super().__init__(torch.add)
+        self.see = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8))
+        self.stem = nn.BatchNorm1d(3)
+        self.norm, self.dropout = nn.BatchNorm1d(8, momentum=1.0), nn.Dropout(0.5)
+
+    def forward(self, image, text):
+        joint = self.norm(self.see(image) + self.read(self.stem(text)))
+        return self.head(self.dropout(joint))
+
+
+def noisy_step(modulation=None, mask=None):
+    torch.manual_seed(0)
+    model = balance(Noisy(), {"image": "see", "text": "read"}, logits=lambda output: output, num_labels=3)
+    inputs = {"image": torch.randn(4, 4), "text": torch.randn(4, 3)}
+    model(**inputs)  # the structure is checked once
+    before = {name: buffer.clone() for name, buffer in model.model.named_buffers()}
+    torch.manual_seed(1)
+    output = model(**inputs, labels=torch.tensor([0, 1, 2, 0]), modulation=modulation, modality_mask=mask)
+    output.loss.backward()
+    return model.model, inputs, output, before
+
+
+@pytest.mark.parametrize("drops", [False, True])
+def test_a_step_counts_once_and_with_the_features_that_the_fusion_sees(drops):
+    keep = torch.tensor([[not drops, True], *[[True, True]] * 3])
+    inner, inputs, _, before = noisy_step(Keep(keep))
+    for name, buffer in before.items():
+        if name.endswith("num_batches_tracked"):
+            assert inner.get_buffer(name) == buffer + 1, name
+    with torch.no_grad():  # momentum 1: the running mean is that of the last batch
+        features = torch.where(keep[:, :1], inner.see(inputs["image"]), 0.0) + inner.read(inner.stem(inputs["text"]))
+    torch.testing.assert_close(inner.norm.running_mean, features.mean(0))
+
+
+def test_a_modulation_that_does_nothing_changes_nothing():
+    """Bitwise: the same dropout, statistics and gradients as without a modulation, and with a mask of ones."""
+    everything = torch.ones(4, 2, dtype=torch.bool)
+    expected, _, output, _ = noisy_step()
+    for arguments in ({"modulation": Keep(everything)}, {"mask": everything}):
+        inner, _, same, _ = noisy_step(**arguments)
+        assert torch.equal(same.logits, output.logits)
+        assert all(torch.equal(a, b) for a, b in zip(inner.buffers(), expected.buffers(), strict=True))
+        for (name, one), other in zip(inner.named_parameters(), expected.parameters(), strict=True):
+            assert torch.equal(one.grad, other.grad), name
+
+
+def test_what_runs_before_an_encoder_learns():
+    inner, *_ = noisy_step(Keep(torch.ones(4, 2, dtype=torch.bool)))
+    assert inner.stem.weight.grad.abs().sum() > 0
