@@ -49,7 +49,8 @@ def balance(
     Raises:
         ValueError: a path does not exist, one encoder lies inside another, or `num_labels` is not known. In the first
             forward: an encoder that is not called, whose output depends on another modality's, or without which the
-            prediction is not a number or does not change: then a score would mean nothing.
+            prediction is not a number or does not change: then a score would mean nothing. In the first forward of
+            several samples: an encoder whose output does not have the batch in front.
 
     Example:
         >>> import torch
@@ -113,7 +114,7 @@ class BalancedModel(nn.Module):
         named = [p for name, p in parameters.items() if name != "labels" and p.kind is not p.VAR_KEYWORD]
         self.input_columns = [parameter.name for parameter in named]
         self.required_columns = [parameter.name for parameter in named if parameter.default is parameter.empty]
-        self._structure_is_checked = False
+        self._structure_is_checked = self._rows_are_checked = False
 
     @property
     def encoders(self) -> dict[str, nn.ModuleList]:
@@ -153,6 +154,8 @@ class BalancedModel(nn.Module):
         mask = None if modality_mask is None else modality_mask.bool()
         with self._recorded() as (outputs, earlier), self._statistics_kept():
             result = self.model(**inputs)
+        if not self._rows_are_checked:
+            self._check_rows(outputs, earlier, inputs)
         # In training always, so that a run without modulations draws and counts what one with them does.
         runs_again = self.training or mask is not None or modulation is not None
         if runs_again:
@@ -327,6 +330,40 @@ class BalancedModel(nn.Module):
                 )
         self._structure_is_checked = True
 
+    @torch.no_grad()
+    def _check_rows(
+        self, outputs: Mapping[str, list[Any]], earlier: Mapping[str, list[Any]], inputs: Mapping[str, Any]
+    ) -> None:
+        """Whether the rows that `zeroed` takes for a sample's are its own; runs once, on the first batch of several.
+
+        Without those of the first sample it must get what it gets without the modality, the others what they got.
+        """
+
+        def logits(changed: Mapping[str, list[Any]]) -> Tensor:
+            with self._replayed({**outputs, **changed}, earlier):
+                return self._logits(self.model(**inputs))
+
+        with evaluation_mode(self):
+            joint = logits({})
+            if len(joint) < 2:
+                return
+            keep = torch.arange(len(joint), device=joint.device) > 0
+            for name, calls in outputs.items():
+                without = logits({name: zeroed(calls)})
+                try:
+                    dropped = logits({name: zeroed(calls, keep)})
+                except ValueError as error:
+                    raise ValueError(f"The encoder of {name!r}, {self.paths[name][-1]}: {error}") from error
+                if not same([dropped], [torch.cat([without[:1], joint[1:]])]):
+                    raise ValueError(
+                        f"Dropping {name!r} from one sample alone does not work: in a batch of {len(joint)}, zeros in "
+                        f"the first 1/{len(joint)} of the rows of the output of {self.paths[name][-1]}, of shape "
+                        f"{shapes(calls)}, change another prediction than the first sample's, or leave a part of it. "
+                        "Name a module whose output has the batch in front (recurrent layers: batch_first=True), and "
+                        "logits that depend on their own sample only."
+                    )
+        self._rows_are_checked = True
+
 
 def check_path(model: nn.Module, modality: str, path: str) -> None:
     """Raises ValueError, naming the closest valid one, unless the model has a module at `path`."""
@@ -406,10 +443,16 @@ def zero_rows(value: Tensor, keep: Tensor | None) -> Tensor:
     if value.dim() == 0 or len(value) % len(keep):
         raise ValueError(
             f"expected an encoder's output with a row per sample, found shape {tuple(value.shape)} for a batch of "
-            f"{len(keep)}. Choose a module whose output has the batch in front."
+            f"{len(keep)}. Name a module whose output has the batch in front."
         )
     keep = keep.repeat_interleave(len(value) // len(keep))
     return torch.where(keep.view(-1, *[1] * (value.dim() - 1)), value, 0.0)
+
+
+def shapes(calls: Sequence[Any]) -> str:
+    """Of every tensor in an encoder's outputs, for a message."""
+    tensors = [leaf for output in calls for leaf in tree_flatten(output)[0] if isinstance(leaf, Tensor)]
+    return ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
 
 
 def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:

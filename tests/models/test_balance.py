@@ -380,3 +380,56 @@ def test_a_modulation_that_does_nothing_changes_nothing():
 def test_what_runs_before_an_encoder_learns():
     inner, *_ = noisy_step(Keep(torch.ones(4, 2, dtype=torch.bool)))
     assert inner.stem.weight.grad.abs().sum() > 0
+
+
+def plain(join=torch.add, **options):
+    torch.manual_seed(0)
+    paths = {"image": "see", "text": "read"}
+    return balance(Plain(join), paths, logits=lambda output: output, num_labels=3, **options)
+
+
+class TimeFirst(nn.Module):
+    """A recurrent encoder whose output is (time, batch, dim), read out by `pick`."""
+
+    def __init__(self, pick):
+        super().__init__()
+        self.rnn, self.listen, self.read = nn.RNN(4, 8), nn.Identity(), nn.Linear(3, 8)
+        self.pick, self.head = pick, nn.Linear(8, 3)
+
+    def forward(self, sound, text):
+        heard = self.listen(self.rnn(sound.transpose(0, 1))[0])
+        return {"logits": self.head(self.pick(heard) + self.read(text))}
+
+
+@pytest.mark.parametrize("pick", [lambda output: output.mean(0), lambda output: output[0], lambda output: output[-1]])
+@pytest.mark.parametrize("time", [4, 8])
+def test_an_encoder_without_the_batch_in_front_is_refused(pick, time):
+    """Time is a multiple of the batch, so the shape alone does not tell."""
+    torch.manual_seed(0)
+    model = balance(TimeFirst(pick), {"sound": "listen", "text": "read"}, num_labels=3)
+    model(sound=torch.randn(1, time, 4), text=torch.randn(1, 3))  # of one sample all rows are its own
+    with pytest.raises(ValueError, match=rf"'sound' .* batch of 4.* of listen, of shape \({time}, 4, 8\).* in front"):
+        model(sound=torch.randn(4, time, 4), text=torch.randn(4, 3))
+
+
+def test_an_output_without_a_row_a_sample_is_refused():
+    model = balance(TimeFirst(lambda output: output[0]), {"sound": "rnn", "text": "read"}, num_labels=3)
+    with pytest.raises(ValueError, match=r"'sound', rnn: .* row per sample, found shape \(1, 4, 8\) for a batch of 4"):
+        model(sound=torch.randn(4, 8, 4), text=torch.randn(4, 3))
+
+
+def test_several_rows_a_sample_are_no_mistake():
+    """Frames folded into the batch, sample by sample: (batch * frames, dim)."""
+
+    class Frames(Plain):
+        def forward(self, image, text):
+            seen = self.see(image.flatten(0, 1)).unflatten(0, image.shape[:2]).mean(1)
+            return self.head(seen + self.read(text))
+
+    torch.manual_seed(0)
+    inner = Frames(None)
+    model = balance(inner, {"image": "see", "text": "read"}, logits=lambda output: output, num_labels=3)
+    image, text, mask = torch.randn(4, 2, 4), torch.randn(4, 3), torch.tensor([[False, True], *[[True, True]] * 3])
+    output = model(image=image, text=text, modality_mask=mask)
+    torch.testing.assert_close(output.logits[0], inner.head(inner.read(text[0])))
+    torch.testing.assert_close(output.logits[1:], inner(image, text)[1:])
