@@ -143,7 +143,7 @@ class BalancedModel(nn.Module):
         Args:
             labels: class indices `(batch,)`.
             modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality: its encoder's output is
-                zero and it counts in no score.
+                zero and it counts in no score. In eval mode the output has it as `keep_mask` only.
             modulation: as for [`MultimodalForClassification`].
             inputs: keywords of the wrapped model.
         """
@@ -177,7 +177,11 @@ class BalancedModel(nn.Module):
         if keep_mask is None:
             keep_mask = torch.ones(len(joint), len(self.paths), dtype=torch.bool, device=joint.device)
         return MultimodalClassifierOutput(
-            loss=loss, logits=joint, unimodal_logits=unimodal_logits, keep_mask=keep_mask, modality_mask=mask
+            loss=loss,
+            logits=joint,
+            unimodal_logits=unimodal_logits,
+            keep_mask=keep_mask,
+            modality_mask=mask if self.training else None,  # the evaluation takes all there is for a prediction
         )
 
     def _logits(self, result: Any) -> Tensor:

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from hf_bml import MultimodalBalancedTrainer, balance
+from hf_bml.metrics import classification_metrics
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 IMAGE = {"image_size": 16, "patch_size": 8}
@@ -433,3 +434,14 @@ def test_several_rows_a_sample_are_no_mistake():
     output = model(image=image, text=text, modality_mask=mask)
     torch.testing.assert_close(output.logits[0], inner.head(inner.read(text[0])))
     torch.testing.assert_close(output.logits[1:], inner(image, text)[1:])
+
+
+def test_evaluates_batches_that_lack_modalities(training_args):
+    mask = [[True, True], [False, True], [True, False], [True, True]]
+    columns = {"image": torch.randn(4, 4).numpy(), "text": torch.randn(4, 3).numpy()}
+    dataset = Dataset.from_dict({**columns, "modality_mask": mask, "labels": [0, 1, 2, 0]}).with_format("torch")
+    trainer = MultimodalBalancedTrainer(
+        plain(), training_args(), eval_dataset=dataset, compute_metrics=classification_metrics
+    )
+    metrics = trainer.evaluate()
+    assert {"eval_accuracy", "eval_accuracy_image", "eval_accuracy_text"} <= metrics.keys()
