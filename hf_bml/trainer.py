@@ -23,6 +23,7 @@ from .preflight import (
     check_own_loss,
     check_parallelism,
     check_sync_batch_norm,
+    warn_if_not_compiled,
 )
 from .pushing_trainer import PushingTrainer
 from .resumable_trainer import ResumableTrainer
@@ -86,6 +87,7 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer):
         check_parallelism(self, self.modulation)
         check_encoders_share_nothing(self.model, self.modulation)
         check_own_loss(self)
+        warn_if_not_compiled(self)
         num_labels = getattr(self.model, "num_labels", None) or self.model.config.num_labels
         for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
             check_dataset(dataset, split, getattr(self.model, "required_columns", self.modalities), num_labels)

@@ -79,9 +79,11 @@ class BalancedModel(nn.Module):
         num_labels: classes.
         input_columns: keywords of the wrapped model's forward but labels.
         required_columns: those of them without a default.
+        can_be_compiled: False; under `torch.compile` it runs as without.
     """
 
     accepts_loss_kwargs = False
+    can_be_compiled = False
 
     def __init__(
         self,
@@ -132,6 +134,7 @@ class BalancedModel(nn.Module):
         """Saves the wrapped model, which needs no balancing to be used."""
         return self.model.save_pretrained(*args, **kwargs)
 
+    @torch.compiler.disable  # hooks and replaced forwards are not what a compiler can trace
     def forward(
         self,
         labels: Tensor | None = None,

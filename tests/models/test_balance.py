@@ -1,5 +1,7 @@
 """`balance()` on architectures of transformers, randomly initialised, and on plain modules."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from datasets import Dataset
@@ -445,3 +447,19 @@ def test_evaluates_batches_that_lack_modalities(training_args):
     )
     metrics = trainer.evaluate()
     assert {"eval_accuracy", "eval_accuracy_image", "eval_accuracy_text"} <= metrics.keys()
+
+
+def test_with_torch_compile_it_trains_as_without(training_args):
+    """It runs uncompiled, which a warning says."""
+    columns = {"image": torch.randn(8, 4).numpy(), "text": torch.randn(8, 3).numpy()}
+    dataset = Dataset.from_dict({**columns, "labels": [i % 3 for i in range(8)]}).with_format("torch")
+    trained = []
+    for options in ({}, {"torch_compile": True, "torch_compile_backend": "aot_eager"}):
+        args = training_args(modulations={"opm": {}, "ogm": {}}, max_steps=3, **options)
+        with pytest.warns(UserWarning, match="torch_compile has no effect") if options else nullcontext():
+            trainer = MultimodalBalancedTrainer(plain(), args, train_dataset=dataset, eval_dataset=dataset)
+        trainer.train()
+        trainer.evaluate()
+        trained.append(trainer.model.model)
+    for name, value in trained[0].state_dict().items():
+        assert torch.equal(value, trained[1].state_dict()[name]), name
