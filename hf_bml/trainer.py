@@ -29,12 +29,13 @@ from .pushing_trainer import PushingTrainer
 from .resumable_trainer import ResumableTrainer
 from .side_training import hold_out, train_copies
 from .training_args import BalancedTrainingArguments
+from .unwrapping_trainer import UnwrappingTrainer
 
 MODULATION_STATE_NAME = "modulation_state.pt"
 SCALE_FREE_OPTIMIZERS = ("ada", "ademamix", "lamb", "lion", "muon", "rmsprop")  # in the class name, lower case
 
 
-class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer):
+class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, UnwrappingTrainer):
     """Trains a multimodal model with modulations; without any it is a plain Trainer that logs the discrepancy.
 
     Scores are summed over all micro-batches and processes of an optimizer step; ratios and coefficients are formed

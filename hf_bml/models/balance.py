@@ -126,6 +126,11 @@ class BalancedModel(nn.Module):
         }
 
     @property
+    def wrapped_model(self) -> nn.Module:
+        """What the trainer saves: the model as it was given."""
+        return self.model
+
+    @property
     def config(self) -> Any:
         """The wrapped model's config; None if it has none."""
         return getattr(self.model, "config", None)
