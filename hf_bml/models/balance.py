@@ -33,7 +33,7 @@ def balance(
     without gradient and in eval mode, on the encoders' outputs of the same forward with those of the others set to
     zero. A modality that OPM drops is zeroed in the same way. In training the rest of the model always runs twice, and
     only the second time, on what the modulations let pass, counts for the loss, BatchNorm's statistics and dropout:
-    with and without modulations the computation is the same.
+    with and without modulations the computation is the same. What the trainer saves is the model itself.
 
     Args:
         model: whose output holds logits `(batch, num_labels)`. It gets the batch as it comes; `labels` only if its
@@ -162,7 +162,7 @@ class BalancedModel(nn.Module):
         mask = None if modality_mask is None else modality_mask.bool()
         with self._recorded() as (outputs, earlier), self._statistics_kept():
             result = self.model(**inputs)
-        if not self._rows_are_checked:
+        if not self._rows_are_checked and len(self._logits(result)) > 1:
             self._check_rows(outputs, earlier, inputs)
         # In training always, so that a run without modulations draws and counts what one with them does.
         runs_again = self.training or mask is not None or modulation is not None
@@ -357,8 +357,6 @@ class BalancedModel(nn.Module):
 
         with evaluation_mode(self):
             joint = logits({})
-            if len(joint) < 2:
-                return
             keep = torch.arange(len(joint), device=joint.device) > 0
             for name, calls in outputs.items():
                 without = logits({name: zeroed(calls)})

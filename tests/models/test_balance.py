@@ -415,6 +415,15 @@ def test_an_encoder_without_the_batch_in_front_is_refused(pick, time):
         model(sound=torch.randn(4, time, 4), text=torch.randn(4, 3))
 
 
+def test_batches_of_one_sample_cost_no_check_each():
+    model, calls = plain(), []
+    inputs = {"image": torch.randn(1, 4), "text": torch.randn(1, 3)}
+    model(**inputs)
+    model.model.head.register_forward_hook(lambda *_: calls.append(1))
+    model(**inputs)
+    assert len(calls) == 4  # what is recorded, each modality alone, what counts
+
+
 def test_an_output_without_a_row_a_sample_is_refused():
     model = balance(TimeFirst(lambda output: output[0]), {"sound": "rnn", "text": "read"}, num_labels=3)
     with pytest.raises(ValueError, match=r"'sound', rnn: .* row per sample, found shape \(1, 4, 8\) for a batch of 4"):
