@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -143,6 +144,16 @@ def check_sync_batch_norm(device: torch.device) -> None:
         raise ValueError(
             "sync_batch_norm: true needs an accelerator: torch.nn.SyncBatchNorm does not run on the CPU. Set it to "
             "false and let each process use the statistics of its own micro-batch, or train in one process."
+        )
+
+
+def warn_if_not_compiled(trainer: Trainer) -> None:
+    """Warns that a model that cannot be compiled trains at the speed of one that is not."""
+    if trainer.args.torch_compile and not getattr(trainer.model, "can_be_compiled", True):
+        warnings.warn(
+            f"torch_compile has no effect on {type(trainer.model).__name__}: it runs uncompiled, with the same "
+            "results. Leave torch_compile out.",
+            stacklevel=3,
         )
 
 

@@ -25,11 +25,13 @@ from .preflight import (
     check_own_loss,
     check_parallelism,
     check_sync_batch_norm,
+    warn_if_not_compiled,
 )
 from .pushing_trainer import PushingTrainer
 from .resumable_trainer import ResumableTrainer
 from .side_training import hold_out, train_copies
 from .training_args import BalancedTrainingArguments
+from .unwrapping_trainer import UnwrappingTrainer
 
 MODULATION_STATE_NAME = "modulation_state.pt"
 SCALE_FREE_OPTIMIZERS = ("ada", "ademamix", "lamb", "lion", "muon", "rmsprop")  # in the class name, lower case
@@ -49,7 +51,7 @@ class IdleModulationWarning(TrainerCallback):
             modulation.warn_if_idle(self._trainer.model.encoders, epochs, state.max_steps)
 
 
-class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer):
+class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, UnwrappingTrainer):
     """Trains a multimodal model with modulations; without any it is a plain Trainer that logs the discrepancy.
 
     Scores are summed over all micro-batches and processes of an optimizer step; ratios and coefficients are formed
@@ -103,6 +105,7 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer):
         check_parallelism(self, self.modulation)
         check_encoders_share_nothing(self.model, self.modulation)
         check_own_loss(self)
+        warn_if_not_compiled(self)
         num_labels = getattr(self.model, "num_labels", None) or self.model.config.num_labels
         for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
             check_dataset(dataset, split, getattr(self.model, "required_columns", self.modalities), num_labels)

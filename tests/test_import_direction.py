@@ -19,6 +19,7 @@ ALLOWED = {
     "preflight": {"modulation"},
     "checkpoint": set(),
     "seeded_rows": set(),
+    "unwrapping_trainer": set(),
     "learning_rate": SHARED,
     "resumable_trainer": {"checkpoint", "learning_rate", "seeded_rows"},
     "side_training": {"learning_rate", "modulation"},
@@ -28,7 +29,7 @@ ALLOWED = {
     "hub_push": {"card_facts"},
     "pushing_trainer": {"card_facts", "hub_push", "model_card"},
     "trainer": {"learning_rate", "modulation", "preflight", "pushing_trainer", "resumable_trainer", "side_training"}
-    | {"training_args"},
+    | {"training_args", "unwrapping_trainer"},
     "multimodal_pipeline": {"processing", *SHARED},
     "remote_code": {"hf_bml"},
     "cli": {"commands", "hf_bml", *SHARED},
@@ -81,7 +82,7 @@ def test_imports_follow_the_rules(path):
 
 def test_the_walk_sees_imports():
     expected = {"learning_rate", "modulation", "preflight", "pushing_trainer", "resumable_trainer"}
-    expected |= {"side_training", "training_args"}
+    expected |= {"side_training", "training_args", "unwrapping_trainer"}
     assert imported_parts(ROOT / "trainer.py") == expected
     assert {"analysis"} <= imported_parts(ROOT / "commands" / "experiment.py")  # inside a function
 

@@ -93,10 +93,12 @@ def yes(condition: bool) -> str:
 
 
 def of(players: Sequence[Player], instrument: str) -> list[Player]:
+    """Those who play an instrument."""
     return [player for player in players if player.instrument == instrument]
 
 
 def kinds(players: Sequence[Player]) -> list[str]:
+    """The instruments that are played, each once, sorted."""
     return sorted({player.instrument for player in players})
 
 

@@ -31,7 +31,9 @@ def balance(
 
     The modalities are scored by zero-out (paper Sec. 4.3.7): the rest of the model runs once more for each modality,
     without gradient and in eval mode, on the encoders' outputs of the same forward with those of the others set to
-    zero. A modality that OPM drops is zeroed in the same way.
+    zero. A modality that OPM drops is zeroed in the same way. In training the rest of the model always runs twice, and
+    only the second time, on what the modulations let pass, counts for the loss, BatchNorm's statistics and dropout:
+    with and without modulations the computation is the same. What the trainer saves is the model itself.
 
     Args:
         model: whose output holds logits `(batch, num_labels)`. It gets the batch as it comes; `labels` only if its
@@ -47,7 +49,8 @@ def balance(
     Raises:
         ValueError: a path does not exist, one encoder lies inside another, or `num_labels` is not known. In the first
             forward: an encoder that is not called, whose output depends on another modality's, or without which the
-            prediction is not a number or does not change: then a score would mean nothing.
+            prediction is not a number or does not change: then a score would mean nothing. In the first forward of
+            several samples: an encoder whose output does not have the batch in front.
 
     Example:
         >>> import torch
@@ -76,9 +79,11 @@ class BalancedModel(nn.Module):
         num_labels: classes.
         input_columns: keywords of the wrapped model's forward but labels.
         required_columns: those of them without a default.
+        can_be_compiled: False; under `torch.compile` it runs as without.
     """
 
     accepts_loss_kwargs = False
+    can_be_compiled = False
 
     def __init__(
         self,
@@ -111,7 +116,7 @@ class BalancedModel(nn.Module):
         named = [p for name, p in parameters.items() if name != "labels" and p.kind is not p.VAR_KEYWORD]
         self.input_columns = [parameter.name for parameter in named]
         self.required_columns = [parameter.name for parameter in named if parameter.default is parameter.empty]
-        self._structure_is_checked = False
+        self._structure_is_checked = self._rows_are_checked = False
 
     @property
     def encoders(self) -> dict[str, nn.ModuleList]:
@@ -119,6 +124,11 @@ class BalancedModel(nn.Module):
         return {
             name: nn.ModuleList(self.model.get_submodule(path) for path in paths) for name, paths in self.paths.items()
         }
+
+    @property
+    def wrapped_model(self) -> nn.Module:
+        """What the trainer saves: the model as it was given."""
+        return self.model
 
     @property
     def config(self) -> Any:
@@ -129,6 +139,7 @@ class BalancedModel(nn.Module):
         """Saves the wrapped model, which needs no balancing to be used."""
         return self.model.save_pretrained(*args, **kwargs)
 
+    @torch.compiler.disable  # hooks and replaced forwards are not what a compiler can trace
     def forward(
         self,
         labels: Tensor | None = None,
@@ -140,7 +151,7 @@ class BalancedModel(nn.Module):
         Args:
             labels: class indices `(batch,)`.
             modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality: its encoder's output is
-                zero and it counts in no score.
+                zero and it counts in no score. In eval mode the output has it as `keep_mask` only.
             modulation: as for [`MultimodalForClassification`].
             inputs: keywords of the wrapped model.
         """
@@ -149,17 +160,23 @@ class BalancedModel(nn.Module):
         if labels is not None and self.takes_labels:
             inputs = {**inputs, "labels": labels}
         mask = None if modality_mask is None else modality_mask.bool()
-        with self._recorded() as outputs:
+        with self._recorded() as (outputs, earlier), self._statistics_kept():
             result = self.model(**inputs)
-        unimodal_logits = self._unimodal_logits(outputs, inputs, mask)
+        if not self._rows_are_checked and len(self._logits(result)) > 1:
+            self._check_rows(outputs, earlier, inputs)
+        # In training always, so that a run without modulations draws and counts what one with them does.
+        runs_again = self.training or mask is not None or modulation is not None
+        if runs_again:
+            result = None  # and the graph behind the encoders is freed
+        unimodal_logits = self._unimodal_logits(outputs, earlier, inputs, mask)
         keep_mask = mask
         if modulation is not None:
             keep_mask = modulation.keep_modalities(unimodal_logits, mask)
-        if keep_mask is not None or modulation is not None:
+        if runs_again:
             seen = self._kept(outputs, keep_mask)
             if modulation is not None:
                 seen = self._modulated(seen, modulation, keep_mask)
-            with self._replayed(seen):
+            with self._replayed(seen, earlier):
                 result = self.model(**inputs)
         joint = self._logits(result)
         loss = get(result, "loss") if self.takes_labels else None
@@ -168,7 +185,11 @@ class BalancedModel(nn.Module):
         if keep_mask is None:
             keep_mask = torch.ones(len(joint), len(self.paths), dtype=torch.bool, device=joint.device)
         return MultimodalClassifierOutput(
-            loss=loss, logits=joint, unimodal_logits=unimodal_logits, keep_mask=keep_mask, modality_mask=mask
+            loss=loss,
+            logits=joint,
+            unimodal_logits=unimodal_logits,
+            keep_mask=keep_mask,
+            modality_mask=mask if self.training else None,  # the evaluation takes all there is for a prediction
         )
 
     def _logits(self, result: Any) -> Tensor:
@@ -183,14 +204,18 @@ class BalancedModel(nn.Module):
 
     @torch.no_grad()
     def _unimodal_logits(
-        self, outputs: Mapping[str, list[Any]], inputs: Mapping[str, Any], mask: Tensor | None = None
+        self,
+        outputs: Mapping[str, list[Any]],
+        earlier: Mapping[str, list[Any]],
+        inputs: Mapping[str, Any],
+        mask: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """What each modality alone predicts, `(batch, num_labels)`, float32 or better."""
         present, unimodal_logits = self._kept(outputs, mask), {}
         with evaluation_mode(self):
             for name in self.paths:
                 alone = {other: outs if other == name else zeroed(outs) for other, outs in present.items()}
-                with self._replayed(alone):
+                with self._replayed(alone, earlier):
                     logits = self._logits(self.model(**inputs))
                 unimodal_logits[name] = at_least_float32(logits)
         return unimodal_logits
@@ -217,34 +242,58 @@ class BalancedModel(nn.Module):
         return changed
 
     @contextmanager
-    def _recorded(self) -> Iterator[dict[str, list[Any]]]:
-        """Collects the encoders' outputs, call by call."""
+    def _recorded(self) -> Iterator[tuple[dict[str, list[Any]], dict[str, list[Any]]]]:
+        """Collects the encoders' outputs by modality and those of the modules before them by path, call by call."""
         outputs: dict[str, list[Any]] = {name: [] for name in self.paths}
+        earlier: dict[str, list[Any]] = {path: [] for paths in self.paths.values() for path in paths[:-1]}
+        collected = {**earlier, **{paths[-1]: outputs[name] for name, paths in self.paths.items()}}
         handles = [
-            self.model.get_submodule(paths[-1]).register_forward_hook(
-                lambda module, args, output, name=name: outputs[name].append(output)
+            self.model.get_submodule(path).register_forward_hook(
+                lambda module, args, output, calls=calls: calls.append(output)
             )
-            for name, paths in self.paths.items()
+            for path, calls in collected.items()
         ]
         try:
-            yield outputs
+            yield outputs, earlier
         finally:
             for handle in handles:
                 handle.remove()
 
     @contextmanager
-    def _replayed(self, outputs: Mapping[str, Sequence[Any]]) -> Iterator[None]:
-        """Lets the encoders in `outputs` return these, call by call, instead of running."""
+    def _statistics_kept(self) -> Iterator[None]:
+        """Leaves the buffers outside the encoders, such as BatchNorm's, as they are.
+
+        What runs before an encoder is in its mode and gets its gradient, as in a forward of the model alone.
+        """
+        inside = {module for encoder in self.encoders.values() for module in encoder.modules()}
+        kept = [
+            (module, dict(module._buffers))
+            for module in self.model.modules()
+            if module.training and module not in inside
+        ]
+        for module, buffers in kept:  # changing them back in place would break the backward pass
+            for name, buffer in buffers.items():
+                module._buffers[name] = None if buffer is None else buffer.clone()
+        try:
+            yield
+        finally:
+            for module, buffers in kept:
+                module._buffers.update(buffers)
+
+    @contextmanager
+    def _replayed(self, outputs: Mapping[str, Sequence[Any]], earlier: Mapping[str, Sequence[Any]]) -> Iterator[None]:
+        """Lets the encoders in `outputs` return these, call by call, instead of running.
+
+        The modules before them return what they did, which the model may read (a field of it, its shape).
+        """
         replaced_modules = []
         for name, calls in outputs.items():
-            remaining = iter(calls)
-            for path in self.paths[name]:
+            *before, last = self.paths[name]
+            for path, values in [*((path, earlier[path]) for path in before), (last, calls)]:
                 module = self.model.get_submodule(path)
-                is_last = path == self.paths[name][-1]
                 replaced_modules.append((module, module.__dict__.get("forward")))
-                module.forward = lambda *_, remaining=remaining, is_last=is_last, **__: (
-                    next(remaining) if is_last else None
-                )
+                remaining = iter(values)
+                module.forward = lambda *_, remaining=remaining, **__: next(remaining)
         try:
             yield
         finally:
@@ -257,7 +306,7 @@ class BalancedModel(nn.Module):
     def _check_structure(self, inputs: Mapping[str, Any]) -> None:
         """Whether zero-out can tell the modalities apart; runs once, on the first batch."""
         with evaluation_mode(self):
-            with self._recorded() as outputs:
+            with self._recorded() as (outputs, earlier):
                 joint = self._logits(self.model(**inputs))
             for name, calls in outputs.items():
                 if not calls:
@@ -266,7 +315,7 @@ class BalancedModel(nn.Module):
                         "the module whose output the model uses, and pass its input."
                     )
             for name in self.paths:
-                with self._recorded() as others, self._replayed({name: zeroed(outputs[name])}):
+                with self._recorded() as (others, _), self._replayed({name: zeroed(outputs[name])}, earlier):
                     without = self._logits(self.model(**inputs))
                 for other in self.paths:
                     if other != name and not same(others[other], outputs[other]):
@@ -285,13 +334,45 @@ class BalancedModel(nn.Module):
                         f"The prediction does not change without the output of {name!r}, {self.paths[name][-1]}. Name "
                         "the module whose output the model uses."
                     )
-            alone = list(self._unimodal_logits(outputs, inputs).values())
+            alone = list(self._unimodal_logits(outputs, earlier, inputs).values())
             if len(alone) > 1 and all(torch.allclose(logits, alone[0]) for logits in alone):
                 raise ValueError(
                     f"Each of {list(self.paths)} alone predicts the same: the fusion is purely multiplicative, and "
                     "zero-out cannot score the modalities. Use a model that adds or concatenates."
                 )
         self._structure_is_checked = True
+
+    @torch.no_grad()
+    def _check_rows(
+        self, outputs: Mapping[str, list[Any]], earlier: Mapping[str, list[Any]], inputs: Mapping[str, Any]
+    ) -> None:
+        """Whether the rows that `zeroed` takes for a sample's are its own; runs once, on the first batch of several.
+
+        Without those of the first sample it must get what it gets without the modality, the others what they got.
+        """
+
+        def logits(changed: Mapping[str, list[Any]]) -> Tensor:
+            with self._replayed({**outputs, **changed}, earlier):
+                return self._logits(self.model(**inputs))
+
+        with evaluation_mode(self):
+            joint = logits({})
+            keep = torch.arange(len(joint), device=joint.device) > 0
+            for name, calls in outputs.items():
+                without = logits({name: zeroed(calls)})
+                try:
+                    dropped = logits({name: zeroed(calls, keep)})
+                except ValueError as error:
+                    raise ValueError(f"The encoder of {name!r}, {self.paths[name][-1]}: {error}") from error
+                if not same([dropped], [torch.cat([without[:1], joint[1:]])]):
+                    raise ValueError(
+                        f"Dropping {name!r} from one sample alone does not work: in a batch of {len(joint)}, zeros in "
+                        f"the first 1/{len(joint)} of the rows of the output of {self.paths[name][-1]}, of shape "
+                        f"{shapes(calls)}, change another prediction than the first sample's, or leave a part of it. "
+                        "Name a module whose output has the batch in front (recurrent layers: batch_first=True), and "
+                        "logits that depend on their own sample only."
+                    )
+        self._rows_are_checked = True
 
 
 def check_path(model: nn.Module, modality: str, path: str) -> None:
@@ -372,10 +453,16 @@ def zero_rows(value: Tensor, keep: Tensor | None) -> Tensor:
     if value.dim() == 0 or len(value) % len(keep):
         raise ValueError(
             f"expected an encoder's output with a row per sample, found shape {tuple(value.shape)} for a batch of "
-            f"{len(keep)}. Choose a module whose output has the batch in front."
+            f"{len(keep)}. Name a module whose output has the batch in front."
         )
     keep = keep.repeat_interleave(len(value) // len(keep))
     return torch.where(keep.view(-1, *[1] * (value.dim() - 1)), value, 0.0)
+
+
+def shapes(calls: Sequence[Any]) -> str:
+    """Of every tensor in an encoder's outputs, for a message."""
+    tensors = [leaf for output in calls for leaf in tree_flatten(output)[0] if isinstance(leaf, Tensor)]
+    return ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
 
 
 def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:

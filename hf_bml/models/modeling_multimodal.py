@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +91,16 @@ def repeat_present(inputs: Tensor | dict[str, Tensor] | None, present: Tensor) -
     return {key: pick(value) for key, value in inputs.items()} if isinstance(inputs, dict) else pick(inputs)
 
 
+def restore_buffers(before: Sequence[tuple[Tensor, Tensor, Tensor]]) -> None:
+    """Takes back what a forward did to buffers.
+
+    Args:
+        before: per buffer itself, a copy from before, and a bool scalar: whether what it holds now stays.
+    """
+    for buffer, old, stays in before:
+        buffer.data.copy_(torch.where(stays, buffer, old))  # .data: BatchNorm's backward does not need the values
+
+
 class MultimodalPreTrainedModel(PreTrainedModel):
     """What the models of all tasks share: weight initialisation, loading, and the checks of a batch.
 
@@ -166,6 +177,18 @@ class MultimodalPreTrainedModel(PreTrainedModel):
             return modalities
         present = dict(zip(self.encoders, modality_mask.bool().unbind(1), strict=True))
         return {name: repeat_present(inputs, present[name]) for name, inputs in modalities.items()}
+
+    def _buffers_before(self, modality_mask: Tensor | None) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """For `restore_buffers`: in training an encoder's buffers, such as BatchNorm's statistics, stay what they are
+        when no sample of the batch has the modality. Static shapes, no host sync."""
+        if modality_mask is None or not self.training:
+            return []
+        arrives = modality_mask.bool().any(0)  # (modalities,)
+        return [
+            (buffer, buffer.clone(), stays)
+            for encoder, stays in zip(self.encoders.values(), arrives.unbind(), strict=True)
+            for buffer in encoder.buffers()
+        ]
 
     def _present(self, modalities: dict[str, Any], modality_mask: Tensor | None) -> Tensor | None:
         """`modality_mask` with the modalities marked absent that are None."""
@@ -260,7 +283,8 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
             labels: class indices `(batch,)`.
             modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality: its feature is zero
                 and it counts in no score. Absent inputs may hold anything finite, zeros by convention; in training
-                the encoder sees repeated present samples in their place, so that batch statistics are of real inputs.
+                the encoder sees repeated present samples in their place, so that batch statistics are of real inputs,
+                and if there are none it keeps its running statistics.
             modulation: the trainer's `ModulationStack`, or whatever has its `keep_modalities(unimodal_logits,
                 modality_mask)` and, called after it, `modulate_features(features, keep_mask)`.
             modalities: one keyword per modality: a tensor (the encoder's main input), a dict of encoder keywords, or
@@ -268,6 +292,7 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         """
         self._check_inputs(modalities, modality_mask)
         modalities = self._present_inputs(modalities, modality_mask)
+        buffers = self._buffers_before(modality_mask)
         started = {name: self._start(name, modalities[name]) for name in self.encoders}
         modality_mask = self._present(modalities, modality_mask)
         features = self._unimodal_features(started, modality_mask)
@@ -280,6 +305,7 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         if modulation is not None:
             seen = modulation.modulate_features(seen, keep_mask)
         logits = self.head(seen)
+        restore_buffers(buffers)
         loss = None
         if labels is not None:
             loss = cross_entropy(logits, labels)

@@ -18,6 +18,7 @@ from .modeling_multimodal import (
     MultimodalPreTrainedModel,
     cross_entropy,
     indivisible_modules,
+    restore_buffers,
 )
 from .precision import full_precision_scores
 from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
@@ -133,6 +134,7 @@ class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
         """
         self._check_inputs(modalities, modality_mask)
         modalities = self._present_inputs(modalities, modality_mask)
+        buffers = self._buffers_before(modality_mask)
         started = {name: self._start(name, modalities[name]) for name in self.encoders}
         modality_mask = self._present(modalities, modality_mask)
         tokens = self._filled(started, modality_mask)
@@ -154,6 +156,7 @@ class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
         logits = self.architecture(
             self._kept({name: Tokens(values[name], given[name].mask) for name in given}, keep_mask)
         )
+        restore_buffers(buffers)
         loss = None
         if labels is not None:
             loss = cross_entropy(logits, labels)

@@ -13,7 +13,7 @@ from transformers.utils import ModelOutput
 from .configuration_segment_classification import SegmentClassificationConfig
 from .fusion import drop_features
 from .interaction.base import call
-from .modeling_multimodal import MultimodalPreTrainedModel, indivisible_modules
+from .modeling_multimodal import MultimodalPreTrainedModel, indivisible_modules, restore_buffers
 from .precision import full_precision_scores
 from .segments import SEGMENT_ARCHITECTURES
 from .segments.inputs import build_segment_input
@@ -122,6 +122,7 @@ class MultimodalForSegmentClassification(MultimodalPreTrainedModel):
         """
         self._check_inputs(modalities, modality_mask)
         modalities = self._present_inputs(modalities, modality_mask)
+        buffers = self._buffers_before(modality_mask)
         inputs = {name: self._read(name, modalities[name]) for name in self.encoders}
         shape = self._check_segments(inputs, labels)
         modality_mask = self._present(modalities, modality_mask)
@@ -137,6 +138,7 @@ class MultimodalForSegmentClassification(MultimodalPreTrainedModel):
             seen = features if keep_mask is None else drop_features(features, keep_mask)
             seen = modulation.modulate_features(seen, keep_mask)
         prediction = self.architecture(self.encoders, seen)
+        restore_buffers(buffers)
         loss = None
         if labels is not None:
             compute = SEGMENT_LOSSES[self.config.segment_loss]

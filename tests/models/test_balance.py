@@ -1,5 +1,7 @@
 """`balance()` on architectures of transformers, randomly initialised, and on plain modules."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from datasets import Dataset
@@ -19,6 +21,7 @@ from transformers import (
 )
 
 from hf_bml import MultimodalBalancedTrainer, balance
+from hf_bml.metrics import classification_metrics
 
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
 IMAGE = {"image_size": 16, "patch_size": 8}
@@ -293,3 +296,179 @@ def test_saves_the_wrapped_model(tmp_path):
     loaded = CLIPModel.from_pretrained(tmp_path)
     for name, value in model.model.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[name]), name
+
+
+def test_modules_that_run_one_after_the_other():
+    """The projection gets a field of the vision model's output, which must be there when neither runs again."""
+
+    class Projected(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.clip, self.classifier = clip(), nn.Linear(16, 3)
+
+        def forward(self, pixel_values, input_ids):
+            image = self.clip.visual_projection(self.clip.vision_model(pixel_values=pixel_values).pooler_output)
+            text = self.clip.text_projection(self.clip.text_model(input_ids=input_ids).pooler_output)
+            return {"logits": self.classifier(torch.cat([image, text], dim=-1))}
+
+    torch.manual_seed(0)
+    paths = {
+        "image": ["clip.vision_model", "clip.visual_projection"],
+        "text": ["clip.text_model", "clip.text_projection"],
+    }
+    model = balance(Projected(), paths, num_labels=3)
+    keep = torch.tensor([[True, False], *[[True, True]] * 3])
+    output = model(**batch(), labels=torch.tensor([0, 1, 2, 0]), modulation=Keep(keep))
+    inner = model.model
+    pooled = inner.clip.vision_model(pixel_values=batch()["pixel_values"]).pooler_output
+    image = inner.clip.visual_projection(pooled)
+    alone = inner.classifier(torch.cat([image, torch.zeros(4, 8)], dim=-1))
+    torch.testing.assert_close(output.unimodal_logits["image"], alone.detach())
+    torch.testing.assert_close(output.logits[0], alone[0])
+    output.loss.backward()
+    for path in (path for owned in paths.values() for path in owned):
+        assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in inner.get_submodule(path).parameters()), path
+
+
+class Noisy(Plain):
+    """A fusion with BatchNorm and dropout, and an encoder with BatchNorm."""
+
+    def __init__(self):
+        super().__init__(torch.add)
+        self.see = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8))
+        self.stem = nn.BatchNorm1d(3)
+        self.norm, self.dropout = nn.BatchNorm1d(8, momentum=1.0), nn.Dropout(0.5)
+
+    def forward(self, image, text):
+        joint = self.norm(self.see(image) + self.read(self.stem(text)))
+        return self.head(self.dropout(joint))
+
+
+def noisy_step(modulation=None, mask=None):
+    torch.manual_seed(0)
+    model = balance(Noisy(), {"image": "see", "text": "read"}, logits=lambda output: output, num_labels=3)
+    inputs = {"image": torch.randn(4, 4), "text": torch.randn(4, 3)}
+    model(**inputs)  # the structure is checked once
+    before = {name: buffer.clone() for name, buffer in model.model.named_buffers()}
+    torch.manual_seed(1)
+    output = model(**inputs, labels=torch.tensor([0, 1, 2, 0]), modulation=modulation, modality_mask=mask)
+    output.loss.backward()
+    return model.model, inputs, output, before
+
+
+@pytest.mark.parametrize("drops", [False, True])
+def test_a_step_counts_once_and_with_the_features_that_the_fusion_sees(drops):
+    keep = torch.tensor([[not drops, True], *[[True, True]] * 3])
+    inner, inputs, _, before = noisy_step(Keep(keep))
+    for name, buffer in before.items():
+        if name.endswith("num_batches_tracked"):
+            assert inner.get_buffer(name) == buffer + 1, name
+    with torch.no_grad():  # momentum 1: the running mean is that of the last batch
+        features = torch.where(keep[:, :1], inner.see(inputs["image"]), 0.0) + inner.read(inner.stem(inputs["text"]))
+    torch.testing.assert_close(inner.norm.running_mean, features.mean(0))
+
+
+def test_a_modulation_that_does_nothing_changes_nothing():
+    """Bitwise: the same dropout, statistics and gradients as without a modulation, and with a mask of ones."""
+    everything = torch.ones(4, 2, dtype=torch.bool)
+    expected, _, output, _ = noisy_step()
+    for arguments in ({"modulation": Keep(everything)}, {"mask": everything}):
+        inner, _, same, _ = noisy_step(**arguments)
+        assert torch.equal(same.logits, output.logits)
+        assert all(torch.equal(a, b) for a, b in zip(inner.buffers(), expected.buffers(), strict=True))
+        for (name, one), other in zip(inner.named_parameters(), expected.parameters(), strict=True):
+            assert torch.equal(one.grad, other.grad), name
+
+
+def test_what_runs_before_an_encoder_learns():
+    inner, *_ = noisy_step(Keep(torch.ones(4, 2, dtype=torch.bool)))
+    assert inner.stem.weight.grad.abs().sum() > 0
+
+
+def plain(join=torch.add, **options):
+    torch.manual_seed(0)
+    paths = {"image": "see", "text": "read"}
+    return balance(Plain(join), paths, logits=lambda output: output, num_labels=3, **options)
+
+
+class TimeFirst(nn.Module):
+    """A recurrent encoder whose output is (time, batch, dim), read out by `pick`."""
+
+    def __init__(self, pick):
+        super().__init__()
+        self.rnn, self.listen, self.read = nn.RNN(4, 8), nn.Identity(), nn.Linear(3, 8)
+        self.pick, self.head = pick, nn.Linear(8, 3)
+
+    def forward(self, sound, text):
+        heard = self.listen(self.rnn(sound.transpose(0, 1))[0])
+        return {"logits": self.head(self.pick(heard) + self.read(text))}
+
+
+@pytest.mark.parametrize("pick", [lambda output: output.mean(0), lambda output: output[0], lambda output: output[-1]])
+@pytest.mark.parametrize("time", [4, 8])
+def test_an_encoder_without_the_batch_in_front_is_refused(pick, time):
+    """Time is a multiple of the batch, so the shape alone does not tell."""
+    torch.manual_seed(0)
+    model = balance(TimeFirst(pick), {"sound": "listen", "text": "read"}, num_labels=3)
+    model(sound=torch.randn(1, time, 4), text=torch.randn(1, 3))  # of one sample all rows are its own
+    with pytest.raises(ValueError, match=rf"'sound' .* batch of 4.* of listen, of shape \({time}, 4, 8\).* in front"):
+        model(sound=torch.randn(4, time, 4), text=torch.randn(4, 3))
+
+
+def test_batches_of_one_sample_cost_no_check_each():
+    model, calls = plain(), []
+    inputs = {"image": torch.randn(1, 4), "text": torch.randn(1, 3)}
+    model(**inputs)
+    model.model.head.register_forward_hook(lambda *_: calls.append(1))
+    model(**inputs)
+    assert len(calls) == 4  # what is recorded, each modality alone, what counts
+
+
+def test_an_output_without_a_row_a_sample_is_refused():
+    model = balance(TimeFirst(lambda output: output[0]), {"sound": "rnn", "text": "read"}, num_labels=3)
+    with pytest.raises(ValueError, match=r"'sound', rnn: .* row per sample, found shape \(1, 4, 8\) for a batch of 4"):
+        model(sound=torch.randn(4, 8, 4), text=torch.randn(4, 3))
+
+
+def test_several_rows_a_sample_are_no_mistake():
+    """Frames folded into the batch, sample by sample: (batch * frames, dim)."""
+
+    class Frames(Plain):
+        def forward(self, image, text):
+            seen = self.see(image.flatten(0, 1)).unflatten(0, image.shape[:2]).mean(1)
+            return self.head(seen + self.read(text))
+
+    torch.manual_seed(0)
+    inner = Frames(None)
+    model = balance(inner, {"image": "see", "text": "read"}, logits=lambda output: output, num_labels=3)
+    image, text, mask = torch.randn(4, 2, 4), torch.randn(4, 3), torch.tensor([[False, True], *[[True, True]] * 3])
+    output = model(image=image, text=text, modality_mask=mask)
+    torch.testing.assert_close(output.logits[0], inner.head(inner.read(text[0])))
+    torch.testing.assert_close(output.logits[1:], inner(image, text)[1:])
+
+
+def test_evaluates_batches_that_lack_modalities(training_args):
+    mask = [[True, True], [False, True], [True, False], [True, True]]
+    columns = {"image": torch.randn(4, 4).numpy(), "text": torch.randn(4, 3).numpy()}
+    dataset = Dataset.from_dict({**columns, "modality_mask": mask, "labels": [0, 1, 2, 0]}).with_format("torch")
+    trainer = MultimodalBalancedTrainer(
+        plain(), training_args(), eval_dataset=dataset, compute_metrics=classification_metrics
+    )
+    metrics = trainer.evaluate()
+    assert {"eval_accuracy", "eval_accuracy_image", "eval_accuracy_text"} <= metrics.keys()
+
+
+def test_with_torch_compile_it_trains_as_without(training_args):
+    """It runs uncompiled, which a warning says."""
+    columns = {"image": torch.randn(8, 4).numpy(), "text": torch.randn(8, 3).numpy()}
+    dataset = Dataset.from_dict({**columns, "labels": [i % 3 for i in range(8)]}).with_format("torch")
+    trained = []
+    for options in ({}, {"torch_compile": True, "torch_compile_backend": "aot_eager"}):
+        args = training_args(modulations={"opm": {}, "ogm": {}}, max_steps=3, **options)
+        with pytest.warns(UserWarning, match="torch_compile has no effect") if options else nullcontext():
+            trainer = MultimodalBalancedTrainer(plain(), args, train_dataset=dataset, eval_dataset=dataset)
+        trainer.train()
+        trainer.evaluate()
+        trained.append(trainer.model.model)
+    for name, value in trained[0].state_dict().items():
+        assert torch.equal(value, trained[1].state_dict()[name]), name

@@ -1,11 +1,13 @@
 import pytest
 import torch
 from tiny import SIZES, tiny_config, tiny_model
+from tiny_questions import tiny_question_model, tiny_questions
+from tiny_segments import tiny_segment_model, tiny_segments
 from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
-from hf_bml.models.modeling_multimodal import repeat_present
+from hf_bml.models.modeling_multimodal import repeat_present, restore_buffers
 
 
 def inputs(modalities=("audio", "visual"), batch=4):
@@ -274,3 +276,76 @@ def test_label_names_travel_with_the_config(tmp_path):
     config = tiny_config(num_labels=2, id2label={0: "no", 1: "yes"}, label2id={"no": 0, "yes": 1})
     MultimodalForClassification(config).save_pretrained(tmp_path)
     assert AutoConfig.from_pretrained(tmp_path).id2label == {0: "no", 1: "yes"}
+
+
+def add_batch_norm(encoder):
+    """BatchNorm behind the encoder's first linear layer; returns it and the list of what it gets."""
+    linear = next(module for module in encoder.modules() if isinstance(module, nn.Linear))
+    norm, seen = nn.BatchNorm1d(linear.out_features), []
+    encoder.add_module("batch_norm", norm)
+
+    def normalise(module, arguments, output):
+        seen.append(output.detach().flatten(0, -2))
+        return norm(output.flatten(0, -2)).view_as(output)
+
+    linear.register_forward_hook(normalise)
+    return norm, seen
+
+
+def segment_case():
+    batch, labels = tiny_segments(4)
+    return tiny_segment_model("avga"), batch, labels
+
+
+TASKS = {
+    "classification": lambda: (tiny_model(), inputs(), torch.tensor([0, 1, 2, 0])),
+    "segments": segment_case,
+    "questions": lambda: (tiny_question_model(), tiny_questions(), torch.tensor([0, 1, 2, 3])),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_batch_without_a_modality_leaves_its_running_statistics_alone(task):
+    """They start as 0, 1 and 0; a batch with one present sample counts, with momentum 0.1."""
+    model, batch, labels = TASKS[task]()
+    model.train()
+    norm, seen = add_batch_norm(model.encoders["audio"])
+    other, _ = add_batch_norm(model.encoders["visual"])
+    column = list(model.encoders).index("audio")
+    mask = torch.ones(len(labels), len(model.encoders), dtype=torch.bool)
+    mask[:, column] = False
+    for _ in range(3):
+        model(**batch, modality_mask=mask, labels=labels).loss.backward()
+    assert (norm.running_mean == 0).all() and (norm.running_var == 1).all() and norm.num_batches_tracked == 0
+    assert other.num_batches_tracked == 3 and (other.running_var != 1).any()
+    mask[0, column] = True
+    seen.clear()
+    model(**batch, modality_mask=mask, labels=labels).loss.backward()
+    assert norm.num_batches_tracked == 1
+    torch.testing.assert_close(norm.running_mean, 0.1 * seen[0].mean(0))
+
+
+def test_restoring_buffers_is_one_graph_and_passes_gradients():
+    class Normalised(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = nn.BatchNorm1d(2)
+
+        def forward(self, values, stays):
+            before = [(buffer, buffer.clone(), stays) for buffer in self.buffers()]
+            normalised = self.norm(values)
+            restore_buffers(before)
+            return normalised
+
+    values = torch.tensor([[1.0, 2.0], [3.0, 6.0]])
+    for model in (Normalised(), torch.compile(Normalised(), backend="aot_eager", fullgraph=True)):
+        for stays, mean in ((False, [0.0, 0.0]), (True, [0.2, 0.4]), (False, [0.2, 0.4])):
+            model(values, torch.tensor(stays)).pow(3).sum().backward()
+            torch.testing.assert_close(model.norm.running_mean, torch.tensor(mean))
+        assert model.norm.num_batches_tracked == 1
+
+
+def test_without_a_mask_no_buffer_is_copied():
+    model = tiny_model().train()
+    add_batch_norm(model.encoders["audio"])
+    assert model._buffers_before(None) == [] and model.eval()._buffers_before(torch.ones(4, 2)) == []
