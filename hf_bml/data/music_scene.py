@@ -49,6 +49,7 @@ class Player:
 
     @property
     def place(self) -> str:
+        """Where the player stands."""
         return PLACES[min(int(self.x * 3), 2)]
 
 
@@ -69,10 +70,12 @@ class Scene:
 
     @property
     def heard(self) -> list[Player]:
+        """The players that are heard."""
         return [player for player in self.players if player.heard]
 
     @property
     def seen(self) -> list[Player]:
+        """The players that are seen."""
         return [player for player in self.players if player.seen]
 
     @property
@@ -103,6 +106,7 @@ def kinds(players: Sequence[Player]) -> list[str]:
 
 
 def at(players: Sequence[Player], place: str) -> list[Player]:
+    """Those who stand at a place."""
     return [player for player in players if player.place == place]
 
 
@@ -122,14 +126,17 @@ def compare(first: Sequence[Player], second: Sequence[Player], value: Callable[[
 
 
 def loudness(player: Player) -> float:
+    """How loud somebody plays."""
     return player.loudness
 
 
 def rhythm(player: Player) -> float:
+    """How rhythmic somebody plays."""
     return player.rhythm
 
 
 def duration(player: Player) -> float:
+    """For how many steps somebody plays."""
     return player.end - player.start
 
 
@@ -141,12 +148,14 @@ def first_or_last(players: Sequence[Player], which: str) -> Player | None:
 
 
 def same_time(scene: Scene, instrument: str) -> str | None:
+    """The one instrument that starts together with another; None unless there is exactly one."""
     starts = {player.start for player in of(scene.playing, instrument)}
     others = kinds([p for p in scene.playing if p.instrument != instrument and p.start in starts])
     return others[0] if len(others) == 1 else None
 
 
 def before_or_after(scene: Scene, which: str, instrument: str) -> str | None:
+    """What starts right before or after an instrument; None if there is no such thing."""
     own = of(scene.playing, instrument)
     if not own:
         return None
@@ -156,6 +165,7 @@ def before_or_after(scene: Scene, which: str, instrument: str) -> str | None:
 
 
 def which_object(scene: Scene, instrument: str, which: str) -> str | None:
+    """Where the first or last of several players of an instrument stands; None if that is not clear."""
     own = of(scene.playing, instrument)
     if len(own) > 1 and len({player.start for player in own}) == 1:
         return "simultaneously"
@@ -164,22 +174,26 @@ def which_object(scene: Scene, instrument: str, which: str) -> str | None:
 
 
 def place_of_first(scene: Scene, which: str) -> str | None:
+    """Where the first or last to play stands; None if nobody plays."""
     found = first_or_last(scene.playing, which) if scene.playing else None
     return found.place if found else None
 
 
 def loudest_place(scene: Scene, which: str) -> str | None:
+    """Where the loudest or the most quiet player stands; None unless several play."""
     if len(scene.playing) < 2:
         return None
     return (max if which == "loudest" else min)(scene.playing, key=loudness).place
 
 
 def beside_first(scene: Scene, side: str, which: str) -> str | None:
+    """Who stands beside the first or last to play."""
     found = first_or_last(scene.playing, which) if scene.playing else None
     return neighbour([player for player in scene.seen if player is not found], found.x, side) if found else None
 
 
 def ordinal(scene: Scene, which: str) -> str | None:
+    """The n-th instrument to come in; None unless it comes in alone."""
     place = ORDINALS.index(which)
     times = [player.start for player in scene.playing]
     is_clear = place < len(times) and times.count(times[place]) == 1
@@ -187,26 +201,31 @@ def ordinal(scene: Scene, which: str) -> str | None:
 
 
 def single_kind(scene: Scene) -> str | None:
+    """The one instrument that is seen; None if there are several."""
     return kinds(scene.seen)[0] if len(kinds(scene.seen)) == 1 else None
 
 
 def beside_instrument(scene: Scene, side: str, instrument: str) -> str | None:
+    """Who stands beside an instrument."""
     own = of(scene.seen, instrument)
     return neighbour([player for player in scene.seen if player is not own[0]], own[0].x, side) if own else None
 
 
 def outermost(scene: Scene, which: str) -> str | None:
+    """The leftmost or rightmost instrument; None unless several are seen."""
     if len(scene.seen) < 2:
         return None
     return (min if which == "leftest" else max)(scene.seen, key=lambda player: player.x).instrument
 
 
 def always_playing(scene: Scene, instrument: str) -> str | None:
+    """Whether an instrument that is seen plays all the time; None if it is not seen."""
     own = of(scene.seen, instrument)
     return yes(any(p.heard and duration(p) == STEPS for p in own)) if own else None
 
 
 def on_side(scene: Scene, instrument: str, place: str) -> list[Player]:
+    """Those who play an instrument at a place."""
     return at(of(scene.playing, instrument), place)
 
 
@@ -315,6 +334,7 @@ def find_scene(facts: Sequence[Fact], seed: int) -> tuple[Scene, list[bool]]:
     )
 
     def agreement(candidate: Scene) -> list[bool]:
+        """Which facts a scene agrees with."""
         return [answer(candidate, fact.template, fact.fillers) == fact.answer for fact in facts]
 
     found = agreement(scene)
@@ -330,6 +350,7 @@ def find_scene(facts: Sequence[Fact], seed: int) -> tuple[Scene, list[bool]]:
 
 
 def random_player(chance: random.Random, instrument: str) -> Player:
+    """Somebody who plays an instrument; most play from the start."""
     start = chance.choice((0, 0, 0, chance.randrange(STEPS - 3)))
     return Player(
         instrument,

@@ -39,7 +39,9 @@ def test_the_gradient_reaches_every_parameter(architecture, modalities):
     model, batch = model_and_batch(architecture, modalities)
     model.train()(**batch, labels=LABELS).loss.backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    assert without == []
+    # An LSTM that runs over one other modality takes a single step, from a state of zeros.
+    idle = ["architecture.lstm.weight_hh_l0"] if architecture == "avsd" and len(modalities) == 2 else []
+    assert without == idle
 
 
 @both
@@ -225,7 +227,10 @@ def test_bad_models():
         MultimodalForQuestionAnswering(QuestionAnsweringConfig(modalities={"audio": audio}, num_labels=2))
     with pytest.raises(ValueError, match="type 'xvector' gives no sequence of tokens"):
         MultimodalForQuestionAnswering(
-            QuestionAnsweringConfig(modalities={"audio": {"type": "xvector", "num_bins": 4}}, num_labels=2)
+            QuestionAnsweringConfig(
+                modalities={"text": {"type": "lstm", "vocab_size": 5}, "audio": {"type": "xvector", "num_bins": 4}},
+                num_labels=2,
+            )
         )
     with pytest.raises(ValueError, match=r"utilities are for the modalities \[\], found \['text'\]"):
         MultimodalForQuestionAnswering(
