@@ -225,10 +225,10 @@ def test_bad_models():
     audio = {"type": "sequence", "input_size": 5, "hidden_size": 8}
     with pytest.raises(ValueError, match=r"None of the modalities \['audio'\] takes token ids"):
         MultimodalForQuestionAnswering(QuestionAnsweringConfig(modalities={"audio": audio}, num_labels=2))
-    with pytest.raises(ValueError, match="type 'xvector' gives no sequence of tokens"):
+    with pytest.raises(ValueError, match="type 'mlp' gives no sequence of tokens"):
         MultimodalForQuestionAnswering(
             QuestionAnsweringConfig(
-                modalities={"text": {"type": "lstm", "vocab_size": 5}, "audio": {"type": "xvector", "num_bins": 4}},
+                modalities={"text": {"type": "lstm", "vocab_size": 5}, "audio": {"type": "mlp", "input_size": 4}},
                 num_labels=2,
             )
         )
