@@ -78,12 +78,6 @@ class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
         self.encoders = nn.ModuleDict(
             {modality: build_encoder(modality, options) for modality, options in config.modalities.items()}
         )
-        for name, encoder in self.encoders.items():
-            if not hasattr(encoder, "tokens"):
-                raise ValueError(
-                    f"Encoder of modality {name!r}: type {config.modalities[name]['type']!r} gives no sequence of "
-                    "tokens, which question answering needs. Use sequence, transformers, timm or lstm."
-                )
         config.question = config.question or self._find_question()
         names = [config.question, *(name for name in self.encoders if name != config.question)]
         self.sizes = {name: encoder.token_size for name, encoder in self.encoders.items()}

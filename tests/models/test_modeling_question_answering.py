@@ -225,13 +225,6 @@ def test_bad_models():
     audio = {"type": "sequence", "input_size": 5, "hidden_size": 8}
     with pytest.raises(ValueError, match=r"None of the modalities \['audio'\] takes token ids"):
         MultimodalForQuestionAnswering(QuestionAnsweringConfig(modalities={"audio": audio}, num_labels=2))
-    with pytest.raises(ValueError, match="type 'mlp' gives no sequence of tokens"):
-        MultimodalForQuestionAnswering(
-            QuestionAnsweringConfig(
-                modalities={"text": {"type": "lstm", "vocab_size": 5}, "audio": {"type": "mlp", "input_size": 4}},
-                num_labels=2,
-            )
-        )
     with pytest.raises(ValueError, match=r"utilities are for the modalities \[\], found \['text'\]"):
         MultimodalForQuestionAnswering(
             QuestionAnsweringConfig(
