@@ -6,7 +6,11 @@ searches a scene that agrees with the annotated answers (see `music_scene`) and 
 through a fixed random projection and with noise. It exercises the whole path at the annotation's size; accuracies on
 it say nothing about the real videos, but for those of a model that reads the questions alone.
 
-Source of the annotation: `GeWu-Lab/MUSIC-AVQA` (Li et al., 2022), MIT.
+Source: the annotation of `GeWu-Lab/MUSIC-AVQA` (Li et al., 2022); the features are generated.
+
+Licence: annotation MIT.
+
+Privacy: questions about people in YouTube videos; nobody is seen or heard.
 
 Layout of the folder (`data_dir`, or `music_avqa` below the data folder)
     json/avqa-val.json, avqa-test.json, or json_avqa-val.json, json_avqa-test.json; also gzipped.

@@ -20,6 +20,7 @@ NAMES = [
     "from_columns",
     "kinetics_sounds",
     "music_avqa",
+    "music_avqa_generated",
     "ucf101",
     "ucf101_three",
     "vggsound",

@@ -29,7 +29,7 @@ def test_metrics_of_a_model():
 
 
 def test_without_events():
-    assert segment_classification_metrics(EvalPrediction(LOGITS, np.full((2, 3), 2))) == {"accuracy": 2 / 6}
+    assert segment_classification_metrics(EvalPrediction(LOGITS, np.full((2, 3), 2))) == {"accuracy": 3 / 6}
 
 
 @pytest.mark.parametrize(
