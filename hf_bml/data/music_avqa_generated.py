@@ -62,7 +62,8 @@ def load(
 
     Args:
         parts: Annotation files to take questions from, out of train, val and test.
-        audio_size, visual_size: Dimensions of the features, at least 67 and 90.
+        audio_size: Dimension of the features of the sound, at least 67.
+        visual_size: Dimension of those of the picture, at least 90.
         noise: Standard deviation of the noise on every entry, where the signal's directions have unit length.
         seed: Of scenes, projections and noise; the splits do not depend on it.
         data_dir: Folder of the annotation, see the module.
