@@ -23,7 +23,7 @@ def entry(number: int, video: str, kind: str, template: str, fillers: list[str],
 
 def video_entries(number: int, video: str, heard: str, seen: str) -> list[dict]:
     """Four questions about a video in which one instrument is heard and another one is seen."""
-    asked_sound, asked_sight = HEARD[number // 3 % 3], SEEN[number // 9 % 3]
+    asked_sound, asked_sight = HEARD[number // 9 % 3], SEEN[number // 27 % 3]
     return [
         entry(
             4 * number,
