@@ -46,7 +46,7 @@ from .music_avqa import QUESTION_TYPES, answer_vocabulary, read_question
 from .music_scene import ANSWERS, PICTURE_SIZE, SOUND_SIZE, Fact, Scene, find_scene, picture, sound
 from .splits import SPLITS, held_out_groups
 
-VERSION = 1  # of the generated features, part of the cache's key
+VERSION = 2  # of the generated features, part of the cache's key
 PARTS = ("train", "val", "test")
 
 
@@ -102,7 +102,9 @@ def load(
     return DatasetDict(
         {
             split: Dataset.from_generator(
-                generate_rows, features=features, gen_kwargs={"questions": by_split[split], **options}
+                generate_rows,
+                features=features,
+                gen_kwargs={"questions": tuple(by_split[split]), **options},  # a list would be cut into shards
             )
             for split in SPLITS
         }
@@ -136,7 +138,7 @@ def split_videos(videos: Sequence[str]) -> dict[str, str]:
 
 
 def generate_rows(
-    questions: list[dict[str, Any]], sizes: tuple[int, int], noise: float, seed: int, version: int
+    questions: Sequence[dict[str, Any]], sizes: tuple[int, int], noise: float, seed: int, version: int
 ) -> Iterator[dict[str, Any]]:
     """Rows with features, in the order of the questions; what is generated depends on the video's questions only."""
     projections = [

@@ -135,3 +135,23 @@ def test_invalid_samples():
         collator([good, {"a": torch.ones(1)}])
     with pytest.raises(ValueError, match="sample 1: expected at least one of the modalities"):
         collator([good, {"a": None, "b": None}])
+
+
+def test_columns_passed_on():
+    collator = MultimodalDataCollator(["a"], num_labels=2, passed_on=["kind", "nothing"])
+    batch = collator(
+        [{"a": torch.zeros(1), "labels": 1, "kind": 7, "id": 3}, {"a": torch.zeros(1), "labels": 0, "kind": 0}]
+    )
+    assert list(batch) == ["a", "labels", "kind"]
+    assert batch["kind"].tolist() == [7, 0] and batch["kind"].dtype == torch.int64
+    assert list(collator([{"a": torch.zeros(1)}])) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [({}, "found None"), ({"kind": -1}, "found -1"), ({"kind": 0.5}, "found 0.5"), ({"kind": None}, "found None")],
+)
+def test_a_bad_column_that_is_passed_on(second, message):
+    collator = MultimodalDataCollator(["a"], passed_on=["kind"])
+    with pytest.raises(ValueError, match=f"column 'kind': sample 1: .*{message}"):
+        collator([{"a": torch.zeros(1), "kind": 0}, {"a": torch.zeros(1), **second}])
