@@ -217,9 +217,10 @@ def class_names(facts: CardFacts) -> list[str]:
 
 
 def short(options: Mapping[str, Any]) -> str:
-    """Options in one line, without those that are not set."""
+    """Options in one line, without those that are not set; of a long list, such as a vocabulary, its length."""
     shown = {name: value for name, value in options.items() if name != "type" and value not in (None, [], {})}
-    return ", ".join(f"{name} {value}" for name, value in shown.items())
+    long = {name: f"of {len(value)}" for name, value in shown.items() if isinstance(value, list) and len(value) > 12}
+    return ", ".join(f"{name} {value}" for name, value in {**shown, **long}.items())
 
 
 def model_table(facts: CardFacts) -> str:
@@ -291,7 +292,7 @@ def environment_table(facts: CardFacts) -> str:
 def sample_code(processor: Mapping[str, Any]) -> tuple[str, str]:
     """Python that makes a stand-in of a modality's raw value, and what else may stand there."""
     kind = processor.get("type")
-    if kind == "log_spectrogram":
+    if kind in ("log_spectrogram", "multi_window", "ivector"):
         rate, duration = processor.get("sampling_rate") or 16000, processor.get("duration") or 3
         array = f"noise.normal(0, 0.1, {round(rate * duration)})"
         return f'{{"array": {array}, "sampling_rate": {rate}}}', 'or "clip.wav", or the sound of "clip.mp4"'
@@ -299,7 +300,7 @@ def sample_code(processor: Mapping[str, Any]) -> tuple[str, str]:
         size, channels = processor.get("size", 224), processor.get("num_channels", 3)
         height, width = (size, size) if isinstance(size, int) else size
         return f'noise.integers(0, 256, ({height}, {width}, {channels}), "uint8")', 'or "image.png"'
-    if kind == "tokens":
+    if kind in ("tokens", "words"):
         return '"a sentence"', ""
     if kind == "features":
         return f"noise.normal(0, 1, {processor.get('input_size') or 'FEATURES'})", "or any list of numbers"

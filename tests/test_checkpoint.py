@@ -12,12 +12,14 @@ from transformers import Trainer
 from hf_bml import BalancedTrainingArguments, MultimodalBalancedTrainer
 from hf_bml.checkpoint import (
     MANIFEST_NAME,
+    SET_ASIDE,
     check_checkpoint,
     find_damage,
     is_complete,
     newest_complete_checkpoint,
     remove_checkpoint,
     seal_checkpoint,
+    set_checkpoints_aside,
 )
 
 
@@ -201,3 +203,21 @@ def test_removing_makes_incomplete_first(sealed, tmp_path, monkeypatch):
     remove_checkpoint(folder)
     assert not folder.exists()
     remove_checkpoint(folder)
+
+
+def test_a_training_that_starts_anew_sets_earlier_checkpoints_aside(tmp_path):
+    for step in (7, 12):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    (tmp_path / "checkpoint-notes").mkdir()  # no checkpoint of a training
+    with pytest.warns(UserWarning, match=r"held 2 checkpoints of an earlier training, .*earlier_training"):
+        set_checkpoints_aside(tmp_path)
+    assert {path.name for path in (tmp_path / SET_ASIDE).iterdir()} == {"checkpoint-7", "checkpoint-12"}
+    assert {path.name for path in tmp_path.iterdir()} == {SET_ASIDE, "checkpoint-notes"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        set_checkpoints_aside(tmp_path)  # nothing to do, and what was set aside stays
+    assert len(list((tmp_path / SET_ASIDE).iterdir())) == 2
+    (tmp_path / "checkpoint-3").mkdir()
+    with pytest.warns(UserWarning, match="held 1 checkpoints"):
+        set_checkpoints_aside(tmp_path)
+    assert [path.name for path in (tmp_path / SET_ASIDE).iterdir()] == ["checkpoint-3"]

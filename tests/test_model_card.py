@@ -11,7 +11,7 @@ from huggingface_hub.repocard_data import eval_results_to_model_index
 from PIL import Image
 
 from hf_bml.card_facts import CardFacts
-from hf_bml.model_card import CardOptions, render_card, write_card
+from hf_bml.model_card import CardOptions, render_card, short, write_card
 from hf_bml.modulation import MODULATIONS
 from hf_bml.processing import PROCESSORS
 
@@ -196,3 +196,8 @@ def test_published_cards(folder):
     index = (PUBLISHED / "README.md").read_text(encoding="utf-8")
     accuracy = {r.dataset_split: r.metric_value for r in card.data.eval_results if r.metric_name == "accuracy"}
     assert re.search(rf"\[{folder.name}\]\({folder.name}/README.md\) *\| {100 * accuracy['test']:.1f} ", index)
+
+
+def test_options_in_one_line():
+    options = {"type": "words", "max_length": 32, "vocabulary": ["a"] * 90, "mean": [0.5, 0.5], "fps": None}
+    assert short(options) == "max_length 32, vocabulary of 90, mean [0.5, 0.5]"

@@ -5,7 +5,7 @@ import pytest
 from tiny import tiny_dataset, tiny_model
 from torch import nn
 
-from hf_bml import OGM, OPM, BalancedTrainingArguments, MultimodalBalancedTrainer
+from hf_bml import OGM, OPM, BalancedTrainingArguments, MultimodalBalancedTrainer, MultimodalDataCollator
 from hf_bml.modulation import GradientBlending, Greedy
 from hf_bml.preflight import check_parallelism
 
@@ -161,3 +161,11 @@ def test_argument_defaults(tmp_path):
     assert args.remove_unused_columns is False
     assert args.label_names == ["labels"]
     assert args.modulations == {"opm": {"q_base": 0.3}}
+
+
+def test_a_collator_in_another_order(training_args):
+    model = tiny_model()
+    turned = MultimodalDataCollator(["visual", "audio"])
+    with pytest.raises(ValueError, match=r"in the order \['visual', 'audio'\], the model has \['audio', 'visual'\]"):
+        MultimodalBalancedTrainer(model, training_args(), data_collator=turned)
+    MultimodalBalancedTrainer(model, training_args(), data_collator=MultimodalDataCollator(list(model.encoders)))

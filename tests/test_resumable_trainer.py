@@ -50,6 +50,17 @@ def test_the_newest_checkpoint_may_be_incomplete(args, tmp_path):
     make(args()).train(resume_from_checkpoint=True)  # both are complete again
 
 
+def test_an_earlier_trainings_checkpoints_are_not_gone_on_from(args, tmp_path):
+    make(args()).train()  # leaves checkpoint-6
+    with pytest.warns(UserWarning, match="checkpoints of an earlier training"):
+        make(args(max_steps=3)).train()  # leaves checkpoint-2 and 3
+    trainer = make(args())
+    trainer.train(resume_from_checkpoint=True)
+    assert trainer.state.global_step == 6
+    assert [entry["step"] for entry in trainer.state.log_history if "loss" in entry] == [3, 6]
+    assert (tmp_path / "run" / "earlier_training" / "checkpoint-6" / "trainer_state.json").is_file()
+
+
 def test_without_a_complete_checkpoint_there_is_nothing_to_resume(args, tmp_path):
     with pytest.raises(ValueError, match=r"expected a complete checkpoint-STEP in '.*run', found none"):
         make(args()).train(resume_from_checkpoint=True)

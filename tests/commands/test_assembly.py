@@ -7,6 +7,7 @@ from transformers import BertConfig, PreTrainedTokenizerFast
 
 from hf_bml import MultimodalForClassification
 from hf_bml.commands import assembly
+from hf_bml.commands.checks import check_checkpoint_options
 from hf_bml.commands.recipe import parse_recipe
 from hf_bml.commands.train import build_parser
 from hf_bml.processing import MultimodalProcessor
@@ -129,6 +130,35 @@ def test_a_checkpoint_brings_modalities_and_processors(parse, checkpoint):
     (checkpoint / "processor_config.json").unlink()
     assert assembly.processor_configs(recipe) == {}
     assert isinstance(assembly.build_model(recipe, None, 0), MultimodalForClassification)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("fusion: sum", r"fusion: the recipe asks for 'sum', but the checkpoint .* was built with 'concat'"),
+        ("head_hidden_sizes: [64]", r"head_hidden_sizes: the recipe asks for \[64\]"),
+        (
+            f"modalities:\n  b: {encoder(3)}\n  a: {encoder(5)}",
+            r"modalities\.a\.input_size: the recipe asks for 5, but the checkpoint .* was built with 2",
+        ),
+    ],
+)
+def test_options_that_contradict_the_checkpoint(parse, checkpoint, options, message):
+    with pytest.raises(ValueError, match=message):
+        check_checkpoint_options(parse(f"model_name_or_path: {checkpoint}\n{options}\n"))
+
+
+def test_the_checkpoints_own_options_may_be_given(parse, checkpoint):
+    own = f"fusion: concat\nmodalities:\n  a: {encoder(2)}\n  b: {encoder(3)}\n"
+    check_checkpoint_options(parse(f"model_name_or_path: {checkpoint}\n{own}"))
+
+
+def test_class_names_of_the_data_replace_the_checkpoints(parse, checkpoint):
+    recipe = parse(f"model_name_or_path: {checkpoint}\n")
+    assert assembly.build_model(recipe, ["cat", "dog"], 0).config.label2id == {"cat": 0, "dog": 1}
+    assert assembly.build_model(recipe, ["a", "b", "c"], 0).config.id2label == {0: "no", 1: "yes"}  # refused elsewhere
+    with pytest.raises(ValueError, match=r"classes are \['no', 'yes'\], the data has the same in another order"):
+        assembly.build_model(recipe, ["yes", "no"], 0)
 
 
 def test_modalities_that_contradict_the_checkpoint(parse, checkpoint):

@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 
@@ -187,6 +189,22 @@ def test_resume_from_the_newest_complete_checkpoint(parse, tmp_path, value):
     with pytest.warns(UserWarning, match="checkpoint-11 .* skipped"):
         checks.check_resume([recipe])
         assert checks.resume_point(recipe) == str(tmp_path / "out" / "checkpoint-10")
+
+
+def test_the_newest_checkpoint_of_another_training_is_refused(parse, tmp_path):
+    folder = tmp_path / "out" / "checkpoint-10"
+    folder.mkdir(parents=True)
+    seal_checkpoint(folder)
+    (folder / "trainer_state.json").write_text('{"global_step": 0}')
+    first = parse("--resume_from_checkpoint", "last")
+    (tmp_path / "out" / "training.json").write_text(json.dumps(checks.training_identity(first)))
+    assert checks.resume_point(first) == str(folder)
+    for option in (("--learning_rate", "1e-6"), ("--seed", "7")):
+        other = parse("--resume_from_checkpoint", "last", *option)
+        with pytest.raises(ValueError, match=r"checkpoint-10 is of a training with other options"):
+            checks.check_resume([other])
+        named = parse("--resume_from_checkpoint", str(folder), *option)  # on purpose
+        assert checks.resume_point(named) == str(folder) and checks.goes_on_from_another(named, folder)
 
 
 def test_resume_from_a_given_folder(parse, tmp_path):

@@ -95,6 +95,16 @@ def test_version_and_number_of_processes_count(hashed, monkeypatch):
     assert hashed() != before
 
 
+def test_precision_of_the_launcher_and_data_folder_count(hashed, monkeypatch):
+    plain = hashed()
+    monkeypatch.setenv("HF_BML_DATA", "/elsewhere")
+    assert hashed() != plain
+    monkeypatch.undo()
+    assert hashed() == plain
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    assert hashed() != plain
+
+
 def test_checkpoints_count_by_their_name(hashed, tmp_path):
     first = hashed("--model_name_or_path", "some/model")
     assert first != hashed() and first != hashed("--model_name_or_path", "other/model")

@@ -147,3 +147,10 @@ def test_generator_depends_on_its_key_and_method():
     assert torch.equal(draw(opm, 1, 2), draw(OPM(), 1, 2))
     assert not torch.equal(draw(opm, 1, 2), draw(opm, 2, 1))
     assert not torch.equal(draw(opm, 1, 2), draw(OGM(), 1, 2))
+
+
+def test_a_checkpoint_of_other_modulations_warns():
+    saved = ModulationStack([OPM()], ("a", "b")).state_dict()
+    ModulationStack([OPM()], ("a", "b")).load_state_dict(saved)
+    with pytest.warns(UserWarning, match=r"written with the modulations \['opm'\], this training has \['ogm'\]"):
+        ModulationStack([OGM()], ("a", "b")).load_state_dict(saved)

@@ -59,8 +59,10 @@ def test_absent_modalities(saved, require_data_file, tmp_path):
     lenient = MultimodalProcessor(PROCESSORS, on_error="mask")
     outputs = []
     for batch in (strict.prepare(visual=video), lenient.prepare(audio=video, visual=video)):
-        assert batch["audio"] is None and batch["modality_mask"].tolist() == [[False, True]]
-        outputs.append(trained(**batch).logits)
+        assert batch["audio"] is None and "modality_mask" not in batch
+        output = trained(**batch)
+        assert output.modality_mask.tolist() == [[False, True]]
+        outputs.append(output.logits)
     torch.testing.assert_close(*outputs)
     given = trained(**strict.prepare(audio=write_clip(tmp_path / "a.mp4"), visual=video)).logits
     assert not torch.allclose(given, outputs[0])
@@ -70,6 +72,14 @@ def test_absent_modalities(saved, require_data_file, tmp_path):
         lenient.prepare(audio=video)
     with pytest.raises(ValueError, match=r"Expected modalities among \['audio', 'visual'\], found \['image'\]"):
         strict.prepare(image=video)
+
+
+def test_the_order_of_a_processors_modalities_does_not_matter(saved, require_data_file):
+    video = require_data_file("clips/mmaction2_demo_noaudio.mp4")
+    trained = AutoModel.from_pretrained(saved)
+    turned = MultimodalProcessor(dict(reversed(PROCESSORS.items())))
+    expected = trained(**MultimodalProcessor(PROCESSORS).prepare(visual=video)).logits
+    torch.testing.assert_close(trained(**turned.prepare(visual=video)).logits, expected)
 
 
 def test_text_image_and_features(tokenizer_path, tmp_path):
