@@ -5,8 +5,10 @@ import math
 import shutil
 
 import pytest
+import tiny_questions
 import torch
 from exactness import BATCH, MODALITIES, SAMPLES, ExactTrainer, Run, arguments, exact_dataset, exact_model, train
+from tiny_questions import tiny_question_dataset, tiny_question_model
 from tiny_segments import ARCHITECTURES, tiny_segment_dataset, tiny_segment_model
 from torch import nn
 
@@ -62,6 +64,33 @@ def train_on_segments(architecture, run, folder):
 def test_accumulation_over_clips_of_segments(architecture, tmp_path):
     run = Run("opm+ogm_ge", micro_batches=8)
     whole, cut = (train_on_segments(architecture, each, tmp_path) for each in (run.whole, run))
+    assert_same(whole, cut)
+    assert whole["masks"] == cut["masks"] and not all(all(kept) for kept in cut["masks"].values())
+
+
+def train_on_questions(architecture, run, folder):
+    """As `train`, with a model that answers questions."""
+    model = tiny_question_model(architecture).double()
+    dataset = tiny_question_dataset(samples=SAMPLES).add_column("index", list(range(SAMPLES)))
+    collator = MultimodalDataCollator(list(model.encoders), passed_on=["question_type"])
+
+    def collate(rows):
+        ids = [{"input_ids": row["text"], "attention_mask": torch.ones_like(row["text"])} for row in rows]
+        features = [{name: row[name].double() for name in ("audio", "visual")} for row in rows]
+        batch = collator([{**row, **own, "text": text} for row, own, text in zip(rows, features, ids, strict=True)])
+        return {**batch, "index": torch.stack([row["index"] for row in rows])}
+
+    trainer = ExactTrainer(
+        model, arguments(run, str(folder), 1), train_dataset=dataset, data_collator=collate, own_draws=False
+    )
+    trainer.train()
+    return {"weights": model.state_dict(), "masks": trainer.masks}
+
+
+@pytest.mark.parametrize("architecture", tiny_questions.ARCHITECTURES)
+def test_accumulation_over_questions(architecture, tmp_path):
+    run = Run("opm+ogm_ge", micro_batches=8)
+    whole, cut = (train_on_questions(architecture, each, tmp_path) for each in (run.whole, run))
     assert_same(whole, cut)
     assert whole["masks"] == cut["masks"] and not all(all(kept) for kept in cut["masks"].values())
 

@@ -174,7 +174,7 @@ def predict(
     Raises:
         ValueError: no label, NaN in logits, or outputs that are no classification of samples or segments.
     """
-    ignored = list(trainer.model.config.keys_to_ignore_at_inference)
+    ignored = [*trainer.model.config.keys_to_ignore_at_inference, "question_type"]
     if with_features:
         ignored.remove("features")
     collator, metrics = trainer.data_collator, trainer.compute_metrics
