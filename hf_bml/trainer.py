@@ -34,7 +34,8 @@ from .training_args import BalancedTrainingArguments
 from .unwrapping_trainer import UnwrappingTrainer
 
 MODULATION_STATE_NAME = "modulation_state.pt"
-SCALE_FREE_OPTIMIZERS = ("ada", "ademamix", "lamb", "lion", "muon", "rmsprop")  # in the class name, lower case
+# In the class name, lower case:
+SCALE_FREE_OPTIMIZERS = ("ada", "ademamix", "lamb", "lion", "muon", "prodigy", "rmsprop", "soap", "sophia")
 
 
 class IdleModulationWarning(TrainerCallback):
