@@ -76,6 +76,7 @@ def save_code(folder: str | Path) -> list[Path]:
         return f"{CODE_FOLDER}/{names[_module(found)]}.{found.__name__}"
 
     config["auto_map"] = {name: reference(found) for name, found in models.items()}
+    config.pop("custom_pipelines", None)  # of an earlier call
     if pipelines:
         config["custom_pipelines"] = {
             task: {

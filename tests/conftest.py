@@ -14,6 +14,7 @@ import datasets
 import huggingface_hub
 import pytest
 import torch
+import transformers
 from fake_hub import FakeHub
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -88,6 +89,7 @@ def own_hub(fake_hub, monkeypatch, tmp_path):
     """The Hub of this very process, which tries again without waiting when a request fails."""
     constants = huggingface_hub.constants
     monkeypatch.setattr(constants, "ENDPOINT", fake_hub.endpoint)
+    monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)  # which keeps the endpoint it was made with
     template = fake_hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)

@@ -21,7 +21,7 @@ Columns
     visual: (10, visual_size), what is seen.
     labels: the answer. Names are those of train, sorted; answers that only occur elsewhere come after them.
     question_type: one of nine, as in `music_avqa`.
-    agrees: whether the generated scene gives the annotated answer (99 %: a few annotations contradict each other).
+    agrees: whether the generated scene gives the annotated answer (98 %: some annotations of a video contradict each other).
 
 Splits: by video, 70, 10 and 20 % of the questions, by the SHA-1 of the video's name. The official splits cut by
 question and share videos, which generated features would give away; and the official validation and test files suffice
@@ -46,7 +46,7 @@ from .music_avqa import QUESTION_TYPES, answer_vocabulary, read_question
 from .music_scene import ANSWERS, PICTURE_SIZE, SOUND_SIZE, Fact, Scene, find_scene, picture, sound
 from .splits import SPLITS, held_out_groups
 
-VERSION = 2  # of the generated features, part of the cache's key
+VERSION = 3  # of the generated features, part of the cache's key
 PARTS = ("train", "val", "test")
 
 
@@ -58,7 +58,7 @@ def load(
     seed: int = 0,
     data_dir: str | os.PathLike | None = None,
 ) -> DatasetDict:
-    """Real questions about generated music videos. Generating takes a minute; the result is cached.
+    """Real questions about generated music videos. Generating takes two minutes; the result is cached.
 
     Args:
         parts: Annotation files to take questions from, out of train, val and test.

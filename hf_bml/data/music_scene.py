@@ -23,7 +23,7 @@ PLACES = ("left", "middle", "right")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "more than ten")
 ORDINALS = ("first", "second", "third", "fourth", "fifth")
 STEPS = 10  # a minute, every sixth second
-SEARCH_STEPS = 600
+SEARCH_STEPS = 3000
 
 
 @dataclass(frozen=True)
