@@ -21,7 +21,7 @@ Columns
     visual: (10, visual_size), what is seen.
     labels: the answer. Names are those of train, sorted; answers that only occur elsewhere come after them.
     question_type: one of nine, as in `music_avqa`.
-    agrees: whether the generated scene gives the annotated answer (98 %: some annotations of a video contradict each other).
+    agrees: whether the generated scene gives the annotated answer (98 %; some contradict each other).
 
 Splits: by video, 70, 10 and 20 % of the questions, by the SHA-1 of the video's name. The official splits cut by
 question and share videos, which generated features would give away; and the official validation and test files suffice

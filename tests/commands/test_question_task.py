@@ -84,20 +84,31 @@ def test_evaluating_again(run):
     assert found["accuracy_on_audio_counting"] == pytest.approx(expected["accuracy_on_audio_counting"])
 
 
-@pytest.mark.parametrize("command", [["analyse"], ["missing", "--rates", "0.5", "--seeds", "0"], ["probe"]])
-def test_analyses_say_what_they_found_or_why_not(run, command, capsys):
-    status = cli([command[0], str(run), *command[1:]])
-    printed = capsys.readouterr()
-    assert "Traceback" not in printed.err
-    if status:
-        assert "question_answering" in printed.err
-    else:
-        assert "text" in printed.out
+@pytest.mark.parametrize(
+    ("command", "file", "expected"),
+    [
+        (["analyse"], "analysis_test.json", "Shapley value"),
+        (["missing", "--rates", "0.5", "--seeds", "0"], "missing.json", "nothing missing: "),
+        (["probe"], "probe.json", "accuracy of the linear probe"),
+    ],
+)
+def test_analyses(run, command, file, expected, capsys):
+    assert cli([command[0], str(run), *command[1:]]) == 0
+    assert expected in capsys.readouterr().out
+    found = json.loads((run / file).read_text())
+    if command[0] == "analyse":
+        assert set(found["shapley"]["values"]) == {"text", "audio", "visual"}
+        assert sum(found["counts"]) == found["samples"] == 108
+    if command[0] == "missing":
+        accuracy = json.loads((run / "metrics.json").read_text())["test"]["accuracy"]
+        assert found["complete"] == pytest.approx(accuracy, abs=0.01)  # batches of another size
+    if command[0] == "probe":
+        assert found["checkpoints"][-1]["accuracy"].keys() == {"text", "audio", "visual"}
 
 
 def test_a_report(run, tmp_path, capsys):
     assert cli(["report", str(run), "--output", str(tmp_path)]) == 0, capsys.readouterr().err
-    assert "accuracy_on_visual_location" in (tmp_path / "report.html").read_text()
+    assert "accuracy on visual location" in (tmp_path / "report.html").read_text()
 
 
 def parse(*arguments):
