@@ -2,8 +2,9 @@
 
 A scene says who plays what, where, when and how loud, who is heard and who is seen. `answer` reads the answer to any
 of the 33 question templates off a scene; `find_scene` searches one that gives the annotated answer to every question
-about a video; `sound` and `picture` turn it into features, sound without places, picture without sound. So questions
-about the sound can be answered from the sound, those about the picture from the picture, and the others from both.
+about a video; `sound` and `picture` turn it into features, sound without places, picture without times. So questions
+about the sound can be answered from the sound, those about the picture from the picture, and most others from both. Not
+all: of several players of one instrument, nothing tells which is heard, or which comes in first.
 """
 
 from __future__ import annotations
@@ -206,9 +207,9 @@ def single_kind(scene: Scene) -> str | None:
 
 
 def beside_instrument(scene: Scene, side: str, instrument: str) -> str | None:
-    """Who stands beside an instrument."""
-    own = of(scene.seen, instrument)
-    return neighbour([player for player in scene.seen if player is not own[0]], own[0].x, side) if own else None
+    """Who stands beside an instrument, the leftmost of several."""
+    own = min(of(scene.seen, instrument), key=lambda player: player.x, default=None)
+    return neighbour([player for player in scene.seen if player is not own], own.x, side) if own else None
 
 
 def outermost(scene: Scene, which: str) -> str | None:
