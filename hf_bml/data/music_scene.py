@@ -3,8 +3,8 @@
 A scene says who plays what, where, when and how loud, who is heard and who is seen. `answer` reads the answer to any
 of the 33 question templates off a scene; `find_scene` searches one that gives the annotated answer to every question
 about a video; `sound` and `picture` turn it into features, sound without places, picture without times. So questions
-about the sound can be answered from the sound, those about the picture from the picture, and most others from both. Not
-all: of several players of one instrument, nothing tells which is heard, or which comes in first.
+about the sound can be answered from the sound, those about the picture from the picture, and most others from both.
+Not all: of several players of one instrument, nothing tells which is heard, or which comes in first.
 """
 
 from __future__ import annotations
