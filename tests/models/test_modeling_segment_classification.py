@@ -185,6 +185,17 @@ def test_every_modulation_works_or_says_why_not(architecture, name, training_arg
         assert torch.isfinite(value).all() and not torch.equal(value, plain[key]), key
 
 
+@pytest.mark.parametrize("segment_loss", ["soft_margin", "pair_similarity"])
+@pytest.mark.parametrize("smoothing", [True, False])
+def test_a_published_loss_is_not_replaced_in_silence(segment_loss, smoothing, training_args):
+    model = tiny_segment_model("psp", segment_loss=segment_loss)
+    args = training_args(label_smoothing_factor=0.1 if smoothing else 0.0)
+    options = {} if smoothing else {"compute_loss_func": lambda outputs, labels, num_items_in_batch: 0.0}
+    with pytest.raises(ValueError, match=f"has segment_loss: {segment_loss}, but label_smoothing_factor or compute_l"):
+        MultimodalBalancedTrainer(model, args, **options)
+    MultimodalBalancedTrainer(tiny_segment_model("psp"), args, **options)
+
+
 def test_ogm_in_the_graph_is_refused(training_args):
     with pytest.raises(
         ValueError, match=r"placement 'graph'.*MultimodalForSegmentClassification it reaches the encoder"
