@@ -37,6 +37,11 @@ class QuestionAnsweringOutput(MultimodalClassifierOutput):
     question_type: Tensor | None = None
 
 
+def replaced(tokens: Mapping[str, Tokens], values: Mapping[str, Tensor]) -> dict[str, Tokens]:
+    """Tokens per modality with other values `(batch, length, dim)`."""
+    return {name: given._replace(values=values[name]) for name, given in tokens.items()}
+
+
 class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
     """Answers questions about sound, picture and more; the question counts as a modality.
 
@@ -147,8 +152,7 @@ class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
             if keep_mask is not None:
                 values = drop_features(values, keep_mask)
             values = modulation.modulate_features(values, keep_mask)
-        seen = {name: given[name]._replace(values=values[name]) for name in given}
-        logits = self.architecture(self._kept(seen, keep_mask))
+        logits = self.architecture(self._kept(replaced(given, values), keep_mask))
         restore_buffers(buffers)
         loss = None
         if labels is not None:
@@ -205,13 +209,11 @@ class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
 
         def predict(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
             with evaluation_mode(self.architecture):
-                alone = {
-                    name: self.architecture({name: tokens[name]._replace(values=v)}) for name, v in values.items()
-                }
+                alone = {name: self.architecture({name: given}) for name, given in replaced(tokens, values).items()}
             if len(alone) < len(self.encoders):
                 nothing = {
-                    name: tokens[name]._replace(values=v, mask=torch.zeros_like(tokens[name].mask))
-                    for name, v in values.items()
+                    name: given._replace(mask=torch.zeros_like(given.mask))
+                    for name, given in replaced(tokens, values).items()
                 }
                 with evaluation_mode(self.architecture):
                     without = self.architecture(nothing)

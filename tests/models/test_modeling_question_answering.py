@@ -164,6 +164,20 @@ def test_precision(architecture):
 
 
 @both
+def test_float16(architecture):
+    """With padded questions, which are zero behind their last word, and questions that lack a modality."""
+    model = tiny_question_model(architecture).eval()
+    batch, mask = tiny_questions(), torch.tensor([[True] * 3, [True, False, True], [True, True, False], [True] * 3])
+    expected = model(**batch, modality_mask=mask)
+    half = {**batch, "audio": batch["audio"].half(), "visual": batch["visual"].half()}
+    output = model.half()(**half, labels=LABELS, modality_mask=mask)
+    assert output.logits.dtype == torch.float16 and torch.isfinite(output.loss)
+    torch.testing.assert_close(output.logits.float(), expected.logits, atol=0.01, rtol=0)
+    for name in MODALITIES:
+        torch.testing.assert_close(output.unimodal_logits[name], expected.unimodal_logits[name], atol=0.01, rtol=0)
+
+
+@both
 def test_save_load_and_auto_classes(architecture, tmp_path):
     model, batch = model_and_batch(architecture, auxiliary_loss_weight=0.5)
     model.save_pretrained(tmp_path)

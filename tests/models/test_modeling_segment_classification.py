@@ -106,6 +106,21 @@ def test_what_an_absent_modality_holds_does_not_matter(architecture, training):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_float16(architecture):
+    """With clips that lack a modality, whose similarities are all zero."""
+    inputs, labels = tiny_segments(4)
+    mask = torch.tensor([[True, True], [False, True], [True, False], [True, True]])
+    model = tiny_segment_model(architecture).eval()
+    expected = model(**inputs, modality_mask=mask)
+    half = {name: values.half() for name, values in inputs.items()}
+    output = model.half()(**half, labels=labels, modality_mask=mask)
+    assert output.logits.dtype == torch.float16 and torch.isfinite(output.loss)
+    torch.testing.assert_close(output.logits.float(), expected.logits, atol=0.01, rtol=0)
+    for name, logits in expected.unimodal_logits.items():
+        torch.testing.assert_close(output.unimodal_logits[name], logits, atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("absent", ["audio", "visual"])
 def test_a_modality_that_is_none_is_absent_everywhere(architecture, absent):
     inputs, labels = tiny_segments(4)
