@@ -36,6 +36,12 @@ def check_fraction(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be in [0, 1), found {value!r}.")
 
 
+def check_weight(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is a finite number of at least 0."""
+    if not is_number(value) or not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be a number of at least 0, found {value!r}.")
+
+
 def check_shift_fraction(value: Any) -> None:
     """Raises ValueError unless `value` is a share of channels that can move both ways, in (0, 0.5]."""
     if not is_number(value) or not 0 < value <= 0.5:

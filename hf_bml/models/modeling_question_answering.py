@@ -16,11 +16,10 @@ from .interaction.base import call, fill_absent
 from .modeling_multimodal import (
     MultimodalClassifierOutput,
     MultimodalPreTrainedModel,
-    cross_entropy,
     indivisible_modules,
     restore_buffers,
 )
-from .precision import full_precision_scores
+from .precision import cross_entropy, full_precision_scores
 from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
 from .question_answering.base import seen_tokens
 from .sequences import Tokens

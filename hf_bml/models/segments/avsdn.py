@@ -77,6 +77,7 @@ class AVSDN(SegmentArchitecture):
     def __init__(self, inputs: Mapping[str, SegmentInput], options: AVSDNOptions, num_labels: int):
         super().__init__(inputs, options, num_labels)
         self.options = options
+        self.own_size = options.hidden_size
         self.hidden_fusion = DualResidualFusion(list(inputs), options.hidden_size)
         self.cell_fusion = DualResidualFusion(list(inputs), options.hidden_size)
         self.decoder = RecurrentLayer(sum(self.sizes.values()), options.hidden_size, bidirectional=False)

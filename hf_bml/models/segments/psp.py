@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..configuration_encoders import check_fraction, check_size, is_number
+from ..configuration_encoders import check_fraction, check_size, check_weight
 from ..precision import at_least_float32
 from .base import RecurrentLayer, SegmentArchitecture, SegmentPrediction
 from .guided_attention import GuidedAttention, guide_and_guided, where_present
@@ -57,9 +57,7 @@ class PSPOptions:
             check_size(name, getattr(self, name))
         for name in ("threshold", "dropout"):
             check_fraction(name, getattr(self, name))
-        weight = self.similarity_weight
-        if not (is_number(weight) and 0 <= weight < math.inf):
-            raise ValueError(f"similarity_weight must be a number of at least 0, found {weight!r}.")
+        check_weight("similarity_weight", self.similarity_weight)
 
 
 def normalized_similarities(similarities: Tensor) -> Tensor:
@@ -139,7 +137,7 @@ class PSP(SegmentArchitecture):
         self.options = options
         self.sizes = dict.fromkeys(inputs, options.hidden_size)
         self.guide, self.guided = guide_and_guided(options, list(inputs))
-        size = 2 * options.hidden_size
+        self.own_size = size = 2 * options.hidden_size
         self.branches = nn.ModuleDict({name: PropagationBranch(size, options.dropout) for name in inputs})
         self.norm = nn.LayerNorm(size)  # of both
         self.classifier = nn.Sequential(
