@@ -80,8 +80,8 @@ class TimmEncoderConfig:
         partial_batch_norm: freeze all batch normalisation but the first layer (TSN); for pretrained weights.
         average_stem: with `pretrained`, give the first convolution the mean over RGB of its weights for every input
             channel (TSN's cross-modality initialisation of flow) instead of timm's own adaptation.
-        dropout: of each frame's feature, in [0, 1); TSN has 0.8 for RGB and 0.7 for flow. Only for encoders that do
-            not run stage by stage; tokens have none.
+        dropout: of each frame's feature, or of each position's where these are asked for, in [0, 1); TSN has 0.8 for
+            RGB and 0.7 for flow. Only for encoders that do not run stage by stage.
     """
 
     architecture: str

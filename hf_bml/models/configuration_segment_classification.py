@@ -88,6 +88,11 @@ class SegmentClassificationConfig(ModalitiesConfig):
 
     def complete_encoder(self, modality: str, options: Any) -> dict[str, Any]:
         encoder = build_encoder_config(modality, options, SEGMENT_INPUT_CONFIGS)
+        if getattr(encoder, "temporal_shift", False):
+            raise ValueError(
+                f"Encoder of modality {modality!r}: temporal_shift exchanges channels between the frames of a clip, "
+                "but here the encoder sees every segment by itself. Leave it out."
+            )
         return {"type": options["type"], **asdict(encoder)}
 
     @property

@@ -366,6 +366,10 @@ def test_a_raw_clip_that_is_not_cut():
         ({"modalities": {"a": {"type": "features"}}}, "type 'features' needs the option 'input_size'"),
         ({"modalities": {"a": {"type": "features", "input_size": 0}}}, "input_size must be an integer of at least 1"),
         ({"modalities": {"a": {"type": "features", "input_size": 2}}}, "two or more, found"),
+        (
+            {"modalities": {"a": {"type": "timm", "architecture": "resnet18", "temporal_shift": True}}},
+            "modality 'a': temporal_shift exchanges channels between the frames .* every segment by itself. Leave it",
+        ),
         ({"auxiliary_loss_weight": -0.5}, "auxiliary_loss_weight must be a number of at least 0, found -0.5"),
     ],
 )
