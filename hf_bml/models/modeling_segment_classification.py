@@ -16,6 +16,7 @@ from .interaction.base import call
 from .modeling_multimodal import MultimodalPreTrainedModel, indivisible_modules, restore_buffers
 from .precision import full_precision_scores
 from .segments import SEGMENT_ARCHITECTURES
+from .segments.base import RecurrentLayer
 from .segments.inputs import build_segment_input
 from .segments.losses import SEGMENT_LOSSES
 
@@ -104,10 +105,14 @@ class MultimodalForSegmentClassification(MultimodalPreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Xavier uniform linear layers, as published."""
+        """Xavier uniform linear layers and torch's own recurrent layers, as in AVGA's and PSP's published code."""
         super()._init_weights(module)
         if isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
+        elif isinstance(module, RecurrentLayer):
+            bound = module.hidden_size**-0.5
+            for parameter in module.parameters():
+                init.uniform_(parameter, -bound, bound)
 
     def forward(
         self,

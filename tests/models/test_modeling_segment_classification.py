@@ -62,6 +62,23 @@ def test_gradient_reaches_every_parameter(architecture):
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_weights_start_as_published(architecture):
+    """Recurrent layers as torch's own, uniform in 1 / sqrt(hidden size), biases too; linear ones Xavier uniform."""
+    model = tiny_segment_model(architecture)
+    kinds = {torch.nn.LSTM: 0, torch.nn.Linear: 0}
+    for module in model.modules():
+        if isinstance(module, torch.nn.LSTM):
+            bound = module.hidden_size**-0.5
+            assert all(0.8 * bound < parameter.abs().max() <= bound for parameter in module.parameters())
+            kinds[torch.nn.LSTM] += 1
+        elif isinstance(module, torch.nn.Linear):
+            assert module.weight.abs().max() <= (6 / sum(module.weight.shape)) ** 0.5
+            assert module.bias is None or not module.bias.any()
+            kinds[torch.nn.Linear] += 1
+    assert all(kinds.values())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_scores_are_zero_out_at_the_recurrent_layers_in_eval_mode(architecture):
     inputs, _ = tiny_segments(5)
     model = scrambled(tiny_segment_model(architecture)).train()
@@ -166,9 +183,8 @@ def test_64_clips_are_learned(architecture):
     "modulations", [{"opm": {}}, {"ogm": {}}, {"opm": {}, "ogm": {"noise": "entry_std"}}], ids="+".join
 )
 def test_trains_with_the_papers_modulations(architecture, modulations, training_args):
-    trainer = trainer_of(
-        tiny_segment_model(architecture), training_args(modulations=modulations, max_steps=20, logging_steps=1)
-    )
+    args = training_args(modulations=modulations, max_steps=20, logging_steps=1, learning_rate=0.3)
+    trainer = trainer_of(tiny_segment_model(architecture), args)
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert logs[-1]["loss"] < logs[0]["loss"]

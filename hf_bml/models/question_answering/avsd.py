@@ -7,6 +7,8 @@ frame; its last state and the attended question give the answer.
 What differs from the original: it decodes sentences with an LSTM from a dialog and its caption and trains with
 AdaDelta; here a classifier picks the answer. Any modalities in place of sound and frames. The cross potentials of a
 sequence with the frames of one video are averaged before they are mixed, where the original has a weight for each.
+All biases start at zero, the LSTM's weights Xavier uniform, those of linear layers Xavier normal, where the original
+has Xavier normal for the LSTMs and He normal for the others; the question's LSTM starts as torch's own.
 
 As published, the encoders are an LSTM over embedded words and linear projections of VGGish and of VGG (here ResNet-18)
 features:
