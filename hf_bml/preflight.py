@@ -158,14 +158,21 @@ def warn_if_not_compiled(trainer: Trainer) -> None:
 
 
 def check_own_loss(trainer: Trainer) -> None:
-    """Raises ValueError if a loss computed outside the model would leave the model's own classifiers untrained."""
-    if not getattr(trainer.model, "auxiliary_heads", None):
+    """Raises ValueError if a loss computed outside the model would replace more than the cross-entropy of its logits:
+    the training of its own classifiers, or the `segment_loss` that its config names."""
+    if trainer.label_smoother is None and trainer.compute_loss_func is None:
         return
-    if trainer.label_smoother is not None or trainer.compute_loss_func is not None:
+    if getattr(trainer.model, "auxiliary_heads", None):
         raise ValueError(
             "The model has auxiliary heads, which its own loss trains, but label_smoothing_factor or "
             "compute_loss_func replaces that loss. Leave these out, or set auxiliary_loss_weight: null and "
             "unimodal_prediction: auto in the model's config."
+        )
+    segment_loss = getattr(trainer.model.config, "segment_loss", "cross_entropy")
+    if segment_loss != "cross_entropy":
+        raise ValueError(
+            f"The model's config has segment_loss: {segment_loss}, but label_smoothing_factor or compute_loss_func "
+            "replaces that loss. Leave these out, or set segment_loss: cross_entropy."
         )
 
 

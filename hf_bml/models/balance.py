@@ -14,8 +14,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from ..suggestion import did_you_mean
 from .configuration_multimodal import check_modality_name
 from .fusion import evaluation_mode
-from .modeling_multimodal import MultimodalClassifierOutput, cross_entropy
-from .precision import at_least_float32
+from .modeling_multimodal import MultimodalClassifierOutput
+from .precision import at_least_float32, cross_entropy
 
 FEATURE_FIELDS = ("pooler_output", "last_hidden_state")
 

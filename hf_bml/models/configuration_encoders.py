@@ -36,6 +36,12 @@ def check_fraction(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be in [0, 1), found {value!r}.")
 
 
+def check_weight(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is a finite number of at least 0."""
+    if not is_number(value) or not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be a number of at least 0, found {value!r}.")
+
+
 def check_shift_fraction(value: Any) -> None:
     """Raises ValueError unless `value` is a share of channels that can move both ways, in (0, 0.5]."""
     if not is_number(value) or not 0 < value <= 0.5:
@@ -74,8 +80,8 @@ class TimmEncoderConfig:
         partial_batch_norm: freeze all batch normalisation but the first layer (TSN); for pretrained weights.
         average_stem: with `pretrained`, give the first convolution the mean over RGB of its weights for every input
             channel (TSN's cross-modality initialisation of flow) instead of timm's own adaptation.
-        dropout: of each frame's feature, in [0, 1); TSN has 0.8 for RGB and 0.7 for flow. Only for encoders that do
-            not run stage by stage; tokens have none.
+        dropout: of each frame's feature, or of each position's where these are asked for, in [0, 1); TSN has 0.8 for
+            RGB and 0.7 for flow. Only for encoders that do not run stage by stage.
     """
 
     architecture: str

@@ -11,7 +11,14 @@ from torch import nn
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from ..suggestion import check_options
-from .configuration_encoders import build_encoder_config, check_fraction, check_name, is_number, size_list
+from .configuration_encoders import (
+    build_encoder_config,
+    check_fraction,
+    check_name,
+    check_weight,
+    is_number,
+    size_list,
+)
 from .fusion import FUSIONS
 from .interaction import INTERACTIONS
 
@@ -147,9 +154,8 @@ class MultimodalConfig(ModalitiesConfig):
         self._check_fusion()
         self._check_interaction()
         check_name("unimodal_prediction", self.unimodal_prediction, ("auto", "zero_out", "probe"))
-        weight = self.auxiliary_loss_weight
-        if weight is not None and not (is_number(weight) and 0 <= weight < float("inf")):
-            raise ValueError(f"auxiliary_loss_weight must be a number of at least 0, found {weight!r}.")
+        if self.auxiliary_loss_weight is not None:
+            check_weight("auxiliary_loss_weight", self.auxiliary_loss_weight)
         self.head_hidden_sizes = size_list(
             "head_hidden_sizes", [] if self.head_hidden_sizes is None else self.head_hidden_sizes
         )

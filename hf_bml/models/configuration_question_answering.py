@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from typing import Any, ClassVar
 
 from ..suggestion import check_options
-from .configuration_encoders import check_name, is_number
+from .configuration_encoders import check_name, check_weight
 from .configuration_multimodal import ModalitiesConfig
 from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
 
@@ -68,9 +68,8 @@ class QuestionAnsweringConfig(ModalitiesConfig):
         if not isinstance(self.architecture_options, Mapping | None):
             raise ValueError(f"architecture_options must be a dict, found {self.architecture_options!r}.")
         self.architecture_options = asdict(self.architecture_config)
-        weight = self.auxiliary_loss_weight
-        if weight is not None and not (is_number(weight) and 0 <= weight < float("inf")):
-            raise ValueError(f"auxiliary_loss_weight must be a number of at least 0, found {weight!r}.")
+        if self.auxiliary_loss_weight is not None:
+            check_weight("auxiliary_loss_weight", self.auxiliary_loss_weight)
 
     @property
     def architecture_config(self) -> Any:

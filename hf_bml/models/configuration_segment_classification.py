@@ -7,7 +7,7 @@ from dataclasses import asdict, fields
 from typing import Any, ClassVar
 
 from ..suggestion import check_options
-from .configuration_encoders import build_encoder_config, check_name
+from .configuration_encoders import build_encoder_config, check_name, check_weight
 from .configuration_multimodal import ModalitiesConfig
 from .segments import SEGMENT_ARCHITECTURES
 from .segments.inputs import SEGMENT_INPUT_CONFIGS
@@ -26,6 +26,10 @@ class SegmentClassificationConfig(ModalitiesConfig):
         architecture_options (`dict`, *optional*): options of the architecture; see its options class.
         segment_loss (`str`, *optional*): `"cross_entropy"` (default) of every segment; `"soft_margin"`, which AVGA was
             published with; `"pair_similarity"`, the cross-entropy and PSP's similarity loss, for PSP.
+        auxiliary_loss_weight (`float`, *optional*): gives every modality a classifier of its own, which labels the
+            segments by what the modality's recurrent layer says when no other modality is there, and adds this times
+            their summed cross-entropies to the training loss. 0 keeps them out of the loss, for modulations that weigh
+            them. Default: no such heads.
         num_labels, id2label, label2id: as in every transformers config. The last class is the background.
 
     Raises:
@@ -51,11 +55,12 @@ class SegmentClassificationConfig(ModalitiesConfig):
     """
 
     model_type = "multimodal_segments"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["features", "modality_mask"]
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["features", "modality_mask", "auxiliary_logits"]
 
     architecture: str | None = None
     architecture_options: dict[str, Any] | None = None
     segment_loss: str | None = None
+    auxiliary_loss_weight: float | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -78,8 +83,16 @@ class SegmentClassificationConfig(ModalitiesConfig):
                 f"{self.architecture!r} does not have. Use cross_entropy or soft_margin."
             )
 
+        if self.auxiliary_loss_weight is not None:
+            check_weight("auxiliary_loss_weight", self.auxiliary_loss_weight)
+
     def complete_encoder(self, modality: str, options: Any) -> dict[str, Any]:
         encoder = build_encoder_config(modality, options, SEGMENT_INPUT_CONFIGS)
+        if getattr(encoder, "temporal_shift", False):
+            raise ValueError(
+                f"Encoder of modality {modality!r}: temporal_shift exchanges channels between the frames of a clip, "
+                "but here the encoder sees every segment by itself. Leave it out."
+            )
         return {"type": options["type"], **asdict(encoder)}
 
     @property

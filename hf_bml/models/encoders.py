@@ -51,7 +51,7 @@ class SequenceEncoder(nn.Module):
             mask: optional bool `(batch, time)` or `(batch, frames)`, False for padding; at least one per sample is
                 True.
         """
-        return masked_mean(*self.tokens(values, mask))
+        return self.tokens(values, mask).mean()
 
     def tokens(self, values: Tensor, mask: Tensor | None = None) -> Tokens:
         """The last hidden states `(batch, time, token_size)`; a vector is a sequence of one, and the positions of
@@ -66,13 +66,14 @@ class SequenceEncoder(nn.Module):
         if values.dim() > 2 and self.has_positions:
             encodings = sinusoidal_positions(hidden.shape[1], hidden.shape[-1], hidden)
             hidden = hidden + (encodings if values.dim() == 3 else encodings.unsqueeze(1))
+        frames = None
         if values.dim() == 4:
-            hidden, mask = frames_as_one_sequence(hidden.flatten(0, 1), hidden.shape[1], mask)
+            hidden, mask, frames = frames_as_one_sequence(hidden.flatten(0, 1), hidden.shape[1], mask)
         hidden = hidden.unsqueeze(1) if values.dim() == 2 else hidden
         mask = None if mask is None else mask.bool()
         for layer in self.layers:
             hidden = layer(hidden, src_key_padding_mask=None if mask is None else ~mask)
-        return Tokens(self.norm(hidden), mask)
+        return Tokens(self.norm(hidden), mask, frames)
 
 
 class TransformersEncoder(nn.Module):

@@ -159,7 +159,7 @@ class TimmEncoder(ClipCNN):
         return self.dropout(self.model(images))
 
     def encode_tokens(self, images: Tensor) -> Tensor:
-        hidden = self.model.forward_features(images)
+        hidden = self.dropout(self.model.forward_features(images))
         if hidden.dim() == 3:
             return hidden
         if hidden.shape[1] != self.token_size:  # channels last, as swin's

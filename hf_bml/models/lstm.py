@@ -52,7 +52,7 @@ class LSTMEncoder(nn.Module):
         Returns:
             the state at the last position that is not padding, `(batch, hidden_size)`.
         """
-        states, mask = self.tokens(input_ids, attention_mask)
+        states, mask, _ = self.tokens(input_ids, attention_mask)
         if mask is None:
             return states[:, -1]
         last = (mask.sum(1) - 1).view(-1, 1, 1).expand(-1, 1, states.shape[-1])

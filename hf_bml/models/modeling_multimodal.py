@@ -18,7 +18,7 @@ from .configuration_multimodal import ModalitiesConfig, MultimodalConfig
 from .encoders import build_encoder
 from .fusion import evaluation_mode
 from .interaction import INTERACTIONS, Interaction, fill_absent
-from .precision import at_least_float32, full_precision_scores
+from .precision import cross_entropy, full_precision_scores
 
 
 @dataclass
@@ -49,21 +49,6 @@ def batch_tensor(inputs: Tensor | dict[str, Tensor]) -> Tensor:
     """A tensor of a modality's input that has a row per sample."""
     values = inputs.values() if isinstance(inputs, dict) else [inputs]
     return next(value for value in values if isinstance(value, Tensor) and value.dim())
-
-
-def cross_entropy(logits: Tensor, labels: Tensor, present: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy in float32 or better, a scalar.
-
-    Args:
-        logits: `(batch, num_labels)`.
-        labels: `(batch,)`.
-        present: optional bool `(batch,)`; other samples do not count. 0 if there are none.
-    """
-    logits = at_least_float32(logits)
-    if present is None:
-        return nn.functional.cross_entropy(logits, labels)
-    losses = nn.functional.cross_entropy(logits, labels, reduction="none")
-    return torch.where(present, losses, 0.0).sum() / present.sum().clamp_min(1)
 
 
 def indivisible_modules(model: nn.Module) -> set[str]:

@@ -16,14 +16,13 @@ from .interaction.base import call, fill_absent
 from .modeling_multimodal import (
     MultimodalClassifierOutput,
     MultimodalPreTrainedModel,
-    cross_entropy,
     indivisible_modules,
     restore_buffers,
 )
-from .precision import full_precision_scores
+from .precision import cross_entropy, full_precision_scores
 from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
 from .question_answering.base import seen_tokens
-from .sequences import Tokens, masked_mean
+from .sequences import Tokens
 
 
 @dataclass
@@ -35,6 +34,11 @@ class QuestionAnsweringOutput(MultimodalClassifierOutput):
     """
 
     question_type: Tensor | None = None
+
+
+def replaced(tokens: Mapping[str, Tokens], values: Mapping[str, Tensor]) -> dict[str, Tokens]:
+    """Tokens per modality with other values `(batch, length, dim)`."""
+    return {name: given._replace(values=values[name]) for name, given in tokens.items()}
 
 
 class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
@@ -132,9 +136,9 @@ class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
         started = {name: self._start(name, modalities[name]) for name in self.encoders}
         modality_mask = self._present(modalities, modality_mask)
         tokens = self._filled(started, modality_mask)
-        values = {name: value for name, (value, _) in tokens.items()}
+        values = {name: given.values for name, given in tokens.items()}
         features = fill_absent(
-            {name: None if started[name] is None else masked_mean(*tokens[name]) for name in tokens},
+            {name: None if started[name] is None else tokens[name].mean() for name in tokens},
             self.sizes,
             modality_mask,
         )
@@ -147,9 +151,7 @@ class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
             if keep_mask is not None:
                 values = drop_features(values, keep_mask)
             values = modulation.modulate_features(values, keep_mask)
-        logits = self.architecture(
-            self._kept({name: Tokens(values[name], given[name].mask) for name in given}, keep_mask)
-        )
+        logits = self.architecture(self._kept(replaced(given, values), keep_mask))
         restore_buffers(buffers)
         loss = None
         if labels is not None:
@@ -187,7 +189,8 @@ class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
             seen = seen_tokens(tokens)
             if modality_mask is not None:
                 seen = seen & modality_mask[:, column, None]
-            filled[name] = Tokens(torch.where(seen.unsqueeze(2), tokens.values, 0.0), seen)
+            values = torch.where(seen.unsqueeze(2), tokens.values, 0.0)
+            filled[name] = tokens._replace(values=values, mask=seen)
         return filled
 
     def _kept(self, tokens: Mapping[str, Tokens], keep_mask: Tensor | None) -> dict[str, Tokens]:
@@ -195,7 +198,7 @@ class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
         if keep_mask is None:
             return dict(tokens)
         keep = dict(zip(self.encoders, keep_mask.bool().unbind(1), strict=True))
-        return {name: Tokens(values, mask & keep[name].unsqueeze(1)) for name, (values, mask) in tokens.items()}
+        return {name: given._replace(mask=given.mask & keep[name].unsqueeze(1)) for name, given in tokens.items()}
 
     def _unimodal_logits(self, tokens: Mapping[str, Tokens]) -> dict[str, Tensor]:
         """What the architecture predicts from each modality alone, in eval mode; the others' tokens are masked.
@@ -205,13 +208,16 @@ class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
 
         def predict(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
             with evaluation_mode(self.architecture):
-                alone = {name: self.architecture({name: Tokens(v, tokens[name].mask)}) for name, v in values.items()}
+                alone = {name: self.architecture({name: given}) for name, given in replaced(tokens, values).items()}
             if len(alone) < len(self.encoders):
-                nothing = {name: Tokens(v, torch.zeros_like(tokens[name].mask)) for name, v in values.items()}
+                nothing = {
+                    name: given._replace(mask=torch.zeros_like(given.mask))
+                    for name, given in replaced(tokens, values).items()
+                }
                 with evaluation_mode(self.architecture):
                     without = self.architecture(nothing)
                 alone = {name: alone.get(name, without) for name in self.encoders}
             return alone
 
         dtype = next(self.architecture.parameters()).dtype
-        return full_precision_scores(predict, {name: value for name, (value, _) in tokens.items()}, dtype)
+        return full_precision_scores(predict, {name: given.values for name, given in tokens.items()}, dtype)

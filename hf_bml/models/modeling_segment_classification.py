@@ -16,6 +16,7 @@ from .interaction.base import call
 from .modeling_multimodal import MultimodalPreTrainedModel, indivisible_modules, restore_buffers
 from .precision import full_precision_scores
 from .segments import SEGMENT_ARCHITECTURES
+from .segments.base import RecurrentLayer
 from .segments.inputs import build_segment_input
 from .segments.losses import SEGMENT_LOSSES
 
@@ -25,11 +26,12 @@ class SegmentClassifierOutput(ModelOutput):
     """Output of [`MultimodalForSegmentClassification`].
 
     Args:
-        loss: the mean over all segments, a scalar, when labels are given.
+        loss: the mean over all segments, a scalar, when labels are given; in training with the auxiliary heads' part.
         logits: `(batch, segments, num_labels)`; the last class is the background.
         unimodal_logits: per modality `(batch, segments, num_labels)`, what that modality alone predicts; detached,
             float32.
         features: per modality `(batch, segments, dim)`, the input of its recurrent layers without modulation.
+        auxiliary_logits: per modality `(batch, segments, num_labels)` of its own classifier, if the model has such.
         keep_mask: bool `(batch, modalities)`, the modalities that reached the recurrent layers.
         modality_mask: bool `(batch, modalities)`, the modalities the samples have; None if no sample lacks one.
     """
@@ -38,6 +40,7 @@ class SegmentClassifierOutput(ModelOutput):
     logits: Tensor | None = None
     unimodal_logits: dict[str, Tensor] | None = None
     features: dict[str, Tensor] | None = None
+    auxiliary_logits: dict[str, Tensor] | None = None
     keep_mask: Tensor | None = None
     modality_mask: Tensor | None = None
 
@@ -93,15 +96,23 @@ class MultimodalForSegmentClassification(MultimodalPreTrainedModel):
         self.encoders = nn.ModuleDict(
             {name: self.architecture.build_encoder(name, module) for name, module in inputs.items()}
         )
+        self.auxiliary_heads = nn.ModuleDict()
+        if config.auxiliary_loss_weight is not None:
+            for name in names:
+                self.auxiliary_heads[name] = nn.Linear(self.architecture.own_size, config.num_labels)
         self.post_init()
         self._no_split_modules = indivisible_modules(self)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Xavier uniform linear layers, as published."""
+        """Xavier uniform linear layers and torch's own recurrent layers, as in AVGA's and PSP's published code."""
         super()._init_weights(module)
         if isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
+        elif isinstance(module, RecurrentLayer):
+            bound = module.hidden_size**-0.5
+            for parameter in module.parameters():
+                init.uniform_(parameter, -bound, bound)
 
     def forward(
         self,
@@ -129,8 +140,9 @@ class MultimodalForSegmentClassification(MultimodalPreTrainedModel):
         presence = {}
         if modality_mask is not None:
             presence = dict(zip(self.encoders, modality_mask.unbind(1), strict=True))
+        auxiliary_logits = self._auxiliary_logits(inputs, modality_mask, shape)
         features = self.architecture.features(self.encoders, inputs, presence)
-        features = self._filled(features, modality_mask, shape)
+        features = self._filled(features, self.architecture.sizes, modality_mask, shape)
         unimodal_logits = self._unimodal_logits(features)
         seen, keep_mask = features, modality_mask
         if modulation is not None:
@@ -143,6 +155,8 @@ class MultimodalForSegmentClassification(MultimodalPreTrainedModel):
         if labels is not None:
             compute = SEGMENT_LOSSES[self.config.segment_loss]
             loss = compute(prediction, labels, self.architecture.options)
+            if self.training and auxiliary_logits:
+                loss = loss + self._auxiliary_loss(auxiliary_logits, labels, modality_mask)
         if keep_mask is None:
             keep_mask = torch.ones(shape[0], len(features), dtype=torch.bool, device=prediction.logits.device)
         return SegmentClassifierOutput(
@@ -150,6 +164,7 @@ class MultimodalForSegmentClassification(MultimodalPreTrainedModel):
             logits=prediction.logits,
             unimodal_logits=unimodal_logits,
             features=features,
+            auxiliary_logits=auxiliary_logits or None,
             keep_mask=keep_mask,
             modality_mask=modality_mask,
         )
@@ -177,15 +192,32 @@ class MultimodalForSegmentClassification(MultimodalPreTrainedModel):
         return shape
 
     def _filled(
-        self, features: dict[str, Tensor | None], modality_mask: Tensor | None, shape: tuple[int, int]
+        self,
+        features: dict[str, Tensor | None],
+        sizes: dict[str, int],
+        modality_mask: Tensor | None,
+        shape: tuple[int, int],
     ) -> dict[str, Tensor]:
-        """The features with zeros for what is absent."""
+        """Per modality `(batch, segments, sizes[m])`, with zeros for what is absent."""
         example = next(feature for feature in features.values() if feature is not None)
         filled = {
-            name: example.new_zeros(*shape, self.architecture.sizes[name]) if feature is None else feature
+            name: example.new_zeros(*shape, sizes[name]) if feature is None else feature
             for name, feature in features.items()
         }
         return filled if modality_mask is None else drop_features(filled, modality_mask)
+
+    def _auxiliary_logits(
+        self, inputs: dict[str, Tensor | None], modality_mask: Tensor | None, shape: tuple[int, int]
+    ) -> dict[str, Tensor]:
+        """What each modality's own classifier predicts, `(batch, segments, num_labels)`."""
+        if not self.auxiliary_heads:
+            return {}
+        states = {
+            name: None if values is None else self.architecture.alone(self.encoders, name, values)
+            for name, values in inputs.items()
+        }
+        states = self._filled(states, dict.fromkeys(states, self.architecture.own_size), modality_mask, shape)
+        return {name: head(states[name]) for name, head in self.auxiliary_heads.items()}
 
     def _unimodal_logits(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """What each modality alone predicts, in full precision."""

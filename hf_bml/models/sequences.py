@@ -15,10 +15,17 @@ class Tokens(NamedTuple):
     Attributes:
         values: `(batch, length, dim)`.
         mask: bool `(batch, length)`, False for padding; None for no padding.
+        frames: how many frames of equally many positions, one after the other, the sequence is; None if it is of
+            another kind.
     """
 
     values: Tensor
     mask: Tensor | None = None
+    frames: int | None = None
+
+    def mean(self) -> Tensor:
+        """The mean of a sample's tokens without its padding, `(batch, dim)`."""
+        return masked_mean(self.values, self.mask)
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
@@ -43,7 +50,7 @@ def frames_as_one_sequence(tokens: Tensor, frames: int, mask: Tensor | None) -> 
         mask: optional bool `(batch, frames)`, False for padding frames.
     """
     repeated = None if mask is None else mask.bool().repeat_interleave(tokens.shape[1], 1)
-    return Tokens(tokens.unflatten(0, (-1, frames)).flatten(1, 2), repeated)
+    return Tokens(tokens.unflatten(0, (-1, frames)).flatten(1, 2), repeated, frames)
 
 
 def sinusoidal_positions(length: int, size: int, like: Tensor) -> Tensor:

@@ -63,7 +63,8 @@ class XVectorEncoder(nn.Module):
             mask: optional bool `(batch, frames)`, False for padding frames. At least 15 consecutive frames of each
                 sample are True.
         """
-        return self.segment(statistics_pooling(*self.tokens(values, mask)))
+        tokens = self.tokens(values, mask)
+        return self.segment(statistics_pooling(tokens.values, tokens.mask))
 
     def tokens(self, values: Tensor, mask: Tensor | None = None) -> Tokens:
         """The outputs of the frame layers `(batch, frames - 14, token_size)`. Arguments as of `forward`.

@@ -2,6 +2,7 @@
 
 A baseline of the paper (Sec. 4.3.4, Table 6), which says neither where nor how often units are dropped; here it acts
 on the concatenated feature, before the fusion head. It fights co-adaptation of units and knows nothing of modalities.
+Sequences, of words or of segments, are not concatenated: they have their units dropped modality by modality.
 
 Usage:      `modulations: {dropout: {p: 0.5}}`
 Values:     p 0.5.
@@ -47,17 +48,18 @@ def inverted_dropout(features: Tensor, p: float, uniform: Tensor) -> Tensor:
 
 
 class FeatureDropout(Modulation):
-    """Base class of what drops units of the concatenated feature."""
+    """Base class of what drops units of the concatenated feature, or of each modality's sequence."""
 
     def drop(self, joined: Tensor) -> Tensor:
-        """The concatenated feature `(batch, ..., sum of dims)` with units dropped."""
+        """The concatenated feature `(batch, sum of dims)`, or a modality's sequence `(batch, length, dim)`, zero where
+        padded, with units dropped."""
         raise NotImplementedError(f"{type(self).__name__} is abstract: override `drop`.")
 
     def modulate_features(
         self, features: dict[str, Tensor], batch: MicroBatch, keep_mask: Tensor | None
     ) -> dict[str, Tensor]:
-        if len({feature.shape[:-1] for feature in features.values()}) > 1:
-            # Token sequences of different lengths have no rows in common: each modality's units by themselves.
+        if any(feature.dim() > 2 for feature in features.values()):
+            # Tokens of two modalities have no rows in common, even where a batch happens to have as many of both.
             return {name: self.drop(feature) for name, feature in features.items()}
         sizes = [feature.shape[-1] for feature in features.values()]
         dropped = self.drop(torch.cat(list(features.values()), dim=-1))

@@ -6,7 +6,8 @@ times is multiplied by n / (K p_j), so the expectation stays.
 
 Usage:      `modulations: {evolutional_dropout: {p: 0.5}}`
 Values:     p 0.5, that is, half as many draws as units.
-Relations:  place as of `dropout`. The moments are those of the micro-batch of one process, as BatchNorm's are.
+Relations:  place as of `dropout`. The moments are those of the micro-batch of one process, as BatchNorm's are; of a
+            sequence, those over all its tokens, where padding, being zero, lowers all alike and so changes no p_j.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def sampling_probabilities(features: Tensor) -> Tensor:
     """`p_j = sqrt(mean_i x_ij^2) / sum_j' sqrt(mean_i x_ij'^2)`, `(dim,)`, in float32 or better, detached.
 
     Args:
-        features: `(batch, dim)`. If all are zero, so are the probabilities.
+        features: `(batch, dim)`. If all are zero, so are the probabilities; a row of zeros changes nothing.
 
     Example:
         >>> import torch

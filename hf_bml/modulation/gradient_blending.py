@@ -112,17 +112,18 @@ def classifier_losses(output: Mapping[str, Any], labels: Tensor, name: str) -> t
 
     Args:
         output: with `logits`, `auxiliary_logits` and `modality_mask` (bool `(batch, modalities)`, or None).
-        labels: `(batch,)`.
+        labels: `(batch,)`; or `(batch, segments)`, over which a sample's loss is the mean.
         name: a modality, or `"joint"`.
     """
     logits = output["logits"] if name == JOINT else output["auxiliary_logits"][name]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     mask = output.get("modality_mask")
     if name == JOINT or mask is None:
-        counts = torch.ones_like(labels, dtype=torch.bool)
+        counts = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
     else:
         counts = mask[:, list(output["auxiliary_logits"]).index(name)]
-    return nn.functional.cross_entropy(logits, labels, reduction="none"), counts
+    losses = nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none")
+    return losses.view(len(labels), -1).mean(1), counts
 
 
 class GradientBlending(Modulation):
@@ -159,12 +160,19 @@ class GradientBlending(Modulation):
         if not hasattr(model, "auxiliary_heads"):
             raise ValueError(
                 "gradient_blending weighs a loss per modality, but a "
-                f"{type(model).__name__} has no classifiers of single modalities. Use a MultimodalForClassification."
+                f"{type(model).__name__} has no classifiers of single modalities. Use a MultimodalForClassification, "
+                "MultimodalForQuestionAnswering or MultimodalForSegmentClassification."
             )
         if not model.auxiliary_heads or model.config.auxiliary_loss_weight is None:
             raise ValueError(
                 "gradient_blending weighs a loss per modality, but the model has no classifiers of its own for them. "
                 "Set auxiliary_loss_weight: 0 in the model's config."
+            )
+        segment_loss = getattr(model.config, "segment_loss", "cross_entropy")
+        if segment_loss != "cross_entropy":
+            raise ValueError(
+                "gradient_blending minimises cross-entropies, in whose place the model's config has segment_loss: "
+                f"{segment_loss}. Set segment_loss: cross_entropy."
             )
         self._train_copies = train_copies
 

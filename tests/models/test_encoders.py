@@ -18,7 +18,6 @@ from transformers import (
 from hf_bml import MultimodalConfig, MultimodalForClassification
 from hf_bml.models.configuration_multimodal import build_encoder_config
 from hf_bml.models.encoders import build_encoder
-from hf_bml.models.sequences import masked_mean
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 TINY_VIT = ViTConfig(**TINY, image_size=32, patch_size=16).to_dict()
@@ -274,14 +273,14 @@ def test_tokens_are_what_the_feature_averages():
     values, mask = torch.randn(2, 5, 4), torch.tensor([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
     tokens = sequence.tokens(values, mask)
     assert tokens.values.shape == (2, 5, 8) and torch.equal(tokens.mask, mask.bool())
-    torch.testing.assert_close(masked_mean(*tokens), sequence(values, mask))
+    torch.testing.assert_close(tokens.mean(), sequence(values, mask))
     assert sequence.tokens(values[:, 0]).values.shape == (2, 1, 8)
 
     text = build_encoder("text", {"type": "transformers", "config": TINY_BERT}).eval()
     inputs = {"input_ids": torch.tensor([[5, 6, 7, 0, 0]]), "attention_mask": torch.tensor([[1, 1, 1, 0, 0]])}
     tokens = text.tokens(**inputs)
     assert tokens.values.shape == (1, 5, 16) and tokens.mask.tolist() == [[True, True, True, False, False]]
-    torch.testing.assert_close(masked_mean(*tokens), text(**inputs))
+    torch.testing.assert_close(tokens.mean(), text(**inputs))
     assert text.tokens(inputs["input_ids"]).mask is None
 
     whisper = build_encoder("audio", {"type": "transformers", "config": TINY_WHISPER}).eval()

@@ -117,6 +117,18 @@ def test_the_stages_make_the_encoder(options):
     torch.testing.assert_close(encoder(clip, mask), whole(clip, mask))
 
 
+def test_tokens_have_the_dropout_of_features():
+    torch.manual_seed(0)
+    encoder = build_encoder("v", {**timm_options("resnet18"), "dropout": 0.5})
+    images = torch.randn(4, 3, 64, 64)
+    plain = encoder.eval().tokens(images).values
+    with torch.no_grad():
+        encoder.dropout.train()
+        dropped = encoder.tokens(images).values
+    assert (dropped == 0).float().mean() - (plain == 0).float().mean() > 0.1
+    torch.testing.assert_close(dropped[dropped != 0], 2 * plain[dropped != 0])
+
+
 @pytest.mark.parametrize("architecture", ["vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "mixer_s16_224"])
 def test_models_that_do_not_run_in_stages(architecture):
     with pytest.raises(ValueError, match=f"modality 'v'.*'{architecture}' does not run stage by stage.*Use resnet18"):

@@ -115,6 +115,19 @@ def test_padding_is_not_seen(architecture):
 
 
 @both
+def test_padded_frames_are_not_seen(architecture):
+    """Clips of one frame, by themselves and in a batch with longer ones."""
+    model, batch = model_and_batch(architecture)
+    expected = model(**{**batch, "visual": batch["visual"][:, :1]})
+    padded = torch.cat([batch["visual"][:, :1], torch.full((4, 1, 3, 7), 9.0)], 1)
+    output = model(**{**batch, "visual": {"values": padded, "mask": torch.tensor([[True, False]] * 4)}})
+    torch.testing.assert_close(output.logits, expected.logits)
+    for name in MODALITIES:
+        torch.testing.assert_close(output.unimodal_logits[name], expected.unimodal_logits[name])
+    assert not torch.allclose(output.logits, model(**{**batch, "visual": padded}).logits)
+
+
+@both
 def test_samples_do_not_meet(architecture):
     model, batch = model_and_batch(architecture)
     whole = model(**batch)
@@ -148,6 +161,20 @@ def test_precision(architecture):
     double = {**batch, "audio": batch["audio"].double(), "visual": batch["visual"].double()}
     output = model.double()(**double, labels=LABELS)
     assert output.logits.dtype == output.unimodal_logits["text"].dtype == output.loss.dtype == torch.float64
+
+
+@both
+def test_float16(architecture):
+    """With padded questions, which are zero behind their last word, and questions that lack a modality."""
+    model = tiny_question_model(architecture).eval()
+    batch, mask = tiny_questions(), torch.tensor([[True] * 3, [True, False, True], [True, True, False], [True] * 3])
+    expected = model(**batch, modality_mask=mask)
+    half = {**batch, "audio": batch["audio"].half(), "visual": batch["visual"].half()}
+    output = model.half()(**half, labels=LABELS, modality_mask=mask)
+    assert output.logits.dtype == torch.float16 and torch.isfinite(output.loss)
+    torch.testing.assert_close(output.logits.float(), expected.logits, atol=0.01, rtol=0)
+    for name in MODALITIES:
+        torch.testing.assert_close(output.unimodal_logits[name], expected.unimodal_logits[name], atol=0.01, rtol=0)
 
 
 @both
@@ -237,8 +264,11 @@ def test_bad_models():
 
 def test_bad_inputs():
     model, batch = model_and_batch("avsd")
-    with pytest.raises(ValueError, match=r"Modality 'visual': expected a number of tokens .* utilities=2, found 3"):
-        model(**{**batch, "visual": batch["visual"][:, :1]})
+    message = r"Modality 'visual': with utilities=2, expected \(frames, positions, dim\) of at most 2 frames, found "
+    with pytest.raises(ValueError, match=message + "4 frames. Give it as many frames, or change `utilities`"):
+        model(**{**batch, "visual": batch["visual"].repeat(1, 2, 1, 1)})
+    with pytest.raises(ValueError, match=message + "a sequence of 6 without frames"):
+        model(**{**batch, "visual": batch["visual"].flatten(1, 2)})
     with pytest.raises(ValueError, match=r"Modality 'text': expected token ids \(batch, length\), found \(4, 3, 5\)"):
         model(**{**batch, "text": batch["audio"]})
     with pytest.raises(ValueError, match="Unknown modality 'vision'"):

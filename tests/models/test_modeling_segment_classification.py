@@ -21,10 +21,10 @@ from hf_bml import (
     SegmentClassificationConfig,
 )
 from hf_bml.metrics import segment_classification_metrics
-from hf_bml.models.segments.losses import segment_cross_entropy
+from hf_bml.models.precision import cross_entropy
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*scale gradients, but Adam")
-NEEDS_OTHER_MODELS = {"gradient_blending": "no classifiers of single modalities", "greedy": "gates of MMTM"}
+NEEDS_OTHER_MODELS = {"greedy": "gates of MMTM"}
 
 
 def trainer_of(model, args, **data):
@@ -50,7 +50,7 @@ def test_output(architecture):
         assert logits.shape == (5, SEGMENTS, LABELS) and logits.dtype == torch.float32 and not logits.requires_grad
     assert all(feature.shape[:2] == (5, SEGMENTS) for feature in output.features.values())
     assert output.keep_mask.shape == (5, 2) and output.keep_mask.all() and output.modality_mask is None
-    torch.testing.assert_close(output.loss, segment_cross_entropy(output.logits, labels))
+    torch.testing.assert_close(output.loss, cross_entropy(output.logits, labels))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -59,6 +59,23 @@ def test_gradient_reaches_every_parameter(architecture):
     model = tiny_segment_model(architecture)
     model(**inputs, labels=labels).loss.backward()
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_weights_start_as_published(architecture):
+    """Recurrent layers as torch's own, uniform in 1 / sqrt(hidden size), biases too; linear ones Xavier uniform."""
+    model = tiny_segment_model(architecture)
+    kinds = {torch.nn.LSTM: 0, torch.nn.Linear: 0}
+    for module in model.modules():
+        if isinstance(module, torch.nn.LSTM):
+            bound = module.hidden_size**-0.5
+            assert all(0.8 * bound < parameter.abs().max() <= bound for parameter in module.parameters())
+            kinds[torch.nn.LSTM] += 1
+        elif isinstance(module, torch.nn.Linear):
+            assert module.weight.abs().max() <= (6 / sum(module.weight.shape)) ** 0.5
+            assert module.bias is None or not module.bias.any()
+            kinds[torch.nn.Linear] += 1
+    assert all(kinds.values())
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -103,6 +120,21 @@ def test_what_an_absent_modality_holds_does_not_matter(architecture, training):
     assert not first.features["audio"][1].any() and not first.features["visual"][2].any()
     assert torch.equal(first.keep_mask, mask) and torch.equal(first.modality_mask, mask)
     torch.testing.assert_close(first.logits[1], first.unimodal_logits["visual"][1])
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_float16(architecture):
+    """With clips that lack a modality, whose similarities are all zero."""
+    inputs, labels = tiny_segments(4)
+    mask = torch.tensor([[True, True], [False, True], [True, False], [True, True]])
+    model = tiny_segment_model(architecture).eval()
+    expected = model(**inputs, modality_mask=mask)
+    half = {name: values.half() for name, values in inputs.items()}
+    output = model.half()(**half, labels=labels, modality_mask=mask)
+    assert output.logits.dtype == torch.float16 and torch.isfinite(output.loss)
+    torch.testing.assert_close(output.logits.float(), expected.logits, atol=0.01, rtol=0)
+    for name, logits in expected.unimodal_logits.items():
+        torch.testing.assert_close(output.unimodal_logits[name], logits, atol=0.01, rtol=0)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -151,9 +183,8 @@ def test_64_clips_are_learned(architecture):
     "modulations", [{"opm": {}}, {"ogm": {}}, {"opm": {}, "ogm": {"noise": "entry_std"}}], ids="+".join
 )
 def test_trains_with_the_papers_modulations(architecture, modulations, training_args):
-    trainer = trainer_of(
-        tiny_segment_model(architecture), training_args(modulations=modulations, max_steps=20, logging_steps=1)
-    )
+    args = training_args(modulations=modulations, max_steps=20, logging_steps=1, learning_rate=0.3)
+    trainer = trainer_of(tiny_segment_model(architecture), args)
     trainer.train()
     logs = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert logs[-1]["loss"] < logs[0]["loss"]
@@ -169,7 +200,7 @@ def test_trains_with_the_papers_modulations(architecture, modulations, training_
     assert metrics["eval_accuracy"] > 0.5
 
 
-@pytest.mark.parametrize("architecture", ["avga", "psp"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize("name", MODULATIONS)
 def test_every_modulation_works_or_says_why_not(architecture, name, training_args):
     args = training_args(modulations={name: {}}, max_steps=12, bf16=True)
@@ -177,12 +208,76 @@ def test_every_modulation_works_or_says_why_not(architecture, name, training_arg
         with pytest.raises(ValueError, match=f"{NEEDS_OTHER_MODELS[name]}.*Use a MultimodalForClassification"):
             trainer_of(tiny_segment_model(architecture), args)
         return
-    trainer = trainer_of(tiny_segment_model(architecture), args)
+    trainer = trainer_of(tiny_segment_model(architecture, **MODULATIONS[name].model_options), args)
     plain = {key: value.clone() for key, value in trainer.model.state_dict().items()}
     trainer.train()
     assert any(key.startswith(f"{name}/") for key in trainer.state.log_history[0])
     for key, value in trainer.model.state_dict().items():
         assert torch.isfinite(value).all() and not torch.equal(value, plain[key]), key
+
+
+@pytest.mark.parametrize("segment_loss", ["soft_margin", "pair_similarity"])
+@pytest.mark.parametrize("smoothing", [True, False])
+def test_a_published_loss_is_not_replaced_in_silence(segment_loss, smoothing, training_args):
+    model = tiny_segment_model("psp", segment_loss=segment_loss)
+    args = training_args(label_smoothing_factor=0.1 if smoothing else 0.0)
+    options = {} if smoothing else {"compute_loss_func": lambda outputs, labels, num_items_in_batch: 0.0}
+    with pytest.raises(ValueError, match=f"has segment_loss: {segment_loss}, but label_smoothing_factor or compute_l"):
+        MultimodalBalancedTrainer(model, args, **options)
+    MultimodalBalancedTrainer(tiny_segment_model("psp"), args, **options)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_own_classifiers_see_their_own_modality_only(architecture):
+    """Not even as a guide; with PSP and AVGA, the picture's positions then weigh by themselves."""
+    inputs, _ = tiny_segments(5)
+    model = scrambled(tiny_segment_model(architecture, auxiliary_loss_weight=0.0)).eval()
+    output = model(**inputs)
+    for name in inputs:
+        alone = model(**{other: values if other == name else None for other, values in inputs.items()})
+        torch.testing.assert_close(output.auxiliary_logits[name], alone.auxiliary_logits[name])
+        model.zero_grad()
+        model(**inputs).auxiliary_logits[name].sum().backward()
+        reached = {key.split(".")[1] for key, parameter in model.named_parameters() if parameter.grad is not None}
+        assert reached == {name}  # of encoders and of auxiliary_heads
+        recurrent = model.encoders[name].recurrent
+        assert all(parameter.grad.any() for key, parameter in recurrent.named_parameters())
+    assert tiny_segment_model(architecture)(**inputs).auxiliary_logits is None
+
+
+def test_own_classifiers_label_the_states_of_the_recurrent_layer():
+    inputs, _ = tiny_segments(5)
+    model = tiny_segment_model("avsdn", auxiliary_loss_weight=1.0)
+    output = model(**inputs)
+    states, _ = model.encoders["audio"].recurrent(inputs["audio"])
+    torch.testing.assert_close(output.auxiliary_logits["audio"], model.auxiliary_heads["audio"](states))
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_auxiliary_losses_of_the_segments(architecture):
+    """Clips that lack a modality count in the other's loss only, whatever they hold."""
+    inputs, labels = tiny_segments(4)
+    options = {"dropout": 0.0} if architecture == "psp" else None
+    model = tiny_segment_model(architecture, options=options, auxiliary_loss_weight=0.5)
+    mask = torch.tensor([[True, True], [False, True], [True, True], [True, True]])
+    joint = model.eval()(**inputs, labels=labels, modality_mask=mask)
+    trained = model.train()(**inputs, labels=labels, modality_mask=mask)
+    heard = trained.auxiliary_logits["audio"][[0, 2, 3]]
+    own = cross_entropy(heard, labels[[0, 2, 3]]) + cross_entropy(trained.auxiliary_logits["visual"], labels)
+    torch.testing.assert_close(joint.loss, cross_entropy(joint.logits, labels))
+    torch.testing.assert_close(trained.loss, joint.loss + 0.5 * own)
+    torch.testing.assert_close(trained.auxiliary_logits["audio"][1, 0], model.auxiliary_heads["audio"].bias)
+    without = model(audio=None, visual=inputs["visual"], labels=labels)
+    assert without.auxiliary_logits["audio"].shape == (4, SEGMENTS, LABELS) and torch.isfinite(without.loss)
+
+
+def test_gradient_blending_needs_the_cross_entropy_and_own_classifiers(training_args):
+    args = training_args(modulations={"gradient_blending": {}})
+    with pytest.raises(ValueError, match="Set auxiliary_loss_weight: 0 in the model's config"):
+        trainer_of(tiny_segment_model("psp"), args)
+    model = tiny_segment_model("psp", segment_loss="pair_similarity", auxiliary_loss_weight=0.0)
+    with pytest.raises(ValueError, match=r"segment_loss: pair_similarity. Set segment_loss: cross_entropy"):
+        trainer_of(model, args)
 
 
 def test_ogm_in_the_graph_is_refused(training_args):
@@ -287,6 +382,11 @@ def test_a_raw_clip_that_is_not_cut():
         ({"modalities": {"a": {"type": "features"}}}, "type 'features' needs the option 'input_size'"),
         ({"modalities": {"a": {"type": "features", "input_size": 0}}}, "input_size must be an integer of at least 1"),
         ({"modalities": {"a": {"type": "features", "input_size": 2}}}, "two or more, found"),
+        (
+            {"modalities": {"a": {"type": "timm", "architecture": "resnet18", "temporal_shift": True}}},
+            "modality 'a': temporal_shift exchanges channels between the frames .* every segment by itself. Leave it",
+        ),
+        ({"auxiliary_loss_weight": -0.5}, "auxiliary_loss_weight must be a number of at least 0, found -0.5"),
     ],
 )
 def test_bad_configs(options, message):

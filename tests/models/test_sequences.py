@@ -21,7 +21,7 @@ def test_sinusoidal_positions_of_any_width():
 def test_masked_mean():
     values = torch.tensor([[[1.0], [3.0], [100.0]]])
     assert masked_mean(values, torch.tensor([[1, 1, 0]])).item() == 2
-    assert masked_mean(values[:, :2], None).item() == 2
+    assert masked_mean(values[:, :2], None).item() == Tokens(values[:, :2]).mean().item() == 2
 
 
 def test_positions_as_tokens():
@@ -32,7 +32,7 @@ def test_positions_as_tokens():
 def test_frames_as_one_sequence():
     tokens = torch.arange(8.0).view(4, 2, 1)  # two clips of two frames of two tokens
     joined = frames_as_one_sequence(tokens, 2, torch.tensor([[1, 1], [1, 0]]))
-    assert isinstance(joined, Tokens)
+    assert isinstance(joined, Tokens) and joined.frames == 2
     assert joined.values[..., 0].tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert joined.mask.tolist() == [[True] * 4, [True, True, False, False]]
     assert frames_as_one_sequence(tokens, 2, None).mask is None

@@ -60,6 +60,21 @@ def test_statistics_are_those_of_the_concatenated_feature_and_the_expectation_st
     assert fraction == pytest.approx(1 - expected.mean().item(), abs=0.02)
 
 
+def test_padding_changes_no_probability():
+    torch.testing.assert_close(sampling_probabilities(torch.cat([X, torch.zeros(5, 2)])), sampling_probabilities(X))
+
+
+@pytest.mark.parametrize("words", [9, 10])
+def test_sequences_have_their_units_dropped_by_modality(words):
+    """Ten steps of sound and nine words or ten: the stronger text takes nothing from the sound."""
+    generator = torch.Generator().manual_seed(0)
+    text, audio = (torch.randn(400, length, 8, generator=generator) for length in (words, 10))
+    out, _ = evolved({"text": 3 * text, "audio": audio})
+    even = 1 - (1 - 1 / 8) ** 4  # eight units of equal moments, four draws
+    for value in out.values():
+        assert (value != 0).float().mean().item() == pytest.approx(even, abs=0.02)
+
+
 def test_zero_features_stay_zero_and_finite():
     out, _ = evolved({"audio": torch.zeros(5, 3), "visual": torch.zeros(5, 2)})
     assert all(torch.equal(value, torch.zeros_like(value)) for value in out.values())

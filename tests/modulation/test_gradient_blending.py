@@ -58,6 +58,17 @@ def test_losses_count_the_samples_that_have_the_modality():
     assert counted_mean(torch.ones(2), torch.zeros(2, dtype=torch.bool)).item() == 0
 
 
+def test_losses_of_segments_are_averaged_by_clip():
+    logits = torch.tensor([[[2.0, 0.0], [0.0, 1.0]], [[0.0, 0.0], [0.0, 3.0]]])
+    present = torch.tensor([[True], [False]])
+    output = {"logits": logits, "auxiliary_logits": {"audio": logits}, "modality_mask": present}
+    first = (math.log(1 + math.exp(-2)) + math.log(1 + math.e)) / 2
+    second = (math.log(2) + math.log(1 + math.exp(-3))) / 2
+    for name, counted in (("joint", [True, True]), ("audio", [True, False])):
+        losses, counts = classifier_losses(output, torch.tensor([[0, 0], [1, 1]]), name)
+        assert losses.tolist() == pytest.approx([first, second], abs=1e-6) and counts.tolist() == counted
+
+
 def blending_model(**options):
     return tiny_model(dtype=torch.float64, auxiliary_loss_weight=0.0, **options)
 

@@ -7,6 +7,8 @@ frame; its last state and the attended question give the answer.
 What differs from the original: it decodes sentences with an LSTM from a dialog and its caption and trains with
 AdaDelta; here a classifier picks the answer. Any modalities in place of sound and frames. The cross potentials of a
 sequence with the frames of one video are averaged before they are mixed, where the original has a weight for each.
+All biases start at zero, the LSTM's weights Xavier uniform, those of linear layers Xavier normal, where the original
+has Xavier normal for the LSTMs and He normal for the others; the question's LSTM starts as torch's own.
 
 As published, the encoders are an LSTM over embedded words and linear projections of VGGish and of VGG (here ResNet-18)
 features:
@@ -42,8 +44,8 @@ class AVSDOptions:
     Args:
         hidden_size: width of the attention and the LSTM; tokens of another width are projected.
         dropout: in the unary potentials, in [0, 1).
-        utilities: by modality, into how many sequences of equal length its tokens are cut, each of which is attended
-            by itself: the frames of a video given as `(frames, positions, dim)`. Default one.
+        utilities: by modality given as `(frames, positions, dim)`, how many frames at most, each of which is then
+            attended by itself; where there are fewer, the last find nothing. Default one sequence of all tokens.
     """
 
     hidden_size: int = 256
@@ -90,8 +92,9 @@ class AVSD(Architecture):
 
     def forward(self, tokens: Mapping[str, Tokens]) -> Tensor:
         example = next(iter(tokens.values())).values
+        tokens = {name: self._with_all_frames(name, given) for name, given in tokens.items()}
         values = {name: self.projections[name](given.values) for name, given in tokens.items()}
-        seen = {name: seen_tokens(given) for name, given in tokens.items()}
+        seen = {name: given.mask for name, given in tokens.items()}
         found = {name: self._attend(name, values, seen) for name in tokens}  # (batch, utilities, hidden_size)
         width = self.classifier[-1].in_features
         dtype = next(iter(found.values())).dtype
@@ -122,15 +125,29 @@ class AVSD(Architecture):
         cut = [self._cut(name, part) for part in (own, mixed, seen[name])]
         return attended(*cut).unflatten(0, (-1, self.utilities[name]))
 
+    def _with_all_frames(self, name: str, tokens: Tokens) -> Tokens:
+        """The tokens with a mask, and hidden ones at the end for the frames that the whole batch has not.
+
+        A utility is a frame, not a share of the length, which the padding would change.
+        """
+        count, frames = self.utilities[name], tokens.frames
+        seen = seen_tokens(tokens)
+        if count == 1:
+            return Tokens(tokens.values, seen)
+        if frames is None or frames > count:
+            found = f"a sequence of {seen.shape[1]} without frames" if frames is None else f"{frames} frames"
+            raise ValueError(
+                f"Modality {name!r}: with utilities={count}, expected (frames, positions, dim) of at most {count} "
+                f"frames, found {found}. Give it as many frames, or change `utilities`."
+            )
+        lacking = (count - frames) * (seen.shape[1] // frames)
+        return Tokens(
+            nn.functional.pad(tokens.values, (0, 0, 0, lacking)), nn.functional.pad(seen, (0, lacking)), count
+        )
+
     def _cut(self, name: str, part: Tensor) -> Tensor:
         """`(batch, length, ...)` to `(batch * utilities, length / utilities, ...)`."""
-        count = self.utilities[name]
-        if part.shape[1] % count:
-            raise ValueError(
-                f"Modality {name!r}: expected a number of tokens that can be cut into utilities={count}, found "
-                f"{part.shape[1]}. Give it (frames, positions, dim) with {count} frames, or change `utilities`."
-            )
-        return part.unflatten(1, (count, -1)).flatten(0, 1)
+        return part.unflatten(1, (self.utilities[name], -1)).flatten(0, 1)
 
     def _within_utilities(self, name: str, own: Tensor, seen: Tensor) -> Tensor:
         pair = self.self_pairs[name]

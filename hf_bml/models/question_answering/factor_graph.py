@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..precision import at_least_float32
 from ..sequences import masked_mean
 
 
@@ -22,15 +23,18 @@ def pairwise_potentials(queries: Tensor, keys: Tensor, seen: Tensor) -> Tensor:
         seen: bool `(batch, other length)`, the keys that count; without any, the potential is 0.
 
     Returns:
-        `(batch, length)`, means of cosine similarities, in [-1, 1].
+        `(batch, length)`, means of cosine similarities, in [-1, 1], in the dtype of `queries`.
 
     Example:
         >>> keys = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
         >>> pairwise_potentials(torch.tensor([[[2.0, 0.0], [3.0, 4.0]]]), keys, torch.tensor([[True, True]]))
         tensor([[0.5000, 0.7000]])
     """
-    mean_key = masked_mean(nn.functional.normalize(keys, dim=-1), seen)  # the mean commutes with the scalar product
-    return (nn.functional.normalize(queries, dim=-1) @ mean_key.unsqueeze(-1)).squeeze(-1)
+    # In float16 the smallest length that `normalize` divides by is 0, and masked zeros would become NaN.
+    dtype = queries.dtype
+    queries, keys = (nn.functional.normalize(at_least_float32(values), dim=-1) for values in (queries, keys))
+    mean_key = masked_mean(keys, seen)  # the mean commutes with the scalar product
+    return (queries @ mean_key.unsqueeze(-1)).squeeze(-1).to(dtype)
 
 
 def attended(values: Tensor, potentials: Tensor, seen: Tensor) -> Tensor:
@@ -46,8 +50,7 @@ def attended(values: Tensor, potentials: Tensor, seen: Tensor) -> Tensor:
     """
     nothing = ~seen.any(1, keepdim=True)
     # Without any position the softmax would be NaN, and so would be its gradient.
-    potentials = potentials.to(torch.promote_types(potentials.dtype, torch.float32))
-    weights = potentials.masked_fill(~seen & ~nothing, float("-inf")).softmax(1)
+    weights = at_least_float32(potentials).masked_fill(~seen & ~nothing, float("-inf")).softmax(1)
     weights = torch.where(nothing, 0.0, weights).to(values.dtype)
     return (weights.unsqueeze(1) @ values).squeeze(1)
 

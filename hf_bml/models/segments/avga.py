@@ -71,9 +71,10 @@ class AVGA(SegmentArchitecture):
         super().__init__(inputs, options, num_labels)
         self.options = options
         self.guide, self.guided = guide_and_guided(options, list(inputs))
+        self.own_size = 2 * options.hidden_size
         self.classifier = nn.Sequential(
             nn.ReLU(),
-            nn.Linear(2 * options.hidden_size * len(inputs), options.classifier_size),
+            nn.Linear(self.own_size * len(inputs), options.classifier_size),
             nn.ReLU(),
             nn.Linear(options.classifier_size, num_labels),
         )

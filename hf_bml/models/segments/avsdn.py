@@ -7,7 +7,8 @@ filled in:
 - the last hidden and cell states are fused by a dual residual block each, as in the DMRN of AVE's authors:
   `h = mean over m of tanh(x_m + r)` with `r = mean over m of U_m x_m`, U_m being linear, tanh, linear;
 - encoders run in one direction; the decoder sees the modalities' inputs of its segment, concatenated;
-- one linear layer labels each segment; hidden size 128; cross-entropy, one training stage.
+- one linear layer labels each segment; hidden size 128; cross-entropy, one training stage;
+- linear layers start Xavier uniform, recurrent ones as torch's own, as the published code of `avga` and `psp` has it.
 
 The authors' visual features are those of ResNet-152; on AVE's released features, the mean over positions of VGG-19's
 stands in.
@@ -77,6 +78,7 @@ class AVSDN(SegmentArchitecture):
     def __init__(self, inputs: Mapping[str, SegmentInput], options: AVSDNOptions, num_labels: int):
         super().__init__(inputs, options, num_labels)
         self.options = options
+        self.own_size = options.hidden_size
         self.hidden_fusion = DualResidualFusion(list(inputs), options.hidden_size)
         self.cell_fusion = DualResidualFusion(list(inputs), options.hidden_size)
         self.decoder = RecurrentLayer(sum(self.sizes.values()), options.hidden_size, bidirectional=False)

@@ -62,8 +62,10 @@ class SegmentArchitecture(nn.Module):
 
     Attributes:
         sizes: feature size per modality.
+        own_size: of what `alone` returns.
     """
 
+    own_size: int
     options_class: ClassVar[type]
     has_branches: ClassVar[bool] = False  # whether a prediction has `branches`
 
@@ -96,6 +98,22 @@ class SegmentArchitecture(nn.Module):
             presence: per modality bool `(batch,)`, False for samples that lack it; empty if none does.
         """
         return dict(inputs)
+
+    def alone(self, encoders: Mapping[str, nn.Module], modality: str, values: Tensor) -> Tensor:
+        """What a modality's recurrent layer says when no other modality is there, nor a guide.
+
+        It depends on the modality's own encoder alone, which has to have a `recurrent` layer.
+
+        Args:
+            encoders: per modality.
+            modality: its name.
+            values: its input, as for `features`.
+
+        Returns:
+            `(batch, segments, own_size)`.
+        """
+        features = self.features(encoders, {**dict.fromkeys(self.sizes), modality: values}, {})
+        return encoders[modality].recurrent(features[modality])[0]
 
     def forward(self, encoders: Mapping[str, nn.Module], features: Mapping[str, Tensor]) -> SegmentPrediction:
         """Per modality the feature `(batch, segments, dim)`, zero where it is absent or dropped, to the prediction."""

@@ -8,26 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..precision import at_least_float32
+from ..precision import at_least_float32, cross_entropy
 from .base import SegmentPrediction
-
-
-def segment_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean cross-entropy over all segments in float32 or better, a scalar.
-
-    Args:
-        logits: `(batch, segments, num_labels)`.
-        labels: `(batch, segments)`.
-    """
-    logits = at_least_float32(logits)
-    return nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten())
 
 
 def softmax_margin(logits: Tensor, labels: Tensor) -> Tensor:
     """AVGA's published loss: the multi-label soft margin of the softmax against one-hot rows, a scalar.
 
     `-mean_c [y_c log sigmoid(p_c) + (1 - y_c) log sigmoid(-p_c)]` with p the softmax, which lies in [0, 1], so
-    the loss does not go to 0. Arguments as of `segment_cross_entropy`.
+    the loss does not go to 0.
+
+    Args:
+        logits: `(batch, segments, num_labels)`.
+        labels: `(batch, segments)`.
     """
     logits = at_least_float32(logits).flatten(0, -2)
     targets = nn.functional.one_hot(labels.flatten(), logits.shape[-1]).to(logits.dtype)
@@ -72,11 +65,11 @@ def pair_similarity_loss(first: Tensor, second: Tensor, labels: Tensor, backgrou
 def _pair_similarity(prediction: SegmentPrediction, labels: Tensor, options: Any) -> Tensor:
     background = prediction.logits.shape[-1] - 1
     pair = pair_similarity_loss(*prediction.branches.values(), labels, background)
-    return segment_cross_entropy(prediction.logits, labels) + options.similarity_weight * pair
+    return cross_entropy(prediction.logits, labels) + options.similarity_weight * pair
 
 
 SEGMENT_LOSSES: dict[str, Callable[[SegmentPrediction, Tensor, Any], Tensor]] = {
-    "cross_entropy": lambda prediction, labels, options: segment_cross_entropy(prediction.logits, labels),
+    "cross_entropy": lambda prediction, labels, options: cross_entropy(prediction.logits, labels),
     "soft_margin": lambda prediction, labels, options: softmax_margin(prediction.logits, labels),
     "pair_similarity": _pair_similarity,
 }

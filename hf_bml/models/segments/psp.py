@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..configuration_encoders import check_fraction, check_size, is_number
+from ..configuration_encoders import check_fraction, check_size, check_weight
+from ..precision import at_least_float32
 from .base import RecurrentLayer, SegmentArchitecture, SegmentPrediction
 from .guided_attention import GuidedAttention, guide_and_guided, where_present
 from .inputs import SegmentInput
@@ -56,13 +57,15 @@ class PSPOptions:
             check_size(name, getattr(self, name))
         for name in ("threshold", "dropout"):
             check_fraction(name, getattr(self, name))
-        weight = self.similarity_weight
-        if not (is_number(weight) and 0 <= weight < math.inf):
-            raise ValueError(f"similarity_weight must be a number of at least 0, found {weight!r}.")
+        check_weight("similarity_weight", self.similarity_weight)
 
 
 def normalized_similarities(similarities: Tensor) -> Tensor:
-    """Rows divided by their sum; a row of zeros stays. `(..., segments, other segments)`, not negative."""
+    """Rows divided by their sum; a row of zeros stays. `(..., segments, other segments)`, not negative.
+
+    In float32 or better: in float16 the smallest sum is 0, and bfloat16 has steps of 0.0005 where the threshold lies.
+    """
+    similarities = at_least_float32(similarities)
     return similarities / (similarities.sum(-1, keepdim=True) + MINIMUM_SUM)
 
 
@@ -72,6 +75,9 @@ def propagation_weights(similarities: Tensor, threshold: float) -> Tensor:
     Args:
         similarities: `(batch, segments, other segments)`, not negative.
         threshold: normalised similarities up to it are pruned.
+
+    Returns:
+        the shape of `similarities`, float32 or better.
 
     Example:
         >>> import torch
@@ -131,7 +137,7 @@ class PSP(SegmentArchitecture):
         self.options = options
         self.sizes = dict.fromkeys(inputs, options.hidden_size)
         self.guide, self.guided = guide_and_guided(options, list(inputs))
-        size = 2 * options.hidden_size
+        self.own_size = size = 2 * options.hidden_size
         self.branches = nn.ModuleDict({name: PropagationBranch(size, options.dropout) for name in inputs})
         self.norm = nn.LayerNorm(size)  # of both
         self.classifier = nn.Sequential(
@@ -176,8 +182,10 @@ class PSP(SegmentArchitecture):
         guide, guided = self.branches[self.guide], self.branches[self.guided]
         similarities = guided.second(states[self.guided]) @ guide.first(states[self.guide]).transpose(1, 2)
         similarities = torch.relu(similarities / math.sqrt(states[self.guide].shape[-1]))
-        to_guided = propagation_weights(similarities, self.options.threshold)
-        to_guide = propagation_weights(similarities.transpose(1, 2), self.options.threshold)
+        to_guided, to_guide = (
+            propagation_weights(rows, self.options.threshold).to(similarities.dtype)
+            for rows in (similarities, similarities.transpose(1, 2))
+        )
         joined = {
             self.guided: states[self.guided] + to_guided @ guide.second(states[self.guide]),
             self.guide: states[self.guide] + to_guide @ guided.first(states[self.guided]),

@@ -30,6 +30,7 @@ def without_potentials(model):
 
 def test_without_potentials_it_is_an_lstm_over_the_means():
     model, given = without_potentials(build(utilities={"visual": 2})), tokens(visual=6)
+    given["visual"] = given["visual"]._replace(frames=2)
     frames = given["visual"].values.unflatten(1, (2, 3)).mean(2)
     steps = torch.cat([given["audio"].values.mean(1, keepdim=True), frames], dim=1)
     _, (state, _) = model.lstm(steps)

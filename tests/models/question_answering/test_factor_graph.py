@@ -57,6 +57,14 @@ def test_pairwise_potentials_marginalise_the_similarity_matrix():
     torch.testing.assert_close(pairwise_potentials(queries, keys, seen), expected)
 
 
+def test_masked_zeros_in_float16():
+    queries = torch.tensor([[[5.0, 0.0], [0.0, 0.0]]], dtype=torch.float16)
+    keys = torch.tensor([[[3.0, 4.0], [0.0, 0.0]]], dtype=torch.float16)
+    found = pairwise_potentials(queries, keys, torch.tensor([[True, False]]))
+    assert found.dtype == torch.float16
+    torch.testing.assert_close(found.float(), torch.tensor([[0.6, 0.0]]), atol=1e-3, rtol=0)
+
+
 def test_unary_by_hand():
     unary = Unary(2, dropout=0.5).eval()
     with torch.no_grad():

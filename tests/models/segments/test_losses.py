@@ -4,11 +4,11 @@ import pytest
 import torch
 from tiny_segments import tiny_segment_config, tiny_segment_model, tiny_segments
 
+from hf_bml.models.precision import cross_entropy
 from hf_bml.models.segments.losses import (
     event_shares,
     event_similarities,
     pair_similarity_loss,
-    segment_cross_entropy,
     softmax_margin,
 )
 
@@ -16,7 +16,7 @@ from hf_bml.models.segments.losses import (
 def test_cross_entropy_is_the_mean_over_segments():
     logits = torch.tensor([[[0.0, math.log(3)], [0.0, 0.0]]])
     expected = (-math.log(0.75) - math.log(0.5)) / 2
-    assert segment_cross_entropy(logits, torch.tensor([[1, 0]])).item() == pytest.approx(expected)
+    assert cross_entropy(logits, torch.tensor([[1, 0]])).item() == pytest.approx(expected)
 
 
 def test_soft_margin_of_the_softmax():
@@ -48,7 +48,7 @@ def test_published_losses_in_the_model():
     output = model(**inputs, labels=labels)
     branches = model.architecture(model.encoders, output.features).branches
     pair = pair_similarity_loss(*branches.values(), labels, background=2)
-    torch.testing.assert_close(output.loss, segment_cross_entropy(output.logits, labels) + 100 * pair)
+    torch.testing.assert_close(output.loss, cross_entropy(output.logits, labels) + 100 * pair)
     model = tiny_segment_model("avga", segment_loss="soft_margin").eval()
     output = model(**inputs, labels=labels)
     torch.testing.assert_close(output.loss, softmax_margin(output.logits, labels))
@@ -57,7 +57,7 @@ def test_published_losses_in_the_model():
 def test_half_precision_is_widened():
     logits = torch.randn(2, 3, 4).to(torch.bfloat16)
     labels = torch.zeros(2, 3, dtype=torch.long)
-    for loss in (segment_cross_entropy(logits, labels), softmax_margin(logits, labels)):
+    for loss in (cross_entropy(logits, labels), softmax_margin(logits, labels)):
         assert loss.dtype == torch.float32
     assert event_similarities(logits, logits).dtype == torch.float32
 

@@ -23,6 +23,18 @@ def test_what_is_left_sums_to_one():
     assert torch.equal(propagation_weights(similarities, 0.2)[0, 1], torch.zeros(3))
 
 
+def test_rows_of_zeros_in_float16():
+    similarities = torch.tensor([[[0.0, 0.0], [1.0, 3.0]]], dtype=torch.float16)
+    weights = propagation_weights(similarities, 0.3)
+    assert weights.dtype == torch.float32 and weights[0].tolist() == [[0.0, 0.0], [0.0, 1.0]]
+
+
+def test_bfloat16_does_not_blur_the_threshold():
+    """A share of 99 / 999 is above 0.099; both are 0.09912 in bfloat16."""
+    similarities = torch.tensor([[[99.0, *[100.0] * 9]]], dtype=torch.bfloat16)
+    assert propagation_weights(similarities, 0.099)[0, 0, 0].item() == pytest.approx(99 / 999)
+
+
 def states(seed=0):
     generator = torch.Generator().manual_seed(seed)
     return {name: torch.rand(2, 4, 16, generator=generator) for name in ("audio", "visual")}
