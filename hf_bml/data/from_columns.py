@@ -156,7 +156,7 @@ def from_columns(
         modalities: Column of each modality, such as `{"audio": "wav", "visual": "mp4"}`; the order is kept, and one
             column may serve twice.
         label: Column of the class: names, integers, booleans or a `ClassLabel`. `"json.emotion"` is a field of the
-            column `json`.
+            column `json`. Splits may declare other classes, or the same in another order: names count, not indices.
         join_on: Key column, or one for each source. The key of an audio, video or image column is its file's stem.
             The first of several rows with one key is taken; repeated and unmatched keys are left out and reported.
         splits: The source's name of "train", "validation" and "test", where it is another one.
@@ -178,8 +178,9 @@ def from_columns(
 
     Raises:
         FileNotFoundError: There is no such folder or data set on the Hub (from `load_dataset`).
-        ValueError: A column, split or class is missing; labels are no classes; the sources cannot be joined. While a
-            stream is read: a split must be held out without `group`, and a file is known by its path alone.
+        ValueError: A column, split, class or label is missing; labels are no classes, or a split has none of train's;
+            the sources cannot be joined; the fractions leave nothing. While a stream is read: a row has no label or an
+            unknown one; a split must be held out without `group`, and a file is known by its path alone.
     """
     sources = [dataset] if isinstance(dataset, str) or not isinstance(dataset, Sequence) else dataset
     dataset_name = dataset_name or next((str(part) for part in sources if _is_name(part)), "from_columns")
@@ -210,15 +211,15 @@ def from_columns(
                 f"Expected media or plain values to stream, found types={dict(types)}. Drop one of the two."
             )
         return streamed(tables, modalities, label, classes, group, fractions, dataset_name)
-    kind = field_of(tables["train"].features, label)
+    kinds = {split: field_of(rows.features, label) for split, rows in tables.items()}
     labels = {split: column_values(rows, label) for split, rows in tables.items()}
-    found = class_names(kind, labels, dataset_name)
+    found = class_names(kinds, labels, dataset_name)
     index = {name: number for number, name in enumerate(classes or found)}
     if not index.keys() & set(found):
         raise ValueError(f"Expected the classes {list(index)} in '{dataset_name}', found {found}. Correct classes.")
     result, groups = {}, {}
     for split, rows in tables.items():
-        given = [class_name(kind, value) for value in labels[split]]
+        given = [class_name(kinds[split], value) for value in labels[split]]
         chosen = modality_columns(rows, modalities, types or {}, media_dir)
         ids = [index.get(name, 0) for name in given]
         chosen = chosen.add_column("labels", ids, feature=ClassLabel(names=list(index)))

@@ -106,6 +106,68 @@ def test_labels_of_any_kind(values, kind, names, labels):
     assert dataset["test"]["labels"][:] == labels
 
 
+def labelled(names, kind=None):
+    """One row per class name, the name in `text` too."""
+    rows = Dataset.from_dict({"text": list(names), "mood": list(names)})
+    return rows.class_encode_column("mood") if kind is None else rows.cast_column("mood", kind)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("train", "test", "names"),
+    [
+        (labelled("cab"), labelled("cb"), ["a", "b", "c"]),  # what `DatasetDict.class_encode_column` makes of them
+        (labelled("ab", ClassLabel(names=["b", "a"])), labelled("ab", ClassLabel(names=["a", "b"])), ["b", "a"]),
+        (labelled("ab"), labelled("da"), ["a", "b", "d"]),
+        (labelled("ab"), labelled("ba", Value("string")), ["a", "b"]),
+    ],
+)
+def test_classes_of_splits_are_matched_by_name(train, test, names, streaming):
+    source = DatasetDict(train=train, validation=train, test=test)
+    if streaming:
+        source = IterableDatasetDict({split: rows.to_iterable_dataset() for split, rows in source.items()})
+    dataset = check_dataset_dict(from_columns(source, {"text": "text"}, label="mood"), "mine")
+    for split, rows in dataset.items():
+        assert rows.features["labels"].names == names
+        given = (test if split == "test" else train)["text"][:]
+        assert [row["text"] for row in rows] == [names[row["labels"]] for row in rows] == given
+
+
+def test_labels_that_only_one_split_writes_out():
+    numbers = Dataset.from_dict({"text": ["a", "b"], "mood": [0, 1]})
+    for source in (DatasetDict(train=labelled("ab"), test=numbers), DatasetDict(train=numbers, test=labelled("ab"))):
+        with pytest.raises(
+            ValueError, match=r"Expected classes of train, \w, \w, in split 'test' of 'from_columns', "
+        ):
+            from_columns(source, {"text": "text"}, label="mood")
+    stream = IterableDatasetDict(train=labelled("ab").to_iterable_dataset(), test=numbers.to_iterable_dataset())
+    with pytest.raises(ValueError, match=r"Expected a label of a, b in every row of split 'test'.* found 0"):
+        list(from_columns(stream, {"text": "text"}, label="mood")["test"])
+    stream["test"] = labelled("cd").to_iterable_dataset()
+    with pytest.raises(ValueError, match=r"classes of train, a, b, in split 'test'.* found none of them but c, d"):
+        from_columns(stream, {"text": "text"}, label="mood")
+
+
+def test_a_stream_without_some_labels():
+    for values, kind, found in ((["sad", None], None, "None"), ([0, -1], ClassLabel(names=["sad"]), "-1")):
+        rows = Dataset.from_dict({"text": ["a", "b"], "mood": values})
+        rows = (rows.cast_column("mood", kind) if kind else rows).to_iterable_dataset()
+        source = IterableDatasetDict(train=rows, validation=rows, test=rows)
+        dataset = from_columns(source, {"text": "text"}, label="mood", classes=["sad"])
+        with pytest.raises(ValueError, match=f"Expected a label of sad in every row of split 'train'.* found {found}"):
+            list(dataset["train"])
+
+
+@pytest.mark.parametrize("shares", [(0.6, 0.6), (0.5, 0.5), (0.0, 0.1), (-0.1, 0.1), (0.1, 1.0)])
+def test_fractions_that_leave_nothing_of_a_stream(shares):
+    options = {"label": "mood", "classes": MOODS, "validation_fraction": shares[0], "test_fraction": shares[1]}
+    stream = clips(4).to_iterable_dataset()
+    with pytest.raises(ValueError, match=rf"in \(0, 1\), less than 1 together.* found .*{shares[0]}"):
+        from_columns(stream, MODALITIES, **options)
+    given = IterableDatasetDict(train=stream, validation=stream, test=stream)
+    assert len(list(from_columns(given, MODALITIES, **options)["train"])) == 4  # nothing is held out
+
+
 def test_classes_choose_and_order():
     dataset = from_columns(clips(), MODALITIES, label="speaker", classes=["7", "2", "1", "3"])
     assert dataset["train"].features["labels"].names == ["7", "2", "1", "3"]
