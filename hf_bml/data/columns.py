@@ -46,6 +46,12 @@ def field_of(row: Mapping[str, Any], column: str) -> Any:
     return None if row[first] is None else row[first][field]
 
 
+def has_column(rows: Dataset, column: str) -> bool:
+    """Whether there is this column, or this field of one."""
+    first, _, field = column.partition(".")
+    return column in rows.features or (isinstance(rows.features.get(first), dict) and field in rows.features[first])
+
+
 def column_values(rows: Dataset, column: str) -> list[Any]:
     """Values of a column, or of a field of one; for media, the stems of the files."""
     first = column if column in rows.features else column.partition(".")[0]

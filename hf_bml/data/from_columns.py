@@ -33,9 +33,11 @@ from datasets import (
     ClassLabel,
     Dataset,
     DatasetDict,
+    Features,
     Image,
     IterableDataset,
     IterableDatasetDict,
+    Value,
     Video,
     concatenate_datasets,
     load_dataset,
@@ -158,11 +160,12 @@ def from_columns(
         label: Column of the class: names, integers, booleans or a `ClassLabel`. `"json.emotion"` is a field of the
             column `json`. Splits may declare other classes, or the same in another order: names count, not indices.
         join_on: Key column, or one for each source. The key of an audio, video or image column is its file's stem.
-            The first of several rows with one key is taken; repeated and unmatched keys are left out and reported.
+            The first of several rows with one key is taken; repeated and unmatched keys, and rows without a key, are
+            left out and reported. Sources that both have the label column must agree on the joined rows.
         splits: The source's name of "train", "validation" and "test", where it is another one.
         classes: Class names in the order of their indices. Rows of other classes are left out and reported.
         types: "audio", "video" or "image" for modalities whose column holds file paths as text. Rows whose file does
-            not exist are left out and reported.
+            not exist are left out and reported; without a path, the row lacks the modality.
         media_dir: Folder that such paths are relative to.
         group: Column whose equal values must stay in one split, such as the speaker; of audio, videos or images, the
             stems of the files.
@@ -197,7 +200,7 @@ def from_columns(
         keys = [join_on] * len(sources) if isinstance(join_on, str) else join_on
         tables = {
             split: join_sources(
-                [source[split] for source in sources], keys, list(modalities.values()), dataset_name, split
+                [source[split] for source in sources], keys, list(modalities.values()), label, dataset_name, split
             )
             for split in tables
             if all(split in source for source in sources)
@@ -282,19 +285,20 @@ def modality_columns(
             part = part.rename_column(column, modality)
         if modality in types:
             folder = Path(media_dir or "").absolute()
-            paths = [str(folder / path) for path in part[modality]]
-            part = Dataset.from_dict({modality: paths}).cast_column(modality, TYPES[types[modality]])
+            paths = {modality: [str(folder / path) if path else None for path in part[modality]]}
+            part = Dataset.from_dict(paths, Features({modality: Value("string")}))
+            part = part.cast_column(modality, TYPES[types[modality]])
         parts.append(part)
     return concatenate_datasets(parts, axis=1) if len(parts) > 1 else parts[0]
 
 
 def absent_files(rows: Dataset, modalities: Sequence[str]) -> dict[int, str]:
-    """Rows whose file does not exist, and the file."""
+    """Rows whose file does not exist, and the file; not those that name none."""
     return {
         row: value["path"]
         for modality in modalities
         for row, value in enumerate(rows[modality])
-        if not os.path.exists(value["path"])
+        if value is not None and not os.path.exists(value["path"])
     }
 
 
