@@ -65,7 +65,7 @@ def write_annotation(folder: Path, videos: int = 30, parts: tuple[str, ...] = ("
 
 
 def write_features(folder: Path, parts: tuple[str, ...] = ("train", "val", "test"), seed: int = 0) -> None:
-    """Writes `audio/<video>.npy` (4, 5) and `visual/<video>.npy` (4, 7) for the videos of the annotation."""
+    """Writes `audio/<video>.npy` (24, 5) and `visual/<video>.npy` (24, 7) for the videos of the annotation."""
     rng = np.random.default_rng(seed)
     for modality, size in {"audio": 5, "visual": 7}.items():
         (folder / modality).mkdir(exist_ok=True)
@@ -73,6 +73,6 @@ def write_features(folder: Path, parts: tuple[str, ...] = ("train", "val", "test
             entries = json.loads((folder / "json" / f"avqa-{part}.json").read_text())
             for number, video in enumerate(dict.fromkeys(row["video_id"] for row in entries)):
                 which = number % 3 if modality == "audio" else (number + number // 3) % 3
-                array = rng.normal(size=(4, size)) * 0.3
+                array = rng.normal(size=(24, size)) * 0.3
                 array[:, which] += 2
                 np.save(folder / modality / f"{video}.npy", array.astype(np.float32))

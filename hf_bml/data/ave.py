@@ -20,14 +20,16 @@ Columns
 
 Splits: the official ones, 3339, 402 and 402 clips.
 
-Pitfalls: class names contain commas. 45 videos stand in two rows, with another event each. The names of the classes of
-labels.h5 are taken to be in the order in which Annotations.txt first names them; if that file is there, the two are
-compared. `hub_id="mteb/AVE-Dataset"` has 3,312 and 402 clips with `labels="event"`, classes in alphabetical order.
+Pitfalls: class names contain commas. 44 videos stand in two rows and one in three, with another event each. The names
+of the classes of labels.h5 are taken to be in the order in which Annotations.txt first names them; if that file is
+there, the two are compared. `hub_id="mteb/AVE-Dataset"` has 3,312 and 402 clips with `labels="event"`, classes in
+alphabetical order.
 """
 
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,8 @@ CLASSES = [
 ]
 BACKGROUND = len(CLASSES)
 SEGMENTS = 10
+ARRAY = "avadataset"
+FEATURES = {"audio": ("audio_feature.h5", (SEGMENTS, 128)), "visual": ("visual_feature.h5", (SEGMENTS, 7, 7, 512))}
 FILES = {"train": "train", "validation": "val", "test": "test"}
 RELEASED = {"train": 3339, "validation": 402, "test": 402}
 FIELDS = ("Category", "VideoID", "Quality", "Start", "End")
@@ -165,13 +169,15 @@ def chosen_labels(segments: list[list[int]], labels: str) -> list[Any]:
 
 def load_features(folder: Path, labels: str, regions: bool) -> DatasetDict:
     """The released features; see `load`."""
-    one_hot = read_h5(folder / "labels.h5", "avadataset")
+    one_hot = read_h5(folder / "labels.h5", ARRAY)
     if one_hot.shape[1:] != (SEGMENTS, BACKGROUND + 1) or not (one_hot.sum(-1) == 1).all():
         raise ValueError(
             f"Expected one-hot rows (clips, {SEGMENTS}, {BACKGROUND + 1}) in '{folder / 'labels.h5'}', found "
             f"{one_hot.shape} with sums {np.unique(one_hot.sum(-1))[:3]}. Take the file of the release."
         )
     segments = one_hot.argmax(-1)
+    for name, shape in FEATURES.values():
+        check_shape(folder / name, (len(segments), *shape))
     if (folder / "Annotations.txt").is_file():
         annotated = [seconds for _, seconds in read_segments(folder / "Annotations.txt")]
         if not np.array_equal(segments, annotated):
@@ -198,33 +204,52 @@ def load_features(folder: Path, labels: str, regions: bool) -> DatasetDict:
             features=features,
             gen_kwargs={
                 "folder": str(folder),
-                "order": order.tolist(),
-                "labels": chosen_labels(segments[order].tolist(), labels),
+                "order": tuple(order.tolist()),  # a list would be cut into shards, one for each row
+                "labels": tuple(chosen_labels(segments[order].tolist(), labels)),
                 "regions": regions,
-                "changed": (folder / "visual_feature.h5").stat().st_mtime if folder.is_dir() else None,
+                "states": tuple(file_state(folder / name) for name, _ in FEATURES.values()),
             },
         )
     return DatasetDict(splits)
 
 
-def feature_rows(
-    folder: str, order: list[int], labels: list[Any], regions: bool, changed: float
-) -> Iterator[dict[str, Any]]:
-    """Rows of one split, read one at a time; `changed` is there for the cache's key."""
-    import h5py
+def file_state(path: Path) -> tuple[int, int]:
+    """Size and time of modification in ns: whether it is still the file that something was computed from."""
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns
 
-    with h5py.File(Path(folder, "audio_feature.h5")) as audio, h5py.File(Path(folder, "visual_feature.h5")) as visual:
+
+def feature_rows(
+    folder: str, order: tuple[int, ...], labels: tuple[Any, ...], regions: bool, states: tuple[tuple[int, int], ...]
+) -> Iterator[dict[str, Any]]:
+    """Rows of one split, read one at a time; `states` is there for the cache's key."""
+    with ExitStack() as stack:
+        audio, visual = (
+            stack.enter_context(open_h5(Path(folder, name), ARRAY))[ARRAY] for name, _ in FEATURES.values()
+        )
         for row, label in zip(order, labels, strict=True):
-            positions = visual["avadataset"][row]
+            positions = visual[row]
             yield {
-                "audio": audio["avadataset"][row],
+                "audio": audio[row],
                 "visual": positions if regions else positions.mean(axis=(1, 2)),
                 "labels": label,
             }
 
 
-def read_h5(path: Path, key: str) -> np.ndarray:
-    """One array of an HDF5 file.
+def check_shape(path: Path, shape: tuple[int, ...]) -> None:
+    """Raises, besides what `open_h5` does, ValueError where the array `avadataset` of a file has another shape."""
+    with open_h5(path, ARRAY) as file:
+        found = file[ARRAY].shape
+    if found != shape:
+        raise ValueError(
+            f"Expected the array '{ARRAY}' {shape} in '{path}', one row for each of labels.h5, found {found}. Take "
+            "all files from one release."
+        )
+
+
+@contextmanager
+def open_h5(path: Path, key: str) -> Iterator[Any]:
+    """An open HDF5 file that holds an array.
 
     Raises:
         FileNotFoundError: No such file.
@@ -238,7 +263,16 @@ def read_h5(path: Path, key: str) -> np.ndarray:
     if not path.is_file():
         raise FileNotFoundError(f"Expected '{path}', found no such file. Get it from {SOURCE}.")
     try:
-        with h5py.File(path) as file:
-            return file[key][:]
-    except (KeyError, OSError) as error:
+        file = h5py.File(path)
+    except OSError as error:
         raise ValueError(f"Expected an HDF5 file with the array '{key}' in '{path}', found: {error}.") from error
+    with file:
+        if not isinstance(file.get(key), h5py.Dataset):
+            raise ValueError(f"Expected an HDF5 file with the array '{key}' in '{path}', found {list(file)}.")
+        yield file
+
+
+def read_h5(path: Path, key: str) -> np.ndarray:
+    """One array of an HDF5 file; raises what `open_h5` does."""
+    with open_h5(path, key) as file:
+        return file[key][:]

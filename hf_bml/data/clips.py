@@ -44,13 +44,28 @@ def index_files(folder: Path, suffixes: frozenset[str], key: Callable[[str], str
 
 
 def index_frames(folder: Path, key: Callable[[str], str] = str) -> dict[str, list[str]]:
-    """Images of every folder below a folder, sorted by name, by the key of the folder's name."""
+    """Images of every folder below a folder in `natural_order`, by the key of the folder's name.
+
+    Of several folders with one key, the first by path.
+    """
     frames = {}
-    for path, _, names in os.walk(folder):
-        images = sorted(name for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES)
+    for path, _, names in sorted(os.walk(folder)):
+        images = [name for name in names if os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES]
         if images:
-            frames[key(os.path.basename(path))] = [os.path.join(path, name) for name in images]
+            found = [os.path.join(path, name) for name in sorted(images, key=natural_order)]
+            frames.setdefault(key(os.path.basename(path)), found)
     return frames
+
+
+def natural_order(name: str) -> tuple[list[str | int], str]:
+    """Sorts names by the value of the numbers in them, padded or not.
+
+    Example:
+        >>> sorted(["frame_10.jpg", "frame_2.jpg", "frame_01.jpg"], key=natural_order)
+        ['frame_01.jpg', 'frame_2.jpg', 'frame_10.jpg']
+    """
+    parts = re.split("([0-9]+)", name)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
 
 
 def index_folders(folder: Path, key: Callable[[str], str] = str) -> dict[str, str]:

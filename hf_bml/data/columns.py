@@ -1,6 +1,6 @@
 """The columns of a user's data set: media undecoded, classes by name, fields of structs by `column.field`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,17 @@ def check_columns(
 
 
 def field_of(row: Mapping[str, Any], column: str) -> Any:
-    """Value of a column, or of a field of one (`"json.emotion"`), in a row or in the features."""
+    """Value of a column, or of a field of one (`"json.emotion"`), in a row or in the features; None where it lacks."""
     if column in row:
         return row[column]
     first, _, field = column.partition(".")
-    return row[first][field]
+    return None if row[first] is None else row[first][field]
+
+
+def has_column(rows: Dataset, column: str) -> bool:
+    """Whether there is this column, or this field of one."""
+    first, _, field = column.partition(".")
+    return column in rows.features or (isinstance(rows.features.get(first), dict) and field in rows.features[first])
 
 
 def column_values(rows: Dataset, column: str) -> list[Any]:
@@ -51,7 +57,7 @@ def column_values(rows: Dataset, column: str) -> list[Any]:
     first = column if column in rows.features else column.partition(".")[0]
     values = [field_of({first: value}, column) for value in rows.with_format(None).select_columns([first])[first]]
     is_media = isinstance(field_of(rows.features, column), MEDIA)
-    return [Path(value["path"] or "").stem for value in values] if is_media else values
+    return [Path((value or {}).get("path") or "").stem for value in values] if is_media else values
 
 
 def class_name(kind: Any, value: Any) -> str | None:
@@ -61,26 +67,70 @@ def class_name(kind: Any, value: Any) -> str | None:
     return kind.int2str(value) if isinstance(kind, ClassLabel) else str(value)
 
 
-def class_names(kind: Any, labels: Mapping[str, Sequence[Any]], name: str) -> list[str]:
-    """The declared class names, or the labels of all splits, sorted (numbers by value).
+def class_names(kinds: Mapping[str, Any], labels: Mapping[str, Sequence[Any]], name: str) -> list[str]:
+    """The class names that the splits declare, train's first; then the other labels of all splits, sorted.
 
     Args:
-        kind: Type of the label column.
+        kinds: Type of the label column per split: one may declare other names than another, or in another order.
         labels: Values per split.
         name: Shown in errors.
 
+    Returns:
+        Each name once; numbers are sorted by value, unless there are names among them.
+
     Raises:
-        ValueError: A label is missing, or they are neither integers nor names.
+        ValueError: A label is missing, they are neither integers nor names, or a split has no class of train.
     """
-    for split, values in labels.items():
-        unlabelled = [row for row, value in enumerate(values) if class_name(kind, value) is None]
+    others: set[Any] = set()
+    for split, kind in kinds.items():
+        unlabelled = [row for row, value in enumerate(labels[split]) if class_name(kind, value) is None]
         if unlabelled:
             raise ValueError(
                 f"Expected a label in every row of split '{split}' of '{name}', found none in {len(unlabelled)} rows: "
                 f"{shortened(unlabelled)}. Drop these rows."
             )
-    if isinstance(kind, ClassLabel):
-        return list(kind.names)
-    if not (isinstance(kind, Value) and (kind.dtype in ("string", "large_string", "bool") or "int" in kind.dtype)):
-        raise ValueError(f"Expected classes (names or integers) as labels of '{name}', found {kind}. Convert them.")
-    return [str(value) for value in sorted({value for values in labels.values() for value in values})]
+        if isinstance(kind, ClassLabel):
+            continue
+        if not (isinstance(kind, Value) and (kind.dtype in ("string", "large_string", "bool") or "int" in kind.dtype)):
+            raise ValueError(
+                f"Expected classes (names or integers) as labels of '{name}', found {kind} in split '{split}'. "
+                "Convert them."
+            )
+        others.update(labels[split])
+    if len({isinstance(value, str) for value in others}) > 1:
+        others = set(map(str, others))
+    found = {split: {class_name(kind, value) for value in set(labels[split])} for split, kind in kinds.items()}
+    declared = declared_names(kinds, name)
+    _check_classes_of_train({**found, "train": found["train"] | set(getattr(kinds["train"], "names", []))}, name)
+    return list(dict.fromkeys([*declared, *map(str, sorted(others))]))
+
+
+def declared_names(kinds: Mapping[str, Any], name: str) -> list[str]:
+    """Names of the classes that the `ClassLabel`s among the types of a label column declare, each once, train's first.
+
+    Args:
+        kinds: Type of the label column per split.
+        name: Shown in errors.
+
+    Raises:
+        ValueError: A split declares no class of train.
+
+    Example:
+        >>> kinds = {"test": ClassLabel(names=["b", "d"]), "train": ClassLabel(names=["a", "b", "c"])}
+        >>> declared_names(kinds, "pets")
+        ['a', 'b', 'c', 'd']
+    """
+    names = {split: kind.names for split, kind in kinds.items() if isinstance(kind, ClassLabel)}
+    if "train" in names:
+        _check_classes_of_train(names, name)
+    ordered = sorted(names, key=lambda split: split != "train")
+    return list(dict.fromkeys(known for split in ordered for known in names[split]))
+
+
+def _check_classes_of_train(classes: Mapping[str, Collection[str]], name: str) -> None:
+    for split, found in classes.items():
+        if found and not set(found) & set(classes["train"]):
+            raise ValueError(
+                f"Expected classes of train, {shortened(sorted(classes['train']))}, in split '{split}' of '{name}', "
+                f"found none of them but {shortened(sorted(found))}. Give all splits the same class names."
+            )

@@ -33,9 +33,11 @@ from datasets import (
     ClassLabel,
     Dataset,
     DatasetDict,
+    Features,
     Image,
     IterableDataset,
     IterableDatasetDict,
+    Value,
     Video,
     concatenate_datasets,
     load_dataset,
@@ -156,13 +158,14 @@ def from_columns(
         modalities: Column of each modality, such as `{"audio": "wav", "visual": "mp4"}`; the order is kept, and one
             column may serve twice.
         label: Column of the class: names, integers, booleans or a `ClassLabel`. `"json.emotion"` is a field of the
-            column `json`.
+            column `json`. Splits may declare other classes, or the same in another order: names count, not indices.
         join_on: Key column, or one for each source. The key of an audio, video or image column is its file's stem.
-            The first of several rows with one key is taken; repeated and unmatched keys are left out and reported.
+            The first of several rows with one key is taken; repeated and unmatched keys, and rows without a key, are
+            left out and reported. Sources that both have the label column must agree on the joined rows.
         splits: The source's name of "train", "validation" and "test", where it is another one.
         classes: Class names in the order of their indices. Rows of other classes are left out and reported.
         types: "audio", "video" or "image" for modalities whose column holds file paths as text. Rows whose file does
-            not exist are left out and reported.
+            not exist are left out and reported; without a path, the row lacks the modality.
         media_dir: Folder that such paths are relative to.
         group: Column whose equal values must stay in one split, such as the speaker; of audio, videos or images, the
             stems of the files.
@@ -178,8 +181,9 @@ def from_columns(
 
     Raises:
         FileNotFoundError: There is no such folder or data set on the Hub (from `load_dataset`).
-        ValueError: A column, split or class is missing; labels are no classes; the sources cannot be joined. While a
-            stream is read: a split must be held out without `group`, and a file is known by its path alone.
+        ValueError: A column, split, class or label is missing; labels are no classes, or a split has none of train's;
+            the sources cannot be joined; the fractions leave nothing. While a stream is read: a row has no label or an
+            unknown one; a split must be held out without `group`, and a file is known by its path alone.
     """
     sources = [dataset] if isinstance(dataset, str) or not isinstance(dataset, Sequence) else dataset
     dataset_name = dataset_name or next((str(part) for part in sources if _is_name(part)), "from_columns")
@@ -196,7 +200,7 @@ def from_columns(
         keys = [join_on] * len(sources) if isinstance(join_on, str) else join_on
         tables = {
             split: join_sources(
-                [source[split] for source in sources], keys, list(modalities.values()), dataset_name, split
+                [source[split] for source in sources], keys, list(modalities.values()), label, dataset_name, split
             )
             for split in tables
             if all(split in source for source in sources)
@@ -210,15 +214,15 @@ def from_columns(
                 f"Expected media or plain values to stream, found types={dict(types)}. Drop one of the two."
             )
         return streamed(tables, modalities, label, classes, group, fractions, dataset_name)
-    kind = field_of(tables["train"].features, label)
+    kinds = {split: field_of(rows.features, label) for split, rows in tables.items()}
     labels = {split: column_values(rows, label) for split, rows in tables.items()}
-    found = class_names(kind, labels, dataset_name)
+    found = class_names(kinds, labels, dataset_name)
     index = {name: number for number, name in enumerate(classes or found)}
     if not index.keys() & set(found):
         raise ValueError(f"Expected the classes {list(index)} in '{dataset_name}', found {found}. Correct classes.")
     result, groups = {}, {}
     for split, rows in tables.items():
-        given = [class_name(kind, value) for value in labels[split]]
+        given = [class_name(kinds[split], value) for value in labels[split]]
         chosen = modality_columns(rows, modalities, types or {}, media_dir)
         ids = [index.get(name, 0) for name in given]
         chosen = chosen.add_column("labels", ids, feature=ClassLabel(names=list(index)))
@@ -281,19 +285,20 @@ def modality_columns(
             part = part.rename_column(column, modality)
         if modality in types:
             folder = Path(media_dir or "").absolute()
-            paths = [str(folder / path) for path in part[modality]]
-            part = Dataset.from_dict({modality: paths}).cast_column(modality, TYPES[types[modality]])
+            paths = {modality: [str(folder / path) if path else None for path in part[modality]]}
+            part = Dataset.from_dict(paths, Features({modality: Value("string")}))
+            part = part.cast_column(modality, TYPES[types[modality]])
         parts.append(part)
     return concatenate_datasets(parts, axis=1) if len(parts) > 1 else parts[0]
 
 
 def absent_files(rows: Dataset, modalities: Sequence[str]) -> dict[int, str]:
-    """Rows whose file does not exist, and the file."""
+    """Rows whose file does not exist, and the file; not those that name none."""
     return {
         row: value["path"]
         for modality in modalities
         for row, value in enumerate(rows[modality])
-        if not os.path.exists(value["path"])
+        if value is not None and not os.path.exists(value["path"])
     }
 
 

@@ -12,8 +12,9 @@ Layout of the folder (`data_dir`, or `music_avqa` below the data folder)
 
 Columns
     text: the question, slots filled, without its question mark.
-    audio: the video (its sound), undecoded; with features the array of the clip, (time, dim).
-    visual: the video, undecoded; with features the array of the clip, (time, dim).
+    audio: the video (its sound), undecoded; with features the file of the clip's array, which the processor `features`
+        reads.
+    visual: the video, undecoded; with features the file of the clip's array.
     labels: the answer. Names are those of train, sorted; answers that only occur elsewhere come after them, so that
         they count as errors, not as missing.
     question_type: one of nine, "Audio Counting" to "Audio-Visual Temporal".
@@ -29,11 +30,12 @@ import json
 import logging
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, DatasetDict, Features, List, Value
+from datasets import ClassLabel, DatasetDict, Features, Value
 
 from .annotations import check_counts, class_index, find_annotation, read_json
 from .clips import VIDEO, VIDEO_SUFFIXES, clip_dataset, index_files
@@ -68,13 +70,14 @@ def load(
         data_dir: Folder of `json` or `json_update`, see the module.
         video_dir: Folder of the videos, absolute or below `data_dir`.
         audio_features: Folder of `<video_id>.npy`, (time, dim), such as VGGish per second, instead of the sound.
-        visual_features: Folder of `<video_id>.npy`, (time, dim), such as ResNet-18 per second, instead of the video.
+        visual_features: Folder of `<video_id>.npy`, (time, dim) or (frames, positions, dim), such as ResNet-18 per
+            second, instead of the video.
 
     Returns:
         Splits train, validation and test with the columns `text`, `audio`, `visual`, `labels` and `question_type`.
 
     Raises:
-        ValueError: An annotation file is malformed, or features are not (time, dim).
+        ValueError: An annotation file is malformed, or features have other axes, or not all the same.
         FileNotFoundError: The folder, an annotation file, or all clips of a split are missing.
     """
     folder = find_data_folder("music_avqa", data_dir)
@@ -94,7 +97,9 @@ def load(
         suffixes = frozenset({".npy"}) if feature_folder else VIDEO_SUFFIXES
         index = index_files(folder / (feature_folder or video_dir), suffixes)
         files[modality] = [index.get(video) for video in videos]
-        features[modality] = VIDEO
+        features[modality] = VIDEO  # features, too: a file that `push_to_hub` embeds
+        if feature_folder:
+            check_arrays([path for path in dict.fromkeys(files[modality]) if path])
     features["labels"] = ClassLabel(names=answers)
     features["question_type"] = ClassLabel(names=QUESTION_TYPES)
     columns = {
@@ -102,23 +107,23 @@ def load(
         "labels": [answers.index(row["answer"]) for row in rows],
         "question_type": [row["type"] for row in rows],
     }
-    dataset = clip_dataset("MUSIC-AVQA", videos, [row["split"] for row in rows], files, columns, features)
-    for modality in (modality for modality, feature_folder in folders.items() if feature_folder):
-        kinds = Features({**dataset["train"].features, modality: List(List(Value("float32")))})
-        dataset = dataset.map(read_array, fn_kwargs={"modality": modality}, features=kinds)
-    return dataset
+    return clip_dataset("MUSIC-AVQA", videos, [row["split"] for row in rows], files, columns, features)
 
 
 def read_question(entry: dict[str, Any], path: Path, row: int) -> dict[str, Any]:
     """Video, text, answer and type of one entry of an annotation file.
 
     Raises:
-        ValueError: A key is missing, or the slots and their fillers do not agree; file and entry are named.
+        ValueError: A key is missing, a value is not text, or the slots and their fillers do not agree; file and entry
+            are named.
     """
     place = f"entry {row}"
     try:
         video, template, answer = entry["video_id"], entry["question_content"], entry["anser"]
         fillers, kind = json.loads(entry["templ_values"]), " ".join(json.loads(entry["type"]))
+        video = str(video) if isinstance(video, int) else video
+        if not all(isinstance(text, str) for text in (video, template, answer, *fillers)):
+            raise TypeError("one of them is not text")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"Expected video_id, question_content, anser, and JSON in templ_values and type in file '{path}', "
@@ -143,16 +148,30 @@ def answer_vocabulary(questions: dict[str, list[dict[str, Any]]]) -> list[str]:
     return [*sorted(known), *unknown]
 
 
-def read_array(row: dict[str, Any], modality: str) -> dict[str, np.ndarray]:
-    """Features of one clip instead of their path.
+def check_arrays(paths: Sequence[str]) -> None:
+    """Looks at the headers of feature files, so that a bad one is not found in the middle of a training.
 
     Raises:
-        ValueError: They are not (time, dim).
+        ValueError: One is no `.npy` file of numbers, is neither (time, dim) nor (frames, positions, dim), or differs
+            from the first in more than its time.
     """
-    path = row[modality]["path"]
-    array = np.load(path, allow_pickle=False)
-    if array.ndim != 2:
-        raise ValueError(
-            f"Expected features (time, dim) in '{path}', found shape {array.shape}. Average the positions."
-        )
-    return {modality: array.astype(np.float32)}
+    common = None
+    for path in paths:
+        try:
+            array = np.lib.format.open_memmap(path, mode="r")
+        except (OSError, ValueError) as error:
+            raise ValueError(
+                f"Expected a .npy file of numbers in '{path}', found: {error}. Compute it again."
+            ) from error
+        if array.ndim not in (2, 3) or array.size == 0 or not np.issubdtype(array.dtype, np.number):
+            raise ValueError(
+                f"Expected features (time, dim) or (frames, positions, dim) in '{path}', found shape {array.shape} of "
+                f"{array.dtype}. Reshape them."
+            )
+        common = array.shape[1:] if common is None else common
+        if array.shape[1:] != common:
+            expected = ("time", *common)
+            raise ValueError(
+                f"Expected features ({', '.join(map(str, expected))}) in '{path}', as in '{paths[0]}', found shape "
+                f"{array.shape}. Compute all with one network."
+            )

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from datasets import ClassLabel, Features, IterableDataset, IterableDatasetDict
 
-from .columns import class_name, field_of
+from .columns import class_name, declared_names, field_of
+from .data_report import shortened
 from .splits import SPLITS
 
 
@@ -34,52 +35,68 @@ def streamed(
         splits: Undecoded, train at least.
         modalities: Column of each modality.
         label: Column of the class.
-        classes: Class names; None takes those that the label column declares.
+        classes: Class names, rows of other classes are left out; None takes those that the label column declares.
         group: Column whose equal values stay in one split; of media, the stems of the files. None takes the content of
             the modalities' columns.
         fractions: Share of train of the held-out splits, for those that are not in `splits`.
         name: Shown in errors.
 
     Raises:
-        ValueError: The class names are not known beforehand. While rows are read: a split must be held out, and a row
-            tells nothing that stays the same to decide by.
+        ValueError: The class names are not known beforehand, a split declares none of train's, or the fractions leave
+            nothing. While rows are read: a row has no label, or one that no split declares where `classes` is None; a
+            split must be held out, and a row tells nothing that stays the same to decide by.
     """
     features = splits["train"].features
-    kind = field_of(features, label)
-    names = list(classes or getattr(kind, "names", []))
+    kinds = {split: field_of(rows.features, label) for split, rows in splits.items()}
+    names = list(classes or declared_names(kinds, name))
     if not names:
-        raise ValueError(f"Expected the classes of '{name}' for streaming, found the type {kind}. Pass classes=[...].")
+        raise ValueError(
+            f"Expected the classes of '{name}' for streaming, found the type {kinds['train']}. Pass classes=[...]."
+        )
 
     index = {known: number for number, known in enumerate(names)}
 
-    def is_known(row: dict[str, Any]) -> bool:
-        return class_name(kind, field_of(row, label)) in index
+    def is_known(row: dict[str, Any], split: str) -> bool:
+        given = class_name(kinds[split], field_of(row, label))
+        if given is None or (not classes and given not in index):
+            raise ValueError(
+                f"Expected a label of {shortened(names)} in every row of split '{split}' of '{name}', found "
+                f"{field_of(row, label)!r}. Drop these rows{', or pass classes' if given else ''}."
+            )
+        return given in index
 
-    def convert(row: dict[str, Any]) -> dict[str, Any]:
+    def convert(row: dict[str, Any], split: str) -> dict[str, Any]:
         media = {modality: row[column] for modality, column in modalities.items()}
-        return {**media, "labels": index[class_name(kind, field_of(row, label))]}
+        return {**media, "labels": index[class_name(kinds[split], field_of(row, label))]}
 
     def is_within(row: dict[str, Any], start: float, end: float) -> bool:
         key = content_key(row, modalities.values(), name) if group is None else group_key(row, group, name)
         return start <= int.from_bytes(hashlib.sha1(key.encode()).digest()[:8], "big") / 2**64 < end
 
     ranges, start = {}, 0.0
-    for split, fraction in fractions.items():
-        if split not in splits:
-            ranges[split] = (start, start + fraction)
-            start += fraction
-    if start:
+    held_out = {split: fraction for split, fraction in fractions.items() if split not in splits}
+    if not all(0 < fraction < 1 for fraction in held_out.values()) or sum(held_out.values()) >= 1:
+        raise ValueError(
+            f"Expected fractions of train in (0, 1), less than 1 together, to hold out of the stream of '{name}', "
+            f"found {held_out}. Choose shares such as 0.1."
+        )
+    for split, fraction in held_out.items():
+        ranges[split] = (start, start + fraction)
+        start += fraction
+    if held_out:
         ranges["train"] = (start, 1.0)
     target = Features({**{modality: features[column] for modality, column in modalities.items()}})
     target["labels"] = ClassLabel(names=names)
     result = {}
     for split in SPLITS:
-        rows = splits.get(split, splits["train"])
+        source = split if split in splits else "train"
+        rows = splits[source]
+        columns = list(rows.features)
         if split in ranges:
             start, end = ranges[split]
             rows = rows.filter(is_within, fn_kwargs={"start": start, "end": end})
-        rows = rows.filter(is_known)
-        result[split] = rows.map(convert, remove_columns=list(features), features=target)
+        rows = rows.filter(is_known, fn_kwargs={"split": source})
+        result[split] = rows.map(convert, fn_kwargs={"split": source}, remove_columns=columns, features=target)
     return IterableDatasetDict(result)
 
 

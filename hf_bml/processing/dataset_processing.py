@@ -136,7 +136,7 @@ def _process_split(
     transforms = transforms_of(config)
     check_columns(transforms.by_modality, split.column_names)
     split = undecoded(split.with_format(None), transforms.by_modality)
-    storage = {modality: _storage(transform) for modality, transform in transforms.by_modality.items()}
+    storage = {key: _storage(transform, split.features[key]) for key, transform in transforms.by_modality.items()}
     prepared = [modality for modality in storage if stored_source(split.features[modality])]
     for modality in prepared:
         for chunk in split.data.column(modality).chunks:
@@ -312,11 +312,19 @@ def _take_failures(name: str, split: Dataset) -> tuple[Dataset, list[dict[str, A
     return split, failed
 
 
-def _storage(transform: Any) -> str:
+def _storage(transform: Any, feature: Any = None) -> str:
     """What is cached of a modality: its deterministic "extract", the "final" tensors, or nothing ("raw")."""
     if getattr(transform, "has_extract", False):  # decoded frames take less room as uint8, and before enlargement
         return "extract"
+    if _is_file(feature) and not getattr(transform, "stores_files", True):
+        return "raw"
     return "raw" if transform.is_random else "final"
+
+
+def _is_file(feature: Any) -> bool:
+    is_path = isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+    is_pair = isinstance(feature, dict) and feature.keys() == {"bytes", "path"}
+    return is_path or is_pair or isinstance(feature, Audio | Image | Video)
 
 
 def _stored_features(transform: Any) -> Features:

@@ -10,7 +10,7 @@ import av
 import fsspec
 from av.container import InputContainer
 
-ARTICLES = {"audio": "an audio", "video": "a video", "image": "an image"}
+ARTICLES = {"audio": "an audio", "video": "a video", "image": "an image", "array": "an array"}
 FORMATS_WITH_DURATION = ("mov", "matroska", "avi", "flv", "asf", "flac")  # others only estimate it from what is there
 TOLERATED_LOSS = 0.1  # headers round, and one stream may end a little before the other
 
@@ -24,7 +24,7 @@ def media_file(value: Any, kind: str) -> tuple[bytes | str, str] | None:
 
     Args:
         value: Any value; `None` is returned for one that is neither form.
-        kind: "audio", "video" or "image": the name of a file whose path is unknown.
+        kind: "audio", "video", "image" or "array": the name of a file whose path is unknown.
 
     Raises:
         MediaError: The file is empty or missing, or the dict has neither bytes nor a path.

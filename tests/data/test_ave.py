@@ -1,6 +1,7 @@
 """AVE on miniatures of the release: real annotation rows, tiny clips, generated features in the released layout."""
 
 import logging
+from collections import Counter
 
 import h5py
 import numpy as np
@@ -58,6 +59,8 @@ def features(rows, tmp_path):
 def test_classes_are_in_the_order_of_the_real_file(annotation_text):
     names = [line.split("&")[0] for line in annotation_text("ave_Annotations.txt").splitlines()]
     assert list(dict.fromkeys(names)) == CLASSES and len(names) == 4143
+    videos = Counter(line.split("&")[1] for line in annotation_text("ave_Annotations.txt").splitlines())
+    assert Counter(videos.values()) == {1: 4052, 2: 44, 3: 1}
 
 
 def test_clips(clips, rows):
@@ -155,6 +158,64 @@ def test_bad_features_are_named(features):
         load(data_dir=features)
     (features / "labels.h5").unlink()
     with pytest.raises(FileNotFoundError, match=r"labels\.h5.*AVE-ECCV18"):
+        load(data_dir=features)
+
+
+def write_array(path, array, key="avadataset"):
+    with h5py.File(path, "w") as file:
+        file[key] = array
+
+
+def test_features_are_read_again_when_any_file_is_another_one(features):
+    before = load(data_dir=features)
+    assert load(data_dir=features)["test"]._fingerprint == before["test"]._fingerprint
+    with h5py.File(features / "audio_feature.h5") as file:
+        audio = file["avadataset"][:]
+    write_array(features / "audio_feature.h5", audio + 1)
+    after = load(data_dir=features)
+    np.testing.assert_allclose(after["test"]["audio"], np.asarray(before["test"]["audio"]) + 1)
+    np.testing.assert_allclose(after["test"]["visual"], before["test"]["visual"])
+    with h5py.File(features / "visual_feature.h5", "r+") as file:
+        file["avadataset"][...] += 1
+    np.testing.assert_allclose(load(data_dir=features)["test"]["visual"], np.asarray(before["test"]["visual"]) + 1)
+    write_array(features / "test_order.h5", np.arange(36, 44), "order")
+    assert load(data_dir=features)["test"]["labels"][:] == before["test"]["labels"][::-1]
+    with h5py.File(features / "labels.h5", "r+") as file:
+        file["avadataset"][...] = np.roll(file["avadataset"][...], 1, axis=-1)
+    rolled = [[(label + 1) % 29 for label in row] for row in before["train"]["labels"]]
+    assert load(data_dir=features)["train"]["labels"][:] == rolled
+
+
+def test_features_are_opened_once_a_split(features, monkeypatch):
+    opened, opener = [], h5py.File
+
+    def file(path, *args):
+        opened.append(str(path))
+        return opener(path, *args)
+
+    monkeypatch.setattr(h5py, "File", file)
+    load(data_dir=features)
+    assert opened.count(str(features / "visual_feature.h5")) == 4  # once more to look at its shape
+
+
+@pytest.mark.parametrize("name", ["audio_feature.h5", "visual_feature.h5"])
+def test_bad_feature_files_are_named_before_rows_are_read(features, name):
+    with h5py.File(features / name) as file:
+        array = file["avadataset"][:]
+    for other in (array[:-1], array[:, :9], array[..., :-1], array[..., 0]):
+        write_array(features / name, other)
+        with pytest.raises(
+            ValueError, match=rf"\(45, 10, .*in '.*{name}', one row .* found \({len(other)}, .*Take all"
+        ):
+            load(data_dir=features)
+    write_array(features / name, array, "dataset")
+    with pytest.raises(ValueError, match=rf"array 'avadataset' in '.*{name}', found \['dataset'\]"):
+        load(data_dir=features)
+    (features / name).write_bytes(b"no")
+    with pytest.raises(ValueError, match=rf"Expected an HDF5 file .*{name}"):
+        load(data_dir=features)
+    (features / name).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"{name}', found no such file.*AVE-ECCV18"):
         load(data_dir=features)
 
 

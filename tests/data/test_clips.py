@@ -1,10 +1,21 @@
 import logging
+import os
+from pathlib import Path
 
 import pytest
 from datasets import Audio, ClassLabel, Features, Image, List, Value, Video
 
 from hf_bml.data import data_report
-from hf_bml.data.clips import AUDIO, FRAMES, VIDEO, audio_visual_files, clip_dataset, index_files, youtube_key
+from hf_bml.data.clips import (
+    AUDIO,
+    FRAMES,
+    VIDEO,
+    audio_visual_files,
+    clip_dataset,
+    index_files,
+    index_frames,
+    youtube_key,
+)
 
 LABELS = {"labels": ClassLabel(names=["no", "yes"])}
 FLOW = {"u": Value("string"), "v": Value("string")}
@@ -74,6 +85,31 @@ def test_first_of_two_files_with_one_key(tmp_path, write_media):
     write_media(tmp_path / "a" / "abcdefghijk_7.mp4")
     files = index_files(tmp_path, frozenset({".mp4"}), youtube_key)
     assert files == {"abcdefghijk_7": str(tmp_path / "a" / "abcdefghijk_7.mp4")}
+
+
+def test_frames_are_in_the_order_of_their_numbers(tmp_path, write_media):
+    for number in (11, 10, 2, 1, 9):
+        write_media(tmp_path / "plain" / f"frame_{number}.jpg")
+        write_media(tmp_path / "padded" / f"c1_{number:03d}.JPG")
+        write_media(tmp_path / "bare" / f"{number}.png")
+    for name in ("t2_f9.jpg", "t10_f1.jpg", "t2_f10.jpg", "cover.jpg"):
+        write_media(tmp_path / "mixed" / name)
+    frames = {name: [Path(path).name for path in paths] for name, paths in index_frames(tmp_path).items()}
+    assert frames == {
+        "plain": [f"frame_{number}.jpg" for number in (1, 2, 9, 10, 11)],
+        "padded": [f"c1_{number:03d}.JPG" for number in (1, 2, 9, 10, 11)],
+        "bare": [f"{number}.png" for number in (1, 2, 9, 10, 11)],
+        "mixed": ["cover.jpg", "t2_f9.jpg", "t2_f10.jpg", "t10_f1.jpg"],
+    }
+
+
+def test_first_of_two_folders_of_frames_with_one_key(tmp_path, write_media, monkeypatch):
+    for folder in ("b/clip", "a/clip", "c/clip"):
+        write_media(tmp_path / folder / "1.jpg")
+    walk = os.walk
+    for order in (iter, reversed):  # file systems list folders in any order
+        monkeypatch.setattr(os, "walk", lambda top, order=order: order(list(walk(top))))
+        assert index_frames(tmp_path) == {"clip": [str(tmp_path / "a/clip/1.jpg")]}
 
 
 def test_undecoded_video_needs_no_decoder(monkeypatch):

@@ -106,6 +106,68 @@ def test_labels_of_any_kind(values, kind, names, labels):
     assert dataset["test"]["labels"][:] == labels
 
 
+def labelled(names, kind=None):
+    """One row per class name, the name in `text` too."""
+    rows = Dataset.from_dict({"text": list(names), "mood": list(names)})
+    return rows.class_encode_column("mood") if kind is None else rows.cast_column("mood", kind)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("train", "test", "names"),
+    [
+        (labelled("cab"), labelled("cb"), ["a", "b", "c"]),  # what `DatasetDict.class_encode_column` makes of them
+        (labelled("ab", ClassLabel(names=["b", "a"])), labelled("ab", ClassLabel(names=["a", "b"])), ["b", "a"]),
+        (labelled("ab"), labelled("da"), ["a", "b", "d"]),
+        (labelled("ab"), labelled("ba", Value("string")), ["a", "b"]),
+    ],
+)
+def test_classes_of_splits_are_matched_by_name(train, test, names, streaming):
+    source = DatasetDict(train=train, validation=train, test=test)
+    if streaming:
+        source = IterableDatasetDict({split: rows.to_iterable_dataset() for split, rows in source.items()})
+    dataset = check_dataset_dict(from_columns(source, {"text": "text"}, label="mood"), "mine")
+    for split, rows in dataset.items():
+        assert rows.features["labels"].names == names
+        given = (test if split == "test" else train)["text"][:]
+        assert [row["text"] for row in rows] == [names[row["labels"]] for row in rows] == given
+
+
+def test_labels_that_only_one_split_writes_out():
+    numbers = Dataset.from_dict({"text": ["a", "b"], "mood": [0, 1]})
+    for source in (DatasetDict(train=labelled("ab"), test=numbers), DatasetDict(train=numbers, test=labelled("ab"))):
+        with pytest.raises(
+            ValueError, match=r"Expected classes of train, \w, \w, in split 'test' of 'from_columns', "
+        ):
+            from_columns(source, {"text": "text"}, label="mood")
+    stream = IterableDatasetDict(train=labelled("ab").to_iterable_dataset(), test=numbers.to_iterable_dataset())
+    with pytest.raises(ValueError, match=r"Expected a label of a, b in every row of split 'test'.* found 0"):
+        list(from_columns(stream, {"text": "text"}, label="mood")["test"])
+    stream["test"] = labelled("cd").to_iterable_dataset()
+    with pytest.raises(ValueError, match=r"classes of train, a, b, in split 'test'.* found none of them but c, d"):
+        from_columns(stream, {"text": "text"}, label="mood")
+
+
+def test_a_stream_without_some_labels():
+    for values, kind, found in ((["sad", None], None, "None"), ([0, -1], ClassLabel(names=["sad"]), "-1")):
+        rows = Dataset.from_dict({"text": ["a", "b"], "mood": values})
+        rows = (rows.cast_column("mood", kind) if kind else rows).to_iterable_dataset()
+        source = IterableDatasetDict(train=rows, validation=rows, test=rows)
+        dataset = from_columns(source, {"text": "text"}, label="mood", classes=["sad"])
+        with pytest.raises(ValueError, match=f"Expected a label of sad in every row of split 'train'.* found {found}"):
+            list(dataset["train"])
+
+
+@pytest.mark.parametrize("shares", [(0.6, 0.6), (0.5, 0.5), (0.0, 0.1), (-0.1, 0.1), (0.1, 1.0)])
+def test_fractions_that_leave_nothing_of_a_stream(shares):
+    options = {"label": "mood", "classes": MOODS, "validation_fraction": shares[0], "test_fraction": shares[1]}
+    stream = clips(4).to_iterable_dataset()
+    with pytest.raises(ValueError, match=rf"in \(0, 1\), less than 1 together.* found .*{shares[0]}"):
+        from_columns(stream, MODALITIES, **options)
+    given = IterableDatasetDict(train=stream, validation=stream, test=stream)
+    assert len(list(from_columns(given, MODALITIES, **options)["train"])) == 4  # nothing is held out
+
+
 def test_classes_choose_and_order():
     dataset = from_columns(clips(), MODALITIES, label="speaker", classes=["7", "2", "1", "3"])
     assert dataset["train"].features["labels"].names == ["7", "2", "1", "3"]
@@ -133,6 +195,73 @@ def test_two_unimodal_sources_joined_on_a_key():
         rows += numbers(dataset[split])
     assert sorted(rows) == list(range(10))
     assert data_report(dataset) == {"train": {"unmatched keys": ["k10", "k11"], "repeated keys": ["k5"]}}
+
+
+def texts(keys, column="text", **columns):
+    return Dataset.from_dict({"key": keys, column: [f"{column} {key}" for key in keys], **columns})
+
+
+JOINED = {"modalities": {"text": "text", "other": "other"}, "label": "mood", "join_on": "key"}
+
+
+def joined_texts(dataset):
+    return sorted((row["text"], row["other"]) for rows in dataset.values() for row in rows)
+
+
+def test_rows_without_a_key_are_not_joined():
+    left = texts(["1", None, "2", "3", ""], mood=list("ababa"))
+    right = texts([None, "1", "2", "3", ""], "other")
+    dataset = from_columns([left, right], **JOINED)
+    assert joined_texts(dataset) == [(f"text {key}", f"other {key}") for key in "123"]
+    without = ["row 1 of source 0", "row 4 of source 0", "row 0 of source 1", "row 4 of source 1"]
+    assert data_report(dataset) == {"train": {"rows without a key": without}}
+
+
+def test_media_without_names_are_not_joined():
+    options = {"modalities": MODALITIES, "label": "mood", "join_on": ["wav", "mp4"]}
+    nameless = [{"bytes": b"%d" % row, "path": f"{row}" if row < 3 else None} for row in range(4)] + [None]
+    sounds = Dataset.from_dict({"wav": nameless, "mood": list("ababa")}).cast_column("wav", Audio())
+    films = Dataset.from_dict({"mp4": nameless[::-1]}).cast_column("mp4", Video())
+    dataset = from_columns([sounds, films], **options)
+    rows = [(row["audio"]["bytes"], row["visual"]["bytes"]) for split in SPLITS for row in dataset[split]]
+    assert sorted(rows) == [(b"%d" % row,) * 2 for row in range(3)]
+    assert len(data_report(dataset)["train"]["rows without a key"]) == 4
+    with pytest.raises(ValueError, match="found none in the first and 2, 1, 0 in the second source"):
+        from_columns([sounds.select([3, 4]), films], **options)
+
+
+def test_numbers_and_the_floats_that_pandas_makes_of_them():
+    left = Dataset.from_pandas(pd.DataFrame({"key": [1, 2, None, 4], "text": list("abcd"), "mood": list("xyxy")}))
+    right = Dataset.from_dict({"key": [1, 2, 3, 4], "other": list("abcd")})
+    assert left.features["key"].dtype == "float64"
+    dataset = from_columns([left, right], **JOINED)
+    assert joined_texts(dataset) == [("a", "a"), ("b", "b"), ("d", "d")]
+    report = {"unmatched keys": ["3"], "rows without a key": ["row 2 of source 0"]}
+    assert data_report(dataset) == {"train": report}
+    gaps = left.to_dict()  # NaN, where a null became one
+    gaps["key"][2] = float("nan")
+    assert data_report(from_columns([Dataset.from_dict(gaps), right], **JOINED)) == {"train": report}
+
+
+def test_labels_of_two_sources_must_agree_where_they_are_joined():
+    left = texts(list("123456"), mood=[*"ababab"])
+    right = texts(list("654321x"), "other", mood=["b", "a", None, "a", "b", "a", "other"])
+    dataset = from_columns([left, right.class_encode_column("mood")], **JOINED)  # by name; row x is not joined
+    assert len(joined_texts(dataset)) == 6
+    with pytest.raises(
+        ValueError, match=r"label 'mood' .* 'train', found 'b' in source 0 and 'a' in source 2 .*'4' \(1"
+    ):
+        from_columns([left, right.remove_columns("mood"), texts(list("123456"), "c", mood=[*"abaaab"])], **JOINED)
+    nested = [{"mood": mood} for mood in "abbbab"]
+    options = {**JOINED, "label": "json.mood"}
+    with pytest.raises(ValueError, match=r"'json.mood' .*found 'a' in source 0 and 'b' in source 1 .*'3' \(1 such"):
+        from_columns(
+            [
+                texts(list("123456"), json=[{"mood": mood} for mood in "ababab"]),
+                texts(list("123456"), "other", json=nested),
+            ],
+            **options,
+        )
 
 
 def test_join_on_the_names_of_the_files():
@@ -176,6 +305,20 @@ def test_csv_of_paths(tmp_path):
     assert row["audio"]["bytes"] is None and soundfile.info(row["audio"]["path"]).frames == 160
     assert row["visual"]["path"] == row["audio"]["path"].replace("wav", "png")
     assert data_report(dataset) == {"train": {"missing files": [str(tmp_path / f"c{row}.png") for row in (10, 11)]}}
+
+
+def test_a_cell_without_a_path_is_a_row_without_the_modality(tmp_path):
+    write_clips(tmp_path, 10)
+    lines = [f"{'' if row < 4 else f'c{row}.wav'},c{row}.png,{MOODS[row % 2]}" for row in range(10)]
+    (tmp_path / "clips.csv").write_text("\n".join(["sound,image,mood", *lines]))
+    source = load_dataset("csv", data_files=str(tmp_path / "clips.csv"))
+    options = {"label": "mood", "types": {"audio": "audio", "visual": "image"}, "media_dir": tmp_path}
+    dataset = from_columns(source, {"audio": "sound", "visual": "image"}, **options)
+    rows = [row for split in SPLITS for row in dataset[split]]
+    assert len(rows) == 10 and data_report(dataset) == {}
+    for row in rows:
+        name = row["visual"]["path"].removesuffix("png")
+        assert row["audio"] == (None if name[-2] in "0123" else {"bytes": None, "path": f"{name}wav"})
 
 
 def test_audiofolder_joined_with_imagefolder(tmp_path):

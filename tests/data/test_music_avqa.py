@@ -5,10 +5,12 @@ import json
 
 import numpy as np
 import pytest
-from datasets import List, Value, Video
+import torch
+from datasets import Video
 
 from hf_bml.data import data_report, load_multimodal_dataset
 from hf_bml.data.music_avqa import QUESTION_TYPES, load, read_question
+from hf_bml.processing import MultimodalProcessor
 
 
 @pytest.fixture
@@ -78,23 +80,78 @@ def test_missing_video_is_told_once(videos, questions):
     assert data_report(dataset)["validation"] == {"missing files": [video]}
 
 
-def test_features(tmp_path, questions, write_media):
-    (tmp_path / "json").mkdir()
+@pytest.fixture
+def few(tmp_path, questions, write_media):
+    """Twenty questions a split, their clips, and features of both kinds: (12, 3), and (12, 2, 3) with positions."""
+    for folder in ("json", "vggish", "resnet18"):
+        (tmp_path / folder).mkdir()
     for name, part in (("train", "train_fake"), ("val", "val"), ("test", "test")):
         entries = questions(f"json_avqa-{part}")[:20]
         (tmp_path / "json" / f"avqa-{name}.json").write_text(json.dumps(entries))
-        for entry in entries:
-            write_media(tmp_path / f"{entry['video_id']}.mp4")
-            (tmp_path / "vggish").mkdir(exist_ok=True)
-            np.save(tmp_path / "vggish" / f"{entry['video_id']}.npy", np.full((10, 3), len(entry["video_id"])))
-    dataset = load(data_dir=tmp_path, audio_features="vggish")
-    assert dataset["test"].features["audio"] == List(List(Value("float32")))
-    assert dataset["test"][0]["audio"] == [[8.0] * 3] * 10
+        for number, video in enumerate(entry["video_id"] for entry in entries):
+            write_media(tmp_path / f"{video}.mp4")
+            np.save(tmp_path / "vggish" / f"{video}.npy", np.full((12, 3), number) + np.arange(12)[:, None] / 10)
+            np.save(tmp_path / "resnet18" / f"{video}.npy", np.full((12, 2, 3), -number, np.float16))
+    return tmp_path
+
+
+def test_features_stay_in_their_files(few):
+    dataset = load(data_dir=few, audio_features="vggish")
+    assert dataset["test"].features["audio"] == Video(decode=False)
     assert dataset["test"].features["visual"] == Video(decode=False)
-    for path in (tmp_path / "vggish").iterdir():
-        np.save(path, np.zeros((10, 2, 2, 3)))
-    with pytest.raises(ValueError, match=r"vggish/.*\.npy', found shape \(10, 2, 2, 3\)"):
-        load(data_dir=tmp_path, audio_features="vggish")
+    name = dataset["test"][3]["visual"]["path"].rpartition("/")[2].replace("mp4", "npy")
+    assert dataset["test"][3]["audio"] == {"bytes": None, "path": str(few / "vggish" / name)}
+
+
+def test_features_are_read_by_the_processor(few):
+    """Every sixth second, and frames with their positions; what is stored is questions, not features."""
+    dataset = load(data_dir=few, audio_features="vggish", visual_features="resnet18").remove_columns("text")
+    options = {"type": "features", "input_size": 3, "step": 6}
+    processed = MultimodalProcessor({"audio": options, "visual": options}).apply(dataset)
+    row = processed["train"][19]
+    path = dataset["train"][19]["audio"]["path"]
+    np.testing.assert_allclose(row["audio"], np.load(path)[[0, 6]], rtol=1e-6)
+    assert row["audio"].dtype == torch.float32 and row["visual"].shape == (2, 2, 3)
+    assert (
+        processed["train"].data.nbytes < 20 * 1000 and processed["train"].data.schema == dataset["train"].data.schema
+    )
+    np.save(path, np.ones((12, 3)))
+    assert processed["train"][19]["audio"].unique().tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (
+            np.zeros((10, 2, 2, 3)),
+            r"\(time, dim\) or .* in '.*vggish/.*\.npy', found shape \(10, 2, 2, 3\) of float64",
+        ),
+        (np.zeros(3), r"found shape \(3,\)"),
+        (np.array([["a"]]), r"found shape \(1, 1\) of <U1"),
+        (np.zeros((4, 2)), r"features \(time, 3\) in '.*', as in '.*', found shape \(4, 2\)"),
+        (np.array([None]), "npy file of numbers in '.*npy', found: .*object"),
+    ],
+)
+def test_bad_features_are_named_beforehand(few, array, message):
+    path = sorted((few / "vggish").iterdir())[-1]
+    np.save(path, array)
+    with pytest.raises(ValueError, match=message) as error:
+        load(data_dir=few, audio_features="vggish")
+    assert path.name in str(error.value)
+
+
+def test_features_that_are_no_array(few):
+    next((few / "vggish").iterdir()).write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"Expected a .npy file of numbers in '.*npy', found: "):
+        load(data_dir=few, audio_features="vggish")
+
+
+def test_numbers_as_ids_of_videos(few):
+    entries = json.loads((few / "json" / "avqa-val.json").read_text())
+    (few / f"{entries[0]['video_id']}.mp4").rename(few / "7.mp4")
+    entries[0]["video_id"] = 7
+    (few / "json" / "avqa-val.json").write_text(json.dumps(entries))
+    assert load(data_dir=few)["validation"][0]["audio"]["path"] == str(few / "7.mp4")
 
 
 @pytest.mark.parametrize(
@@ -129,6 +186,11 @@ def test_templates_are_filled_in_order(tmp_path, changed, text):
         ({"templ_values": "left"}, "entry 3.*JSONDecodeError"),
         ({"type": '["Audio", "Colour"]'}, "entry 3, found 'Audio Colour'"),
         ({"anser": ...}, "entry 3.*KeyError"),
+        ({"anser": None}, "entry 3.*TypeError: one of them is not text"),
+        ({"templ_values": '["left", 3]'}, "entry 3.*not text"),
+        ({"templ_values": "3"}, "entry 3.*TypeError"),
+        ({"question_content": None}, "entry 3.*not text"),
+        ({"video_id": None}, "entry 3.*not text"),
     ],
 )
 def test_bad_entries_are_named(tmp_path, changed, message):

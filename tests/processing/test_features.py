@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset, DatasetDict, Features, List, Value, Video, load_dataset
+from datasets.table import embed_table_storage
 
-from hf_bml.processing import FeatureVector
+from hf_bml.processing import FeatureVector, MultimodalProcessor
 
 
 def test_vectors_and_sequences():
@@ -26,7 +28,8 @@ def test_the_tensor_does_not_share_the_input():
         (["a"], "Expected numbers"),
         ([], "non-empty"),
         (1.0, "non-empty array of shape"),
-        (np.zeros((1, 2, 3)), r"shape \(1, 2, 3\)"),
+        (np.zeros((1, 2, 3, 4)), r"shape \(1, 2, 3, 4\)"),
+        (np.array(["a"]), "Expected numbers"),
     ],
 )
 def test_invalid_features(value, message):
@@ -38,3 +41,79 @@ def test_input_size():
     assert FeatureVector(input_size=2)([[[1, 2], [3, 4], [5, 6]]])[0].shape == (3, 2)
     with pytest.raises(ValueError, match=r"input_size=2.*\(3,\)"):
         FeatureVector(input_size=2)([[1, 2, 3]])
+
+
+def test_frames_with_positions():
+    assert FeatureVector(input_size=4)([np.zeros((2, 3, 4))])[0].shape == (2, 3, 4)
+
+
+def test_step():
+    steps = np.arange(13.0)[:, None]
+    assert FeatureVector(step=6)([steps, steps.tolist(), steps[:6]])[1].tolist() == [[0.0], [6.0], [12.0]]
+    assert FeatureVector(step=6)([steps[:6]])[0].tolist() == [[0.0]]
+    assert FeatureVector(step=5)([np.zeros((12, 2, 3))])[0].shape == (3, 2, 3)
+    with pytest.raises(ValueError, match=r"for step=2, found shape \(3,\)"):
+        FeatureVector(step=2)([[1.0, 2.0, 3.0]])
+    for step in (0, 1.5, True):
+        with pytest.raises(ValueError, match=f"step to be an integer >= 1, found {step}"):
+            FeatureVector(step=step)
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f8", "<f2", "<i8"])
+def test_files(tmp_path, dtype):
+    array = np.arange(24).reshape(6, 4).astype(dtype)
+    path = tmp_path / "clip.npy"
+    np.save(path, array)
+    values = [str(path), path, {"bytes": None, "path": str(path)}, {"bytes": path.read_bytes(), "path": "clip.npy"}]
+    for tensor in FeatureVector(input_size=4, step=2)(values):
+        assert tensor.dtype == torch.float32 and tensor.tolist() == array[::2].tolist()
+    FeatureVector()([path])[0].zero_()
+    assert np.load(path).tolist() == array.tolist()
+
+
+def test_bad_files_are_named(tmp_path):
+    path = tmp_path / "clip.npy"
+    reader = FeatureVector(input_size=2)
+    with pytest.raises(ValueError, match=r"clip\.npy: expected an array file, found: .*No such file"):
+        reader([path])
+    np.save(path, np.array([[1.0, np.inf]]))
+    with pytest.raises(ValueError, match=r"clip\.npy: Expected finite features"):
+        reader([path])
+    np.save(path, np.array([{}]))
+    for value in (path, {"bytes": path.read_bytes(), "path": "clip.npy"}):
+        with pytest.raises(ValueError, match=r"clip\.npy: Expected a \.npy file of numbers, found: .*[Oo]bject"):
+            reader([value])
+    np.save(path, np.zeros((100, 2)))
+    for value in (path.read_bytes()[:200], b"text"):
+        path.write_bytes(value)
+        for file in (path, {"bytes": value, "path": "clip.npy"}):
+            with pytest.raises(ValueError, match=r"clip\.npy: Expected a \.npy file of numbers, found"):
+                reader([file])
+
+
+@pytest.mark.parametrize(
+    "kind", [Value("string"), Video(decode=False), {"bytes": Value("binary"), "path": Value("string")}]
+)
+def test_files_are_not_copied_into_the_cache(tmp_path, kind):
+    np.save(tmp_path / "clip.npy", np.ones((4, 2)))
+    path = str(tmp_path / "clip.npy")
+    values = [path if kind == Value("string") else {"bytes": None, "path": path}, None]
+    rows = Dataset.from_dict({"a": values, "b": [[1.0], [2.0]]}, Features({"a": kind, "b": List(Value("float32"))}))
+    configs = {"a": {"type": "features"}, "b": {"type": "features"}}
+    for on_error in ("raise", "mask"):
+        train = MultimodalProcessor(configs, on_error).apply(DatasetDict({"train": rows}))["train"]
+        assert train.data.schema.field("a").type == rows.data.schema.field("a").type
+        assert train[0]["a"].tolist() == [[1.0, 1.0]] * 4 and train[1]["a"] is None and train[0]["b"].tolist() == [1.0]
+
+
+def test_files_travel_with_a_pushed_data_set(tmp_path):
+    """`push_to_hub` embeds them in the way shown here."""
+    np.save(tmp_path / "clip.npy", np.ones((4, 2)))
+    rows = Dataset.from_dict({"a": [str(tmp_path / "clip.npy")]}).cast_column("a", Video(decode=False))
+    processor = MultimodalProcessor({"a": {"type": "features", "step": 2}})
+    prepared = processor.apply(DatasetDict({"train": rows}))["train"].with_format(None)
+    embedded = prepared.with_format("arrow").map(embed_table_storage, batched=True).with_format(None)
+    embedded.to_parquet(tmp_path / "train.parquet")
+    (tmp_path / "clip.npy").unlink()
+    loaded = load_dataset("parquet", data_files=str(tmp_path / "train.parquet"))
+    assert processor.apply(loaded)["train"][0]["a"].tolist() == [[1.0, 1.0]] * 2
