@@ -96,8 +96,19 @@ def control_row(row: Row, rows: Sequence[Row], control: str, metric: str) -> Row
     candidates = [other for other in candidates if other.model == row.model] or candidates
     if not candidates:
         return None
-    key = validation_metric(candidates, metric)
-    return max(candidates, key=lambda other: other.mean(key))
+    return best_row(candidates, metric)
+
+
+def best_row(rows: Sequence[Row], metric: str) -> Row:
+    """The row with the best mean of the validation split's `metric`; of equal ones the first."""
+    key = validation_metric(rows, metric)
+    sign = -1 if lower_is_better(key) else 1
+    return max(rows, key=lambda row: -math.inf if math.isnan(row.mean(key)) else sign * row.mean(key))
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether less of a metric, of either split, is better: the loss."""
+    return metric.removeprefix("validation_") == "loss"
 
 
 def validation_metric(rows: Iterable[Row], metric: str) -> str:
@@ -224,6 +235,8 @@ def comparison_notes(rows: Sequence[Row], metric: str, control: str | None = Non
     notes = [f"Test split, accuracies, mAP and F1 times 100, mean ± standard deviation over seeds ({seeds})."]
     if len(rows) > 1 and len(rows[0].runs) > 1:
         notes.append("Differences are paired by seed, with Student's interval; training times leave estimation out.")
+    if lower_is_better(metric):
+        notes.append(f"Less {metric} is better: a difference below 0 is a gain.")
     if any(len(row.values("epoch_seconds")) for row in rows):
         notes.append("Epoch times are medians of the epochs after the first, without evaluations and saves.")
     for row in rows:
