@@ -1,4 +1,4 @@
-"""What `hf-bml probe`, `missing` and `analyse` found, in a report."""
+"""What `hf-bml missing` and `analyse` found, in a report."""
 
 from __future__ import annotations
 
@@ -13,44 +13,14 @@ from ..analysis import (
     confusion_matrix,
     embedding_scatter,
     missing_curves,
-    probe_curves,
     reliability,
     shapley_bars,
 )
 from ..analysis.figure_style import JOINT, panel_title
 from ..analysis.report_page import Figure, Table, Text
-from ..analysis.verdict import listed, percent, points
+from ..analysis.verdict import listed, percent
 from .report_figures import FigureFolder
-from .report_summary import alone_accuracies, final_probes
-from .run_files import RunGroup, analyses_of, histories_of, modalities_of, per_group
-
-
-def probe_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any]:
-    """Probes over the training and at its end."""
-    probed = [group for group in groups if any(run.probe for run in group.runs)]
-    if not probed:
-        return []
-    probes = per_group(probed, lambda run: run.probe)
-    modalities = modalities_of(probed)
-    splits = listed(sorted({probe["split"] for seeds in probes.values() for probe in seeds}))
-    caption = (
-        f"A linear classifier, trained anew on each frozen encoder's features, on {splits} (paper Fig. 1); dashed: a "
-        "model trained on the modality alone."
-    )
-    path = figures.path("probes")
-    probe_curves.plot_probes(probes, modalities, path, histories_of(probed), figures.styles)
-    parts: list[Any] = [Figure(path, caption, f"Probe accuracies over the training of {listed(probes)}.")]
-    lines = []
-    for group in probed:
-        for modality in group.modalities:
-            if finals := final_probes(group, modality):
-                alone = alone_accuracies(group, groups, modality)
-                gap = points(fmean(finals) - fmean(alone)) if alone else "-"
-                cells = [percent(fmean(values)) if values else "-" for values in (finals, alone)]
-                lines.append([group.label, modality, *cells, gap])
-    header = ["run", "encoder", "probe of the final model", "trained alone", "difference, points"]
-    parts.append(Table(f"Probe accuracy, {splits}, mean over seeds.", header, lines))
-    return parts
+from .run_files import RunGroup, analyses_of, modalities_of, per_group
 
 
 def missing_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any]:

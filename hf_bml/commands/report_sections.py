@@ -10,11 +10,11 @@ from .report_analyses import (
     class_parts,
     embedding_parts,
     missing_parts,
-    probe_parts,
     shapley_parts,
 )
 from .report_facts import absent_parts, environment_parts, incomplete_parts
 from .report_figures import FigureFolder
+from .report_probes import probe_parts
 from .report_results import paper_parts, result_parts, setting_parts
 from .report_summary import summary_parts
 from .report_training import balance_parts, training_parts

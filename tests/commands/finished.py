@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict
 METRICS = {"loss": 0.5, "mean_average_precision": 0.7, "mean_average_precision_classes": 3.0, "f1_weighted": 0.6}
 SCALES = {"audio": 2.0, "visual": 0.3}
 RATES = [0.1, 0.2, 0.3]
+SGD = {"method": "sgd", "epochs": 50}
 
 
 def write_run(folder, accuracy=0.75, seed=0, modalities=("audio", "visual"), ratio=1.5, history=True, **options):
@@ -49,14 +50,14 @@ def write_run(folder, accuracy=0.75, seed=0, modalities=("audio", "visual"), rat
     return folder
 
 
-def write_analyses(folder, classes, modalities=("audio", "visual"), split="test"):
+def write_analyses(folder, classes, modalities=("audio", "visual"), split="test", probe=SGD):
     """Adds `probe.json`, `missing.json` and `analysis_<split>.json`, as the commands of these names write them."""
     checkpoints = [
         {"step": step, "epoch": float(step), "final": step == 2, "accuracy": dict.fromkeys(modalities, accuracy)}
         for step, accuracy in ((1, 0.3), (2, 0.6), (3, 0.5))
     ]
     alone = {m: {"checkpoints": [{"step": 1, "epoch": 1.0, "accuracy": 0.7}], "accuracy": 0.7} for m in modalities}
-    write_json(folder / "probe.json", {"split": split, "settings": {}, "checkpoints": checkpoints, "alone": alone})
+    write_json(folder / "probe.json", {"split": split, "settings": probe, "checkpoints": checkpoints, "alone": alone})
     fixed, varied = modalities[:2]
     grid = {"fixed": fixed, "fixed_rate": 0.1, "varied": varied, "rates": RATES}
     grids = [{**grid, "accuracy": [0.7, 0.65, 0.6], "std": [0.01] * 3}]

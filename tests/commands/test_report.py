@@ -103,7 +103,9 @@ def test_everything_that_runs_hold_is_shown(tmp_path):
         "Audio dominates at the end of training: discrepancy ratio 1.50 (visual 0.67).",
         "the ratio of audio went 1.50 → 1.05.",
         "Test accuracy 71.0 → 82.0 % (+11.0 points): better, beyond the noise between seeds",
-        "Linear probes: audio 60.0 → 60.0 % (trained alone 70.0 %)",
+        "Linear probes on test: audio 60.0 → 60.0 % (trained alone 70.0 %)",
+        "Settings of the classifier: method sgd, epochs 50.",
+        "opm audio 3 60.0 % 70.0 % −10.0",
         "Under-trained compared to training alone: audio by 10.0 points, visual by 10.0 points.",
         "modulations.opm.q_base - 0.5",
         "71.0 ± 1.0",
@@ -154,7 +156,28 @@ def test_a_model_of_one_modality_says_what_training_alone_reaches(tmp_path):
     (run / "probe.json").write_text((run / "probe.json").read_text().replace('"alone": {', '"alone": {}, "old": {'))
     write_run(tmp_path / "runs/unimodal_visual", accuracy=0.9, history=False, modalities=("visual",))
     text = read(write_report([tmp_path / "runs"], tmp_path / "report"))
-    assert "Under-trained compared to training alone: visual by 30.0 points." in text
+    assert "visual 60.0 % (trained alone, its own test accuracy and no probe's, 90.0 %)." in text
+    assert "concat visual 1 60.0 % - - 90.0 %" in text and "Under-trained" not in text
+
+
+def test_probes_of_other_splits_or_settings_are_not_compared(tmp_path):
+    """concat: one of two seeds on test; opm: both on validation."""
+    for seed in (0, 1):
+        write_run(tmp_path / "concat" / f"seed-{seed}", 0.7, seed, history=False)
+        write_run(tmp_path / "opm" / f"seed-{seed}", 0.8, seed, history=False, **OPM)
+        write_analyses(tmp_path / "opm" / f"seed-{seed}", ["a", "b"], split="validation")
+    write_analyses(tmp_path / "concat" / "seed-0", ["a", "b"])
+    text = read(write_report([tmp_path / "concat", tmp_path / "opm"], tmp_path / "report"))
+    assert "60.0 → 60.0" not in text and "The probes differ in split or settings." in text
+    assert "here stand those on validation with method sgd, epochs 50." in text
+    assert "Linear probes on validation: audio 60.0 % (trained alone 70.0 %)" in text
+    assert "concat audio 1 of 2 60.0 % 70.0 % −10.0" in text and "opm audio 2 60.0 %" in text
+    assert {"probes.png", "probes_1.png"} < {path.name for path in (tmp_path / "report/figures").iterdir()}
+    write_analyses(tmp_path / "concat" / "seed-0", ["a", "b"], split="validation", probe={"method": "logistic"})
+    assert "60.0 → 60.0" not in read(write_report([tmp_path / "concat", tmp_path / "opm"], tmp_path / "report"))
+    write_analyses(tmp_path / "concat" / "seed-0", ["a", "b"], split="validation")
+    text = read(write_report([tmp_path / "concat", tmp_path / "opm"], tmp_path / "report"))
+    assert "Linear probes on validation, 1 seed: audio 60.0 → 60.0 %" in text and "The probes differ" not in text
 
 
 def test_three_modalities_and_many_classes(tmp_path):
