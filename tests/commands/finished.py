@@ -71,6 +71,7 @@ def write_analyses(folder, classes, modalities=("audio", "visual"), split="test"
         {
             "split": split,
             "samples": 4 * count,
+            "predictions": 4 * count,
             "classes": list(classes),
             "per_class": {p: [0.5] * (count - 1) + [None] for p in predictions},
             "counts": [4] * (count - 1) + [0],
