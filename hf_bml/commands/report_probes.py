@@ -11,7 +11,7 @@ from ..analysis.probe_curves import final_alone, final_probe, plot_probes
 from ..analysis.report_page import Figure, Table, Text
 from ..analysis.verdict import listed, percent, points
 from .report_figures import FigureFolder
-from .run_files import RunGroup, histories_of, modalities_of, per_group
+from .run_files import RunGroup, histories_of, modalities_of, per_group, share_text
 
 Kind = tuple[str, str]  # the split of a probe, and its settings in words
 
@@ -96,7 +96,7 @@ def parts_of_kind(groups: Sequence[RunGroup], kind: Kind, figures: FigureFolder,
                 alone = alone_probes(group, groups, modality, kind)
                 own = alone_tests(group, groups, modality) if len(group.modalities) > 1 else []
                 gap = points(fmean(finals) - fmean(alone)) if alone else "-"
-                seeds = f"{len(finals)} of {len(group.runs)}" if len(finals) < len(group.runs) else f"{len(finals)}"
+                seeds = share_text(len(finals), len(group.runs))
                 cells = [percent(fmean(values)) if values else "-" for values in (finals, alone)]
                 lines.append([group.label, modality, seeds, *cells, gap, percent(fmean(own)) if own else "-"])
     header = ["run", "encoder", "seeds", "probe of the final model", "probe, trained alone", "difference, points"]

@@ -9,11 +9,11 @@ from .report_analyses import (
     calibration_parts,
     class_parts,
     embedding_parts,
-    missing_parts,
     shapley_parts,
 )
 from .report_facts import absent_parts, environment_parts, incomplete_parts
 from .report_figures import FigureFolder
+from .report_missing import missing_parts
 from .report_probes import probe_parts
 from .report_results import paper_parts, result_parts, setting_parts
 from .report_summary import summary_parts

@@ -269,6 +269,16 @@ def per_group(groups: Sequence[RunGroup], pick: Callable[[Any], Any]) -> dict[st
     return {label: values for label, values in found.items() if values}
 
 
+def share_text(count: int, total: int) -> str:
+    """How many of a group's seeds have something.
+
+    Example:
+        >>> share_text(3, 3), share_text(1, 3)
+        ('3', '1 of 3')
+    """
+    return str(count) if count == total else f"{count} of {total}"
+
+
 def histories_of(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:
     """Every run's log by the group's label."""
     return {group.label: [run.history for run in group.runs] for group in groups}

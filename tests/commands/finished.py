@@ -50,8 +50,11 @@ def write_run(folder, accuracy=0.75, seed=0, modalities=("audio", "visual"), rat
     return folder
 
 
-def write_analyses(folder, classes, modalities=("audio", "visual"), split="test", probe=SGD):
-    """Adds `probe.json`, `missing.json` and `analysis_<split>.json`, as the commands of these names write them."""
+def write_analyses(folder, classes, modalities=("audio", "visual"), split="test", probe=SGD, **missing):
+    """Adds `probe.json`, `missing.json` and `analysis_<split>.json`, as the commands of these names write them.
+
+    `missing` are entries of `missing.json`.
+    """
     checkpoints = [
         {"step": step, "epoch": float(step), "final": step == 2, "accuracy": dict.fromkeys(modalities, accuracy)}
         for step, accuracy in ((1, 0.3), (2, 0.6), (3, 0.5))
@@ -61,7 +64,8 @@ def write_analyses(folder, classes, modalities=("audio", "visual"), split="test"
     fixed, varied = modalities[:2]
     grid = {"fixed": fixed, "fixed_rate": 0.1, "varied": varied, "rates": RATES}
     grids = [{**grid, "accuracy": [0.7, 0.65, 0.6], "std": [0.01] * 3}]
-    write_json(folder / "missing.json", {"split": split, "seeds": [0, 1], "grids": grids, "complete": 0.75})
+    found = {"split": split, "absence": "zero_input", "seeds": [0, 1], "grids": grids, "complete": 0.75}
+    write_json(folder / "missing.json", {**found, **missing})
     predictions = ["joint", *modalities]
     count = len(classes)
     bins = [{"lower": 0.5, "upper": 1.0, "confidence": 0.8, "accuracy": 0.7, "count": 9}]

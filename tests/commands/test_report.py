@@ -111,7 +111,8 @@ def test_everything_that_runs_hold_is_shown(tmp_path):
         "71.0 ± 1.0",
         "Most often taken for another: dog & <b>cat</b> for bird.",
         "OPM, drop probability: audio 0.400 0.400",
-        "opm 75.0 70.0 ± 0.0 65.0 ± 0.0 60.0 ± 0.0",
+        "whose input is then zero; all runs see the same masks, of the seeds 0 and 1.",
+        "opm 3 75.0 70.0 ± 0.0 65.0 ± 0.0 60.0 ± 0.0",
         "Accuracy with only these modalities present",
     ):
         assert sentence in text, sentence
@@ -178,6 +179,39 @@ def test_probes_of_other_splits_or_settings_are_not_compared(tmp_path):
     write_analyses(tmp_path / "concat" / "seed-0", ["a", "b"], split="validation")
     text = read(write_report([tmp_path / "concat", tmp_path / "opm"], tmp_path / "report"))
     assert "Linear probes on validation, 1 seed: audio 60.0 → 60.0 %" in text and "The probes differ" not in text
+
+
+def test_missing_modalities_of_other_masks_are_not_compared(tmp_path):
+    grid = {"fixed": "audio", "fixed_rate": 0.1, "varied": "visual", "rates": [0.1, 0.2]}
+    grids = [{**grid, "accuracy": [0.7, 0.6], "std": [None, None]}]
+    others = [{**grid, "rates": [0.2, 0.4], "accuracy": [0.5, 0.4], "std": [None, None]}]
+    ways = {
+        "a": {"seeds": [0], "grids": grids},
+        "b": {"seeds": [0], "absence": "modality_mask", "grids": grids},
+        "c": {"seeds": [0], "grids": others},
+    }
+    runs = [write_run(tmp_path / name, history=False) for name in ways]
+    for run, way in zip(runs, ways.values(), strict=True):
+        write_analyses(run, ["x", "y"], **way)
+    text = read(write_report(runs, tmp_path / "report"))
+    assert "differ in split, kind of absence or masks. Only equal ones are compared." in text
+    assert "whose input is then zero; all runs see the same masks, of seed 0." in text
+    assert "of which the model is told by its mask; all runs see the same masks, of seed 0." in text
+    assert "a 1 75.0 70.0 60.0 - c 1 75.0 - 50.0 40.0" in text and "b 1 75.0 70.0 60.0" in text
+    assert "nan" not in text
+    assert {"missing.png", "missing_1.png"} < {path.name for path in (tmp_path / "report/figures").iterdir()}
+
+
+def test_seeds_tested_at_different_rates(tmp_path):
+    grid = {"fixed": "audio", "fixed_rate": 0.1, "varied": "visual", "std": [0.0, 0.0]}
+    rates = [([0.1, 0.2], [0.7, 0.6]), ([0.2, 0.3], [0.8, 0.5]), ([0.4, 0.5], [0.3, 0.2])]
+    runs = [write_run(tmp_path / "runs" / f"seed-{seed}", seed=seed, history=False) for seed in range(3)]
+    for run, (own, accuracy) in zip(runs[:2], rates, strict=False):
+        write_analyses(run, ["x", "y"], grids=[{**grid, "rates": own, "accuracy": accuracy}])
+    text = read(write_report(runs[:2], tmp_path / "report"))
+    assert "visual 20 % runs 2 75.0 70.0 ± 14.1" in text and "visual 10 %" not in text
+    write_analyses(runs[2], ["x", "y"], grids=[{**grid, "rates": rates[2][0], "accuracy": rates[2][1]}])
+    assert "Missing modalities" not in read(write_report(runs, tmp_path / "report"))
 
 
 def test_three_modalities_and_many_classes(tmp_path):
