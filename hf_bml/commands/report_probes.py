@@ -54,12 +54,7 @@ def alone_tests(group: RunGroup, groups: Sequence[RunGroup], modality: str) -> l
 
 def alike(group: RunGroup, groups: Sequence[RunGroup], modality: str) -> list[RunGroup]:
     """The groups with the same encoder of a modality."""
-    return [other for other in groups if encoder(other, modality) == encoder(group, modality)]
-
-
-def encoder(group: RunGroup, modality: str) -> Any:
-    """The options of a modality's encoder, None if the model lacks it."""
-    return (group.first.config.get("modalities") or {}).get(modality)
+    return [other for other in groups if other.encoders.get(modality) == group.encoders.get(modality)]
 
 
 def probe_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any]:

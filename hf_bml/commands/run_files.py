@@ -82,6 +82,12 @@ class RunGroup:
         return self.first.modalities
 
     @property
+    def encoders(self) -> dict[str, dict[str, Any]]:
+        """The options of each modality's encoder, as the model's config has them."""
+        found = self.first.config.get("modalities") or {}
+        return {modality: found.get(modality, {}) for modality in self.modalities}
+
+    @property
     def options(self) -> dict[str, Any]:
         """The first run's options as a flat mapping, dotted names; without those that tell the seeds apart."""
         return flattened({k: v for k, v in self.first.options.items() if k not in WITHOUT_MEANING})

@@ -10,10 +10,13 @@ from datasets import Dataset, DatasetDict
 METRICS = {"loss": 0.5, "mean_average_precision": 0.7, "mean_average_precision_classes": 3.0, "f1_weighted": 0.6}
 SCALES = {"audio": 2.0, "visual": 0.3}
 RATES = [0.1, 0.2, 0.3]
+CONV = {"type": "conv", "in_channels": 1, "channels": [2]}
 SGD = {"method": "sgd", "epochs": 50}
 
 
-def write_run(folder, accuracy=0.75, seed=0, modalities=("audio", "visual"), ratio=1.5, history=True, **options):
+def write_run(
+    folder, accuracy=0.75, seed=0, modalities=("audio", "visual"), ratio=1.5, history=True, encoder=CONV, **options
+):
     """Writes `config.yaml`, `config.json`, `metrics.json` and `trainer_state.json`; `options` are the recipe's."""
     folder.mkdir(parents=True)
     metrics = {**METRICS, "accuracy": accuracy, **{f"accuracy_{m}": accuracy - 0.1 for m in modalities}}
@@ -22,7 +25,7 @@ def write_run(folder, accuracy=0.75, seed=0, modalities=("audio", "visual"), rat
     }
     options = {"dataset": "digits", "learning_rate": 0.1, **options, "seed": seed, "output_dir": str(folder)}
     (folder / "config.yaml").write_text(yaml.safe_dump(options))
-    encoders = {m: {"type": "conv", "in_channels": 1, "channels": [2]} for m in modalities}
+    encoders = dict.fromkeys(modalities, encoder)
     write_json(folder / "config.json", {"modality_order": list(modalities), "modalities": encoders})
     write_json(
         folder / "metrics.json",

@@ -222,14 +222,16 @@ def test_three_modalities_and_many_classes(tmp_path):
     assert "Shown are the 12 of 130 classes" in text and "text + audio + visual" in text
 
 
-def test_the_paper_stands_beside_the_same_data_only(tmp_path):
-    runs = [
-        write_run(tmp_path / "concat", dataset="cremad", history=False),
-        write_run(tmp_path / "opm", 0.8, dataset="cremad", history=False, **OPM),
-    ]
+def test_the_paper_stands_beside_the_same_data_and_models_only(tmp_path):
+    resnet = {"encoder": {"type": "timm", "architecture": "resnet18"}, "dataset": "cremad", "history": False}
+    runs = [write_run(tmp_path / "concat", **resnet), write_run(tmp_path / "opm", 0.8, **resnet, **OPM)]
     text = read(write_report(runs, tmp_path / "report"))
     assert "opm accuracy 80.0 75.1 Concatenation-OPM Table 2" in text
     assert "Everything the paper reports for CREMA-D." in text
+    other = write_run(tmp_path / "conv", dataset="cremad", history=False)
+    assert "none of these methods on these models" in read(write_report([other], tmp_path / "report"))
+    other = write_run(tmp_path / "hub", **resnet, dataset_options={"hub_id": "mteb/RAVDESS_AV"})
+    assert "The paper" not in read(write_report([other], tmp_path / "report"))
 
 
 def test_other_data_is_not_compared(tmp_path):
