@@ -19,6 +19,8 @@ from .comparison import (
 )
 from .summary import markdown_table
 
+CHOSEN = "chosen"  # the last column of a sensitivity's table, which no other table has
+
 
 @dataclass
 class Sweep:
@@ -74,7 +76,7 @@ def sensitivity_table(sweep: Sweep, metric: str) -> str:
     metrics = list(dict.fromkeys([key, metric, *[m for m in shown_metrics(sweep.rows) if m != "validation_accuracy"]]))
     chosen = best_row(sweep.rows, metric)
     names = short_names(list(sweep.options))
-    header = [*names.values(), "seeds", *metrics, "chosen"]
+    header = [*names.values(), "seeds", *metrics, CHOSEN]
     body = []
     for setting, row in sweep.settings_and_rows:
         values = [str(setting[option]) for option in names] if setting else [row.label] + [""] * (len(names) - 1)

@@ -72,6 +72,17 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def read_markdown_table(text: str) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table that `markdown_table` wrote; no cell holds a `|`.
+
+    Example:
+        >>> read_markdown_table(markdown_table(["a", "b"], [["1", ""]]))
+        (['a', 'b'], [['1', '']])
+    """
+    header, _, *rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in text.splitlines()]
+    return header, rows
+
+
 def run_table(metrics: Mapping[str, float], ratios: Mapping[str, float]) -> str:
     """One run's end: test metrics and the final discrepancy ratios.
 

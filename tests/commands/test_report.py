@@ -13,12 +13,16 @@ import pytest
 from finished import write_analyses, write_run
 from PIL import Image
 
+from hf_bml.analysis.comparison import Row
 from hf_bml.analysis.linear_probe import ProbeSettings
+from hf_bml.analysis.sensitivity import Sweep
 from hf_bml.cli import main
 from hf_bml.commands.analyse import analyse_run
 from hf_bml.commands.missing import missing_run
 from hf_bml.commands.probe import probe_run
 from hf_bml.commands.report import write_report
+from hf_bml.commands.sensitivity import write_sensitivity
+from hf_bml.commands.series import write_comparison, write_results
 
 OPM = {"modulations": {"opm": {"q_base": 0.5}}}
 RECIPE = """
@@ -232,6 +236,35 @@ def test_the_paper_stands_beside_the_same_data_and_models_only(tmp_path):
     assert "none of these methods on these models" in read(write_report([other], tmp_path / "report"))
     other = write_run(tmp_path / "hub", **resnet, dataset_options={"hub_id": "mteb/RAVDESS_AV"})
     assert "The paper" not in read(write_report([other], tmp_path / "report"))
+
+
+def test_a_sensitivity_is_shown(tmp_path):
+    """Beside it lie a comparison and a file of somebody else's, which are not."""
+    folder = tmp_path / "runs" / "digits"
+    option = "modulations.opm.q_base"
+    sweep = Sweep({option: [0.3, 0.5]}, [{option: 0.3}, {option: 0.5}])
+    for q_base, accuracy in ((0.3, 0.7), (0.5, 0.8)):
+        opm = {"modulations": {"opm": {"q_base": q_base}}}
+        write_run(folder / f"opm-0000000{10 * q_base:.0f}" / "seed-0", accuracy, history=False, **opm)
+        run = {"seed": 0, "accuracy": accuracy, "validation_accuracy": accuracy, "device": "CPU", "torch": "2"}
+        sweep.rows.append(Row(f"q_base={q_base}", runs=[run]))
+    write_results(sweep.rows, folder, "q")
+    write_sensitivity(sweep, folder, "q", "accuracy", "digits")
+    write_results(sweep.rows, folder, "comparison")
+    write_comparison(sweep.rows, folder, "comparison", "accuracy")
+    (folder / "README.md").write_text("| a | chosen |")
+    for given in (folder, tmp_path / "runs"):
+        text = read(write_report([given], tmp_path / "report"))
+        assert "digits/q: every setting of q_base (paper Table 1)." in text
+        assert "0.5 1 80.0 80.0 best validation" in text and "Best validation_accuracy: q_base=0.5, 80.0" in text
+        assert text.count("(paper Table 1)") == 1
+        copied = tmp_path / "report/figures/sensitivity.png"
+        assert copied.read_bytes() == (folder / "q.png").read_bytes()
+    (folder / "q.png").unlink()
+    copied.unlink()
+    assert "(paper Table 1)" in read(write_report([folder], tmp_path / "report")) and not copied.exists()
+    one = folder / "opm-00000005" / "seed-0"
+    assert "(paper Table 1)" not in read(write_report([one], tmp_path / "report"))
 
 
 def test_other_data_is_not_compared(tmp_path):
