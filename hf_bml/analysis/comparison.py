@@ -55,6 +55,10 @@ class Row:
         """The seeds of the runs."""
         return [run["seed"] for run in self.runs]
 
+    def by_seed(self, metric: str) -> dict[int, float]:
+        """The metric per seed, of the runs that have it."""
+        return {run["seed"]: float(run[metric]) for run in self.runs if metric in run}
+
     def mean(self, metric: str) -> float:
         """Mean over the runs that have the metric; NaN without any."""
         values = self.values(metric)
@@ -96,8 +100,19 @@ def control_row(row: Row, rows: Sequence[Row], control: str, metric: str) -> Row
     candidates = [other for other in candidates if other.model == row.model] or candidates
     if not candidates:
         return None
-    key = validation_metric(candidates, metric)
-    return max(candidates, key=lambda other: other.mean(key))
+    return best_row(candidates, metric)
+
+
+def best_row(rows: Sequence[Row], metric: str) -> Row:
+    """The row with the best mean of the validation split's `metric`; of equal ones the first."""
+    key = validation_metric(rows, metric)
+    sign = -1 if lower_is_better(key) else 1
+    return max(rows, key=lambda row: -math.inf if math.isnan(row.mean(key)) else sign * row.mean(key))
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether less of a metric, of either split, is better: the loss."""
+    return metric.removeprefix("validation_") == "loss"
 
 
 def validation_metric(rows: Iterable[Row], metric: str) -> str:
@@ -110,7 +125,7 @@ def difference(row: Row, other: Row, metric: str) -> PairedDifference | None:
     """The paired difference of two rows over their common seeds; None without any, or if a run lacks the metric."""
     if not all(metric in run for run in [*row.runs, *other.runs]):
         return None
-    ours, theirs = ({run["seed"]: run[metric] for run in side.runs} for side in (row, other))
+    ours, theirs = row.by_seed(metric), other.by_seed(metric)
     common = [seed for seed in ours if seed in theirs]
     return paired_difference([ours[s] for s in common], [theirs[s] for s in common]) if common else None
 
@@ -144,7 +159,7 @@ def mean_cell(row: Row, metric: str) -> str:
 def difference_cell(row: Row, other: Row | None, metric: str, usual: str) -> str:
     """Mean [low, high], and what it is a difference to unless that is the `usual` label; empty for the row itself.
 
-    A single pair has no interval.
+    A single pair has no interval, nor have pairs that all differ alike.
     """
     if row is other:
         return ""
@@ -223,7 +238,12 @@ def comparison_notes(rows: Sequence[Row], metric: str, control: str | None = Non
     seeds = ", ".join(str(run["seed"]) for run in rows[0].runs)
     notes = [f"Test split, accuracies, mAP and F1 times 100, mean ± standard deviation over seeds ({seeds})."]
     if len(rows) > 1 and len(rows[0].runs) > 1:
-        notes.append("Differences are paired by seed, with Student's interval; training times leave estimation out.")
+        notes.append(
+            "Differences are paired by seed, with Student's interval unless all pairs differ alike; training times "
+            "leave estimation out."
+        )
+    if lower_is_better(metric):
+        notes.append(f"Less {metric} is better: a difference below 0 is a gain.")
     if any(len(row.values("epoch_seconds")) for row in rows):
         notes.append("Epoch times are medians of the epochs after the first, without evaluations and saves.")
     for row in rows:

@@ -101,7 +101,7 @@ def epoch_axis(axis: Axes) -> None:
 def percent_axis(axis: Axes, label: str, which: str = "y", limits: tuple[float | None, float | None] = (0, 1)) -> None:
     """An axis of shares in [0, 1] that is labelled in per cent."""
     getattr(axis, f"set_{which}label")(label)
-    getattr(axis, f"{which}axis").set_major_formatter(PercentFormatter(1.0, decimals=0))
+    getattr(axis, f"{which}axis").set_major_formatter(PercentFormatter(1.0))
     if limits != (None, None):
         getattr(axis, f"set_{which}lim")(*limits)
 

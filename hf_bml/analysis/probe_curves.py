@@ -63,7 +63,7 @@ def plot_probes(
     A dashed grey line shows a model that was trained on the modality alone, where a run has one.
 
     Args:
-        probes: every seed's probe, per run.
+        probes: every seed's probe, per run; all on one split, with the same settings.
         modalities: names.
         path: the PNG.
         histories: every seed's log, per run, for a last panel with the validation accuracy of all modalities.

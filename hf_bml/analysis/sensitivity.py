@@ -7,8 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .comparison import Row, mean_cell, mean_record, metric_names, shown_metrics, validation_metric
+from .comparison import (
+    Row,
+    best_row,
+    lower_is_better,
+    mean_cell,
+    mean_record,
+    metric_names,
+    shown_metrics,
+    validation_metric,
+)
 from .summary import markdown_table
+
+CHOSEN = "chosen"  # the last column of a sensitivity's table, which no other table has
 
 
 @dataclass
@@ -54,12 +65,6 @@ def short_names(options: Sequence[str]) -> dict[str, str]:
     return names
 
 
-def best_row(rows: Sequence[Row], metric: str) -> Row:
-    """The row with the best mean of the validation split's `metric`; of equal ones the first."""
-    key = validation_metric(rows, metric)
-    return max(rows, key=lambda row: -math.inf if math.isnan(row.mean(key)) else row.mean(key))
-
-
 def sensitivity_table(sweep: Sweep, metric: str) -> str:
     """A line per setting: validation (for choosing) and test, mean ± standard deviation over seeds.
 
@@ -71,7 +76,7 @@ def sensitivity_table(sweep: Sweep, metric: str) -> str:
     metrics = list(dict.fromkeys([key, metric, *[m for m in shown_metrics(sweep.rows) if m != "validation_accuracy"]]))
     chosen = best_row(sweep.rows, metric)
     names = short_names(list(sweep.options))
-    header = [*names.values(), "seeds", *metrics, "chosen"]
+    header = [*names.values(), "seeds", *metrics, CHOSEN]
     body = []
     for setting, row in sweep.settings_and_rows:
         values = [str(setting[option]) for option in names] if setting else [row.label] + [""] * (len(names) - 1)
@@ -85,16 +90,18 @@ def sensitivity_notes(sweep: Sweep, metric: str) -> list[str]:
     key = validation_metric(sweep.rows, metric)
     chosen = best_row(sweep.rows, metric)
     seeds = ", ".join(str(run["seed"]) for run in chosen.runs)
+    lowest = " (the lowest)" if lower_is_better(key) else ""
     notes = [
         f"Mean ± standard deviation over seeds ({seeds}); accuracies, mAP and F1 times 100. Metrics without prefix "
         f"are of the test split; the choice looks at {key} alone.",
-        f"Best {key}: {chosen.label}, {mean_cell(chosen, key)}; its test {metric} is {mean_cell(chosen, metric)}.",
+        f"Best {key}{lowest}: {chosen.label}, {mean_cell(chosen, key)}; its test {metric} is "
+        f"{mean_cell(chosen, metric)}.",
     ]
     spread = chosen.spread(key)
     if math.isnan(spread):
         notes.append("One seed: how much of the differences is chance is not known. Give several --seeds.")
     else:
-        near = [row for row in sweep.rows if row.mean(key) >= chosen.mean(key) - spread]
+        near = [row for row in sweep.rows if abs(row.mean(key) - chosen.mean(key)) <= spread]
         notes.append(
             f"{len(near)} of {len(sweep.rows)} settings, the best included, are within one standard deviation of it."
         )

@@ -11,7 +11,10 @@ from scipy import stats
 
 @dataclass
 class PairedDifference:
-    """Mean of paired differences with a 95 % Student-t interval; the interval is NaN for a single pair."""
+    """Mean of paired differences with a 95 % Student-t interval.
+
+    The interval is NaN where nothing is known of the noise: for a single pair, and for pairs that all differ alike.
+    """
 
     mean: float
     low: float
@@ -39,7 +42,8 @@ def paired_difference(
         raise ValueError(f"expected two equally long, non-empty sequences, found {len(values)} and {len(baseline)}.")
     differences = np.asarray(values, dtype=float) - np.asarray(baseline, dtype=float)
     mean = float(differences.mean())
-    if len(differences) == 1:
+    rounding = 1e-9 * max(np.abs(values).max(), np.abs(baseline).max())
+    if np.ptp(differences) <= rounding:
         return PairedDifference(mean, float("nan"), float("nan"))
     standard_error = differences.std(ddof=1) / np.sqrt(len(differences))
     half = float(stats.t.ppf((1 + confidence) / 2, len(differences) - 1) * standard_error)
@@ -66,6 +70,17 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(lines)
+
+
+def read_markdown_table(text: str) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table that `markdown_table` wrote; no cell holds a `|`.
+
+    Example:
+        >>> read_markdown_table(markdown_table(["a", "b"], [["1", ""]]))
+        (['a', 'b'], [['1', '']])
+    """
+    header, _, *rows = [[cell.strip() for cell in line[1:-1].split("|")] for line in text.splitlines()]
+    return header, rows
 
 
 def run_table(metrics: Mapping[str, float], ratios: Mapping[str, float]) -> str:

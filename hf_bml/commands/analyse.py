@@ -64,12 +64,12 @@ def analyse_run(run_dir: str | Path, split: str = "test") -> dict[str, Any]:
         split: train (not augmented), validation or test.
 
     Returns:
-        JSON-able: `split`; `samples`, predictions counted, for a model that labels segments the segments; `classes`,
-        their names; `per_class` accuracies and `calibration` of `joint` and of each modality's own predictions, over
-        the samples that have it, None for a class without; `counts` per class; `confusion` (rows are true classes);
-        `shapley` with `values` per modality and the accuracies of `coalitions` behind them, None for more than 6
-        modalities; `tsne`, `[x, y, label]` of at most 1000 samples per modality, and of all features side by side
-        under `joint`.
+        JSON-able: `split`; the number of `samples` and of `predictions`, several per sample where a model labels
+        segments, and everything below is of these; `classes`, their names; `per_class` accuracies and `calibration`
+        of `joint` and of each modality's own predictions, over those that have it, None for a class without; `counts`
+        per class; `confusion` (rows are true classes); `shapley` with `values` per modality and the accuracies of
+        `coalitions` behind them, None for more than 6 modalities; `tsne`, `[x, y, label]` of at most 1000 per
+        modality, and of all features side by side under `joint`.
 
     Raises:
         FileNotFoundError: not a run's folder.
@@ -81,7 +81,8 @@ def analyse_run(run_dir: str | Path, split: str = "test") -> dict[str, Any]:
     dataset = run.dataset[split]
     classes = class_names(trainer.model.config)
     predictions = predict(trainer, dataset, with_features=True)
-    found = {"split": split, "samples": len(predictions.labels), "classes": classes}
+    found: dict[str, Any] = {"split": split, "samples": len(np.unique(predictions.samples))}
+    found |= {"predictions": len(predictions.labels), "classes": classes}
     found |= describe_predictions(predictions, len(classes))
     found["shapley"] = shapley(run, trainer, dataset, predictions)
     found["tsne"] = tsne_pictures(predictions)
@@ -156,7 +157,7 @@ def report(found: dict[str, Any]) -> str:
         accuracy = sum(b["accuracy"] * b["count"] for b in bins) / sum(b["count"] for b in bins)
         rows.append([name, percent(accuracy), percent(found["calibration"][name]["ece"]), percent(shares.get(name))])
     tables.append(markdown_table(["predictions of", "accuracy, %", "calibration error, %", "Shapley value, %"], rows))
-    return f"{found['split']} split, {found['samples']} predictions\n\n" + "\n\n".join(tables)
+    return f"{found['split']} split, {found['predictions']} predictions\n\n" + "\n\n".join(tables)
 
 
 def percent(value: float | None) -> str:

@@ -242,12 +242,18 @@ def build_trainer(
 
 def evaluation_metrics(task: Task, dataset: DatasetDict) -> Callable[[EvalPrediction], dict[str, float]]:
     """The task's metrics; they get the names of the classes that are passed on, where the data has them."""
+    names = type_names(task, dataset)
+    return task.metrics if names is None else partial(task.metrics, type_names=names)
+
+
+def type_names(task: Task, dataset: DatasetDict) -> list[str] | None:
+    """The names of the classes that are passed on to the task's metrics; None where there are none."""
     features = dataset["train"].features or {}
     for column in task.collator_options.get("passed_on", ()):
         names = getattr(features.get(column), "names", None)
         if names is not None:
-            return partial(task.metrics, type_names=names)
-    return task.metrics
+            return names
+    return None
 
 
 def check_vocabularies(model: MultimodalPreTrainedModel, processor: MultimodalProcessor | None) -> None:

@@ -14,6 +14,7 @@ from huggingface_hub.utils import validate_repo_id
 from ..checkpoint import find_damage, newest_complete_checkpoint
 from ..data import check_options, dataset_function
 from ..learning_rate import parameter_multipliers
+from ..metrics.question_answering import TYPE_PREFIX, type_metric_names
 from ..models.modeling_multimodal import MultimodalPreTrainedModel
 from ..modulation import CopyLosses, ModulationStack, build_modulations
 from ..processing import MultimodalProcessor
@@ -189,19 +190,35 @@ def check_dataset_options(recipe: Recipe) -> None:
             raise ValueError(f"dataset_options: {option} must be of type {expected.__name__}, found {value!r}.")
 
 
-def metric_names(recipe: Recipe, modalities: Sequence[str], num_labels: int | None = None) -> list[str]:
-    """What an evaluation yields; `f1_binary` for two classes, or while their number is not known."""
+def metric_names(
+    recipe: Recipe, modalities: Sequence[str], num_labels: int | None = None, types: Sequence[str] | None = None
+) -> list[str]:
+    """What an evaluation yields; `f1_binary` for two classes, or while their number is not known.
+
+    Args:
+        recipe: the recipe.
+        modalities: of its model.
+        num_labels: None while it is not known.
+        types: the names of the types of questions; None while they are not known, or without any.
+    """
     names = [name for name in recipe_task(recipe).metric_names if name != "f1_binary" or num_labels in (None, 2)]
-    return [*names, "loss", *[f"accuracy_{modality}" for modality in modalities]]
+    return [*names, *type_metric_names(types or ()), "loss", *[f"accuracy_{modality}" for modality in modalities]]
 
 
-def check_best_metric(recipe: Recipe, modalities: Sequence[str], num_labels: int | None = None) -> None:
-    """`metric_for_best_model` is a metric."""
+def is_type_metric(recipe: Recipe, metric: str) -> bool:
+    """Whether it may be the accuracy on one type of question, of which only the data knows the names."""
+    return metric.startswith(TYPE_PREFIX) and bool(recipe_task(recipe).collator_options.get("passed_on"))
+
+
+def check_best_metric(
+    recipe: Recipe, modalities: Sequence[str], num_labels: int | None = None, types: Sequence[str] | None = None
+) -> None:
+    """`metric_for_best_model` is a metric; arguments as of `metric_names`."""
     metric = recipe.training.metric_for_best_model
-    if metric is not None:
-        check_metric(
-            "metric_for_best_model", str(metric), metric_names(recipe, modalities, num_labels), prefix="eval_"
-        )
+    if metric is None or (types is None and is_type_metric(recipe, str(metric).removeprefix("eval_"))):
+        return
+    valid = metric_names(recipe, modalities, num_labels, types)
+    check_metric("metric_for_best_model", str(metric), valid, prefix="eval_")
 
 
 def compared_metrics(recipe: Recipe) -> list[str]:
@@ -216,7 +233,8 @@ def compared_metrics(recipe: Recipe) -> list[str]:
 
 def check_compared_metric(metric: str, recipe: Recipe) -> None:
     """`--compare` names something that the first recipe's runs yield."""
-    check_metric("--compare", metric, compared_metrics(recipe))
+    if not is_type_metric(recipe, metric):
+        check_metric("--compare", metric, compared_metrics(recipe))
 
 
 def check_metric(option: str, metric: str, valid: Sequence[str], prefix: str = "") -> None:

@@ -18,7 +18,7 @@ from ..environment import environment
 from ..hub_push import PushError, push_command
 from ..model_card import CURVES_NAME
 from ..preflight import check_dataset
-from .assembly import build_data, build_model, build_trainer
+from .assembly import build_data, build_model, build_trainer, recipe_task, type_names
 from .checks import (
     METRICS_NAME,
     TRAINING_NAME,
@@ -65,7 +65,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     dataset, processor = build_data(recipe)
     model = build_model(recipe, *label_names(dataset))
     modalities = list(model.encoders)
-    check_best_metric(recipe, modalities, model.config.num_labels)
+    check_best_metric(recipe, modalities, model.config.num_labels, type_names(recipe_task(recipe), dataset))
     for split in ("train", "validation", "test"):
         check_dataset(dataset[split], split, modalities, model.config.num_labels)
     trainer = build_trainer(recipe, dataset, model, processor)

@@ -25,7 +25,8 @@ Writes OUTPUT/report.html, one page that needs nothing else, and its pictures OU
 A RUN_DIR is a run's folder, or one above several, such as the output_dir of hf-bml train or hf-bml compare with
 several recipes, methods or seeds; runs in seed-N folders are shown as mean and spread. The first run is what the
 others are compared to; below one folder that is training without modulations. What hf-bml probe, missing and analyse
-have written into the runs' folders is shown, and what they have not written is named."""
+have written into the runs' folders is shown, and what they have not written is named. Table and picture that hf-bml
+sensitivity has written into a RUN_DIR are shown, too."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -82,6 +83,7 @@ def write_report(
         from ..analysis.figure_style import run_styles
         from .report_figures import FigureFolder
         from .report_sections import build_sections
+        from .report_sensitivity import find_sweeps
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "matplotlib":
             raise
@@ -90,10 +92,13 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     families = by_data(groups)
     sections: list[Section] = []
+    shown: set[Path] = set()
     for number, (name, own) in enumerate(families.items(), start=1):
         prefix = f"{number}_{re.sub(r'[^A-Za-z0-9_-]+', '_', own[0].dataset)}_" if len(families) > 1 else ""
         styles = run_styles(group.label for group in own)
-        found = build_sections(own, split, compare, FigureFolder(folder, styles, prefix))
+        sweeps = [file for file in find_sweeps(own, run_dirs) if file not in shown]
+        shown.update(sweeps)
+        found = build_sections(own, split, compare, FigureFolder(folder, styles, prefix), sweeps)
         if prefix:
             found = [Section(f"{s.anchor}-{number}", f"{name}: {s.title}", s.parts) for s in found]
         sections += found

@@ -1,4 +1,4 @@
-"""What `hf-bml probe`, `missing` and `analyse` found, in a report."""
+"""What `hf-bml analyse` found, in a report."""
 
 from __future__ import annotations
 
@@ -8,76 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis import (
-    class_bars,
-    confusion_matrix,
-    embedding_scatter,
-    missing_curves,
-    probe_curves,
-    reliability,
-    shapley_bars,
-)
+from ..analysis import class_bars, confusion_matrix, embedding_scatter, reliability, shapley_bars
 from ..analysis.figure_style import JOINT, panel_title
 from ..analysis.report_page import Figure, Table, Text
-from ..analysis.verdict import listed, percent, points
+from ..analysis.verdict import listed, percent
 from .report_figures import FigureFolder
-from .report_summary import alone_accuracies, final_probes
-from .run_files import RunGroup, analyses_of, histories_of, modalities_of, per_group
-
-
-def probe_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any]:
-    """Probes over the training and at its end."""
-    probed = [group for group in groups if any(run.probe for run in group.runs)]
-    if not probed:
-        return []
-    probes = per_group(probed, lambda run: run.probe)
-    modalities = modalities_of(probed)
-    splits = listed(sorted({probe["split"] for seeds in probes.values() for probe in seeds}))
-    caption = (
-        f"A linear classifier, trained anew on each frozen encoder's features, on {splits} (paper Fig. 1); dashed: a "
-        "model trained on the modality alone."
-    )
-    path = figures.path("probes")
-    probe_curves.plot_probes(probes, modalities, path, histories_of(probed), figures.styles)
-    parts: list[Any] = [Figure(path, caption, f"Probe accuracies over the training of {listed(probes)}.")]
-    lines = []
-    for group in probed:
-        for modality in group.modalities:
-            if finals := final_probes(group, modality):
-                alone = alone_accuracies(group, groups, modality)
-                gap = points(fmean(finals) - fmean(alone)) if alone else "-"
-                cells = [percent(fmean(values)) if values else "-" for values in (finals, alone)]
-                lines.append([group.label, modality, *cells, gap])
-    header = ["run", "encoder", "probe of the final model", "trained alone", "difference, points"]
-    parts.append(Table(f"Probe accuracy, {splits}, mean over seeds.", header, lines))
-    return parts
-
-
-def missing_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any]:
-    """Accuracy with missing modalities."""
-    missing = per_group(groups, lambda run: run.missing)
-    keys = missing_curves.grid_keys(missing)
-    if not keys:
-        return []
-    path = figures.path("missing")
-    missing_curves.plot_missing(missing, path, figures.styles)
-    caption = "Accuracy when samples lack a modality at random (paper Fig. 6); all runs see the same masks."
-    parts: list[Any] = [Figure(path, caption, f"Accuracy over the share of missing modalities of {listed(missing)}.")]
-    for key in keys:
-        grids = [grid for seeds in missing.values() for run in seeds for grid in run["grids"]]
-        rates = sorted({rate for grid in grids if missing_curves.grid_key(grid) == key for rate in grid["rates"]})
-        lines = []
-        for label, seeds in missing.items():
-            if any(missing_curves.grid_key(grid) == key for run in seeds for grid in run["grids"]):
-                found, means, spreads = missing_curves.grid_points(seeds, key)
-                cells = {r: f"{100 * m:.1f} ± {100 * s:.1f}" for r, m, s in zip(found, means, spreads, strict=True)}
-                complete = fmean(run["complete"] for run in seeds)
-                lines.append([label, f"{100 * complete:.1f}", *[cells.get(rate, "-") for rate in rates]])
-        fixed, rate, varied = key
-        title = missing_curves.grid_title({"fixed": fixed, "fixed_rate": rate})
-        header = ["run", "nothing missing", *[f"{varied} {100 * r:g} %" for r in rates]]
-        parts.append(Table(f"Accuracy in per cent, {title}.", header, lines, folded=True))
-    return parts
+from .run_files import RunGroup, analyses_of, modalities_of, per_group
 
 
 def class_parts(groups: Sequence[RunGroup], split: str, figures: FigureFolder) -> list[Any]:

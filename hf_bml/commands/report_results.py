@@ -45,13 +45,15 @@ def result_parts(groups: Sequence[RunGroup], metric: str, figures: FigureFolder)
 
 def paper_parts(groups: Sequence[RunGroup]) -> list[Any]:
     """The paper's results on the same data set beside ours, and everything that it reports for it."""
-    first = groups[0]
-    dataset = paper_dataset(first.dataset, str(first.first.options.get("task", "classification")))
+    options = groups[0].first.options
+    dataset = paper_dataset(
+        groups[0].dataset, str(options.get("task", "classification")), options.get("dataset_options")
+    )
     if dataset is None:
         return []
     lines = []
     for group in groups:
-        method = paper_method(group.first.options, group.modalities)
+        method = paper_method(group.first.options, group.encoders)
         for metric, result in matching_results(dataset, method).items():
             ours = group.row.mean(metric)
             own = "-" if math.isnan(ours) else f"{100 * ours:.1f}"

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..analysis.report_page import Section
 from .report_analyses import (
     calibration_parts,
     class_parts,
     embedding_parts,
-    missing_parts,
-    probe_parts,
     shapley_parts,
 )
 from .report_facts import absent_parts, environment_parts, incomplete_parts
 from .report_figures import FigureFolder
+from .report_missing import missing_parts
+from .report_probes import probe_parts
 from .report_results import paper_parts, result_parts, setting_parts
+from .report_sensitivity import sensitivity_parts
 from .report_summary import summary_parts
 from .report_training import balance_parts, training_parts
 from .run_files import RunGroup
 
 
-def build_sections(groups: Sequence[RunGroup], split: str, metric: str, figures: FigureFolder) -> list[Section]:
+def build_sections(
+    groups: Sequence[RunGroup], split: str, metric: str, figures: FigureFolder, sweeps: Sequence[Path] = ()
+) -> list[Section]:
     """All sections on runs of one data set; what a run lacks is named in the last one.
 
     Args:
@@ -29,11 +33,13 @@ def build_sections(groups: Sequence[RunGroup], split: str, metric: str, figures:
         split: of the analyses of classes.
         metric: of the paired differences.
         figures: where they go.
+        sweeps: what `find_sweeps` has found.
     """
     return [
         Section("summary", "In short", summary_parts(groups, split)),
         Section("results", "Results", result_parts(groups, metric, figures)),
         Section("paper", "The paper's numbers", paper_parts(groups)),
+        Section("sensitivity", "Sensitivity to options", sensitivity_parts(sweeps, figures)),
         Section("settings", "Settings", setting_parts(groups)),
         Section("training", "Training", training_parts(groups, figures)),
         Section("balance", "Balance and modulation", balance_parts(groups, figures)),

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from ..analysis.probe_curves import final_alone, final_probe
 from ..analysis.report_page import Cards, Text
 from ..analysis.verdict import Evidence, listed, verdict
+from .report_probes import Kind, alone_probes, alone_tests, final_probes, probe_kinds
 from .run_files import RunGroup
 
 MANY_RUNS = 5  # from here on, one of the intervals may miss 0 by chance
@@ -16,7 +16,8 @@ MANY_RUNS = 5  # from here on, one of the intervals may miss 0 by chance
 
 def summary_parts(groups: Sequence[RunGroup], split: str) -> list[Any]:
     """A card per run: what it shows, and against the first one."""
-    all_evidence = [evidence(group, groups, split) for group in groups]
+    kind, *others = probe_kinds(groups) or [None]
+    all_evidence = [evidence(group, groups, split, kind) for group in groups]
     first = all_evidence[0]
     note = " (the others are compared to it)" if len(groups) > 1 else ""
     cards = [(f"{groups[0].label}{note}", verdict(first))]
@@ -24,6 +25,10 @@ def summary_parts(groups: Sequence[RunGroup], split: str) -> list[Any]:
     parts: list[Any] = [Cards(cards)]
     if any(len(group.runs) > 1 for group in groups):
         parts.append(Text("Numbers are means over seeds; intervals are Student's, of differences paired by seed."))
+    if others:
+        parts.append(
+            Text(f"Probes differ in split or settings; here stand those on {kind[0]} with {kind[1] or 'no settings'}.")
+        )
     if len(groups) > MANY_RUNS:
         parts.append(
             Text(
@@ -37,35 +42,28 @@ def summary_parts(groups: Sequence[RunGroup], split: str) -> list[Any]:
     return parts
 
 
-def evidence(group: RunGroup, groups: Sequence[RunGroup], split: str) -> Evidence:
-    """What a verdict on a group rests on."""
-    finals = {m: fmean(values) for m in group.modalities if (values := final_probes(group, m))}
-    several = group.modalities if len(group.modalities) > 1 else []
-    alone = {m: fmean(values) for m in several if (values := alone_accuracies(group, groups, m))}
-    samples = next((run.analyses[split]["samples"] for run in group.runs if split in run.analyses), None)
-    return Evidence(group.row, group.modalities, finals, alone, samples if split == "test" else None)
+def evidence(group: RunGroup, groups: Sequence[RunGroup], split: str, kind: Kind | None) -> Evidence:
+    """What a verdict on a group rests on.
 
-
-def final_probes(group: RunGroup, modality: str) -> list[float]:
-    """The final probe accuracy of every run that has one."""
-    found = [final_probe(run.probe, modality) for run in group.runs if run.probe]
-    return [value for value in found if value is not None]
-
-
-def alone_accuracies(group: RunGroup, groups: Sequence[RunGroup], modality: str) -> list[float]:
-    """What training on a modality alone reaches.
-
-    From the group's probes, else from those of groups with the same encoder, else from groups that have this encoder
-    only.
+    Args:
+        group: the group.
+        groups: all, among them models of one modality.
+        split: of the analyses.
+        kind: of the probes; None without any.
     """
-    alike = [other for other in groups if encoder(other, modality) == encoder(group, modality)]
-    for members in ([group], alike):
-        found = [final_alone(run.probe, modality) for other in members for run in other.runs if run.probe]
-        if values := [value for value in found if value is not None]:
-            return values
-    return [other.row.mean("accuracy") for other in alike if other.modalities == [modality]]
-
-
-def encoder(group: RunGroup, modality: str) -> Any:
-    """The options of a modality's encoder, None if the model lacks it."""
-    return (group.first.config.get("modalities") or {}).get(modality)
+    several = group.modalities if len(group.modalities) > 1 else []
+    probes, alone = {}, {}
+    if kind is not None:
+        probes = {m: values for m in group.modalities if (values := final_probes(group, m, kind))}
+        alone = {m: fmean(values) for m in several if (values := alone_probes(group, groups, m, kind))}
+    alone_test = {m: fmean(values) for m in several if (values := alone_tests(group, groups, m))}
+    samples = next((run.analyses[split]["samples"] for run in group.runs if split in run.analyses), None)
+    return Evidence(
+        group.row,
+        group.modalities,
+        probes,
+        kind[0] if kind is not None else "",
+        alone,
+        alone_test,
+        samples if split == "test" else None,
+    )

@@ -82,6 +82,12 @@ class RunGroup:
         return self.first.modalities
 
     @property
+    def encoders(self) -> dict[str, dict[str, Any]]:
+        """The options of each modality's encoder, as the model's config has them."""
+        found = self.first.config.get("modalities") or {}
+        return {modality: found.get(modality, {}) for modality in self.modalities}
+
+    @property
     def options(self) -> dict[str, Any]:
         """The first run's options as a flat mapping, dotted names; without those that tell the seeds apart."""
         return flattened({k: v for k, v in self.first.options.items() if k not in WITHOUT_MEANING})
@@ -267,6 +273,16 @@ def per_group(groups: Sequence[RunGroup], pick: Callable[[Any], Any]) -> dict[st
     """What `pick` finds in every run, by the group's label; without groups that have nothing."""
     found = {group.label: [value for run in group.runs if (value := pick(run))] for group in groups}
     return {label: values for label, values in found.items() if values}
+
+
+def share_text(count: int, total: int) -> str:
+    """How many of a group's seeds have something.
+
+    Example:
+        >>> share_text(3, 3), share_text(1, 3)
+        ('3', '1 of 3')
+    """
+    return str(count) if count == total else f"{count} of {total}"
 
 
 def histories_of(groups: Sequence[RunGroup]) -> dict[str, list[Any]]:

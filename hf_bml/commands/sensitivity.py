@@ -12,10 +12,9 @@ from typing import Any
 
 import yaml
 
-from ..analysis.comparison import PLAIN, Row, write_csv
+from ..analysis.comparison import PLAIN, Row, best_row, write_csv
 from ..analysis.sensitivity import (
     Sweep,
-    best_row,
     sensitivity_notes,
     sensitivity_records,
     sensitivity_runs,

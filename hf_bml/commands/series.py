@@ -14,7 +14,7 @@ from accelerate.utils import broadcast_object_list
 from ..analysis.comparison import PLAIN, Row, comparison_notes, comparison_table, row_records, run_records, write_csv
 from ..analysis.summary import median_after_warm_up
 from . import experiment
-from .checks import NEWEST_CHECKPOINT, NO_RESUME, check_metric, compared_metrics
+from .checks import NEWEST_CHECKPOINT, NO_RESUME, check_metric, compared_metrics, is_type_metric
 from .fingerprint import fingerprint
 from .recipe import Recipe
 
@@ -74,14 +74,8 @@ def run_series(
         control: see `comparison_table`.
 
     Raises:
-        ValueError: all would push to one repository, or the first run does not yield the metric (`f1_binary` depends
-            on the data).
+        ValueError: see `run_plan`.
     """
-    if len(plan) > 1 and plan[0][1].training.push_to_hub:
-        raise ValueError(
-            f"push_to_hub: the {len(plan)} runs would overwrite each other on the Hub. Push the one that you choose "
-            "afterwards: hf-bml push RUN_DIR --repo-id NAME."
-        )
     rows = run_plan(plan, folder, name, compare)
     if plan[0][1].training.process_index == 0:
         text = write_comparison(rows, folder, name, compare, control, str(plan[0][1].data.dataset))
@@ -98,7 +92,16 @@ def run_plan(plan: Sequence[tuple[Row, Recipe]], folder: Path, name: str, metric
 
     Returns:
         the rows, each once.
+
+    Raises:
+        ValueError: all would push to one repository, or the first run does not yield the metric (`f1_binary` depends
+            on the data).
     """
+    if len(plan) > 1 and plan[0][1].training.push_to_hub:
+        raise ValueError(
+            f"push_to_hub: the {len(plan)} runs would overwrite each other on the Hub. Push the one that you choose "
+            "afterwards: hf-bml push RUN_DIR --repo-id NAME."
+        )
     rows = list({id(row): row for row, _ in plan}.values())
     is_main = plan[0][1].training.process_index == 0
     for number, (row, recipe) in enumerate(plan, start=1):
@@ -106,8 +109,8 @@ def run_plan(plan: Sequence[tuple[Row, Recipe]], folder: Path, name: str, metric
         if is_main:
             write_results(rows, folder, name)
         if number == 1:
-            known = compared_metrics(recipe)
-            check_metric("--compare", metric, [known_name for known_name in known if known_name in row.runs[0]])
+            known = [name for name in row.runs[0] if name in compared_metrics(recipe) or is_type_metric(recipe, name)]
+            check_metric("--compare", metric, known)
     return rows
 
 

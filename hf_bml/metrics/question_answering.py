@@ -11,6 +11,8 @@ from .accuracy import accuracy
 from .unimodal_accuracy import unimodal_accuracy
 from .validation import predicted_classes, validated_labels, validated_scores
 
+TYPE_PREFIX = "accuracy_on_"
+
 
 def accuracy_by_type(logits_or_predictions: ArrayLike, labels: ArrayLike, types: ArrayLike) -> dict[int, float]:
     """Accuracy within each type of question.
@@ -44,7 +46,7 @@ def type_metric_names(type_names: Sequence[str]) -> list[str]:
         >>> type_metric_names(["Audio Counting", "Audio-Visual Temporal"])
         ['accuracy_on_audio_counting', 'accuracy_on_audio_visual_temporal']
     """
-    return [f"accuracy_on_{re.sub('[^a-z0-9]+', '_', name.lower()).strip('_')}" for name in type_names]
+    return [f"{TYPE_PREFIX}{re.sub('[^a-z0-9]+', '_', name.lower()).strip('_')}" for name in type_names]
 
 
 def question_answering_metrics(

@@ -152,6 +152,17 @@ def test_control_by_the_compared_metric_where_validation_has_it():
     assert control_row(rows[0], rows, "a", "accuracy") is rows[0]
 
 
+def test_control_by_the_lowest_loss():
+    rows = [row("none", [0.5], "none"), row("a:x=1", [0.5], "a"), row("a:x=2", [0.5], "a")]
+    for other, value in zip(rows, (0.1, 2.5, 0.3), strict=True):
+        other.runs[0] |= {"loss": value, "validation_loss": value}
+    assert control_row(rows[0], rows, "a", "loss") is rows[2]
+    notes = comparison_notes(rows, "loss", "a")
+    assert "Less loss is better: a difference below 0 is a gain." in notes
+    assert "Control: a:x=2 has the best validation_loss of a, 0.30." in notes
+    assert "Less" not in " ".join(comparison_notes(rows, "accuracy", "a"))
+
+
 def test_estimation_has_a_column_if_there_is_any():
     rows = [row("none", [0.5], "none"), row("gradient_blending", [0.5], "gradient_blending")]
     assert "estimation" not in comparison_table(rows, "accuracy")

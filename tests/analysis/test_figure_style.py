@@ -1,3 +1,5 @@
+import pytest
+
 from hf_bml.analysis.figure_style import (
     COLOURS,
     JOINT_COLOUR,
@@ -39,6 +41,14 @@ def test_panels_stand_in_rows(tmp_path, drawn):
     save(figure, tmp_path / "figure.png", "title")
     assert axes[0].get_yticklabels()[-1].get_text() == "100%"
     assert (tmp_path / "figure.png").stat().st_size > 1000 and drawn == [figure]
+
+
+def test_ticks_between_whole_per_cents_say_so():
+    _, [axis] = panels(1)
+    axis.plot([0.5, 0.55])
+    percent_axis(axis, "accuracy", limits=(0.5, 0.55))
+    for place, label in zip(axis.get_yticks(), axis.get_yticklabels(), strict=True):
+        assert float(label.get_text().rstrip("%")) == pytest.approx(100 * place)
 
 
 def test_no_legend_without_labels():

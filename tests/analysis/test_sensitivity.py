@@ -1,9 +1,8 @@
 import pytest
 
-from hf_bml.analysis.comparison import Row
+from hf_bml.analysis.comparison import Row, best_row
 from hf_bml.analysis.sensitivity import (
     Sweep,
-    best_row,
     sensitivity_notes,
     sensitivity_records,
     sensitivity_runs,
@@ -48,6 +47,17 @@ def test_validation_chooses():
     notes = " ".join(sensitivity_notes(found, "accuracy"))
     assert "q_base=0.5, 70.0 ± 14.1; its test accuracy is 60.0 ± 14.1" in notes
     assert "2 of 2 settings, the best included, are within one standard deviation" in notes
+
+
+def test_the_lowest_loss_is_the_best():
+    rows = [Row("good"), Row("near"), Row("bad")]
+    found = Sweep({Q: [0.3, 0.5, 0.7]}, [{Q: q} for q in (0.3, 0.5, 0.7)], rows)
+    for own, losses in zip(found.rows, ([0.2, 0.4], [0.4, 0.4], [2.4, 2.6]), strict=True):
+        own.runs = [{"seed": seed, "validation_loss": v, "loss": 1.0} for seed, v in enumerate(losses)]
+    assert best_row(found.rows, "loss").label == best_row(found.rows[::-1], "loss").label == "good"
+    notes = " ".join(sensitivity_notes(found, "loss"))
+    assert "Best validation_loss (the lowest): good, 0.30 ± 0.14; its test loss is 1.00" in notes
+    assert "2 of 3 settings, the best included, are within one standard deviation" in notes
 
 
 def test_one_seed_says_that_noise_is_not_known():

@@ -28,6 +28,15 @@ def test_one_pair_has_no_interval():
     assert result.mean == 0.5 and math.isnan(result.low)
 
 
+@pytest.mark.parametrize("baseline", [[0.2, 0.3], [0.7, 0.1, 0.4]])
+def test_pairs_that_differ_alike_have_no_interval(baseline):
+    """0.25 each, up to rounding."""
+    result = paired_difference([value + 0.25 for value in baseline], baseline)
+    assert result.mean == pytest.approx(0.25) and math.isnan(result.low) and math.isnan(result.high)
+    assert math.isnan(paired_difference([0.0, 0.0], [0.0, 0.0]).low)
+    assert not math.isnan(paired_difference([1e-3, 1e-3], [0.0, 1e-6]).low)
+
+
 @pytest.mark.parametrize(("values", "baseline"), [([], []), ([1], [1, 2])])
 def test_unpaired_values(values, baseline):
     with pytest.raises(ValueError, match="equally long"):

@@ -10,9 +10,13 @@ from datasets import Dataset, DatasetDict
 METRICS = {"loss": 0.5, "mean_average_precision": 0.7, "mean_average_precision_classes": 3.0, "f1_weighted": 0.6}
 SCALES = {"audio": 2.0, "visual": 0.3}
 RATES = [0.1, 0.2, 0.3]
+CONV = {"type": "conv", "in_channels": 1, "channels": [2]}
+SGD = {"method": "sgd", "epochs": 50}
 
 
-def write_run(folder, accuracy=0.75, seed=0, modalities=("audio", "visual"), ratio=1.5, history=True, **options):
+def write_run(
+    folder, accuracy=0.75, seed=0, modalities=("audio", "visual"), ratio=1.5, history=True, encoder=CONV, **options
+):
     """Writes `config.yaml`, `config.json`, `metrics.json` and `trainer_state.json`; `options` are the recipe's."""
     folder.mkdir(parents=True)
     metrics = {**METRICS, "accuracy": accuracy, **{f"accuracy_{m}": accuracy - 0.1 for m in modalities}}
@@ -21,7 +25,7 @@ def write_run(folder, accuracy=0.75, seed=0, modalities=("audio", "visual"), rat
     }
     options = {"dataset": "digits", "learning_rate": 0.1, **options, "seed": seed, "output_dir": str(folder)}
     (folder / "config.yaml").write_text(yaml.safe_dump(options))
-    encoders = {m: {"type": "conv", "in_channels": 1, "channels": [2]} for m in modalities}
+    encoders = dict.fromkeys(modalities, encoder)
     write_json(folder / "config.json", {"modality_order": list(modalities), "modalities": encoders})
     write_json(
         folder / "metrics.json",
@@ -49,18 +53,22 @@ def write_run(folder, accuracy=0.75, seed=0, modalities=("audio", "visual"), rat
     return folder
 
 
-def write_analyses(folder, classes, modalities=("audio", "visual"), split="test"):
-    """Adds `probe.json`, `missing.json` and `analysis_<split>.json`, as the commands of these names write them."""
+def write_analyses(folder, classes, modalities=("audio", "visual"), split="test", probe=SGD, **missing):
+    """Adds `probe.json`, `missing.json` and `analysis_<split>.json`, as the commands of these names write them.
+
+    `missing` are entries of `missing.json`.
+    """
     checkpoints = [
         {"step": step, "epoch": float(step), "final": step == 2, "accuracy": dict.fromkeys(modalities, accuracy)}
         for step, accuracy in ((1, 0.3), (2, 0.6), (3, 0.5))
     ]
     alone = {m: {"checkpoints": [{"step": 1, "epoch": 1.0, "accuracy": 0.7}], "accuracy": 0.7} for m in modalities}
-    write_json(folder / "probe.json", {"split": split, "settings": {}, "checkpoints": checkpoints, "alone": alone})
+    write_json(folder / "probe.json", {"split": split, "settings": probe, "checkpoints": checkpoints, "alone": alone})
     fixed, varied = modalities[:2]
     grid = {"fixed": fixed, "fixed_rate": 0.1, "varied": varied, "rates": RATES}
     grids = [{**grid, "accuracy": [0.7, 0.65, 0.6], "std": [0.01] * 3}]
-    write_json(folder / "missing.json", {"split": split, "seeds": [0, 1], "grids": grids, "complete": 0.75})
+    found = {"split": split, "absence": "zero_input", "seeds": [0, 1], "grids": grids, "complete": 0.75}
+    write_json(folder / "missing.json", {**found, **missing})
     predictions = ["joint", *modalities]
     count = len(classes)
     bins = [{"lower": 0.5, "upper": 1.0, "confidence": 0.8, "accuracy": 0.7, "count": 9}]
@@ -70,6 +78,7 @@ def write_analyses(folder, classes, modalities=("audio", "visual"), split="test"
         {
             "split": split,
             "samples": 4 * count,
+            "predictions": 4 * count,
             "classes": list(classes),
             "per_class": {p: [0.5] * (count - 1) + [None] for p in predictions},
             "counts": [4] * (count - 1) + [0],

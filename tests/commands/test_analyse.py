@@ -13,7 +13,8 @@ def test_everything_fits_together(finished, capsys):
     assert found == json.loads((finished / "analysis_test.json").read_text())
     metrics = evaluate(finished, "test")
     counts = np.array(found["counts"])
-    assert counts.sum() == found["samples"] == 40 and found["classes"] == ["LABEL_0", "LABEL_1", "LABEL_2"]
+    assert counts.sum() == found["samples"] == found["predictions"] == 40
+    assert found["classes"] == ["LABEL_0", "LABEL_1", "LABEL_2"]
     for name, metric in (("joint", "accuracy"), ("audio", "accuracy_audio"), ("visual", "accuracy_visual")):
         assert np.dot(found["per_class"][name], counts) / 40 == pytest.approx(metrics[metric])
         assert sum(b["count"] for b in found["calibration"][name]["bins"]) == 40

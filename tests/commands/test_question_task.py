@@ -8,7 +8,7 @@ import yaml
 from music_avqa_release import write_annotation, write_features
 
 from hf_bml.cli import main as cli
-from hf_bml.commands.checks import check_recipe
+from hf_bml.commands.checks import check_best_metric, check_compared_metric, check_recipe
 from hf_bml.commands.evaluate import evaluate
 from hf_bml.commands.recipe import parse_recipe
 from hf_bml.commands.train import build_parser, main
@@ -37,6 +37,7 @@ SMALL = [
     "--save_steps=20",
     "--logging_strategy=steps",
     "--logging_steps=10",
+    "--metric_for_best_model=accuracy_on_audio_visual_counting",
     "--dataloader_num_workers=0",
     "--disable_tqdm=true",
     "--report_to=none",
@@ -123,6 +124,7 @@ def parse(*arguments):
         (["--architecture_options.hiden_size", "3"], "Did you mean 'hidden_size'"),
         (["--question", "txt"], "Did you mean 'text'"),
         (["--metric_for_best_model", "event_accuracy"], "unknown metric 'event_accuracy'"),
+        (["--metric_for_best_model", "accuracy_audo"], "Did you mean 'accuracy_audio'"),
         (["--modulations", '{"greedy": {}}'], "gates of MMTM"),
         (["--fusion", "sum"], "'fusion' belongs to the task classification"),
     ],
@@ -130,3 +132,29 @@ def parse(*arguments):
 def test_refused_before_anything_is_loaded(arguments, message):
     with pytest.raises(ValueError, match=message):
         check_recipe(parse(*arguments))
+
+
+TYPES = ["Audio Counting", "Audio-Visual Temporal"]
+
+
+def test_the_accuracy_on_a_type_of_question_can_choose_the_best_model():
+    for metric in ("accuracy_on_audio_counting", "eval_accuracy_on_audio_visual_temporal"):
+        recipe = parse("--metric_for_best_model", metric)
+        check_recipe(recipe)
+        check_best_metric(recipe, ["text"], 3, TYPES)
+        check_compared_metric(metric.removeprefix("eval_"), recipe)
+
+
+def test_a_type_that_the_data_lacks():
+    recipe = parse("--metric_for_best_model", "accuracy_on_audio_countin")
+    with pytest.raises(ValueError, match="Did you mean 'accuracy_on_audio_counting'"):
+        check_best_metric(recipe, ["text"], 3, TYPES)
+
+
+def test_classification_knows_no_types_of_questions():
+    path = RECIPES.parent / "digits" / "concat.yaml"
+    recipe = parse_recipe(build_parser(), path, [str(path), "--metric_for_best_model=accuracy_on_audio_counting"])
+    with pytest.raises(ValueError, match="unknown metric"):
+        check_recipe(recipe)
+    with pytest.raises(ValueError, match="unknown metric"):
+        check_compared_metric("accuracy_on_audio_counting", recipe)

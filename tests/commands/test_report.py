@@ -13,12 +13,16 @@ import pytest
 from finished import write_analyses, write_run
 from PIL import Image
 
+from hf_bml.analysis.comparison import Row
 from hf_bml.analysis.linear_probe import ProbeSettings
+from hf_bml.analysis.sensitivity import Sweep
 from hf_bml.cli import main
 from hf_bml.commands.analyse import analyse_run
 from hf_bml.commands.missing import missing_run
 from hf_bml.commands.probe import probe_run
 from hf_bml.commands.report import write_report
+from hf_bml.commands.sensitivity import write_sensitivity
+from hf_bml.commands.series import write_comparison, write_results
 
 OPM = {"modulations": {"opm": {"q_base": 0.5}}}
 RECIPE = """
@@ -103,13 +107,16 @@ def test_everything_that_runs_hold_is_shown(tmp_path):
         "Audio dominates at the end of training: discrepancy ratio 1.50 (visual 0.67).",
         "the ratio of audio went 1.50 → 1.05.",
         "Test accuracy 71.0 → 82.0 % (+11.0 points): better, beyond the noise between seeds",
-        "Linear probes: audio 60.0 → 60.0 % (trained alone 70.0 %)",
+        "Linear probes on test: audio 60.0 → 60.0 % (trained alone 70.0 %)",
+        "Settings of the classifier: method sgd, epochs 50.",
+        "opm audio 3 60.0 % 70.0 % −10.0",
         "Under-trained compared to training alone: audio by 10.0 points, visual by 10.0 points.",
         "modulations.opm.q_base - 0.5",
         "71.0 ± 1.0",
         "Most often taken for another: dog & <b>cat</b> for bird.",
         "OPM, drop probability: audio 0.400 0.400",
-        "opm 75.0 70.0 ± 0.0 65.0 ± 0.0 60.0 ± 0.0",
+        "whose input is then zero; all runs see the same masks, of the seeds 0 and 1.",
+        "opm 3 75.0 70.0 ± 0.0 65.0 ± 0.0 60.0 ± 0.0",
         "Accuracy with only these modalities present",
     ):
         assert sentence in text, sentence
@@ -154,7 +161,61 @@ def test_a_model_of_one_modality_says_what_training_alone_reaches(tmp_path):
     (run / "probe.json").write_text((run / "probe.json").read_text().replace('"alone": {', '"alone": {}, "old": {'))
     write_run(tmp_path / "runs/unimodal_visual", accuracy=0.9, history=False, modalities=("visual",))
     text = read(write_report([tmp_path / "runs"], tmp_path / "report"))
-    assert "Under-trained compared to training alone: visual by 30.0 points." in text
+    assert "visual 60.0 % (trained alone, its own test accuracy and no probe's, 90.0 %)." in text
+    assert "concat visual 1 60.0 % - - 90.0 %" in text and "Under-trained" not in text
+
+
+def test_probes_of_other_splits_or_settings_are_not_compared(tmp_path):
+    """concat: one of two seeds on test; opm: both on validation."""
+    for seed in (0, 1):
+        write_run(tmp_path / "concat" / f"seed-{seed}", 0.7, seed, history=False)
+        write_run(tmp_path / "opm" / f"seed-{seed}", 0.8, seed, history=False, **OPM)
+        write_analyses(tmp_path / "opm" / f"seed-{seed}", ["a", "b"], split="validation")
+    write_analyses(tmp_path / "concat" / "seed-0", ["a", "b"])
+    text = read(write_report([tmp_path / "concat", tmp_path / "opm"], tmp_path / "report"))
+    assert "60.0 → 60.0" not in text and "The probes differ in split or settings." in text
+    assert "here stand those on validation with method sgd, epochs 50." in text
+    assert "Linear probes on validation: audio 60.0 % (trained alone 70.0 %)" in text
+    assert "concat audio 1 of 2 60.0 % 70.0 % −10.0" in text and "opm audio 2 60.0 %" in text
+    assert {"probes.png", "probes_1.png"} < {path.name for path in (tmp_path / "report/figures").iterdir()}
+    write_analyses(tmp_path / "concat" / "seed-0", ["a", "b"], split="validation", probe={"method": "logistic"})
+    assert "60.0 → 60.0" not in read(write_report([tmp_path / "concat", tmp_path / "opm"], tmp_path / "report"))
+    write_analyses(tmp_path / "concat" / "seed-0", ["a", "b"], split="validation")
+    text = read(write_report([tmp_path / "concat", tmp_path / "opm"], tmp_path / "report"))
+    assert "Linear probes on validation, 1 seed: audio 60.0 → 60.0 %" in text and "The probes differ" not in text
+
+
+def test_missing_modalities_of_other_masks_are_not_compared(tmp_path):
+    grid = {"fixed": "audio", "fixed_rate": 0.1, "varied": "visual", "rates": [0.1, 0.2]}
+    grids = [{**grid, "accuracy": [0.7, 0.6], "std": [None, None]}]
+    others = [{**grid, "rates": [0.2, 0.4], "accuracy": [0.5, 0.4], "std": [None, None]}]
+    ways = {
+        "a": {"seeds": [0], "grids": grids},
+        "b": {"seeds": [0], "absence": "modality_mask", "grids": grids},
+        "c": {"seeds": [0], "grids": others},
+    }
+    runs = [write_run(tmp_path / name, history=False) for name in ways]
+    for run, way in zip(runs, ways.values(), strict=True):
+        write_analyses(run, ["x", "y"], **way)
+    text = read(write_report(runs, tmp_path / "report"))
+    assert "differ in split, kind of absence or masks. Only equal ones are compared." in text
+    assert "whose input is then zero; all runs see the same masks, of seed 0." in text
+    assert "of which the model is told by its mask; all runs see the same masks, of seed 0." in text
+    assert "a 1 75.0 70.0 60.0 - c 1 75.0 - 50.0 40.0" in text and "b 1 75.0 70.0 60.0" in text
+    assert "nan" not in text
+    assert {"missing.png", "missing_1.png"} < {path.name for path in (tmp_path / "report/figures").iterdir()}
+
+
+def test_seeds_tested_at_different_rates(tmp_path):
+    grid = {"fixed": "audio", "fixed_rate": 0.1, "varied": "visual", "std": [0.0, 0.0]}
+    rates = [([0.1, 0.2], [0.7, 0.6]), ([0.2, 0.3], [0.8, 0.5]), ([0.4, 0.5], [0.3, 0.2])]
+    runs = [write_run(tmp_path / "runs" / f"seed-{seed}", seed=seed, history=False) for seed in range(3)]
+    for run, (own, accuracy) in zip(runs[:2], rates, strict=False):
+        write_analyses(run, ["x", "y"], grids=[{**grid, "rates": own, "accuracy": accuracy}])
+    text = read(write_report(runs[:2], tmp_path / "report"))
+    assert "visual 20 % runs 2 75.0 70.0 ± 14.1" in text and "visual 10 %" not in text
+    write_analyses(runs[2], ["x", "y"], grids=[{**grid, "rates": rates[2][0], "accuracy": rates[2][1]}])
+    assert "Missing modalities" not in read(write_report(runs, tmp_path / "report"))
 
 
 def test_three_modalities_and_many_classes(tmp_path):
@@ -165,14 +226,45 @@ def test_three_modalities_and_many_classes(tmp_path):
     assert "Shown are the 12 of 130 classes" in text and "text + audio + visual" in text
 
 
-def test_the_paper_stands_beside_the_same_data_only(tmp_path):
-    runs = [
-        write_run(tmp_path / "concat", dataset="cremad", history=False),
-        write_run(tmp_path / "opm", 0.8, dataset="cremad", history=False, **OPM),
-    ]
+def test_the_paper_stands_beside_the_same_data_and_models_only(tmp_path):
+    resnet = {"encoder": {"type": "timm", "architecture": "resnet18"}, "dataset": "cremad", "history": False}
+    runs = [write_run(tmp_path / "concat", **resnet), write_run(tmp_path / "opm", 0.8, **resnet, **OPM)]
     text = read(write_report(runs, tmp_path / "report"))
     assert "opm accuracy 80.0 75.1 Concatenation-OPM Table 2" in text
     assert "Everything the paper reports for CREMA-D." in text
+    other = write_run(tmp_path / "conv", dataset="cremad", history=False)
+    assert "none of these methods on these models" in read(write_report([other], tmp_path / "report"))
+    other = write_run(tmp_path / "hub", **resnet, dataset_options={"hub_id": "mteb/RAVDESS_AV"})
+    assert "The paper" not in read(write_report([other], tmp_path / "report"))
+
+
+def test_a_sensitivity_is_shown(tmp_path):
+    """Beside it lie a comparison and a file of somebody else's, which are not."""
+    folder = tmp_path / "runs" / "digits"
+    option = "modulations.opm.q_base"
+    sweep = Sweep({option: [0.3, 0.5]}, [{option: 0.3}, {option: 0.5}])
+    for q_base, accuracy in ((0.3, 0.7), (0.5, 0.8)):
+        opm = {"modulations": {"opm": {"q_base": q_base}}}
+        write_run(folder / f"opm-0000000{10 * q_base:.0f}" / "seed-0", accuracy, history=False, **opm)
+        run = {"seed": 0, "accuracy": accuracy, "validation_accuracy": accuracy, "device": "CPU", "torch": "2"}
+        sweep.rows.append(Row(f"q_base={q_base}", runs=[run]))
+    write_results(sweep.rows, folder, "q")
+    write_sensitivity(sweep, folder, "q", "accuracy", "digits")
+    write_results(sweep.rows, folder, "comparison")
+    write_comparison(sweep.rows, folder, "comparison", "accuracy")
+    (folder / "README.md").write_text("| a | chosen |")
+    for given in (folder, tmp_path / "runs"):
+        text = read(write_report([given], tmp_path / "report"))
+        assert "digits/q: every setting of q_base (paper Table 1)." in text
+        assert "0.5 1 80.0 80.0 best validation" in text and "Best validation_accuracy: q_base=0.5, 80.0" in text
+        assert text.count("(paper Table 1)") == 1
+        copied = tmp_path / "report/figures/sensitivity.png"
+        assert copied.read_bytes() == (folder / "q.png").read_bytes()
+    (folder / "q.png").unlink()
+    copied.unlink()
+    assert "(paper Table 1)" in read(write_report([folder], tmp_path / "report")) and not copied.exists()
+    one = folder / "opm-00000005" / "seed-0"
+    assert "(paper Table 1)" not in read(write_report([one], tmp_path / "report"))
 
 
 def test_other_data_is_not_compared(tmp_path):

@@ -10,6 +10,7 @@ from ave_release import write_features
 from datasets import ClassLabel, Dataset, DatasetDict, List, Value
 from media_samples import write_clip
 
+from hf_bml.commands.analyse import analyse_run
 from hf_bml.commands.checks import check_recipe
 from hf_bml.commands.evaluate import evaluate
 from hf_bml.commands.experiment import label_names
@@ -93,6 +94,8 @@ def test_raw_clips_through_encoders(tmp_path, capsys):
     assert main([str(tmp_path / "raw.yaml"), *arguments]) == 0, capsys.readouterr().err
     assert (tmp_path / "run" / "processor_config.json").is_file()
     assert evaluate(tmp_path / "run", "validation").keys() >= {"accuracy", "accuracy_audio"}
+    found = analyse_run(tmp_path / "run")
+    assert (found["samples"], found["predictions"], sum(found["counts"])) == (2, 20, 20)
 
 
 def parse(*arguments):

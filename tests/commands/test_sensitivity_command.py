@@ -65,6 +65,7 @@ def test_one_option_and_two_then_nothing_twice(sensitivity, tmp_path, capsys):
         (["--vary", "seed=1,2"], "seed has an option of its own, --seeds"),
         (["--vary", "fusion=[concat"], "cannot be read as YAML"),
         (["--vary", "fusion=concat,sum", "--compare", "acc"], "Did you mean 'accuracy'"),
+        (["--vary", "fusion=concat,sum", "--push_to_hub", "true"], "the 2 runs would overwrite each other on the Hub"),
         (["--vary", "fusion=concat,sum", "--name", "a/b"], "--name must be the beginning of a file name"),
     ],
 )
