@@ -243,15 +243,23 @@ class BalancedModel(nn.Module):
 
     @contextmanager
     def _recorded(self) -> Iterator[tuple[dict[str, list[Any]], dict[str, list[Any]]]]:
-        """Collects the encoders' outputs by modality and those of the modules before them by path, call by call."""
+        """Collects the encoders' outputs by modality and those of the modules before them by path, call by call.
+
+        The model gets copies, so that it cannot change what is replayed (LLaVA sets a field, others add in place).
+        """
         outputs: dict[str, list[Any]] = {name: [] for name in self.paths}
         earlier: dict[str, list[Any]] = {path: [] for paths in self.paths.values() for path in paths[:-1]}
         collected = {**earlier, **{paths[-1]: outputs[name] for name, paths in self.paths.items()}}
+
+        def record(calls: list[Any]) -> Callable[..., Any]:
+            def hook(module: nn.Module, args: Any, output: Any) -> Any:
+                calls.append(output)
+                return copied(output)
+
+            return hook
+
         handles = [
-            self.model.get_submodule(path).register_forward_hook(
-                lambda module, args, output, calls=calls: calls.append(output)
-            )
-            for path, calls in collected.items()
+            self.model.get_submodule(path).register_forward_hook(record(calls)) for path, calls in collected.items()
         ]
         try:
             yield outputs, earlier
@@ -293,7 +301,7 @@ class BalancedModel(nn.Module):
                 module = self.model.get_submodule(path)
                 replaced_modules.append((module, module.__dict__.get("forward")))
                 remaining = iter(values)
-                module.forward = lambda *_, remaining=remaining, **__: next(remaining)
+                module.forward = lambda *_, remaining=remaining, **__: copied(next(remaining))
         try:
             yield
         finally:
@@ -469,6 +477,11 @@ def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:
     """Applies a function to every tensor inside an output."""
     leaves, structure = tree_flatten(output)
     return tree_unflatten([function(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure)
+
+
+def copied(output: Any) -> Any:
+    """The output with containers and tensors of its own; gradients flow on."""
+    return map_tensors(output, Tensor.clone)
 
 
 def same(first: Sequence[Any], second: Sequence[Any]) -> bool:

@@ -10,7 +10,10 @@ from transformers import (
     BertConfig,
     CLIPConfig,
     CLIPModel,
+    CLIPVisionConfig,
     LlamaConfig,
+    LlavaConfig,
+    LlavaModel,
     SiglipConfig,
     SiglipModel,
     ViltConfig,
@@ -73,6 +76,21 @@ class LanguageModelWithImages(nn.Module):
         return {"logits": self.score(hidden[:, -1])}
 
 
+class Llava(nn.Module):
+    """transformers' own LLaVA, which changes the output of its vision tower."""
+
+    def __init__(self):
+        super().__init__()
+        text, vision = LlamaConfig(**SMALL, vocab_size=50), CLIPVisionConfig(**SMALL, **IMAGE)
+        self.llava = LlavaModel(LlavaConfig(text_config=text, vision_config=vision, image_token_id=49))
+        self.score = nn.Linear(16, 3)
+
+    def forward(self, pixel_values, input_ids):
+        places = input_ids.new_full((len(input_ids), 4), 49)  # one a patch
+        output = self.llava(input_ids=torch.cat([places, input_ids], dim=1), pixel_values=pixel_values)
+        return {"logits": self.score(output.last_hidden_state[:, -1])}
+
+
 class Plain(nn.Module):
     def __init__(self, join):
         super().__init__()
@@ -115,6 +133,7 @@ ARCHITECTURES = {
         LanguageModelWithImages,
         {"image": "vision_tower", "text": "language_model.embed_tokens"},
     ),
+    "llava": (Llava, {"image": "llava.vision_tower", "text": "llava.language_model.embed_tokens"}),
 }
 
 
@@ -170,7 +189,7 @@ class Keep:
         return features
 
 
-@pytest.mark.parametrize("name", ["clip", "vit+bert", "llava-style"])
+@pytest.mark.parametrize("name", ["clip", "vit+bert", "llava-style", "llava"])
 def test_a_dropped_modality_has_no_part_in_prediction_and_gradient(name):
     model, mask = build(name), torch.tensor([[False, True], [True, True], [True, False], [False, True]])
     model(**batch())  # the structure is checked once
@@ -216,6 +235,20 @@ def test_zero_out_by_hand():
     masked = model(image=image, text=text, modality_mask=mask)
     torch.testing.assert_close(masked.logits[1], plain.head(plain.read(text))[1])
     torch.testing.assert_close(masked.logits[2], plain.head(plain.see(image))[2])
+
+
+def test_a_model_that_changes_its_encoders_outputs_in_place():
+    torch.manual_seed(0)
+    changing, unchanging = plain(torch.Tensor.add_), plain(torch.add)
+    image, text = torch.randn(4, 4), torch.randn(4, 3)
+    keep = Keep(torch.tensor([[True, True], [False, True], [True, False], [True, True]]))
+    for model in (changing, unchanging):
+        model(image=image, text=text, labels=torch.tensor([0, 1, 2, 0]), modulation=keep).loss.backward()
+    found, expected = (model(image=image, text=text, modulation=keep) for model in (changing, unchanging))
+    torch.testing.assert_close(found.logits, expected.logits)
+    torch.testing.assert_close(found.unimodal_logits, expected.unimodal_logits)
+    for one, other in zip(changing.parameters(), unchanging.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
 
 
 def test_the_models_own_loss_and_columns_are_used(training_args):
