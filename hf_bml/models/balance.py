@@ -119,7 +119,8 @@ class BalancedModel(nn.Module):
             raise ValueError(
                 f"num_labels must be an integer of at least 2, found {self.num_labels!r}: a modality's score is the "
                 "probability of the true class, and that of a single class is always 1. Let a model with one logit x "
-                "for yes or no predict the two logits 0 and x: logits=lambda output: nn.functional.pad(output.logits, (1, 0))."
+                "for yes or no predict the two logits 0 and x: "
+                "logits=lambda output: nn.functional.pad(output.logits, (1, 0))."
             )
         parameters = inspect.signature(model.forward).parameters
         self.takes_labels = "labels" in parameters
@@ -396,11 +397,11 @@ class BalancedModel(nn.Module):
                 part(output, field)
         if isinstance(self.model.get_submodule(path), nn.RNNBase) and not isinstance(field, int):
             raise ValueError(
-                f"The encoder of {name!r}, {path}, is recurrent and returns a tuple, whose states do not have the batch "
-                f"in front. If the model uses its outputs only, which needs batch_first=True, pass features={{{name!r}: "
-                "0}. If it uses the last state, put the layer into a module that returns this state, (batch, dim), "
-                "such as one whose forward is `return self.rnn(values)[1][-1]` (of an LSTM [1][0][-1]), and name that "
-                "module."
+                f"The encoder of {name!r}, {path}, is recurrent and returns a tuple, whose states do not have the "
+                "batch in front. If the model uses its outputs only, which needs batch_first=True, pass "
+                f"features={{{name!r}: 0}}. If it uses the last state, put the layer into a module that returns this "
+                "state, (batch, dim), such as one whose forward is `return self.rnn(values)[1][-1]` (of an LSTM "
+                "[1][0][-1]), and name that module."
             )
 
     def _check_part(
