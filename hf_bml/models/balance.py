@@ -142,6 +142,16 @@ class BalancedModel(nn.Module):
         return self.model
 
     @property
+    def balance_arguments(self) -> dict[str, Any]:
+        """What wraps the model again in the same way; `logits` is None if it is a function."""
+        return {
+            "modalities": {name: list(paths) for name, paths in self.paths.items()},
+            "features": dict(self.features),
+            "logits": None if callable(self.logits) else self.logits,
+            "num_labels": self.num_labels,
+        }
+
+    @property
     def config(self) -> Any:
         """The wrapped model's config; None if it has none."""
         return getattr(self.model, "config", None)

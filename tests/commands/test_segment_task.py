@@ -1,5 +1,6 @@
 """Event localisation from the command line, on a generated miniature of AVE's released features."""
 
+import ast
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from ave_release import write_features
+from card_code import quick_start_of_run
 from datasets import ClassLabel, Dataset, DatasetDict, List, Value
 from media_samples import write_clip
 
@@ -60,6 +62,10 @@ def test_training_beats_chance(release, tmp_path, architecture, capsys):
     assert config["model_type"] == "multimodal_segments" and config["id2label"]["28"] == "Background"
     assert yaml.safe_load((run / "config.yaml").read_text())["task"] == "segment_classification"
     assert evaluate(run, "test")["accuracy"] == pytest.approx(result["test"]["accuracy"])
+    capsys.readouterr()
+    quick_start_of_run(run, tmp_path / "card")
+    printed = ast.literal_eval(capsys.readouterr().out)
+    assert len(printed) == 10 and set(printed) <= set(config["id2label"].values())
 
 
 RAW = """
@@ -93,6 +99,7 @@ def test_raw_clips_through_encoders(tmp_path, capsys):
     assert main([str(tmp_path / "raw.yaml"), *arguments]) == 0, capsys.readouterr().err
     assert (tmp_path / "run" / "processor_config.json").is_file()
     assert evaluate(tmp_path / "run", "validation").keys() >= {"accuracy", "accuracy_audio"}
+    quick_start_of_run(tmp_path / "run", tmp_path / "card")
 
 
 def parse(*arguments):
