@@ -11,8 +11,9 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+import transformers
 import yaml
-from transformers import Trainer
+from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .environment import environment
@@ -42,6 +43,9 @@ class CardFacts:
         step: optimizer step of these weights; None if not known.
         max_steps: of the whole training; None if not known.
         is_finished: whether the training came to its end.
+        wrapped_class: of a model that `balance` wrapped, its own class with its module.
+        is_pretrained: whether that class has `from_pretrained`.
+        balance: the arguments of `balance`; `logits` None for a function. Empty if they are not known.
         seed, train_seconds: of the run; None if not known.
         environment: versions, device, date.
     """
@@ -59,6 +63,9 @@ class CardFacts:
     step: int | None = None
     max_steps: int | None = None
     is_finished: bool = True
+    wrapped_class: str | None = None
+    is_pretrained: bool = False
+    balance: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
     train_seconds: float | None = None
     environment: dict[str, Any] = field(default_factory=dict)
@@ -87,9 +94,13 @@ def facts_of_run(folder: str | Path, name: str | None = None) -> CardFacts:
         step = state.get("best_global_step") or step
     modalities = config.get("modality_order") or list(config.get("modalities") or metrics.get("final_ratios", {}))
     results = {split: numbers(metrics[split]) for split in ("validation", "test") if split in metrics}
+    model_class = (config.get("architectures") or [CardFacts.model_class])[0]
+    is_wrapped = "modalities" not in config and hasattr(transformers, model_class)  # none of these is trained as it is
     return CardFacts(
         name=name or folder.name,
-        model_class=(config.get("architectures") or [CardFacts.model_class])[0],
+        model_class=model_class,
+        wrapped_class=f"transformers.{model_class}" if is_wrapped else None,
+        is_pretrained=is_wrapped,
         config=config,
         modalities=modalities,
         processors=read_json(folder / "processor_config.json").get("modalities", {}),
@@ -120,6 +131,7 @@ def facts_of_trainer(trainer: Trainer, name: str | None = None) -> CardFacts:
     finished = is_finished(state.log_history)
     step = state.best_global_step if finished and args.load_best_model_at_end else state.global_step
     options = trainer.run_options if trainer.run_options is not None else changed_arguments(args)
+    wrapped = getattr(model, "wrapped_model", None)
     return CardFacts(
         name=name or (args.hub_model_id or Path(args.output_dir).resolve().name).split("/")[-1],
         model_class=type(model).__name__,
@@ -134,9 +146,24 @@ def facts_of_trainer(trainer: Trainer, name: str | None = None) -> CardFacts:
         step=step,
         max_steps=state.max_steps,
         is_finished=finished,
+        wrapped_class=None if wrapped is None else public_class(type(wrapped)),
+        is_pretrained=isinstance(wrapped, PreTrainedModel),
+        balance={} if wrapped is None else model.balance_arguments,
         seed=args.seed,
         environment=environment(args.world_size),
     )
+
+
+def public_class(kind: type) -> str:
+    """A class with the module that it is imported from.
+
+    Example:
+        >>> from transformers import CLIPModel
+        >>> public_class(CLIPModel)
+        'transformers.CLIPModel'
+    """
+    is_public = getattr(transformers, kind.__name__, None) is kind
+    return f"{'transformers' if is_public else kind.__module__}.{kind.__name__}"
 
 
 def read_json(path: Path) -> dict[str, Any]:

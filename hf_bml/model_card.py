@@ -13,8 +13,10 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .analysis.summary import markdown_table
 from .card_facts import HIDDEN_PATH, CardFacts
+from .card_quick_start import balance_call, prediction_code, sample_tensors, sample_values
 from .data import dataset_names
 from .data.description import describe_dataset
+from .models import ENCODERS, QUESTION_ANSWERING_ARCHITECTURES, SEGMENT_ARCHITECTURES
 
 CARD_NAME = "README.md"
 CURVES_NAME = "curves.png"
@@ -26,6 +28,7 @@ METRICS = {  # id on the Hub and name, where they are not the metric's own
     "f1_macro": ("f1", "F1, macro"),
     "f1_binary": ("f1", "F1"),
 }
+ARCHITECTURES = {**SEGMENT_ARCHITECTURES, **QUESTION_ANSWERING_ARCHITECTURES}
 SHOWN_CLASSES = 30
 
 
@@ -80,12 +83,16 @@ def render_card(facts: CardFacts, options: CardOptions | None = None, figures: S
         shown_classes=SHOWN_CLASSES,
         methods=" and ".join(name.upper().replace("_", " ") for name in facts.modulations),
         model_table=model_table(facts),
+        architecture=describe_architecture(facts),
         modulation_table=modulation_table(facts),
         score_table=score_table(facts),
         modality_table=modality_table(facts),
         environment_table=environment_table(facts),
         settings=yaml.safe_dump(facts.settings, sort_keys=False, allow_unicode=True).strip() if facts.settings else "",
-        sample={modality: sample_code(facts.processors.get(modality, {})) for modality in facts.modalities},
+        sample=sample_values(facts),
+        tensors=sample_tensors(facts),
+        prediction=prediction_code(facts),
+        balance_call=balance_call(facts),
         figures=figures,
         hidden_path=HIDDEN_PATH,
     )
@@ -185,22 +192,25 @@ def metric_id(metric: str, modalities: Sequence[str]) -> tuple[str, str]:
 
 
 def describe_data(facts: CardFacts, options: CardOptions) -> dict[str, Any]:
-    """What is known of the data: `id`, `name`, `hub_ids`, and the `topics` of the data set's module."""
+    """What is known of the data: `id`, `name`, `hub_ids`, and the `topics` of the data set's module.
+
+    A module says nothing about what it reads from the Hub: that may be a part of its corpus, or another one. The Hub
+    takes `hub_ids` for repositories, so that a name of our own is only the `id` of the results.
+    """
     dataset = facts.settings.get("dataset")
     own_options = facts.settings.get("dataset_options") or {}
-    is_ours = dataset in dataset_names()
-    topics = describe_dataset(dataset) if is_ours and dataset != "from_columns" else {}
+    is_from_hub = own_options.get("hub_id") is not None
+    is_ours = dataset in dataset_names() and dataset != "from_columns"
     hub_ids = list(options.dataset_ids)
     if not hub_ids:
         hub_ids = [own_options[key] for key in ("hub_id", "path") if is_hub_id(own_options.get(key))][:1]
-    if dataset == "from_columns":
+    if dataset == "from_columns" or is_from_hub:
         dataset = hub_ids[0] if hub_ids else options.dataset
-    name = options.dataset or dataset
     return {
         "id": (hub_ids or [dataset or options.dataset])[0],
-        "name": name,
-        "hub_ids": hub_ids or ([dataset] if topics else []),
-        "topics": topics,
+        "name": options.dataset or dataset,
+        "hub_ids": hub_ids,
+        "topics": describe_dataset(facts.settings["dataset"]) if is_ours and not is_from_hub else {},
     }
 
 
@@ -226,14 +236,38 @@ def short(options: Mapping[str, Any]) -> str:
 def model_table(facts: CardFacts) -> str:
     """A row per modality: encoder and processor, each with its options."""
     encoders = facts.config.get("modalities") or {}
+    wrapped = facts.balance.get("modalities", {})
 
     def cell(options: Mapping[str, Any]) -> str:
         return f"`{options['type']}`: {short(options)}".removesuffix(": ") if "type" in options else "-"
 
     return markdown_table(
         ("modality", "input", "encoder"),
-        [(name, cell(facts.processors.get(name, {})), cell(encoders.get(name, {}))) for name in facts.modalities],
+        [
+            (
+                name,
+                cell(facts.processors.get(name, {})),
+                ", ".join(f"`{path}`" for path in wrapped.get(name, ())) or cell(encoders.get(name, {})),
+            )
+            for name in facts.modalities
+        ],
     )
+
+
+def describe_architecture(facts: CardFacts) -> list[str]:
+    """What joins the modalities, unless it is a fusion, and whose work that and single encoders are after."""
+    texts = []
+    name, loss = facts.config.get("architecture"), facts.config.get("segment_loss")
+    if name in ARCHITECTURES:
+        options = short(facts.config.get("architecture_options") or {})
+        line = f"Architecture: `{name}`" + (f" ({options})" if options else "") + (f", loss `{loss}`" if loss else "")
+        texts += [f"{line}.", ARCHITECTURES[name].provenance]
+    origins: dict[str, list[str]] = {}
+    for modality, options in (facts.config.get("modalities") or {}).items():
+        text = getattr(ENCODERS.get(options.get("type")), "provenance", None)
+        if text is not None:
+            origins.setdefault(f"`{options['type']}`: {text}", []).append(modality)
+    return texts + [f"The encoder of {' and '.join(names)}, {text}" for text, names in origins.items()]
 
 
 def modulation_table(facts: CardFacts) -> str:
@@ -287,24 +321,3 @@ def environment_table(facts: CardFacts) -> str:
     if facts.train_seconds is not None:
         rows.append(("training time", f"{facts.train_seconds:.0f} s"))
     return markdown_table(("what", "value"), rows) if rows else ""
-
-
-def sample_code(processor: Mapping[str, Any]) -> tuple[str, str]:
-    """Python that makes a stand-in of a modality's raw value, and what else may stand there."""
-    kind = processor.get("type")
-    if kind in ("log_spectrogram", "multi_window", "ivector"):
-        rate, duration = processor.get("sampling_rate") or 16000, processor.get("duration") or 3
-        array = f"noise.normal(0, 0.1, {round(rate * duration)})"
-        return f'{{"array": {array}, "sampling_rate": {rate}}}', 'or "clip.wav", or the sound of "clip.mp4"'
-    if kind == "frames":
-        size, channels = processor.get("size", 224), processor.get("num_channels", 3)
-        height, width = (size, size) if isinstance(size, int) else size
-        return f'noise.integers(0, 256, ({height}, {width}, {channels}), "uint8")', 'or "image.png"'
-    if kind in ("tokens", "words"):
-        return '"a sentence"', ""
-    if kind == "features":
-        return f"noise.normal(0, 1, {processor.get('input_size') or 'FEATURES'})", "or any list of numbers"
-    if kind in ("video", "optical_flow", "rgb_difference"):
-        frames = 16 * processor.get("new_length", 1)
-        return f'torch.from_numpy(noise.integers(0, 256, ({frames}, 3, 64, 64), "uint8"))', 'or "clip.mp4"'
-    return "...", "as in training"

@@ -25,7 +25,8 @@ ALLOWED = {
     "side_training": {"learning_rate", "modulation"},
     "environment": set(),
     "card_facts": {"environment", "modulation", "training_args"},
-    "model_card": {"analysis", "card_facts", "data"},
+    "card_quick_start": {"card_facts", "models"},
+    "model_card": {"analysis", "card_facts", "card_quick_start", "data", "models"},
     "hub_push": {"card_facts"},
     "pushing_trainer": {"card_facts", "hub_push", "model_card"},
     "trainer": {"learning_rate", "modulation", "preflight", "pushing_trainer", "resumable_trainer", "side_training"}

@@ -5,13 +5,23 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import numpy
 import pytest
+import torch
+from card_code import run_quick_start
+from datasets import Dataset
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import eval_results_to_model_index
 from PIL import Image
+from tiny_questions import tiny_question_model
+from tiny_segments import tiny_segment_model
+from torch import nn
+from transformers import VisualBertConfig, VisualBertForVisualReasoning
 
-from hf_bml.card_facts import CardFacts
+from hf_bml import MultimodalBalancedTrainer, MultimodalProcessor, balance
+from hf_bml.card_facts import CardFacts, facts_of_run, facts_of_trainer
 from hf_bml.model_card import CardOptions, render_card, short, write_card
+from hf_bml.models import QUESTION_ANSWERING_ARCHITECTURES, SEGMENT_ARCHITECTURES
 from hf_bml.modulation import MODULATIONS
 from hf_bml.processing import PROCESSORS
 
@@ -80,7 +90,9 @@ def test_metadata_go_there_and_back(tmp_path):
     render_card(FACTS, OPTIONS).save(tmp_path / "README.md")
     data = ModelCard.load(tmp_path / "README.md").data
     assert (data.license, data.language, data.library_name) == ("apache-2.0", "en", "hf_bml")
-    assert data.datasets == ["digits"] and data.metrics == ["accuracy", "mean_average_precision", "f1"]
+    assert data.datasets is None  # the Hub takes these for repositories
+    assert {(result.dataset_type, result.dataset_name) for result in data.eval_results} == {("digits", "digits")}
+    assert data.metrics == ["accuracy", "mean_average_precision", "f1"]
     assert data.tags[:4] == ["multimodal", "multimodal-classification", "balanced-multimodal-learning", "audio"]
     assert data.tags[-2:] == ["opm", "mine"] and data.pipeline_tag is None
     found = {(r.dataset_split, r.metric_name): r.metric_value for r in data.eval_results}
@@ -117,10 +129,86 @@ def test_of_a_model_without_any_facts():
     assert "print(list(model.encoders))" in card.text  # without processor there are no raw values
 
 
-def test_of_a_wrapped_model():
-    card = render_card(CardFacts(name="x", model_class="BalancedModel", modalities=["a"]))
-    assert 'load_state_dict(load_file(hf_hub_download("x", "model.safetensors")))' in card.text
-    assert "AutoModel" not in card.text
+class See(nn.Module):
+    """A model of two inputs that knows nothing of balancing."""
+
+    def __init__(self):
+        super().__init__()
+        self.see, self.read, self.head = nn.Linear(4, 8), nn.Linear(3, 8), nn.Linear(8, 3)
+
+    def forward(self, image, text):
+        return {"scores": self.head(self.see(image) + self.read(text))}
+
+
+def trained_facts(model, folder, training_args, columns, **options):
+    """Facts of a trainer that has saved a balanced model in a folder."""
+    rows = {name: value.numpy() for name, value in columns.items()}
+    dataset = Dataset.from_dict({**rows, "labels": [0, 1, 2, 0]}).with_format("torch")
+    args = training_args(output_dir=str(folder), max_steps=1, modulations={"opm": {}})
+    trainer = MultimodalBalancedTrainer(model, args, train_dataset=dataset, **options)
+    trainer.train()
+    trainer.save_model()
+    return facts_of_trainer(trainer)
+
+
+@pytest.mark.parametrize("logits", ["scores", lambda output: output["scores"]])
+@pytest.mark.parametrize("processing_class", [None, MultimodalProcessor({"image": {"type": "features"}})])
+def test_the_quick_start_of_a_wrapped_model(tmp_path, training_args, logits, processing_class):
+    paths, columns = {"image": "see", "text": "read"}, {"image": torch.randn(4, 4), "text": torch.randn(4, 3)}
+    model = balance(See(), paths, logits=logits, num_labels=3)
+    facts = trained_facts(model, tmp_path / "run", training_args, columns, processing_class=processing_class)
+    text = render_card(facts, CardOptions(source=str(tmp_path / "run"))).text
+    assert "of the model itself, See, which `hf_bml.balance` wrapped" in text
+    assert ("`logits` is the function" in text) == callable(logits)
+    names = run_quick_start(text, model=See(), logits=logits)
+    with torch.no_grad():
+        found, expected = (m.eval()(**columns).unimodal_logits["text"] for m in (names["balanced"], model))
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_quick_start_of_a_wrapped_transformers_model(tmp_path, training_args):
+    small = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = VisualBertConfig(**small, vocab_size=20, visual_embedding_dim=6, num_labels=3)
+    columns = {"visual_embeds": torch.randn(4, 2, 6), "input_ids": torch.randint(1, 19, (4, 5))}
+    parts = "visual_bert.embeddings"
+    paths = {"image": f"{parts}.visual_projection", "text": [f"{parts}.word_embeddings"]}
+    model = balance(VisualBertForVisualReasoning(config), paths)
+    facts = trained_facts(model, tmp_path / "run", training_args, columns)
+    names = {}
+    for known in (facts, facts_of_run(tmp_path / "run")):  # the folder alone does not tell how it was wrapped
+        card = render_card(known, CardOptions(source=str(tmp_path / "run"))).text
+        assert "from transformers import VisualBertForVisualReasoning" in card and "AutoModel" not in card
+        names = {**run_quick_start(card), **names}
+    assert names["balanced"].paths == model.paths
+    with torch.no_grad():
+        found, expected = (m.eval()(**columns).logits for m in (names["balanced"], model))
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        (tiny_segment_model("avsdn"), "A re-implementation of AVSDN (Lin et al. 2019) from its abstract"),
+        (tiny_segment_model("psp"), "PSP (Zhou et al. 2021), written anew after what was published"),
+        (tiny_question_model("avsd"), "A re-implementation of AVSD (Schwartz et al. 2019) that differs"),
+        (tiny_question_model("panoavqa"), "A re-implementation of PanoAVQA's LAViT (Yun et al. 2021) that differs"),
+    ],
+)
+def test_an_architecture_says_whose_work_it_is_after(model, named):
+    config = model.config.to_dict()
+    text = render_card(CardFacts("x", type(model).__name__, config, list(model.encoders))).text
+    section = text.split("## Model")[1].split("## Modulations")[0]
+    assert f"\nArchitecture: `{config['architecture']}` (" in section and f"\n{named}" in section
+    assert ("segment_loss" in config) == ("loss `cross_entropy`." in section)
+
+
+def test_every_architecture_and_surrogate_says_so():
+    architectures = {**SEGMENT_ARCHITECTURES, **QUESTION_ANSWERING_ARCHITECTURES}
+    assert all(architecture.provenance.endswith(".") for architecture in architectures.values())
+    encoder = {"type": "multi_window", "architecture": "resnet18"}
+    text = render_card(CardFacts("x", modalities=["audio"], config={"modalities": {"audio": encoder}})).text
+    assert "The encoder of audio, `multi_window`: A surrogate for MWTSM" in text
+    assert "Architecture:" not in text
 
 
 @pytest.mark.parametrize(
@@ -130,6 +218,8 @@ def test_of_a_wrapped_model():
         ("from_columns", {"path": "parquet", "data_files": "PATH"}, None, None),
         ("from_columns", {"path": "PATH"}, None, None),
         ("vggsound", {"hub_id": "mteb/VGGSound"}, ["mteb/VGGSound"], "mteb/VGGSound"),
+        ("cremad", {"hub_id": "mteb/RAVDESS_AV"}, ["mteb/RAVDESS_AV"], "mteb/RAVDESS_AV"),
+        ("cremad", {"data_dir": "PATH"}, None, "cremad"),
         ("my_rows:load", {}, None, "my_rows:load"),
     ],
 )
@@ -138,7 +228,8 @@ def test_names_of_data(dataset, options, ids, identifier):
     assert card.data.datasets == ids
     types = {result.dataset_type for result in card.data.eval_results or ()}
     assert types == ({identifier} if identifier else set())
-    assert ("to `hf_bml`." in card.text) == (dataset == "my_rows:load" or options.get("path") == "user/clips")
+    assert ("to `hf_bml`." in card.text) == (dataset == "my_rows:load" or ids is not None)
+    assert ("7442 clips of 91 actors" in card.text) == (options == {"data_dir": "PATH"})  # of CREMA-D, not RAVDESS
 
 
 def test_what_the_author_says_wins():
@@ -162,11 +253,15 @@ def test_many_classes_are_cut():
 def test_every_modulation_and_processor_has_its_line():
     modulations = {name: vars(modulation().config) for name, modulation in MODULATIONS.items()}
     processors = {name: {"type": name} for name in PROCESSORS}
-    text = render_card(
-        replace(FACTS, modulations=modulations, processors=processors, modalities=list(PROCESSORS))
-    ).text
+    config = {"modalities": {"features": {"type": "sequence", "input_size": 5}}}
+    facts = replace(FACTS, modulations=modulations, processors=processors, modalities=list(PROCESSORS), config=config)
+    text = render_card(facts).text
     assert all(f"| `{name}`" in text for name in modulations)
-    assert all(f'    "{name}": ' in text for name in PROCESSORS) and '": ...,' not in text
+    assert all(f'    "{name}": ' in text for name in PROCESSORS)
+    start = text.index("noise = "), text.index("with torch.no_grad")
+    names = {"torch": torch, "numpy": numpy}
+    exec(text[slice(*start)], names)
+    assert names["sample"]["features"].shape == (5,) and not any(value is ... for value in names["sample"].values())
 
 
 def test_the_picture_is_the_runs_or_drawn(tmp_path):

@@ -23,6 +23,7 @@ JOINT_ONLY = {  # what joins or balances modalities
     "unimodal_prediction": "auto",
     "auxiliary_loss_weight": None,
 }
+NOT_PUSHED = {"push_to_hub": False, "hub_model_id": None}  # the repository is the joint model's
 
 
 def parse_alone(texts: Sequence[str], modalities: Sequence[str]) -> dict[str, Path | None]:
@@ -47,6 +48,8 @@ def parse_alone(texts: Sequence[str], modalities: Sequence[str]) -> dict[str, Pa
 def alone_recipe(run: FinishedRun, modality: str) -> Recipe:
     """The run's recipe reduced to one modality, in `RUN_DIR/alone/<modality>`; all else is equal, the seed too.
 
+    It is pushed nowhere, and trackers get it under a name of its own.
+
     Raises:
         ValueError: the run started from a checkpoint or solves another task, so that no recipe says what a model of
             one modality is; or an option needs another modality.
@@ -60,7 +63,10 @@ def alone_recipe(run: FinishedRun, modality: str) -> Recipe:
             f"--alone: expected a run whose recipe describes a classifier from scratch, found {found}. Train the "
             f"unimodal model yourself, and pass --alone {modality}=RUN_DIR."
         )
-    changes = {**JOINT_ONLY, "modalities": {modality: original.model.modalities[modality]}, "output_dir": str(folder)}
+    changes = {**JOINT_ONLY, **NOT_PUSHED, "modalities": {modality: original.model.modalities[modality]}}
+    changes["output_dir"] = str(folder)
+    if "run_name" in original.explicit:
+        changes["run_name"] = f"{original.explicit['run_name']}, {modality} alone"
     changes["resume_from_checkpoint"] = "last" if newest_complete_checkpoint(folder) else None
     recipe = parse_recipe(build_parser(), config, [config], changes)
     try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ..suggestion import did_you_mean
+from .configuration_encoders import is_size
 from .configuration_multimodal import check_modality_name
 from .fusion import evaluation_mode
 from .modeling_multimodal import MultimodalClassifierOutput
@@ -23,7 +25,7 @@ FEATURE_FIELDS = ("pooler_output", "last_hidden_state")
 def balance(
     model: nn.Module,
     modalities: Mapping[str, str | Sequence[str]],
-    features: Mapping[str, str] | None = None,
+    features: Mapping[str, str | int] | None = None,
     logits: str | Callable[[Any], Tensor] = "logits",
     num_labels: int | None = None,
 ) -> BalancedModel:
@@ -42,15 +44,17 @@ def balance(
             paths of modules that run one after the other, whose parameters count together and the last of which
             yields the feature.
         features: per modality the field of the encoder's output that is its feature, for modulations that scale
-            features; default the output itself, or `pooler_output`, or `last_hidden_state`.
+            features; default the output itself, or `pooler_output`, or `last_hidden_state`. Of an encoder that returns
+            a tuple, such as a recurrent layer, the index of what the model uses: nothing else in it is zeroed.
         logits: field of the model's output, or a function of it.
-        num_labels: default `model.config.num_labels`.
+        num_labels: at least 2; default `model.config.num_labels`.
 
     Raises:
-        ValueError: a path does not exist, one encoder lies inside another, or `num_labels` is not known. In the first
-            forward: an encoder that is not called, whose output depends on another modality's, or without which the
-            prediction is not a number or does not change: then a score would mean nothing. In the first forward of
-            several samples: an encoder whose output does not have the batch in front.
+        ValueError: a path does not exist, one encoder lies inside another, or `num_labels` is not known or below 2. In
+            the first forward: an encoder that is not called, whose output depends on another modality's, or without
+            which the prediction is not a number or, whatever the weights outside the encoders, does not change: then a
+            score would mean nothing. In the first forward of several samples: an encoder whose output does not have
+            the batch in front.
 
     Example:
         >>> import torch
@@ -89,7 +93,7 @@ class BalancedModel(nn.Module):
         self,
         model: nn.Module,
         modalities: Mapping[str, str | Sequence[str]],
-        features: Mapping[str, str] | None = None,
+        features: Mapping[str, str | int] | None = None,
         logits: str | Callable[[Any], Tensor] = "logits",
         num_labels: int | None = None,
     ):
@@ -108,15 +112,22 @@ class BalancedModel(nn.Module):
             raise ValueError(f"features names {unknown}, but the modalities are {list(self.paths)}.")
         self.features = dict(features or {})
         self.logits = logits
-        self.num_labels = num_labels or getattr(getattr(model, "config", None), "num_labels", None)
+        self.num_labels = getattr(self.config, "num_labels", None) if num_labels is None else num_labels
         if self.num_labels is None:
             raise ValueError(f"{type(model).__name__} has no config.num_labels: pass num_labels to balance().")
+        if not is_size(self.num_labels, least=2):
+            raise ValueError(
+                f"num_labels must be an integer of at least 2, found {self.num_labels!r}: a modality's score is the "
+                "probability of the true class, and that of a single class is always 1. Let a model with one logit x "
+                "for yes or no predict the two logits 0 and x: "
+                "logits=lambda output: nn.functional.pad(output.logits, (1, 0))."
+            )
         parameters = inspect.signature(model.forward).parameters
         self.takes_labels = "labels" in parameters
         named = [p for name, p in parameters.items() if name != "labels" and p.kind is not p.VAR_KEYWORD]
         self.input_columns = [parameter.name for parameter in named]
         self.required_columns = [parameter.name for parameter in named if parameter.default is parameter.empty]
-        self._structure_is_checked = self._rows_are_checked = False
+        self._structure_is_checked = self._rows_are_checked = self._weights_are_blind = False
 
     @property
     def encoders(self) -> dict[str, nn.ModuleList]:
@@ -129,6 +140,16 @@ class BalancedModel(nn.Module):
     def wrapped_model(self) -> nn.Module:
         """What the trainer saves: the model as it was given."""
         return self.model
+
+    @property
+    def balance_arguments(self) -> dict[str, Any]:
+        """What wraps the model again in the same way; `logits` is None if it is a function."""
+        return {
+            "modalities": {name: list(paths) for name, paths in self.paths.items()},
+            "features": dict(self.features),
+            "logits": None if callable(self.logits) else self.logits,
+            "num_labels": self.num_labels,
+        }
 
     @property
     def config(self) -> Any:
@@ -214,7 +235,9 @@ class BalancedModel(nn.Module):
         present, unimodal_logits = self._kept(outputs, mask), {}
         with evaluation_mode(self):
             for name in self.paths:
-                alone = {other: outs if other == name else zeroed(outs) for other, outs in present.items()}
+                alone = {
+                    other: outs if other == name else self._zeroed(other, outs) for other, outs in present.items()
+                }
                 with self._replayed(alone, earlier):
                     logits = self._logits(self.model(**inputs))
                 unimodal_logits[name] = at_least_float32(logits)
@@ -224,7 +247,15 @@ class BalancedModel(nn.Module):
         """The outputs with zeros where `keep_mask (batch, modalities)` is False."""
         if keep_mask is None:
             return dict(outputs)
-        return {name: zeroed(outputs[name], keep) for name, keep in zip(self.paths, keep_mask.unbind(1), strict=True)}
+        keeps = zip(self.paths, keep_mask.unbind(1), strict=True)
+        return {name: self._zeroed(name, outputs[name], keep) for name, keep in keeps}
+
+    def _zeroed(self, modality: str, calls: Sequence[Any], keep: Tensor | None = None) -> list[Any]:
+        """See [`zeroed`]; of a tuple only the part that is the feature."""
+        field = self.features.get(modality)
+        if not isinstance(field, int):
+            return zeroed(calls, keep)
+        return [replaced(output, field, zero_rows(part(output, field), keep)) for output in calls]
 
     def _modulated(
         self, outputs: dict[str, list[Any]], modulation: Any, keep_mask: Tensor | None
@@ -243,15 +274,23 @@ class BalancedModel(nn.Module):
 
     @contextmanager
     def _recorded(self) -> Iterator[tuple[dict[str, list[Any]], dict[str, list[Any]]]]:
-        """Collects the encoders' outputs by modality and those of the modules before them by path, call by call."""
+        """Collects the encoders' outputs by modality and those of the modules before them by path, call by call.
+
+        The model gets copies, so that it cannot change what is replayed (LLaVA sets a field, others add in place).
+        """
         outputs: dict[str, list[Any]] = {name: [] for name in self.paths}
         earlier: dict[str, list[Any]] = {path: [] for paths in self.paths.values() for path in paths[:-1]}
         collected = {**earlier, **{paths[-1]: outputs[name] for name, paths in self.paths.items()}}
+
+        def record(calls: list[Any]) -> Callable[..., Any]:
+            def hook(module: nn.Module, args: Any, output: Any) -> Any:
+                calls.append(output)
+                return copied(output)
+
+            return hook
+
         handles = [
-            self.model.get_submodule(path).register_forward_hook(
-                lambda module, args, output, calls=calls: calls.append(output)
-            )
-            for path, calls in collected.items()
+            self.model.get_submodule(path).register_forward_hook(record(calls)) for path, calls in collected.items()
         ]
         try:
             yield outputs, earlier
@@ -293,7 +332,7 @@ class BalancedModel(nn.Module):
                 module = self.model.get_submodule(path)
                 replaced_modules.append((module, module.__dict__.get("forward")))
                 remaining = iter(values)
-                module.forward = lambda *_, remaining=remaining, **__: next(remaining)
+                module.forward = lambda *_, remaining=remaining, **__: copied(next(remaining))
         try:
             yield
         finally:
@@ -304,18 +343,30 @@ class BalancedModel(nn.Module):
 
     @torch.no_grad()
     def _check_structure(self, inputs: Mapping[str, Any]) -> None:
-        """Whether zero-out can tell the modalities apart; runs once, on the first batch."""
+        """Whether zero-out can tell the modalities apart; runs once, on the first batch.
+
+        The weights may tell nothing yet, such as a head of zeros or a closed gate; then others stand in for them.
+        """
+        try:
+            self._check_scores(inputs)
+        except ValueError:
+            with self._perturbed():
+                self._check_scores(inputs)
+            self._weights_are_blind = True
+        self._structure_is_checked = True
+
+    def _check_scores(self, inputs: Mapping[str, Any]) -> None:
+        """See `_check_structure`."""
         with evaluation_mode(self):
             with self._recorded() as (outputs, earlier):
                 joint = self._logits(self.model(**inputs))
             for name, calls in outputs.items():
-                if not calls:
-                    raise ValueError(
-                        f"The encoder of {name!r}, {self.paths[name][-1]}, is not called in the model's forward. Name "
-                        "the module whose output the model uses, and pass its input."
-                    )
+                self._check_calls(name, calls)
             for name in self.paths:
-                with self._recorded() as (others, _), self._replayed({name: zeroed(outputs[name])}, earlier):
+                with (
+                    self._recorded() as (others, _),
+                    self._replayed({name: self._zeroed(name, outputs[name])}, earlier),
+                ):
                     without = self._logits(self.model(**inputs))
                 for other in self.paths:
                     if other != name and not same(others[other], outputs[other]):
@@ -329,24 +380,87 @@ class BalancedModel(nn.Module):
                         f"Without {name!r} the model predicts NaN or infinity (it may divide by the feature's norm), "
                         "so zero-out cannot score the modalities. Use features that are not normalised."
                     )
-                if torch.equal(without, joint):
+                if same([without], [joint]):
                     raise ValueError(
                         f"The prediction does not change without the output of {name!r}, {self.paths[name][-1]}. Name "
                         "the module whose output the model uses."
                     )
+                if isinstance(self.features.get(name), int):
+                    self._check_part(name, outputs, earlier, inputs, joint)
             alone = list(self._unimodal_logits(outputs, earlier, inputs).values())
-            if len(alone) > 1 and all(torch.allclose(logits, alone[0]) for logits in alone):
+            if len(alone) > 1 and all(same([logits], [alone[0]]) for logits in alone):
                 raise ValueError(
                     f"Each of {list(self.paths)} alone predicts the same: the fusion is purely multiplicative, and "
                     "zero-out cannot score the modalities. Use a model that adds or concatenates."
                 )
-        self._structure_is_checked = True
+
+    def _check_calls(self, name: str, calls: Sequence[Any]) -> None:
+        """Whether an encoder was called, and returns something that can be zeroed."""
+        path, field = self.paths[name][-1], self.features.get(name)
+        if not calls:
+            raise ValueError(
+                f"The encoder of {name!r}, {path}, is not called in the model's forward. Name the module whose output "
+                "the model uses, and pass its input."
+            )
+        for output in calls:
+            if isinstance(field, int):
+                part(output, field)
+        if isinstance(self.model.get_submodule(path), nn.RNNBase) and not isinstance(field, int):
+            raise ValueError(
+                f"The encoder of {name!r}, {path}, is recurrent and returns a tuple, whose states do not have the "
+                "batch in front. If the model uses its outputs only, which needs batch_first=True, pass "
+                f"features={{{name!r}: 0}}. If it uses the last state, put the layer into a module that returns this "
+                "state, (batch, dim), such as one whose forward is `return self.rnn(values)[1][-1]` (of an LSTM "
+                "[1][0][-1]), and name that module."
+            )
+
+    def _check_part(
+        self,
+        name: str,
+        outputs: Mapping[str, list[Any]],
+        earlier: Mapping[str, list[Any]],
+        inputs: Mapping[str, Any],
+        joint: Tensor,
+    ) -> None:
+        """Whether the model uses no other part of an encoder's tuple than the one that is zeroed."""
+        field = self.features[name]
+        rest = [replaced(zeroed([output])[0], field, part(output, field)) for output in outputs[name]]
+        with self._replayed({**outputs, name: rest}, earlier):
+            logits = self._logits(self.model(**inputs))
+        if not same([logits], [joint]):
+            raise ValueError(
+                f"features takes part {field} of what the encoder of {name!r}, {self.paths[name][-1]}, returns, but "
+                "the model uses other parts of it, too. Put it into a module that returns what the model uses, with "
+                "the batch in front, and name that module."
+            )
+
+    @contextmanager
+    def _perturbed(self) -> Iterator[None]:
+        """Lets the weights outside the encoders that are trained have noise on top, the same in every process.
+
+        Sharded ones stay as they are. Nothing is changed in place, which would break a backward pass.
+        """
+        inside = {id(parameter) for encoder in self.encoders.values() for parameter in encoder.parameters()}
+        kept = {
+            parameter: parameter.data
+            for parameter in self.model.parameters()
+            if parameter.requires_grad and id(parameter) not in inside and not hasattr(parameter, "to_local")
+        }
+        generator = torch.Generator().manual_seed(0)
+        try:
+            for parameter, value in kept.items():
+                noise = torch.randn(value.shape, generator=generator) / math.prod(value.shape[1:]) ** 0.5
+                parameter.data = value + noise.to(value)
+            yield
+        finally:
+            for parameter, value in kept.items():
+                parameter.data = value
 
     @torch.no_grad()
     def _check_rows(
         self, outputs: Mapping[str, list[Any]], earlier: Mapping[str, list[Any]], inputs: Mapping[str, Any]
     ) -> None:
-        """Whether the rows that `zeroed` takes for a sample's are its own; runs once, on the first batch of several.
+        """Whether the rows that are zeroed for a sample are its own; runs once, on the first batch of several.
 
         Without those of the first sample it must get what it gets without the modality, the others what they got.
         """
@@ -355,13 +469,13 @@ class BalancedModel(nn.Module):
             with self._replayed({**outputs, **changed}, earlier):
                 return self._logits(self.model(**inputs))
 
-        with evaluation_mode(self):
+        with evaluation_mode(self), self._perturbed() if self._weights_are_blind else nullcontext():
             joint = logits({})
             keep = torch.arange(len(joint), device=joint.device) > 0
             for name, calls in outputs.items():
-                without = logits({name: zeroed(calls)})
+                without = logits({name: self._zeroed(name, calls)})
                 try:
-                    dropped = logits({name: zeroed(calls, keep)})
+                    dropped = logits({name: self._zeroed(name, calls, keep)})
                 except ValueError as error:
                     raise ValueError(f"The encoder of {name!r}, {self.paths[name][-1]}: {error}") from error
                 if not same([dropped], [torch.cat([without[:1], joint[1:]])]):
@@ -400,14 +514,30 @@ def check_disjoint(paths: Mapping[str, Sequence[str]]) -> None:
                 )
 
 
-def get(output: Any, field: str | None) -> Any:
-    """A field of a model's output, whether it is an object, a mapping, or the tensor itself (field None)."""
+def get(output: Any, field: str | int | None) -> Any:
+    """A field of a model's output, whether it is an object, a mapping, a tuple, or the tensor itself (field None)."""
     if field is None or isinstance(output, Tensor):
         return output
+    if isinstance(field, int):
+        return part(output, field)
     return output.get(field) if isinstance(output, Mapping) else getattr(output, field, None)
 
 
-def feature_field(output: Any, field: str | None) -> str | None:
+def part(output: Any, index: int) -> Tensor:
+    """The tensor at an index of a tuple.
+
+    Raises:
+        ValueError: no tuple, or none there.
+    """
+    found = type(output).__name__
+    if isinstance(output, (tuple, list)):
+        if -len(output) <= index < len(output) and isinstance(output[index], Tensor):
+            return output[index]
+        found = f"a {found} of {[type(item).__name__ for item in output]}"
+    raise ValueError(f"features: expected an encoder that returns a tuple with a tensor at {index}, found {found}.")
+
+
+def feature_field(output: Any, field: str | int | None) -> str | int | None:
     """The field of an encoder's output that is its feature; None for a plain tensor.
 
     Raises:
@@ -424,10 +554,14 @@ def feature_field(output: Any, field: str | None) -> str | None:
     )
 
 
-def replaced(output: Any, field: str | None, feature: Tensor) -> Any:
+def replaced(output: Any, field: str | int | None, feature: Tensor) -> Any:
     """The output with its feature replaced."""
     if field is None:
         return feature
+    if isinstance(field, int):
+        items = list(output)
+        items[field] = feature
+        return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
     if isinstance(output, Mapping):
         return type(output)({**output, field: feature})
     raise ValueError(f"cannot replace {field!r} in a {type(output).__name__}; return a mapping or a ModelOutput.")
@@ -471,13 +605,24 @@ def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:
     return tree_unflatten([function(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure)
 
 
+def copied(output: Any) -> Any:
+    """The output with containers and tensors of its own; gradients flow on."""
+    return map_tensors(output, Tensor.clone)
+
+
 def same(first: Sequence[Any], second: Sequence[Any]) -> bool:
-    """Whether two lists of outputs hold equal tensors, up to rounding."""
+    """Whether two lists of outputs hold equal tensors, up to rounding of the largest number in each."""
     one, other = (
         [leaf for output in calls for leaf in tree_flatten(output)[0] if isinstance(leaf, Tensor)]
         for calls in (first, second)
     )
     return len(one) == len(other) and all(
-        a.shape == b.shape and torch.allclose(a.float(), b.float(), rtol=1e-4, atol=1e-5)
-        for a, b in zip(one, other, strict=True)
+        a.shape == b.shape and equal_but_for_rounding(a.float(), b.float()) for a, b in zip(one, other, strict=True)
     )
+
+
+def equal_but_for_rounding(one: Tensor, other: Tensor) -> bool:
+    """Whether all elements differ by less than 1e-5 of the largest of them."""
+    if one.numel() == 0 or torch.equal(one, other):
+        return True
+    return bool((one - other).abs().max() <= 1e-5 * torch.maximum(one.abs().max(), other.abs().max()))

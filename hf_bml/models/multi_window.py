@@ -21,6 +21,11 @@ from .sequences import Tokens, positions_as_tokens
 class MultiWindowEncoder(nn.Module):
     """See `MultiWindowEncoderConfig`. One network sees every window's spectrogram as an image of one channel."""
 
+    provenance = (
+        "A surrogate for MWTSM, of which no description was found, and not the cited method: it is built from what "
+        "the name suggests, spectrograms with several window lengths and channels shifted along time."
+    )
+
     def __init__(self, config: Any):
         super().__init__()
         on_meta = torch.empty(0).is_meta  # a checkpoint is being loaded: its weights follow

@@ -13,6 +13,7 @@ from hf_bml import MultimodalForClassification
 from hf_bml.analysis.linear_probe import ProbeSettings
 from hf_bml.cli import main
 from hf_bml.commands import experiment
+from hf_bml.commands.alone import alone_recipe
 from hf_bml.commands.finished_run import load_run, predict
 from hf_bml.commands.probe import probe_run
 
@@ -70,6 +71,17 @@ def test_alone_is_trained_once_by_the_same_recipe(finished, monkeypatch, capsys)
     assert again["alone"] == {"audio": found["alone"]["audio"]} and len(trained) == 2
     assert main(["probe", "run", "--alone", "visual=run/alone/audio"]) == 2
     assert "expected a run with the modality 'visual' alone" in capsys.readouterr().err
+
+
+def test_alone_is_not_pushed_over_the_joint_model(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy", ignore=shutil.ignore_patterns("alone"))
+    config = tmp_path / "copy" / "config.yaml"
+    options = {"push_to_hub": True, "hub_model_id": "me/joint", "run_name": "joint"}
+    config.write_text(yaml.safe_dump({**yaml.safe_load(config.read_text()), **options}))
+    recipe = alone_recipe(load_run(tmp_path / "copy"), "audio")
+    assert not recipe.training.push_to_hub and recipe.training.hub_model_id is None
+    assert not {"push_to_hub", "hub_model_id"} & set(recipe.explicit)  # nor by who trains its config.yaml again
+    assert recipe.training.run_name == "joint, audio alone"
 
 
 def test_an_interrupted_alone_run_goes_on(finished, tmp_path, monkeypatch):

@@ -2,13 +2,13 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 import warnings
 
 import pytest
 import yaml
+from card_code import quick_start
 from huggingface_hub import ModelCard
 
 from hf_bml.cli import main
@@ -63,10 +63,6 @@ def python(code, hub, home, *arguments, **changes):
     return subprocess.run(
         [sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True, timeout=280
     )
-
-
-def quick_start(card):
-    return re.search(r"```python\n(.*?)```", card, flags=re.DOTALL)[1]
 
 
 def test_a_pushed_run_is_loaded_and_its_quick_start_gives_a_label(run_dir, own_hub, tmp_path, capsys):

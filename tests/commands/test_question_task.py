@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from card_code import quick_start_of_run
 from music_avqa_release import write_annotation, write_features
 
 from hf_bml.cli import main as cli
@@ -76,6 +77,12 @@ def test_what_a_run_leaves(run):
     vocabulary = json.loads((run / "processor_config.json").read_text())["modalities"]["text"]["vocabulary"]
     assert {"flute", "accordion", "instrument"} <= set(vocabulary)
     assert yaml.safe_load((run / "config.yaml").read_text())["task"] == "question_answering"
+
+
+def test_the_quick_start_of_its_card_gives_an_answer(run, tmp_path, capsys):
+    quick_start_of_run(run, tmp_path)
+    answers = json.loads((run / "config.json").read_text())["id2label"].values()
+    assert capsys.readouterr().out.strip() in answers
 
 
 def test_evaluating_again(run):

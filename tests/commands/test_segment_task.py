@@ -1,5 +1,6 @@
 """Event localisation from the command line, on a generated miniature of AVE's released features."""
 
+import ast
 import json
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 from ave_release import write_features
+from card_code import quick_start_of_run
 from datasets import ClassLabel, Dataset, DatasetDict, List, Value
 from media_samples import write_clip
 
@@ -61,6 +63,10 @@ def test_training_beats_chance(release, tmp_path, architecture, capsys):
     assert config["model_type"] == "multimodal_segments" and config["id2label"]["28"] == "Background"
     assert yaml.safe_load((run / "config.yaml").read_text())["task"] == "segment_classification"
     assert evaluate(run, "test")["accuracy"] == pytest.approx(result["test"]["accuracy"])
+    capsys.readouterr()
+    quick_start_of_run(run, tmp_path / "card")
+    printed = ast.literal_eval(capsys.readouterr().out)
+    assert len(printed) == 10 and set(printed) <= set(config["id2label"].values())
 
 
 RAW = """
@@ -96,6 +102,7 @@ def test_raw_clips_through_encoders(tmp_path, capsys):
     assert evaluate(tmp_path / "run", "validation").keys() >= {"accuracy", "accuracy_audio"}
     found = analyse_run(tmp_path / "run")
     assert (found["samples"], found["predictions"], sum(found["counts"])) == (2, 20, 20)
+    quick_start_of_run(tmp_path / "run", tmp_path / "card")
 
 
 def parse(*arguments):

@@ -10,7 +10,10 @@ from transformers import (
     BertConfig,
     CLIPConfig,
     CLIPModel,
+    CLIPVisionConfig,
     LlamaConfig,
+    LlavaConfig,
+    LlavaModel,
     SiglipConfig,
     SiglipModel,
     ViltConfig,
@@ -73,6 +76,21 @@ class LanguageModelWithImages(nn.Module):
         return {"logits": self.score(hidden[:, -1])}
 
 
+class Llava(nn.Module):
+    """transformers' own LLaVA, which changes the output of its vision tower."""
+
+    def __init__(self):
+        super().__init__()
+        text, vision = LlamaConfig(**SMALL, vocab_size=50), CLIPVisionConfig(**SMALL, **IMAGE)
+        self.llava = LlavaModel(LlavaConfig(text_config=text, vision_config=vision, image_token_id=49))
+        self.score = nn.Linear(16, 3)
+
+    def forward(self, pixel_values, input_ids):
+        places = input_ids.new_full((len(input_ids), 4), 49)  # one a patch
+        output = self.llava(input_ids=torch.cat([places, input_ids], dim=1), pixel_values=pixel_values)
+        return {"logits": self.score(output.last_hidden_state[:, -1])}
+
+
 class Plain(nn.Module):
     def __init__(self, join):
         super().__init__()
@@ -115,6 +133,7 @@ ARCHITECTURES = {
         LanguageModelWithImages,
         {"image": "vision_tower", "text": "language_model.embed_tokens"},
     ),
+    "llava": (Llava, {"image": "llava.vision_tower", "text": "llava.language_model.embed_tokens"}),
 }
 
 
@@ -170,7 +189,7 @@ class Keep:
         return features
 
 
-@pytest.mark.parametrize("name", ["clip", "vit+bert", "llava-style"])
+@pytest.mark.parametrize("name", ["clip", "vit+bert", "llava-style", "llava"])
 def test_a_dropped_modality_has_no_part_in_prediction_and_gradient(name):
     model, mask = build(name), torch.tensor([[False, True], [True, True], [True, False], [False, True]])
     model(**batch())  # the structure is checked once
@@ -218,6 +237,20 @@ def test_zero_out_by_hand():
     torch.testing.assert_close(masked.logits[2], plain.head(plain.see(image))[2])
 
 
+def test_a_model_that_changes_its_encoders_outputs_in_place():
+    torch.manual_seed(0)
+    changing, unchanging = plain(torch.Tensor.add_), plain(torch.add)
+    image, text = torch.randn(4, 4), torch.randn(4, 3)
+    keep = Keep(torch.tensor([[True, True], [False, True], [True, False], [True, True]]))
+    for model in (changing, unchanging):
+        model(image=image, text=text, labels=torch.tensor([0, 1, 2, 0]), modulation=keep).loss.backward()
+    found, expected = (model(image=image, text=text, modulation=keep) for model in (changing, unchanging))
+    torch.testing.assert_close(found.logits, expected.logits)
+    torch.testing.assert_close(found.unimodal_logits, expected.unimodal_logits)
+    for one, other in zip(changing.parameters(), unchanging.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+
+
 def test_the_models_own_loss_and_columns_are_used(training_args):
     class WithLoss(Plain):
         def forward(self, image, text, labels=None):
@@ -254,6 +287,8 @@ def test_several_modules_are_one_encoder():
         ({}, {"num_labels": 3}, "at least one encoder"),
         ({"image": "see"}, {"num_labels": 3, "features": {"text": "x"}}, "features names"),
         ({"labels": "see"}, {"num_labels": 3}, "cannot be the name of a modality"),
+        ({"image": "see"}, {"num_labels": 1}, "at least 2, found 1: .* single class is always 1"),
+        ({"image": "see"}, {"num_labels": 0}, "at least 2, found 0"),
     ],
 )
 def test_errors_at_construction(modalities, options, message):
@@ -273,6 +308,71 @@ def test_structures_that_have_no_score(join, message):
     model = balance(Plain(join), {"image": "see", "text": "read"}, logits=lambda output: output, num_labels=3)
     with pytest.raises(ValueError, match=message):
         model(image=torch.randn(4, 4), text=torch.randn(4, 3))
+
+
+class Gated(nn.Module):
+    """Flamingo-style: what is read comes in through a gate that is closed at first."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = nn.Parameter(torch.zeros(1))
+
+    def forward(self, see, read):
+        return see + torch.tanh(self.gate) * read
+
+
+def zero_head(model):
+    nn.init.zeros_(model.head.weight)
+
+
+def tiny_head(model):
+    nn.init.normal_(model.head.weight, std=1e-8)
+
+
+def closed_gate(model):
+    model.join = Gated()
+
+
+@pytest.mark.parametrize("change", [zero_head, tiny_head, closed_gate])
+@pytest.mark.parametrize("training", [True, False])
+def test_fresh_weights_that_tell_nothing_are_no_fault(change, training):
+    """They stay as they are, bitwise, and are trained."""
+    model = plain().train(training)
+    change(model.model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state = torch.get_rng_state()
+    image, text = torch.randn(4, 4), torch.randn(4, 3)
+    expected = torch.get_rng_state()
+    torch.set_rng_state(state)
+    output = model(image=torch.randn(4, 4), text=torch.randn(4, 3), labels=torch.tensor([0, 1, 2, 0]))
+    assert torch.equal(torch.get_rng_state(), expected)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    torch.testing.assert_close(output.logits, model.model(image, text))
+    output.loss.backward()
+    assert all(parameter.grad is not None for parameter in model.model.head.parameters())
+
+
+@pytest.mark.parametrize("change", [zero_head, tiny_head])
+def test_fresh_weights_hide_no_fault(change):
+    torch.manual_seed(0)
+    inner = TimeFirst(lambda output: output.mean(0))
+    change(inner)
+    model = balance(inner, {"sound": "listen", "text": "read"}, num_labels=3)
+    with pytest.raises(ValueError, match="in front"):
+        model(sound=torch.randn(4, 8, 4), text=torch.randn(4, 3))
+    useless = plain(lambda see, read: see + 0 * read)
+    change(useless.model)
+    with pytest.raises(ValueError, match="does not change without the output of 'text'"):
+        useless(image=torch.randn(4, 4), text=torch.randn(4, 3))
+
+
+def test_what_runs_before_an_encoder_learns_with_a_head_of_zeros():
+    torch.manual_seed(0)
+    model = balance(Noisy(), {"image": "see", "text": "read"}, logits=lambda output: output, num_labels=3)
+    tiny_head(model.model)
+    output = model(image=torch.randn(4, 4), text=torch.randn(4, 3), labels=torch.tensor([0, 1, 2, 0]))
+    output.loss.backward()
+    assert model.model.stem.weight.grad is not None
 
 
 def test_a_language_model_that_is_fed_images_is_no_encoder_of_text():
@@ -425,9 +525,58 @@ def test_batches_of_one_sample_cost_no_check_each():
 
 
 def test_an_output_without_a_row_a_sample_is_refused():
-    model = balance(TimeFirst(lambda output: output[0]), {"sound": "rnn", "text": "read"}, num_labels=3)
-    with pytest.raises(ValueError, match=r"'sound', rnn: .* row per sample, found shape \(1, 4, 8\) for a batch of 4"):
-        model(sound=torch.randn(4, 8, 4), text=torch.randn(4, 3))
+    model = balance(TimeFirst(lambda output: output[0]), {"sound": "listen", "text": "read"}, num_labels=3)
+    message = r"'sound', listen: .* row per sample, found shape \(3, 4, 8\) for a batch of 4"
+    with pytest.raises(ValueError, match=message):
+        model(sound=torch.randn(4, 3, 4), text=torch.randn(4, 3))
+
+
+class Recurrent(nn.Module):
+    """What `pick` makes of all that a recurrent layer returns."""
+
+    def __init__(self, layer, pick=lambda returned: returned[0][:, -1]):
+        super().__init__()
+        self.rnn, self.read, self.head = layer(4, 8, batch_first=True), nn.Linear(3, 8), nn.Linear(8, 3)
+        self.pick = pick
+
+    def forward(self, sound, text):
+        return {"logits": self.head(self.pick(self.rnn(sound)) + self.read(text))}
+
+
+SOUND = {"sound": "rnn", "text": "read"}
+
+
+@pytest.mark.parametrize("layer", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_recurrent_layer_is_an_encoder_by_its_outputs(layer):
+    torch.manual_seed(0)
+    inner = Recurrent(layer)
+    model = balance(inner, SOUND, features={"sound": 0}, num_labels=3)
+    sound, text = torch.randn(4, 5, 4), torch.randn(4, 3)
+    keep = Keep(torch.tensor([[False, True], *[[True, True]] * 3]))
+    output = model(sound=sound, text=text, labels=torch.tensor([0, 1, 2, 0]), modulation=keep)
+    torch.testing.assert_close(output.unimodal_logits["sound"], inner.head(inner.rnn(sound)[0][:, -1]).detach())
+    torch.testing.assert_close(output.logits[0], inner.head(inner.read(text[0])))
+    torch.testing.assert_close(output.logits[1:], inner(sound, text)["logits"][1:])
+    assert keep.seen["sound"].shape == (4, 5, 8)
+    output.loss.backward()
+    assert inner.rnn.weight_ih_l0.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("pick", "options", "message"),
+    [
+        (lambda returned: returned[0][:, -1], {}, r"recurrent .* features=\{'sound': 0\}.*\[1\]\[0\]\[-1\]"),
+        (lambda returned: returned[1][0][-1], {"features": {"sound": 0}}, "does not change without the output"),
+        (lambda returned: returned[0][:, -1] + returned[1][1][-1], {"features": {"sound": 0}}, "other parts of it"),
+        (lambda returned: returned[0][:, -1], {"features": {"sound": 1}}, r"tensor at 1, found a tuple of .*'tuple'"),
+        (lambda returned: returned[0][:, -1], {"features": {"text": 0}}, "recurrent"),
+    ],
+)
+def test_parts_of_a_recurrent_layer_that_are_refused(pick, options, message):
+    torch.manual_seed(0)
+    model = balance(Recurrent(nn.LSTM, pick), SOUND, num_labels=3, **options)
+    with pytest.raises(ValueError, match=message):
+        model(sound=torch.randn(4, 5, 4), text=torch.randn(4, 3))
 
 
 def test_several_rows_a_sample_are_no_mistake():

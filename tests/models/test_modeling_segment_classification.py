@@ -373,6 +373,14 @@ def test_a_raw_clip_that_is_not_cut():
 
 
 @pytest.mark.parametrize(
+    ("shape", "remedy"), [((2, 5), "Give a feature for every segment"), ((2, SEGMENTS, 4), "Set input_size to")]
+)
+def test_features_of_another_shape(shape, remedy):
+    with pytest.raises(ValueError, match=rf"expected \(batch, segments, 5\).*found .*\. {remedy}"):
+        tiny_segment_model("avsdn")(audio=torch.zeros(shape), visual=None)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"architecture": "avgaa"}, "architecture must be one of .*'avgaa'. Did you mean 'avga'"),

@@ -65,6 +65,11 @@ class AVSD(Architecture):
     """Factor graph attention between question, sound and frames, an LSTM over what it finds, a classifier."""
 
     options_class = AVSDOptions
+    provenance = (
+        "A re-implementation of AVSD (Schwartz et al. 2019) that differs from what was published: a classifier "
+        "instead of a decoder of sentences, no dialog history, and no weight of its own for each frame of a video. "
+        "The original was trained with AdaDelta."
+    )
 
     def __init__(self, sizes: Mapping[str, int], num_labels: int, options: AVSDOptions):
         super().__init__(sizes, num_labels, options)

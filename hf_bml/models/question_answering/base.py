@@ -21,9 +21,13 @@ class Architecture(nn.Module):
         sizes: token size per modality; the question first, then the others in modality order.
         num_labels: number of answers.
         options: an `options_class`.
+
+    Attributes:
+        provenance: whose work it is after, and what differs from that; for model cards.
     """
 
     options_class: ClassVar[type]
+    provenance: ClassVar[str]
 
     def __init__(self, sizes: Mapping[str, int], num_labels: int, options: Any):
         super().__init__()

@@ -123,6 +123,11 @@ class PanoAVQA(Architecture):
     """Transformers in which each modality attends to the next, a pooled first token of each, a classifier."""
 
     options_class = PanoAVQAOptions
+    provenance = (
+        "A re-implementation of PanoAVQA's LAViT (Yun et al. 2021) that differs from what was published: no spherical "
+        "coordinates, no pre-training, encoders of any kind instead of BERT and two towers. The original has five "
+        "cross-modal layers of width 768."
+    )
 
     def __init__(self, sizes: Mapping[str, int], num_labels: int, options: PanoAVQAOptions):
         super().__init__(sizes, num_labels, options)

@@ -66,6 +66,10 @@ class AVGA(SegmentArchitecture):
     """See the module and `AVGAOptions`."""
 
     options_class = AVGAOptions
+    provenance = (
+        "AVGA (Tian et al. 2018), written anew after what was published, which was trained with Adam and "
+        "`segment_loss: soft_margin`."
+    )
 
     def __init__(self, inputs: Mapping[str, SegmentInput], options: AVGAOptions, num_labels: int):
         super().__init__(inputs, options, num_labels)

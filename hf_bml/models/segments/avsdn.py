@@ -74,6 +74,11 @@ class AVSDN(SegmentArchitecture):
     """See the module and `AVSDNOptions`."""
 
     options_class = AVSDNOptions
+    provenance = (
+        "A re-implementation of AVSDN (Lin et al. 2019) from its abstract: no code of the authors was found. Filled "
+        "in: a dual residual block fuses the encoders' last states, the encoders run in one direction, one linear "
+        "layer labels each segment. A difference to published scores says nothing about the original."
+    )
 
     def __init__(self, inputs: Mapping[str, SegmentInput], options: AVSDNOptions, num_labels: int):
         super().__init__(inputs, options, num_labels)

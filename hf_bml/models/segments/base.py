@@ -61,12 +61,14 @@ class SegmentArchitecture(nn.Module):
         num_labels: classes, the background included.
 
     Attributes:
+        provenance: whose work it is after, and what differs from that; for model cards.
         sizes: feature size per modality.
         own_size: of what `alone` returns.
     """
 
     own_size: int
     options_class: ClassVar[type]
+    provenance: ClassVar[str]
     has_branches: ClassVar[bool] = False  # whether a prediction has `branches`
 
     def __init__(self, inputs: Mapping[str, SegmentInput], options: Any, num_labels: int):

@@ -61,9 +61,12 @@ class FeatureInput(SegmentInput):
             mask: what the collator gives beside a sequence; a clip has all its segments, so it is not used.
         """
         if values.dim() not in (3, 4, 5) or values.shape[-1] != self.size:
+            remedy = "Set input_size to the feature's dimension."
+            if values.shape[-1] == self.size:
+                remedy = "Give a feature for every segment of a clip, also where there is one segment only."
             raise ValueError(
                 f"expected (batch, segments, {self.size}), or positions between the last two axes, found "
-                f"{tuple(values.shape)}. Set input_size to the feature's dimension."
+                f"{tuple(values.shape)}. {remedy}"
             )
         return self.arranged(values.flatten(2, 3) if values.dim() == 5 else values)
 

@@ -130,6 +130,10 @@ class PSP(SegmentArchitecture):
     """See the module and `PSPOptions`."""
 
     options_class = PSPOptions
+    provenance = (
+        "PSP (Zhou et al. 2021), written anew after what was published, which was trained with Adam and "
+        "`segment_loss: pair_similarity`."
+    )
     has_branches = True
 
     def __init__(self, inputs: Mapping[str, SegmentInput], options: PSPOptions, num_labels: int):
