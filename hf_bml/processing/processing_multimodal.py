@@ -20,7 +20,7 @@ from .modality_transforms import ModalityTransforms
 
 CONFIG_NAME = "processor_config.json"
 STATE_NAME = "processor_state.safetensors"  # of fitted transforms: tensors "<modality>.<name>"
-CONFIG_VERSION = 1  # part of every cache fingerprint: raise it when a transform's output changes
+CONFIG_VERSION = 2  # part of every cache fingerprint: raise it when a transform's output changes
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 
 
