@@ -193,7 +193,7 @@ def test_a_header_that_announces_more_than_the_memory_holds(tmp_path):
     content = bytearray(path.read_bytes())
     content[21] |= 0x0F
     content[22:26] = b"\xff" * 4
-    with pytest.raises(MediaError, match="damaged.flac: expected "):
+    with pytest.raises(MediaError, match=r"damaged\.flac: expected "):
         read_waveform({"bytes": bytes(content), "path": "damaged.flac"}, RATE)
 
 
