@@ -39,14 +39,19 @@ def check_collator(collator: Any, modalities: Sequence[str]) -> None:
         )
 
 
-def prime_collator(collator: Any, dataset: Any) -> None:
+def prime_collator(collator: Any, train_dataset: Any, eval_dataset: Any) -> None:
     """Shows a collator that fills absent modalities their shapes, before the workers of a `DataLoader` copy it.
 
-    Data without length that is no stream of `datasets` is left alone: it may be readable only once.
+    A streamed training split is read last, because it may fill a buffer first. Data without length that is no stream
+    of `datasets` is left alone: it may be readable only once.
     """
-    is_readable = isinstance(dataset, datasets.IterableDataset) or hasattr(dataset, "__len__")
-    if hasattr(collator, "prime") and is_readable and not isinstance(dataset, dict):
-        collator.prime(dataset)
+    if not hasattr(collator, "prime"):
+        return
+    order = (train_dataset, eval_dataset)
+    for dataset in reversed(order) if isinstance(train_dataset, datasets.IterableDataset) else order:
+        is_readable = isinstance(dataset, datasets.IterableDataset) or hasattr(dataset, "__len__")
+        if is_readable and not isinstance(dataset, dict):
+            collator.prime(dataset)
 
 
 def check_dataset(dataset: Any, split: str, columns: Sequence[str], num_labels: int) -> None:
