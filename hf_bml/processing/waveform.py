@@ -23,6 +23,7 @@ MIN_RATE, MAX_RATE = 1000, 1_000_000  # of files, in Hz
 MAX_AMPLITUDE = 2.0  # overshoot of lossy codecs is clipped; samples of another scale would become a square wave
 BLOCK = 2**22  # values that are read at once: a damaged header can announce more than any memory holds
 UNKNOWN_LENGTH = 2**31 - 2**16  # programs that write WAV into a pipe announce about this much, or twice as much
+UNKNOWN_FRAMES = 2**63 - 1  # soundfile's word for it: FLAC that was written into a pipe; it cannot read that
 
 _REMEDY = "The file is damaged: download it again, or set it to None."
 
@@ -110,7 +111,9 @@ def _decode(value: Any, sampling_rate: int) -> tuple[np.ndarray, int, str]:
     except (soundfile.SoundFileError, OSError):  # no format of soundfile's
         return *_read_with_pyav(file, source), source
     with opened:
-        return _read_with_soundfile(opened, source), opened.samplerate, source
+        if opened.frames < UNKNOWN_FRAMES:
+            return _read_with_soundfile(opened, source), opened.samplerate, source
+    return *_read_with_pyav(file, source), source
 
 
 def _read_with_soundfile(opened: soundfile.SoundFile, source: str) -> np.ndarray:

@@ -213,6 +213,16 @@ def test_wav_of_unknown_length_as_written_into_a_pipe():
     torch.testing.assert_close(read_waveform({"bytes": bytes(content), "path": None}, RATE), torch.from_numpy(TONE))
 
 
+def test_flac_of_unknown_length_as_written_into_a_pipe(tmp_path):
+    path = tmp_path / "clip.flac"
+    soundfile.write(path, TONE, RATE)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    waveform = read_waveform({"bytes": bytes(content), "path": None}, RATE)
+    torch.testing.assert_close(waveform, read_waveform(path, RATE))
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), extension=st.sampled_from(["mp4", "wav"]))
 def test_any_damage_gives_audio_or_a_clear_error(tmp_path, data, extension):
