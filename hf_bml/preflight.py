@@ -1,4 +1,4 @@
-"""What the trainer refuses before the first step, so that no run fails at step 500."""
+"""What the trainer refuses, and prepares, before the first step, so that no run fails at step 500."""
 
 from __future__ import annotations
 
@@ -37,6 +37,21 @@ def check_collator(collator: Any, modalities: Sequence[str]) -> None:
             f"The data_collator has the modalities in the order {list(order)}, the model has {list(modalities)}. "
             "Build it with list(model.encoders): the columns of modality_mask follow that order."
         )
+
+
+def prime_collator(collator: Any, train_dataset: Any, eval_dataset: Any) -> None:
+    """Shows a collator that fills absent modalities their shapes, before the workers of a `DataLoader` copy it.
+
+    A streamed training split is read last, because it may fill a buffer first. Data without length that is no stream
+    of `datasets` is left alone: it may be readable only once.
+    """
+    if not hasattr(collator, "prime"):
+        return
+    order = (train_dataset, eval_dataset)
+    for dataset in reversed(order) if isinstance(train_dataset, datasets.IterableDataset) else order:
+        is_readable = isinstance(dataset, datasets.IterableDataset) or hasattr(dataset, "__len__")
+        if is_readable and not isinstance(dataset, dict):
+            collator.prime(dataset)
 
 
 def check_dataset(dataset: Any, split: str, columns: Sequence[str], num_labels: int) -> None:

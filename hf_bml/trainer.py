@@ -25,6 +25,7 @@ from .preflight import (
     check_own_loss,
     check_parallelism,
     check_sync_batch_norm,
+    prime_collator,
     warn_if_not_compiled,
 )
 from .pushing_trainer import PushingTrainer
@@ -110,6 +111,7 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, UnwrappingTrai
         num_labels = getattr(self.model, "num_labels", None) or self.model.config.num_labels
         for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
             check_dataset(dataset, split, getattr(self.model, "required_columns", self.modalities), num_labels)
+        prime_collator(self.data_collator, self.train_dataset, self.eval_dataset)
         self.held_out_dataset = None
         held_out = max((modulation.held_out_fraction for modulation in self.modulation), default=0.0)
         if held_out and self.train_dataset is not None:

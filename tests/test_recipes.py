@@ -9,6 +9,7 @@ from hf_bml.commands.checks import check_dataset_options, check_encoder_inputs, 
 from hf_bml.commands.experiment import build_model
 from hf_bml.commands.recipe import parse_recipe
 from hf_bml.commands.train import build_parser
+from hf_bml.processing import MultimodalProcessor
 
 ROOT = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(path for path in ROOT.rglob("*.yaml") if path.parent.name != "accelerate_configs")
@@ -91,6 +92,18 @@ def test_each_dataset_of_the_paper_has_its_variants(dataset):
     assert names == {"concat", "opm", "ogm", "ogm_ge", "opm_ogm"} | FURTHER.get(dataset, set())
     readme = (ROOT / dataset / "README.md").read_text(encoding="utf-8")
     assert "hf-bml train" in readme and "cores" in readme and "Not run here" in readme and "paper's numbers" in readme
+
+
+@pytest.mark.parametrize("dataset", PAPER_DATASETS)
+def test_recipes_of_clips_survive_damaged_ones_and_decode_once(dataset):
+    for path in (ROOT / dataset).glob("*.yaml"):
+        options = yaml.safe_load(path.read_text(encoding="utf-8"))
+        processors = options.get("processors", {})
+        if "video" not in [processor["type"] for processor in processors.values()]:
+            continue
+        assert options["on_error"] == "mask", path
+        for name, transform in MultimodalProcessor(processors).transforms.items():
+            assert getattr(transform, "has_extract", False) or not transform.is_random, (path, name)
 
 
 @pytest.mark.parametrize("dataset", PAPER_DATASETS)

@@ -8,6 +8,7 @@ from transformers import Trainer, TrainingArguments
 
 from hf_bml import OGM, OPM, MultimodalBalancedTrainer, MultimodalForClassification
 from hf_bml.checkpoint import MANIFEST_NAME
+from hf_bml.processing import MultimodalDataCollator
 from hf_bml.trainer import MODULATION_STATE_NAME
 
 BOTH = {"opm": {"q_base": 0.5, "lam": 0.5}, "ogm": {"alpha": 0.8, "noise": "entry_std"}}
@@ -344,6 +345,20 @@ def test_missing_modality_samples_train(training_args):
 
     trainer = train(training_args(modulations=BOTH), dataset=dataset, data_collator=collate)
     assert torch.isfinite(trainer.monitor.ratios).all()
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_workers_fill_a_modality_that_their_first_batch_lacks(training_args, streamed):
+    """Of two workers, the second evaluates a batch without any audio."""
+    dataset = tiny_dataset(samples=4)
+    absent = dataset.map(lambda row, index: {"audio": None if index > 1 else row["audio"]}, with_indices=True)
+    trainer = MultimodalBalancedTrainer(
+        tiny_model(),
+        training_args(per_device_eval_batch_size=2, dataloader_num_workers=2),
+        train_dataset=dataset.with_format("torch").to_iterable_dataset() if streamed else dataset,
+        data_collator=MultimodalDataCollator(["audio", "visual"]),
+    )
+    assert math.isfinite(trainer.evaluate(absent)["eval_loss"])
 
 
 def test_a_modality_of_none_counts_in_no_score(training_args):

@@ -1,7 +1,8 @@
 """Samples of tensors -> one batch, with padding and with absent modalities."""
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,9 @@ class MultimodalDataCollator:
     (batch, modalities) in the order of `modalities`, marks what is present; the key exists only when something is
     absent. An absent sequence is one *valid* zero step (token: `pad_token_id` with attention 1), because a row whose
     mask is all False gives NaN in an attention softmax; the model discards it by `modality_mask`. When a modality is
-    absent in a whole batch, the shape last seen by this collator is used.
+    absent in a whole batch, the shape last seen by this collator is used. The workers of a `DataLoader` have copies of
+    the collator, each of which sees its own batches only: `prime` shows it all shapes before it is copied.
+    `MultimodalBalancedTrainer` does so with its training data.
 
     Args:
         modalities: Names, in the order of the model.
@@ -93,15 +96,43 @@ class MultimodalDataCollator:
             batch["modality_mask"] = modality_mask
         return batch
 
-    def _collate(self, name: str, values: list[Value | None]) -> Value:
+    def prime(self, samples: Iterable[dict[str, Any]], limit: int = 1000) -> None:
+        """Learn the shapes of all modalities, for batches in which one is absent.
+
+        Args:
+            samples: A data set, of which only as many samples are read as it takes to meet every modality, mostly one.
+                The random numbers that reading draws from the global torch RNG are given back.
+            limit: After so many samples give up on a modality. It is an error once a batch needs its shape.
+
+        Raises:
+            ValueError: A value that cannot be collated.
+        """
+        unknown = [name for name in self.modalities if name not in self._placeholders]
+        rows = samples if hasattr(samples, "__iter__") else (samples[row] for row in range(len(samples)))
+        with torch.random.fork_rng(devices=[]):
+            for row, sample in enumerate(islice(rows, limit if unknown else 0)):
+                for name in unknown:
+                    try:
+                        self._learn(name, [sample.get(name)])
+                    except ValueError as error:
+                        raise ValueError(f"row {row}, modality {name!r}: {error}") from error
+                unknown = [name for name in unknown if name not in self._placeholders]
+                if not unknown:
+                    break
+
+    def _learn(self, name: str, values: list[Value | None]) -> None:
         check_same_kind(values)
         example = next((value for value in values if value is not None), None)
         if example is not None:
             self._placeholders[name] = placeholder(example, self.pad_token_id, whole=self.segments)
+
+    def _collate(self, name: str, values: list[Value | None]) -> Value:
+        self._learn(name, values)
         if name not in self._placeholders:
             raise ValueError(
                 "expected a shape from this or an earlier batch, found the modality absent in every sample so far. "
-                f"Pass the collator one sample that has {name!r} before training, or drop the modality."
+                f"Show the collator samples that have {name!r} before training, collator.prime(dataset), or drop the "
+                "modality."
             )
         filled = [self._placeholders[name] if value is None else value for value in values]
         if self.segments:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -21,6 +21,9 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 TOLERANCE = 1e-3  # of rounding, beyond [0, 1]
 PIL_MODES = {1: "L", 3: "RGB"}
+FULL_SCALE = 65535  # of 16 bits
+# What Pillow raises for damaged files; RuntimeError: AVIF, SyntaxError: PNG and EXIF, MemoryError: sizes in a header.
+UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError, MemoryError, Image.DecompressionBombError)
 
 
 class FrameTransform:
@@ -28,7 +31,8 @@ class FrameTransform:
 
     A value is a PIL image, the path of an image file, an undecoded image `{"bytes", "path"}`, a uint8 array or nested
     list `(height, width)` or `(height, width, channels)`, a tensor `(channels, height, width)`, a list of these (a
-    clip), or an array or tensor with a leading frame axis. Float arrays and tensors are intensities in [0, 1].
+    clip), or an array or tensor with a leading frame axis. Float arrays and tensors are intensities in [0, 1]. Images
+    are turned upright as their EXIF orientation says, and 16 bits of grey keep their precision.
 
     Args:
         size: Output height and width: one number for a square, or (height, width).
@@ -115,6 +119,10 @@ def read_clip(value: Any, num_channels: int) -> Tensor:
             raise ValueError(
                 f"Expected all frames of a clip to have one shape, found {shapes}. Resize the frames beforehand."
             )
+        if len({frame.is_floating_point() for frame in frames}) > 1:
+            raise ValueError(
+                "Expected all frames of a clip to be of 8 bits a channel, or none, found both. Convert the frames."
+            )
         return torch.stack(frames)
     if isinstance(value, list | tuple):
         value = np.asarray(value)
@@ -126,17 +134,17 @@ def read_clip(value: Any, num_channels: int) -> Tensor:
 
 
 def read_image(image: Any, num_channels: int) -> Tensor:
-    """One image as a tensor of shape (num_channels, height, width), dtype unchanged.
+    """One image as a tensor of shape (num_channels, height, width), dtype unchanged; 16 bits become floats in [0, 1].
 
     Raises:
         ValueError: An array or tensor has another number of channels, or holds NaN, infinity or floats outside [0, 1].
-        MediaError: An image file cannot be read.
+        MediaError: An image file cannot be read, or the full scale of its pixels is unknown.
     """
     source = media_file(image, "image")
     if source is not None:
-        image = _open_image(*source)
-    if isinstance(image, Image.Image):
-        image = np.array(image.convert(PIL_MODES[num_channels]))
+        image = _read_file(*source, num_channels)
+    elif isinstance(image, Image.Image):
+        image = pixels(image, num_channels)
     if isinstance(image, np.ndarray):
         image = torch.from_numpy(np.array(image[..., None] if image.ndim == 2 else image))
         image = image.permute(2, 0, 1) if image.ndim == 3 else image
@@ -175,15 +183,36 @@ def read_image(image: Any, num_channels: int) -> Tensor:
     return image
 
 
-def _open_image(file: bytes | str, name: str) -> Image.Image:
-    try:
-        image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
-        image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+def pixels(image: Image.Image, num_channels: int) -> np.ndarray:
+    """The upright image in grey or colour: uint8 (height, width[, 3]), or of 16 bits, float32 in [0, 1].
+
+    Raises:
+        MediaError: Pixels of 32 bits, whose full scale is unknown.
+    """
+    # Pillow clips more than 8 bits instead of scaling them. Its "I" is 32 bits, and 16 bits of some files.
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16") or (upright.mode == "I" and image.format in ("PNG", "PPM")):
+        grey = np.asarray(upright).astype(np.float32) / FULL_SCALE
+        return np.repeat(grey[..., None], num_channels, axis=2)
+    if upright.mode in ("I", "F"):
         raise MediaError(
-            f"{name}: expected a readable image, found: {error}. Download it again, or set it to None."
+            f"expected 8 or 16 bits a channel, found Pillow's mode {upright.mode!r} of 32 bits without a known full "
+            "scale. Convert the image to 16 bits, or pass a float array in [0, 1]."
+        )
+    return np.array(upright.convert(PIL_MODES[num_channels]))
+
+
+def _read_file(file: bytes | str, name: str, num_channels: int) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+            return pixels(image, num_channels)
+    except MediaError as error:
+        raise MediaError(f"{name}: {error}") from error
+    except UNREADABLE as error:
+        found = str(error) or type(error).__name__
+        raise MediaError(
+            f"{name}: expected a readable image, found: {found}. Download it again, or set it to None."
         ) from error
-    return image
 
 
 def _is_nested_number(value: list | tuple) -> bool:

@@ -53,7 +53,8 @@ class ModalityTransforms:
     Args:
         modalities: `{name: {"type": key of PROCESSORS, **options of that class}}`; a type that is fitted also has
             `fitted`, the name of what it learned (see `fitted_state`).
-        on_error: "raise", or "mask" / "skip": a value that cannot be used becomes `None`.
+        on_error: "raise", or "mask" / "skip": a value that cannot be used becomes `None`. Random frames of a video can
+            meet damage that its evaluation frames do not: these are used then, with one warning per file.
 
     Raises:
         ValueError: Unknown type, option or `on_error`; the message names the closest valid one.
@@ -64,6 +65,7 @@ class ModalityTransforms:
             raise ValueError(_unknown("on_error", on_error, list(ON_ERROR)))
         self.on_error = on_error
         self.by_modality = {name: _build_transform(name, config) for name, config in modalities.items()}
+        self._partly_damaged: set[tuple[str, str]] = set()  # modality and file, of which was warned
 
     @property
     def unfitted(self) -> list[str]:
@@ -98,7 +100,25 @@ class ModalityTransforms:
                 "nothing. Fit it with MultimodalProcessor.apply(DatasetDict), or load a fitted processor with "
                 "from_pretrained."
             )
-        return self._each(name, values, lambda value: transform([value], training=training)[0], failures, rows)
+        may_retry = training and transform.is_random and self.on_error != "raise"
+
+        def function(value: Any) -> Transformed:
+            try:
+                return transform([value], training=training)[0]
+            except ValueError as error:
+                if not may_retry:
+                    raise
+                result = transform([value], training=False)[0]
+                self._warn_of_damage(name, value, error)
+                return result
+
+        return self._each(name, values, function, failures, rows)
+
+    def _warn_of_damage(self, name: str, value: Any, error: ValueError) -> None:
+        key = (name, file_name(value) or str(error))
+        if key not in self._partly_damaged:
+            self._partly_damaged.add(key)
+            logger.warning("Modality %r: %s Its evaluation frames are used where random ones fail.", name, error)
 
     def extract(
         self,

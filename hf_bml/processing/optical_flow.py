@@ -77,8 +77,7 @@ class OpticalFlow(VideoSnippets):
 
     The channels are u, v of the first pair of frames, then of the next. Frames are neighbours at the video's own rate,
     also where `fps` reduces the choice of snippets. A value is anything `VideoSnippets` takes, or flow in the released
-    form: `{"u": folder, "v": folder}` with files `frame000001.jpg`, ..., or `{"u": images, "v": images}`; these count
-    as one frame a second.
+    form: `{"u": folder, "v": folder}` with files `frame000001.jpg`, ..., or `{"u": images, "v": images}`.
 
     Args:
         num_frames: Snippets per clip; this and the next five options: see `VideoSnippets`.
@@ -90,6 +89,7 @@ class OpticalFlow(VideoSnippets):
         decoder: "pyav" or "torchcodec".
         method: "dis" or "farneback".
         bound: Displacements are bounded to +-bound pixels.
+        image_fps: Rate of flow in the released form, images a second: that of the video, where `fps` is given.
         size: Output height and width; this and all further options: see `FrameTransform`.
         augment: "none" or "crop_flip".
         crop_scale: Range of the crop's area.
@@ -114,6 +114,7 @@ class OpticalFlow(VideoSnippets):
         decoder: str = "pyav",
         method: str = "dis",
         bound: float = 20.0,
+        image_fps: float = 1.0,
         size: int | tuple[int, int] | list[int] = 224,
         augment: str = "none",
         crop_scale: tuple[float, float] | list[float] = (0.08, 1.0),
@@ -125,8 +126,11 @@ class OpticalFlow(VideoSnippets):
             raise ValueError(f"Expected method out of {list(METHODS)}, found {method!r}. Choose one of them.")
         if bound <= 0:
             raise ValueError(f"Expected bound > 0, found {bound}. Give pixels, 20 as in TSN.")
+        if image_fps <= 0:
+            raise ValueError(f"Expected image_fps > 0, found {image_fps}. Give the rate of the video, 25 for UCF-101.")
         self.method = method
         self.bound = bound
+        self.image_fps = image_fps
         self.crop = ImageCrop(size, augment, crop_scale, crop_ratio, flip, evaluation)
         super().__init__(num_frames, sampling, fps, new_length, short_side, decoder, 1, self.crop.is_random)
         self.num_channels = 2 * new_length
@@ -140,7 +144,7 @@ class OpticalFlow(VideoSnippets):
             raise MediaError(
                 f"{value['u']!s:.200}: expected as many images of u as of v, found {counts}. Complete them."
             )
-        timestamps = torch.arange(counts["u"], dtype=torch.float64)
+        timestamps = torch.arange(counts["u"], dtype=torch.float64) / self.image_fps
         chosen = self._select(timestamps, sampling, training, self.new_length).tolist()
         u, v = (read_clip([images[index] for index in chosen], 1) for images in components.values())
         if u.shape != v.shape:
@@ -164,13 +168,18 @@ class OpticalFlow(VideoSnippets):
 
 
 def _images(component: Any) -> list[Any]:
-    """Images of one component in order: the files of a folder, or the list itself."""
+    """Images of one component in order: the files of a folder by number, or the list itself."""
     if not isinstance(component, str | Path):
         return list(component)
-    paths = sorted(Path(component).glob("frame*.jpg"))
+    paths = sorted(Path(component).glob("frame*.jpg"), key=_number)
     if not paths:
         raise MediaError(f"{component}: expected a folder with frame000001.jpg, ..., found none. Correct the path.")
     return paths
+
+
+def _number(path: Path) -> tuple[int, str]:
+    """Order of files whose numbers may lack zeros in front."""
+    return int("".join(filter(str.isdecimal, path.stem)) or 0), path.name
 
 
 def _opencv() -> Any:

@@ -20,7 +20,7 @@ from .modality_transforms import ModalityTransforms
 
 CONFIG_NAME = "processor_config.json"
 STATE_NAME = "processor_state.safetensors"  # of fitted transforms: tensors "<modality>.<name>"
-CONFIG_VERSION = 1  # part of every cache fingerprint: raise it when a transform's output changes
+CONFIG_VERSION = 2  # part of every cache fingerprint: raise it when a transform's output changes
 HUB_OPTIONS = ("cache_dir", "force_download", "local_files_only", "revision", "subfolder", "token")
 
 
@@ -154,8 +154,9 @@ class MultimodalProcessor:
         not: a column of prepared tensors is not computed again. Only the processor that prepared it can be applied to
         it; another one, or another version, raises.
 
-        With `on_error` "mask" or "skip", every raw value is tried once, and what failed is in `failures`, whether
-        computed now or found in the cache.
+        With `on_error` "mask" or "skip", every raw value is tried once, as in evaluation, and what failed is in
+        `failures`, whether computed now or found in the cache. Random frames that turn out to be damaged later give
+        way to the frames that were tried, with a warning that names the file.
 
         A transform that learns from data ("ivector", "words") and is not fitted is fitted first, on the usable values
         of `training_split` alone, and stays so: later calls use what it learned. A processor loaded with

@@ -21,7 +21,9 @@ from .media_file import TOLERATED_LOSS, MediaError, file_name, media_file, open_
 
 MIN_RATE, MAX_RATE = 1000, 1_000_000  # of files, in Hz
 MAX_AMPLITUDE = 2.0  # overshoot of lossy codecs is clipped; samples of another scale would become a square wave
+BLOCK = 2**22  # values that are read at once: a damaged header can announce more than any memory holds
 UNKNOWN_LENGTH = 2**31 - 2**16  # programs that write WAV into a pipe announce about this much, or twice as much
+UNKNOWN_FRAMES = 2**63 - 1  # soundfile's word for it: FLAC that was written into a pipe; it cannot read that
 
 _REMEDY = "The file is damaged: download it again, or set it to None."
 
@@ -99,7 +101,7 @@ def _decode(value: Any, sampling_rate: int) -> tuple[np.ndarray, int, str]:
         return _mono(samples.data, "audio decoder"), int(samples.sample_rate), "audio decoder"
     if isinstance(value, dict) and value.get("array") is not None:
         source = value.get("path") or "audio"
-        return _mono(value["array"], source), int(value["sampling_rate"]), source
+        return _mono(value["array"], source), _rate(value, source), source
     located = media_file(value, "audio")
     if located is None:
         return _mono(value, "audio array"), sampling_rate, "audio array"
@@ -109,15 +111,20 @@ def _decode(value: Any, sampling_rate: int) -> tuple[np.ndarray, int, str]:
     except (soundfile.SoundFileError, OSError):  # no format of soundfile's
         return *_read_with_pyav(file, source), source
     with opened:
-        return _read_with_soundfile(opened, source), opened.samplerate, source
+        if opened.frames < UNKNOWN_FRAMES:
+            return _read_with_soundfile(opened, source), opened.samplerate, source
+    return *_read_with_pyav(file, source), source
 
 
 def _read_with_soundfile(opened: soundfile.SoundFile, source: str) -> np.ndarray:
     announced = re.search(r"^data : (\d+) \(should be (\d+)\)", opened.extra_info, flags=re.MULTILINE)
     try:
-        array = opened.read(dtype="float64", always_2d=True)
+        blocks = [np.zeros(0)]
+        while len(block := opened.read(max(BLOCK // opened.channels, 1), dtype="float64", always_2d=True)):
+            blocks.append(block.mean(axis=1))
     except (soundfile.SoundFileError, OSError) as error:
         raise MediaError(f"{source}: expected readable audio, found: {error}. {_REMEDY}") from error
+    array = np.concatenate(blocks)
     expected, found = max(opened.frames, 1), len(array)
     if announced and int(announced[1]) < UNKNOWN_LENGTH:
         expected, found = int(announced[1]), int(announced[2])
@@ -125,7 +132,7 @@ def _read_with_soundfile(opened: soundfile.SoundFile, source: str) -> np.ndarray
         raise MediaError(
             f"{source}: expected the length that its header says, found {found / expected:.0%} of it. {_REMEDY}"
         )
-    return array.mean(axis=1)
+    return array
 
 
 def _read_with_pyav(file: bytes | str, source: str) -> tuple[np.ndarray, int]:
@@ -151,6 +158,20 @@ def _decode_track(container: av.container.InputContainer, stream: av.AudioStream
     if not arrays:
         return np.zeros(0)
     return np.concatenate(arrays, axis=1).mean(axis=0, dtype=np.float64)  # (samples,)
+
+
+def _rate(value: dict[str, Any], source: str) -> int:
+    """The rate of `{"array", "sampling_rate"}`, in Hz."""
+    try:
+        rate = int(value.get("sampling_rate"))
+    except (TypeError, ValueError, OverflowError):
+        rate = 0
+    if rate <= 0:
+        raise MediaError(
+            f"{source}: expected the sampling_rate of the array in Hz, found {value.get('sampling_rate')!r}. Pass "
+            "{'array': ..., 'sampling_rate': ...}."
+        )
+    return rate
 
 
 def _mono(array: Any, source: str) -> np.ndarray:

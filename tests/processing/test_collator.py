@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from hf_bml.processing import MultimodalDataCollator
 
@@ -84,7 +85,7 @@ def test_absent_sequence_is_one_valid_step_so_attention_stays_finite():
 def test_whole_batch_absent_uses_the_last_seen_shape(value):
     collator = MultimodalDataCollator(["a", "other"])
     absent = {"a": None, "other": torch.zeros(1), "labels": 0}
-    with pytest.raises(ValueError, match=r"modality 'a'.*absent in every sample so far.*Pass the collator one sample"):
+    with pytest.raises(ValueError, match=r"modality 'a'.*absent in every sample so far.*collator.prime"):
         collator([absent])
     with_one = collator([{**absent, "a": value}, absent])
     without = collator([absent, absent])
@@ -92,6 +93,48 @@ def test_whole_batch_absent_uses_the_last_seen_shape(value):
     assert type(without["a"]) is type(with_one["a"])
     tensors = without["a"].values() if isinstance(without["a"], dict) else [without["a"]]
     assert all(len(tensor) == 2 for tensor in tensors)
+
+
+class Samples:
+    """Map-style data that counts what is read, drawing random numbers as an augmentation does."""
+
+    def __init__(self, *values):
+        self.values, self.read = values, []
+
+    def __len__(self):
+        return len(self.values)
+
+    def __getitem__(self, row):
+        self.read.append(row)
+        return {"a": self.values[row], "other": torch.rand(1), "labels": 0}
+
+
+def test_priming_reads_no_more_than_it_takes_and_draws_nothing():
+    collator, samples = MultimodalDataCollator(["a", "other"]), Samples(None, torch.ones(2, 3), torch.ones(1, 3))
+    torch.manual_seed(0)
+    collator.prime(samples)
+    assert torch.rand(1) == torch.rand(1, generator=torch.Generator().manual_seed(0))
+    assert samples.read == [0, 1]
+    collator.prime(samples)
+    assert samples.read == [0, 1]
+    assert collator([{"a": None, "other": torch.zeros(1)}])["a"]["values"].shape == (1, 1, 3)
+
+
+def test_priming_gives_up_on_a_modality_that_is_never_there():
+    samples = Samples(*[None] * 5)
+    MultimodalDataCollator(["a", "other"]).prime(samples, limit=3)
+    assert samples.read == [0, 1, 2]
+    with pytest.raises(ValueError, match=r"row 0, modality 'a': .*expected a torch.Tensor"):
+        MultimodalDataCollator(["a"]).prime(iter([{"a": [1.0]}]))
+
+
+def test_workers_whose_first_batch_lacks_a_modality():
+    samples = Samples(torch.ones(3), torch.ones(3), None, None)  # the second worker gets the last two
+    collator = MultimodalDataCollator(["a", "other"])
+    collator.prime(samples)
+    batches = list(DataLoader(samples, batch_size=2, num_workers=2, collate_fn=collator))
+    assert batches[1]["modality_mask"].tolist() == [[False, True]] * 2
+    assert batches[1]["a"].shape == (2, 3)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import io
 import json
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -163,6 +164,29 @@ def test_a_file_that_vanishes_after_the_check_is_masked(files, tmp_path, caplog)
     assert rows[0]["visual"].shape == (2, 3, 16, 16)
     moved.unlink()
     assert rows[0]["visual"] is None and "moved.mp4" in caplog.text
+
+
+def test_damage_that_only_random_frames_meet(files, tmp_path, caplog):
+    """The trial sees the first and the last frame; the second half second cannot be decoded."""
+    content = bytearray(files["good"].read_bytes())
+    with av.open(str(files["good"])) as container:
+        video = [packet for packet in container.demux(video=0) if packet.size]
+        for packet in video[5:10]:
+            content[packet.pos : packet.pos + packet.size] = bytes(packet.size)
+    hurt = tmp_path / "hurt.mp4"
+    hurt.write_bytes(content)
+    data = clips({"good": files["good"], "hurt": hurt}, ["good", "hurt"]).select_columns(["visual", "labels"])
+    sampled = {**VISUAL, "sampling": "random"}
+    processor = MultimodalProcessor({"visual": sampled}, on_error="mask")
+    rows = processor.apply(data)["train"]
+    assert processor.failures == {}
+    torch.manual_seed(0)
+    drawn = [tuple(grey_levels(rows[1]["visual"] * 255)) for _ in range(20)]
+    assert drawn.count((0, 19)) > 2 and len(set(drawn)) > 5  # the evaluation's frames, and other random ones
+    assert caplog.text.count("hurt.mp4: expected a readable video") == 1
+    rows = MultimodalProcessor({"visual": sampled}).apply(data)["train"]
+    with pytest.raises(ValueError, match=r"hurt.mp4: expected a readable video"):
+        [rows[1] for _ in range(20)]
 
 
 def test_the_deterministic_part_of_random_sampling_is_cached(files, tmp_path):

@@ -3,9 +3,11 @@ import io
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset, DatasetDict
+from datasets import Image as ImageColumn
 from PIL import Image
 
-from hf_bml.processing import FrameTransform, VideoFrames
+from hf_bml.processing import FrameTransform, MultimodalProcessor, VideoFrames
 
 GENERATOR = np.random.default_rng(0)
 
@@ -46,6 +48,56 @@ def test_colour_becomes_grey():
     options = {"size": 8, "num_channels": 1, "mean": [0.0], "std": [1.0]}
     for form in (pixels, torch.from_numpy(pixels).permute(2, 0, 1) / 255, Image.fromarray(pixels)):
         np.testing.assert_allclose(FrameTransform(**options)([form])[0][0], expected, atol=1.5 / 255)
+
+
+def encoded(picture, kind, **options):
+    buffer = io.BytesIO()
+    picture.save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_upright_whether_decoded_by_datasets_or_not(orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(image(8, 12)), "PNG", exif=exif)
+    column = Dataset.from_dict({"a": [{"bytes": data, "path": None}]}).cast_column("a", ImageColumn())
+    transform = FrameTransform(size=(8, 12))
+    decoded, undecoded, opened = transform([column[0]["a"], {"bytes": data}, Image.open(io.BytesIO(data))])
+    assert torch.equal(decoded, undecoded) and torch.equal(decoded, opened)
+    applied = MultimodalProcessor({"a": {"type": "frames", "size": [8, 12]}}).apply(DatasetDict(train=column))
+    assert torch.equal(applied["train"][0]["a"], decoded)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+@pytest.mark.parametrize("num_channels", [1, 3])
+def test_16_bits_are_scaled(kind, num_channels):
+    levels = np.array([[0, 255], [32768, 65535]], dtype=np.uint16)
+    options = {"mean": [0.0] * num_channels, "std": [1.0] * num_channels}
+    transform = FrameTransform(size=2, num_channels=num_channels, **options)
+    picture = Image.fromarray(levels)
+    expected = torch.from_numpy(levels / 65535).to(torch.float32).expand(num_channels, 2, 2)
+    for result in transform([picture, {"bytes": encoded(picture, kind)}]):
+        torch.testing.assert_close(result, expected)
+    with pytest.raises(ValueError, match="8 bits a channel, or none"):
+        transform([[picture, Image.new("L", (2, 2))]])
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_pixels_of_unknown_scale_are_refused(mode):
+    data = encoded(Image.new(mode, (2, 2), 300), "TIFF")
+    with pytest.raises(ValueError, match=rf"^deep.tif: expected 8 or 16 bits.*mode '{mode}'"):
+        FrameTransform(size=2)([{"bytes": data, "path": "deep.tif"}])
+
+
+def test_a_damaged_header_that_asks_for_more_memory_than_there_is(monkeypatch):
+    def load(picture):
+        raise MemoryError
+
+    data = encoded(Image.new("L", (2, 2)), "TIFF")
+    monkeypatch.setattr("PIL.TiffImagePlugin.TiffImageFile.load", load)
+    with pytest.raises(ValueError, match=r"^a.tif: expected a readable image, found: MemoryError"):
+        FrameTransform(size=2)([{"bytes": data, "path": "a.tif"}])
 
 
 def test_centre_crop_keeps_the_shape_of_things():

@@ -108,6 +108,25 @@ def test_the_released_images_need_no_opencv(tmp_path, monkeypatch):
         OpticalFlow()([clip_of(moving_texture(1, 1))])
 
 
+def test_released_images_have_a_rate_of_their_own(tmp_path):
+    """Six images at 4 per second reduced to 2 per second: 0, 2 and 4 are the grid, and are cached."""
+    transform = OpticalFlow(num_frames=1, sampling="segment", fps=2, image_fps=4, size=[10, 12])
+    grid = transform.extract([save_flow(tmp_path)])[0]
+    levels = grid.float().mean(dim=(2, 3)).round().int().tolist()
+    assert levels == [[0, 200], [20, 180], [40, 160]]
+    torch.manual_seed(0)
+    drawn = {round(float(transform.finish([grid], training=True)[0][0, 0].mean() + 0.5) * 255) for _ in range(30)}
+    assert drawn == {0, 20, 40}
+
+
+def test_released_images_without_leading_zeros(tmp_path):
+    value = save_flow(tmp_path, count=12)
+    for path in tmp_path.glob("*/*/frame*.jpg"):
+        path.rename(path.with_name(f"frame{int(path.stem[5:])}.jpg"))
+    result = OpticalFlow(num_frames=12, size=[10, 12])([value])[0]
+    assert ((result.mean(dim=(2, 3)) + 0.5) * 255).round().int()[:, 0].tolist() == [10 * i for i in range(12)]
+
+
 def test_damaged_layouts(tmp_path):
     value = save_flow(tmp_path)
     with pytest.raises(MediaError, match=r"nowhere: expected a folder with frame000001\.jpg"):
@@ -132,7 +151,12 @@ def test_computed_once(opencv, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"method": "raft"}, "'dis', 'farneback'"), ({"bound": 0}, "bound > 0"), ({"new_length": 0}, "new_length")],
+    [
+        ({"method": "raft"}, "'dis', 'farneback'"),
+        ({"bound": 0}, "bound > 0"),
+        ({"new_length": 0}, "new_length"),
+        ({"image_fps": 0}, "image_fps > 0"),
+    ],
 )
 def test_invalid_options(options, message):
     with pytest.raises(ValueError, match=message):

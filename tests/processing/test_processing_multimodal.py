@@ -176,7 +176,7 @@ def test_save_and_load(tmp_path):
     assert saved["modalities"]["visual"]["size"] == [8, 6] and list(saved["modalities"]) == ["audio", "visual"]
     loaded = MultimodalProcessor.from_pretrained(tmp_path / "model")
     assert loaded.to_dict() == processor.to_dict() == MultimodalProcessor.from_dict(saved).to_dict()
-    with pytest.raises(ValueError, match="version 1, found 0"):
+    with pytest.raises(ValueError, match="version 2, found 0"):
         MultimodalProcessor.from_dict({**saved, "version": 0})
 
 

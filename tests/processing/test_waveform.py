@@ -101,6 +101,10 @@ def test_resampling_equals_scipy(rate, up, down):
         ([0.0, float("nan")], "NaN or infinity"),
         ([float("inf")], "NaN or infinity"),
         ({"array": TONE, "sampling_rate": 2**31 - 1}, "found 2147483647"),
+        ({"array": TONE, "path": "d.wav"}, "d.wav: expected the sampling_rate of the array in Hz, found None"),
+        ({"array": TONE, "sampling_rate": None}, "expected the sampling_rate.*found None"),
+        ({"array": TONE, "sampling_rate": "fast"}, "expected the sampling_rate.*found 'fast'"),
+        ({"array": TONE, "sampling_rate": 0}, "expected the sampling_rate.*found 0"),
         (np.zeros((2, 2, 2)), "1-D or 2-D"),
         (np.zeros(4, np.uint8), "uint8"),
     ],
@@ -182,11 +186,41 @@ def test_damaged_files(tmp_path, kind, extension):
             read_waveform(value, 16000)
 
 
+def test_a_header_that_announces_more_than_the_memory_holds(tmp_path):
+    """The 36 bits of FLAC's STREAMINFO that count samples: 512 GiB of float64."""
+    path = tmp_path / "clip.flac"
+    soundfile.write(path, TONE, RATE)
+    content = bytearray(path.read_bytes())
+    content[21] |= 0x0F
+    content[22:26] = b"\xff" * 4
+    with pytest.raises(MediaError, match=r"damaged\.flac: expected "):
+        read_waveform({"bytes": bytes(content), "path": "damaged.flac"}, RATE)
+
+
+@pytest.mark.parametrize("extension", ["wav", "flac", "ogg", "mp3"])
+def test_long_files_are_read_in_blocks(tmp_path, extension, monkeypatch):
+    path = tmp_path / f"clip.{extension}"
+    soundfile.write(path, np.random.default_rng(0).uniform(-0.5, 0.5, (20000, 2)), 16000)
+    whole = read_waveform(path, 16000)
+    monkeypatch.setattr("hf_bml.processing.waveform.BLOCK", 6001)
+    torch.testing.assert_close(read_waveform(path, 16000), whole)
+
+
 def test_wav_of_unknown_length_as_written_into_a_pipe():
     content = bytearray(wav_bytes(TONE))
     size = content.index(b"data") + 4
     content[size : size + 4] = b"\xff\xff\xff\xff"
     torch.testing.assert_close(read_waveform({"bytes": bytes(content), "path": None}, RATE), torch.from_numpy(TONE))
+
+
+def test_flac_of_unknown_length_as_written_into_a_pipe(tmp_path):
+    path = tmp_path / "clip.flac"
+    soundfile.write(path, TONE, RATE)
+    content = bytearray(path.read_bytes())
+    content[21] &= 0xF0
+    content[22:26] = bytes(4)
+    waveform = read_waveform({"bytes": bytes(content), "path": None}, RATE)
+    torch.testing.assert_close(waveform, read_waveform(path, RATE))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
