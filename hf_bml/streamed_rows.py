@@ -1,11 +1,13 @@
 """Streams (`datasets.IterableDataset`) as a training reads them: pass after pass; and as an evaluation does: once.
 
-Processes never share a row: each reads shards of its own if their number is a multiple of the processes', and
-otherwise every n-th row of all shards.
+Processes never share a row of a pass: each reads shards of its own if the processes divide their number, and otherwise
+every n-th row of all shards. Within a process, workers have shards of their own. Each process and worker begins its
+next pass, with other shards, when its part of the last one is done, so none ever waits for another.
 """
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterator
 from typing import Any
@@ -112,7 +114,7 @@ class EvaluationBatches:
             if not any(self.counts):
                 return
             batch = batch if fresh is None else fresh
-            yield batch
+            yield copy.copy(batch)  # of which the caller may take entries out
 
     def gather(self, data: Any) -> Any:
         """What all processes computed of the current batch, of every sample once; takes tensors `(batch, ...)`."""
