@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from torch import nn
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 
 from .modulation import Modulation
 
@@ -120,6 +120,44 @@ def _all_finite(values: pa.ChunkedArray) -> bool:
     if not pa.types.is_floating(values.type):
         return True
     return pc.all(pc.is_finite(values)).as_py() is not False
+
+
+def check_streamed_training(args: TrainingArguments, modulations: Iterable[Modulation]) -> None:
+    """Raises ValueError for what needs the length of the training split, or any row of it: a stream has neither."""
+    if args.max_steps <= 0:
+        raise ValueError(
+            "A streamed training split has no known length, so num_train_epochs has no meaning. Set max_steps, the "
+            "number of optimizer steps, to a number > 0."
+        )
+    for name in ("eval_strategy", "save_strategy", "logging_strategy"):
+        if getattr(args, name) == "epoch":
+            steps = name.replace("strategy", "steps")
+            raise ValueError(
+                f"{name}: epoch needs a training split of known length, but it is streamed. Set {name}: steps and "
+                f"{steps}."
+            )
+    if args.train_sampling_strategy != "random":
+        raise ValueError(
+            f"train_sampling_strategy: {args.train_sampling_strategy} picks rows by their number, but the training "
+            "split is streamed. Leave it out."
+        )
+    for name in ("split_batches", "dispatch_batches"):
+        if getattr(args.accelerator_config, name, None):
+            raise ValueError(
+                f"accelerator_config: {name} has no effect on streams, of which every process reads its own part. "
+                "Leave it out."
+            )
+    for modulation in modulations:
+        if modulation.held_out_fraction:
+            raise ValueError(
+                f"{modulation.name} holds {modulation.held_out_fraction:.0%} of the training split out, but the split "
+                "is streamed. Load the data without streaming."
+            )
+        if options := modulation.options_in_epochs:
+            raise ValueError(
+                f"{modulation.name} counts in epochs ({', '.join(options)}), but a streamed training split has no "
+                "known length. Use unit: steps, or 0 for the beginning."
+            )
 
 
 def check_parallelism(trainer: Trainer, modulations: Iterable[Modulation]) -> None:

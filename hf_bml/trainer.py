@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from accelerate.utils import send_to_device
 from timm.layers import convert_sync_batchnorm
@@ -24,6 +25,7 @@ from .preflight import (
     check_model,
     check_own_loss,
     check_parallelism,
+    check_streamed_training,
     check_sync_batch_norm,
     prime_collator,
     warn_if_not_compiled,
@@ -31,6 +33,7 @@ from .preflight import (
 from .pushing_trainer import PushingTrainer
 from .resumable_trainer import ResumableTrainer
 from .side_training import hold_out, train_copies
+from .streaming_trainer import StreamingTrainer
 from .training_args import BalancedTrainingArguments
 from .unwrapping_trainer import UnwrappingTrainer
 
@@ -53,7 +56,7 @@ class IdleModulationWarning(TrainerCallback):
             modulation.warn_if_idle(self._trainer.model.encoders, epochs, state.max_steps)
 
 
-class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, UnwrappingTrainer):
+class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, StreamingTrainer, UnwrappingTrainer):
     """Trains a multimodal model with modulations; without any it is a plain Trainer that logs the discrepancy.
 
     Scores are summed over all micro-batches and processes of an optimizer step; ratios and coefficients are formed
@@ -111,6 +114,8 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, UnwrappingTrai
         num_labels = getattr(self.model, "num_labels", None) or self.model.config.num_labels
         for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
             check_dataset(dataset, split, getattr(self.model, "required_columns", self.modalities), num_labels)
+        if isinstance(self.train_dataset, datasets.IterableDataset):
+            check_streamed_training(args, self.modulation)
         prime_collator(self.data_collator, self.train_dataset, self.eval_dataset)
         self.held_out_dataset = None
         held_out = max((modulation.held_out_fraction for modulation in self.modulation), default=0.0)

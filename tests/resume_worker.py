@@ -13,7 +13,9 @@ import sys
 from multiprocessing.connection import wait
 from pathlib import Path
 
+import datasets
 import torch
+from datasets import IterableDataset
 from tiny import tiny_dataset, tiny_model
 from transformers import TrainerCallback, TrainerState, modeling_utils
 
@@ -84,12 +86,39 @@ def tell_rank(rank: int, processes: int, port: int) -> None:
 def add_noise(rows: dict) -> dict:
     """Random augmentation, from the global torch stream."""
     return {
-        name: column if name == "labels" else [torch.tensor(x) + 0.5 * torch.randn(len(x)) for x in column]
+        name: column if name in ("labels", "number") else [torch.tensor(x) + 0.5 * torch.randn(len(x)) for x in column]
         for name, column in rows.items()
     }
 
 
-def train(folder: Path, kill: tuple | None = None, augment: bool = False, options: dict | None = None) -> None:
+def tiny_stream(samples: int, shards: int) -> IterableDataset:
+    """The tiny dataset as a shuffled stream, whose rows have numbers."""
+    rows = tiny_dataset(samples=samples)
+    rows = rows.add_column("number", range(samples)).with_format("torch")
+    return rows.to_iterable_dataset(num_shards=shards).shuffle(seed=0, buffer_size=8)
+
+
+class NumberedTrainer(MultimodalBalancedTrainer):
+    """Keeps the numbers of the rows that it trains on and predicts."""
+
+    def __init__(self, *args, **kwargs):
+        self.seen: list[int] = []
+        self.predicted: list[list[int]] = []
+        super().__init__(*args, **kwargs)
+
+    def training_step(self, model, inputs, *args):
+        self.seen += inputs.pop("number", torch.zeros(0)).tolist()
+        return super().training_step(model, inputs, *args)
+
+    def prediction_step(self, model, inputs, *args, **kwargs):
+        numbers = self.gather_function(inputs.pop("number", torch.zeros(0)))
+        self.predicted.append(numbers.tolist())
+        return super().prediction_step(model, inputs, *args, **kwargs)
+
+
+def train(
+    folder: Path, kill: tuple | None = None, augment: bool = False, options: dict | None = None, shards: int = 0
+) -> None:
     """One process of a training: goes on from the newest complete checkpoint, if there is one.
 
     Writes `outcome<rank>.pt` at the end.
@@ -99,6 +128,7 @@ def train(folder: Path, kill: tuple | None = None, augment: bool = False, option
         kill: `(rank, what, *details)`, or None.
         augment: add noise to each row.
         options: of the training arguments.
+        shards: of a stream; 0 for a dataset with a length.
     """
     torch.set_num_threads(1)
     processes = int(os.environ.get("WORLD_SIZE", 1))
@@ -122,10 +152,14 @@ def train(folder: Path, kill: tuple | None = None, augment: bool = False, option
         }
     )
     dataset = tiny_dataset(samples=52)  # 7 optimizer steps an epoch, the last of a single micro-batch
-    if augment:
+    if shards:
+        dataset = evaluated = tiny_stream(51, shards)
+        dataset = dataset.map(add_noise, batched=True, batch_size=8) if augment else dataset
+    elif augment:
         dataset = dataset.with_transform(add_noise)
     model = tiny_model(head_hidden_sizes=[6], head_dropout=0.2)
-    trainer = MultimodalBalancedTrainer(model, args, train_dataset=dataset, eval_dataset=dataset)
+    trainer_class = NumberedTrainer if shards else MultimodalBalancedTrainer
+    trainer = trainer_class(model, args, train_dataset=dataset, eval_dataset=evaluated if shards else dataset)
     rank = args.process_index
     if kill is not None and kill[0] == rank:
         _, what, *details = kill
@@ -144,6 +178,8 @@ def train(folder: Path, kill: tuple | None = None, augment: bool = False, option
         "logs": trainer.state.log_history,
         "modulation": {"monitor": trainer.monitor.state_dict(), **trainer.modulation.state_dict()},
         "random": torch.get_rng_state(),
+        "seen": getattr(trainer, "seen", []),
+        "predicted": getattr(trainer, "predicted", []),
     }
     torch.save(outcome, folder / f"outcome{rank}.pt")
     if processes > 1:
@@ -152,6 +188,7 @@ def train(folder: Path, kill: tuple | None = None, augment: bool = False, option
 
 def forked(rank: int, processes: int, port: int, folder: Path, *arguments) -> None:
     """What a process of `run` does."""
+    datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0  # 5 s at the end of every pass
     os.dup2(os.open(folder / f"output{rank}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND), sys.stderr.fileno())
     if processes > 1:
         tell_rank(rank, processes, port)
@@ -159,7 +196,7 @@ def forked(rank: int, processes: int, port: int, folder: Path, *arguments) -> No
 
 
 def run(
-    folder: Path, processes: int = 1, kill: tuple | None = None, augment: bool = False, **options
+    folder: Path, processes: int = 1, kill: tuple | None = None, augment: bool = False, shards: int = 0, **options
 ) -> list[dict] | None:
     """Trains in `folder`; returns each process's outcome, or None if it was killed.
 
@@ -171,7 +208,7 @@ def run(
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     children = [
-        CONTEXT.Process(target=forked, args=(rank, processes, port, folder, kill, augment, options))
+        CONTEXT.Process(target=forked, args=(rank, processes, port, folder, kill, augment, options, shards))
         for rank in range(processes)
     ]
     for child in children:

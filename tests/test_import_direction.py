@@ -19,6 +19,8 @@ ALLOWED = {
     "preflight": {"modulation"},
     "checkpoint": set(),
     "seeded_rows": set(),
+    "streamed_rows": {"seeded_rows"},
+    "streaming_trainer": {"streamed_rows"},
     "unwrapping_trainer": set(),
     "learning_rate": SHARED,
     "resumable_trainer": {"checkpoint", "learning_rate", "seeded_rows"},
@@ -30,7 +32,7 @@ ALLOWED = {
     "hub_push": {"card_facts"},
     "pushing_trainer": {"card_facts", "hub_push", "model_card"},
     "trainer": {"learning_rate", "modulation", "preflight", "pushing_trainer", "resumable_trainer", "side_training"}
-    | {"training_args", "unwrapping_trainer"},
+    | {"streaming_trainer", "training_args", "unwrapping_trainer"},
     "multimodal_pipeline": {"processing", *SHARED},
     "remote_code": {"hf_bml"},
     "cli": {"commands", "hf_bml", *SHARED},
@@ -83,7 +85,7 @@ def test_imports_follow_the_rules(path):
 
 def test_the_walk_sees_imports():
     expected = {"learning_rate", "modulation", "preflight", "pushing_trainer", "resumable_trainer"}
-    expected |= {"side_training", "training_args", "unwrapping_trainer"}
+    expected |= {"side_training", "streaming_trainer", "training_args", "unwrapping_trainer"}
     assert imported_parts(ROOT / "trainer.py") == expected
     assert {"analysis"} <= imported_parts(ROOT / "commands" / "experiment.py")  # inside a function
 

@@ -173,6 +173,21 @@ def test_augmentation_of_two_ranks(tmp_path, whole):
     assert_same_outcomes(whole(2, augment=True), run(tmp_path, 2, augment=True), 9)
 
 
+@pytest.mark.parametrize(
+    ("processes", "shards", "options"),
+    [(1, 4, {"eval_strategy": "steps", "eval_steps": 4}), (1, 4, WORKERS), (2, 4, {}), (2, 3, WORKERS)],
+)
+def test_streams(tmp_path, whole, processes, shards, options):
+    """The rows after the checkpoint are those of the uninterrupted training, in their order, over several passes."""
+    run(tmp_path, processes, kill=(0, "step_end", 17), augment=True, shards=shards, **options)
+    outcomes = whole(processes, augment=True, shards=shards, **options)
+    resumed = run(tmp_path, processes, augment=True, shards=shards, **options)
+    assert_same_outcomes(outcomes, resumed, 15)
+    for first, second in zip(outcomes, resumed, strict=True):
+        assert len(first["seen"]) == 18 * 8 // processes
+        assert second["seen"] == first["seen"][-3 * 8 // processes :]
+
+
 def test_torchrun_ends_the_other_rank(tmp_path, whole):
     """Rank 0 waits for the half-written file of rank 1, and writes nothing that would make the checkpoint complete."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(WORKER)]

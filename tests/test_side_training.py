@@ -248,7 +248,10 @@ def test_a_stream_has_no_part_to_hold_out(training_args):
     with pytest.raises(ValueError, match=r"found Stream\. Load the data without streaming"):
         MultimodalBalancedTrainer(tiny_model(), training_args(), modulations=[Curious()], train_dataset=Stream())
     stream = tiny_dataset().with_format(None).to_iterable_dataset()
-    with pytest.raises(ValueError, match="found IterableDataset"):
+    with pytest.raises(
+        ValueError,
+        match=r"curious holds 25% of the training split out, but the split is streamed\. Load the data without",
+    ):
         MultimodalBalancedTrainer(tiny_model(), training_args(), modulations=[Curious()], train_dataset=stream)
 
 

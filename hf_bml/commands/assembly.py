@@ -7,13 +7,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from datasets import DatasetDict, LargeList, List
+from datasets import DatasetDict, Features, IterableDatasetDict, LargeList, List
 from transformers import AutoConfig, EvalPrediction, set_seed
 
 from ..data import load_multimodal_dataset
 from ..models.configuration_multimodal import ModalitiesConfig
 from ..models.modeling_multimodal import MultimodalPreTrainedModel
 from ..processing import PROCESSORS, MultimodalDataCollator, MultimodalProcessor
+from ..processing.dataset_processing import ProcessedStreams
 from ..trainer import MultimodalBalancedTrainer
 from .progress import CompactProgressCallback
 from .recipe import Recipe
@@ -104,7 +105,7 @@ def build_data(recipe: Recipe, augment: bool = True) -> tuple[DatasetDict, Multi
 
     Args:
         recipe: of the run.
-        augment: whether the training split is augmented.
+        augment: whether the training split is augmented and, of streamed data, shuffled.
 
     Raises:
         ValueError: unknown dataset or option, a processor for a column that the dataset lacks, a modality without
@@ -113,7 +114,8 @@ def build_data(recipe: Recipe, augment: bool = True) -> tuple[DatasetDict, Multi
     modalities = recipe_modalities(recipe)
     configs = processor_configs(recipe)
     data = recipe.data
-    key = json.dumps([data.dataset, data.dataset_options, data.on_error, configs, modalities, augment], default=str)
+    given = [data.dataset, data.dataset_options, data.on_error, data.stream_buffer_size]
+    key = json.dumps([*given, configs, modalities, augment], default=str)
     if key not in _last_data:
         _last_data.clear()
         with recipe.training.main_process_first(desc="preparing the data"):
@@ -134,6 +136,9 @@ def _build_data(
         if not options:  # then it is not the recipe's fault
             raise
         raise ValueError(f"dataset {recipe.data.dataset!r} with the options {options}: {error}") from error
+    if isinstance(dataset, IterableDatasetDict) and augment and recipe.data.stream_buffer_size > 1:
+        # undecoded rows; the trainer seeds the order
+        dataset["train"] = dataset["train"].shuffle(seed=0, buffer_size=recipe.data.stream_buffer_size)
     columns = dataset["train"].column_names
     for what, names in (("processors name", configs), ("the model's modalities are", modalities)):
         missing = [name for name in names if name not in columns]
@@ -240,6 +245,11 @@ def build_trainer(
     return trainer
 
 
+def column_types(dataset: DatasetDict | IterableDatasetDict) -> Features:
+    """The types of the training split's columns; of processed streams, of those that are passed on as they are."""
+    return dataset.passed_features["train"] if isinstance(dataset, ProcessedStreams) else dataset["train"].features
+
+
 def evaluation_metrics(task: Task, dataset: DatasetDict) -> Callable[[EvalPrediction], dict[str, float]]:
     """The task's metrics; they get the names of the classes that are passed on, where the data has them."""
     names = type_names(task, dataset)
@@ -248,7 +258,7 @@ def evaluation_metrics(task: Task, dataset: DatasetDict) -> Callable[[EvalPredic
 
 def type_names(task: Task, dataset: DatasetDict) -> list[str] | None:
     """The names of the classes that are passed on to the task's metrics; None where there are none."""
-    features = dataset["train"].features or {}
+    features = column_types(dataset) or {}
     for column in task.collator_options.get("passed_on", ()):
         names = getattr(features.get(column), "names", None)
         if names is not None:

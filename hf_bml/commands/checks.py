@@ -17,6 +17,7 @@ from ..learning_rate import parameter_multipliers
 from ..metrics.question_answering import TYPE_PREFIX, type_metric_names
 from ..models.modeling_multimodal import MultimodalPreTrainedModel
 from ..modulation import CopyLosses, ModulationStack, build_modulations
+from ..preflight import check_streamed_training
 from ..processing import MultimodalProcessor
 from ..suggestion import did_you_mean
 from .assembly import (
@@ -55,6 +56,7 @@ def check_recipe(recipe: Recipe) -> None:
     check_processors(recipe)
     check_encoder_inputs(recipe)
     check_dataset_options(recipe)
+    check_stream(recipe)
     check_best_metric(recipe, modalities)
     check_optimizer_options(recipe)
     if recipe.training.hub_model_id is not None:
@@ -188,6 +190,19 @@ def check_dataset_options(recipe: Recipe) -> None:
         is_wrong_bool = isinstance(value, bool) and expected in (int, float)
         if expected in (bool, float, int, str) and (is_wrong_bool or not isinstance(value, accepted)):
             raise ValueError(f"dataset_options: {option} must be of type {expected.__name__}, found {value!r}.")
+
+
+def check_stream(recipe: Recipe) -> None:
+    """What a recipe asks of streamed data does not need its length, or several readings before the training."""
+    if not recipe.data.is_streamed:
+        return
+    check_streamed_training(recipe.training, build_modulations(recipe.training.modulations))
+    configs = processor_configs(recipe)
+    if unfitted := MultimodalProcessor(configs).unfitted if configs else []:
+        raise ValueError(
+            f"processors: {unfitted} learn from the training split before the training, but it is streamed. Load the "
+            "data without streaming, or start from a model that has learned them (model_name_or_path)."
+        )
 
 
 def metric_names(

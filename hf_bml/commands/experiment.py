@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import DatasetDict, LargeList, List
+from datasets import DatasetDict, IterableDatasetDict, LargeList, List
 
 from ..card_facts import last_ratios
 from ..data import data_report
@@ -18,7 +18,7 @@ from ..environment import environment
 from ..hub_push import PushError, push_command
 from ..model_card import CURVES_NAME
 from ..preflight import check_dataset
-from .assembly import build_data, build_model, build_trainer, recipe_task, type_names
+from .assembly import build_data, build_model, build_trainer, column_types, recipe_task, type_names
 from .checks import (
     METRICS_NAME,
     TRAINING_NAME,
@@ -37,13 +37,22 @@ CONFIG_NAME = "config.yaml"
 
 
 def label_names(dataset: DatasetDict) -> tuple[list[str] | None, int]:
-    """Class names (None for plain integer labels) and the number of classes, from the training split."""
-    feature = dataset["train"].features["labels"]
+    """Class names (None for plain integer labels) and the number of classes, from the training split.
+
+    Raises:
+        ValueError: a stream of plain integers, whose number of classes is not known beforehand.
+    """
+    feature = column_types(dataset)["labels"]
     while isinstance(feature, (List, LargeList)):  # a label per segment
         feature = feature.feature
     names = getattr(feature, "names", None)
     if names is not None:
         return list(names), len(names)
+    if isinstance(dataset, IterableDatasetDict):
+        raise ValueError(
+            f"expected the streamed column `labels` to be a ClassLabel, as its rows are not counted beforehand; found "
+            f"{feature}. Cast it to ClassLabel(names=[...])."
+        )
     labels = dataset["train"].with_format(None).select_columns("labels")["labels"][:]
     return None, int(np.max(labels)) + 1
 
@@ -70,7 +79,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
         check_dataset(dataset[split], split, modalities, model.config.num_labels)
     trainer = build_trainer(recipe, dataset, model, processor)
     clock = EpochClock()
-    trainer.add_callback(clock)
+    if not isinstance(dataset, IterableDatasetDict):  # a stream has no epochs
+        trainer.add_callback(clock)
     trainer.run_options = repeatable_options(recipe)
     checkpoint = resume_point(recipe)
     if checkpoint is not None and goes_on_from_another(recipe, checkpoint):

@@ -46,6 +46,7 @@ def canonical_options(recipe: Recipe) -> dict[str, Any]:
             for modulation in build_modulations(recipe.training.modulations)
         ],
         "dataset": [recipe.data.dataset, canonical(with_defaults(load, recipe.data.dataset_options or {}))],
+        **({"stream_buffer_size": recipe.data.stream_buffer_size} if recipe.data.is_streamed else {}),
         "data_folder": os.environ.get(DATA_VARIABLE) or None,
         "on_error": recipe.data.on_error,
         "processors": {

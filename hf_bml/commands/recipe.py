@@ -118,9 +118,23 @@ class DataArguments:
         metadata={"help": "What becomes of a file that cannot be used: raise; mask, absent; or skip, the sample out."},
     )
     dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that prepare the data."})
+    stream_buffer_size: int = field(
+        default=1000,
+        metadata={
+            "help": "Raw rows in memory, per process that loads data, that a streamed training split is shuffled in; "
+            "0: the shards alone are shuffled."
+        },
+    )
 
     def __post_init__(self) -> None:
         parse_json_fields(self)
+        if self.stream_buffer_size < 0:
+            raise ValueError(f"stream_buffer_size must be at least 0, found {self.stream_buffer_size}.")
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the data is asked to be read while training."""
+        return bool((self.dataset_options or {}).get("streaming"))
 
 
 @dataclass

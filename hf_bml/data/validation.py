@@ -47,7 +47,12 @@ def check_dataset_dict(dataset: DatasetDict | IterableDatasetDict, name: str) ->
     return dataset
 
 
-def _check_columns(dataset: DatasetDict, split: str, name: str) -> None:
+def _check_columns(dataset: DatasetDict | IterableDatasetDict, split: str, name: str) -> None:
+    if dataset[split].features is None:
+        raise ValueError(
+            f"Expected split '{split}' of data set '{name}' to declare its columns, found a stream of unknown ones. "
+            "Pass features=... where it is made, as in map(..., features=...)."
+        )
     if LABELS not in dataset[split].column_names:
         raise ValueError(
             f"Expected a column '{LABELS}' in split '{split}' of data set '{name}', found "

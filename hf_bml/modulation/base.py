@@ -234,6 +234,13 @@ class Modulation:
         """The share of the training split that the method keeps for itself, in [0, 1)."""
         return 0.0
 
+    @property
+    def options_in_epochs(self) -> list[str]:
+        """Options that say a moment of the training in epochs, but for its beginning: `["end=30"]`."""
+        if self.config.unit != "epochs":
+            return []
+        return [f"{name}={value:g}" for name in ("start", "end") if (value := getattr(self.config, name))]
+
     def bind(self, modalities: Sequence[str]) -> None:
         """Tells the modulation which modalities the model has, before training."""
         self.means = RunningMean(modalities)

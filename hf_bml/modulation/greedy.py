@@ -120,6 +120,11 @@ class Greedy(Modulation):
         self._handles: list[Any] = []
         self._forget()
 
+    @property
+    def options_in_epochs(self) -> list[str]:
+        first = [f"starting_epoch={self.config.starting_epoch:g}"] if self.config.starting_epoch else []
+        return [*super().options_in_epochs, *first]
+
     def attach(self, model: nn.Module, train_copies: TrainCopies | None = None) -> None:
         if not hasattr(model, "interaction"):
             raise ValueError(

@@ -36,6 +36,18 @@ FAILURES = "_failures"  # column of the cached table: JSON, or None for a row wi
 Report = dict[str, list[dict[str, Any]]]
 
 
+class ProcessedStreams(IterableDatasetDict):
+    """Streams of transformed rows, whose columns have no declared types.
+
+    Attributes:
+        passed_features: by split, the types of the columns that are passed on as they are, such as labels.
+    """
+
+    def __init__(self, splits: Mapping[str, IterableDataset], passed_features: Mapping[str, Features]):
+        super().__init__(splits)
+        self.passed_features = dict(passed_features)
+
+
 def process_dataset(
     dataset: DatasetDict, config: str, training_split: str | None = "train", num_proc: int | None = None
 ) -> tuple[DatasetDict, Report]:
@@ -58,7 +70,7 @@ def process_dataset(
 
 def process_stream(
     dataset: IterableDatasetDict, config: str, training_split: str | None = "train"
-) -> IterableDatasetDict:
+) -> ProcessedStreams:
     """See `MultimodalProcessor.apply`: every split is transformed while it is read, and nothing is cached."""
     transforms = transforms_of(config)
     if unfitted := transforms.unfitted:
@@ -67,16 +79,18 @@ def process_stream(
             "several times. Apply the processor to a DatasetDict of it first, or load a fitted one with "
             "from_pretrained."
         )
-    splits = {}
+    splits, passed = {}, {}
     for name, split in dataset.items():
         if split.column_names is not None:
             check_columns(transforms.by_modality, split.column_names)
+        kept = {key: kind for key, kind in (split.features or {}).items() if key not in transforms.by_modality}
+        passed[name] = Features(kept)
         arguments = {"config": config, "training": name == training_split}
         arguments["integers"] = integer_columns(split.features or {}, transforms.by_modality)
         splits[name] = undecoded(split, transforms.by_modality).map(
             stream_batch, batched=True, batch_size=STREAM_BATCH_SIZE, fn_kwargs=arguments
         )
-    return IterableDatasetDict(splits)
+    return ProcessedStreams(splits, passed)
 
 
 @lru_cache(maxsize=8)

@@ -133,6 +133,11 @@ class MultimodalProcessor:
         batch.pop("modality_mask", None)
         return batch
 
+    @property
+    def unfitted(self) -> list[str]:
+        """The modalities whose transform learns from data and has not done so."""
+        return self._transforms.unfitted
+
     def apply(
         self,
         dataset: DatasetDict | IterableDatasetDict,
