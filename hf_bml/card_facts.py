@@ -148,7 +148,7 @@ def facts_of_trainer(trainer: Trainer, name: str | None = None) -> CardFacts:
         is_finished=finished,
         wrapped_class=None if wrapped is None else public_class(type(wrapped)),
         is_pretrained=isinstance(wrapped, PreTrainedModel),
-        balance={} if wrapped is None else model.balance_arguments,
+        balance=getattr(model, "balance_arguments", {}),
         seed=args.seed,
         environment=environment(args.world_size),
     )

@@ -168,6 +168,20 @@ def describe_failure(error: Exception, repo_id: str) -> str:
     return f"{repo_id} cannot be pushed: {reason.rstrip('.')}."
 
 
+def with_command(
+    failure: object, folder: str | Path, repo_id: str, private: bool | None = None, revision: str | None = None
+) -> str:
+    """Why a push failed, in one line, and the command that pushes the run's folder later.
+
+    Example:
+        >>> with_command("disk full", "runs/opm", "me/opm")
+        'disk full. The run is kept; push it later with: hf-bml push runs/opm --repo-id me/opm'
+    """
+    reason = " ".join(str(failure).split()) or type(failure).__name__
+    command = push_command(folder, repo_id, private, revision)
+    return f"{reason.rstrip('.')}. The run is kept; push it later with: {command}"
+
+
 def push_command(folder: str | Path, repo_id: str, private: bool | None = None, revision: str | None = None) -> str:
     """The command that pushes a run's folder later.
 

@@ -15,7 +15,7 @@ from transformers.trainer_utils import HubStrategy, TrainOutput
 from transformers.utils import PushInProgress
 
 from .card_facts import facts_of_trainer, public_path
-from .hub_push import PushError, make_repository, push, push_command, stage
+from .hub_push import PushError, make_repository, push, stage, with_command
 from .model_card import CardOptions, write_card
 
 STAGING_PREFIX = ".push-"
@@ -152,8 +152,10 @@ class PushingTrainer(Trainer):
     def _push_or_warn(self, message: str) -> None:
         try:
             self.push_to_hub(message)
-        except Exception as error:  # whatever it is, what the training has made is worth more
+        except PushError as error:
             self._warn(str(error))
+        except Exception as error:  # such as a full disk: what the training has made is worth more
+            self._warn_of_failure(str(error))
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
         """Pushes a checkpoint in the background, unless the last push is still under way."""
@@ -212,8 +214,8 @@ class PushingTrainer(Trainer):
             raise
 
     def _with_command(self, failure: str, options: Mapping[str, Any]) -> str:
-        command = push_command(self.args.output_dir, self.hub_model_id, options["private"], options["revision"])
-        return f"{failure} The run is kept; push it later with: {command}"
+        where = options["private"], options["revision"]
+        return with_command(failure, self.args.output_dir, self.hub_model_id, *where)
 
     def _warn_of_failure(self, failure: str) -> None:
         self._warn(self._with_command(failure, self._push_options(None, None, None)))

@@ -20,7 +20,8 @@ from transformers import VisualBertConfig, VisualBertForVisualReasoning
 
 from hf_bml import MultimodalBalancedTrainer, MultimodalProcessor, balance
 from hf_bml.card_facts import CardFacts, facts_of_run, facts_of_trainer
-from hf_bml.model_card import CardOptions, render_card, short, write_card
+from hf_bml.data.description import describe_dataset
+from hf_bml.model_card import CardOptions, is_hub_id, render_card, short, write_card
 from hf_bml.models import QUESTION_ANSWERING_ARCHITECTURES, SEGMENT_ARCHITECTURES
 from hf_bml.modulation import MODULATIONS
 from hf_bml.processing import PROCESSORS
@@ -285,6 +286,9 @@ def test_published_cards(folder):
     text = (folder / "README.md").read_text(encoding="utf-8")
     card = ModelCard(text)
     assert card.data.model_name == folder.name and card.data.license and card.data.eval_results
+    assert all(is_hub_id(name) for name in card.data.datasets or ())
+    [dataset] = {result.dataset_name for result in card.data.eval_results}
+    assert all(said in text for said in describe_dataset(dataset).values())  # what its module says today
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
     assert pictures and all((folder / picture).is_file() for picture in pictures)
     assert not re.search(r"(?<![\w.])(/home|/root|/tmp|/work|/data|/Users)/", text)

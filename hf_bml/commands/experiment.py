@@ -15,7 +15,7 @@ from datasets import DatasetDict, IterableDatasetDict, LargeList, List
 from ..card_facts import last_ratios
 from ..data import data_report
 from ..environment import environment
-from ..hub_push import PushError, push_command
+from ..hub_push import with_command
 from ..model_card import CURVES_NAME
 from ..preflight import check_dataset
 from .assembly import build_data, build_model, build_trainer, column_types, recipe_task, type_names
@@ -122,14 +122,14 @@ def run(recipe: Recipe) -> dict[str, Any]:
 
 
 def push_results(recipe: Recipe, repo_id: str) -> None:
-    """Pushes the finished run as `hf-bml push` does; a failure is a warning."""
+    """Pushes the finished run as `hf-bml push` does; a failure, of whatever kind, is a warning."""
     training = recipe.training
     options = {"private": training.hub_private_repo, "revision": training.hub_revision}
     try:
         push_run(training.output_dir, repo_id, token=training.hub_token, **options)
-    except PushError as error:
-        later = push_command(training.output_dir, repo_id, **options)
-        warnings.warn(f"Not pushed to the Hub: {error} The run is kept; push it later with: {later}", stacklevel=2)
+    except Exception as error:  # such as a full disk: what the training has made is worth more
+        failure = with_command(error, training.output_dir, repo_id, **options)
+        warnings.warn(f"Not pushed to the Hub: {failure}", stacklevel=2)
 
 
 def repeatable_options(recipe: Recipe) -> dict[str, Any]:

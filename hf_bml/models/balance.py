@@ -345,14 +345,15 @@ class BalancedModel(nn.Module):
     def _check_structure(self, inputs: Mapping[str, Any]) -> None:
         """Whether zero-out can tell the modalities apart; runs once, on the first batch.
 
-        The weights may tell nothing yet, such as a head of zeros or a closed gate; then others stand in for them.
+        The weights may not tell yet, such as a head of zeros or a closed gate; then others stand in for them.
         """
         try:
             self._check_scores(inputs)
         except ValueError:
+            self._weights_are_blind = True
+        if self._weights_are_blind:
             with self._perturbed():
                 self._check_scores(inputs)
-            self._weights_are_blind = True
         self._structure_is_checked = True
 
     def _check_scores(self, inputs: Mapping[str, Any]) -> None:

@@ -183,6 +183,25 @@ def test_results_that_cannot_be_pushed_are_kept(run_dir, own_hub, tmp_path):
     assert (folder / "metrics.json").is_file()
 
 
+def test_results_whose_card_cannot_be_written_are_kept(run_dir, own_hub, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hf_bml.commands.push.write_run_card", full)  # after the training
+    monkeypatch.setattr("hf_bml.pushing_trainer.write_card", full)  # at its end
+    recipe, folder = run_dir.parent / "tiny.yaml", tmp_path / "kept"
+    options = ["--push_to_hub", "true", "--hub_model_id", "user/run", "--hub_token", own_hub.token]
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        assert main(["train", str(recipe), "--output_dir", str(folder), *options]) == 0
+    messages = {str(warning.message) for warning in caught if "Not pushed" in str(warning.message)}
+    assert messages == {
+        "Not pushed to the Hub: [Errno 28] No space left on device. The run is kept; push it later with: "
+        f"hf-bml push {folder} --repo-id user/run"
+    }
+    assert (folder / "metrics.json").is_file()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
