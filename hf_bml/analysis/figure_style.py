@@ -14,7 +14,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # not pyplot, whose backend belongs to the program that trains
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 MODALITY_COLOURS = dict(zip(("audio", "visual", "text", "flow", "difference"), COLOURS, strict=False))
@@ -101,9 +101,19 @@ def epoch_axis(axis: Axes) -> None:
 def percent_axis(axis: Axes, label: str, which: str = "y", limits: tuple[float | None, float | None] = (0, 1)) -> None:
     """An axis of shares in [0, 1] that is labelled in per cent."""
     getattr(axis, f"set_{which}label")(label)
-    getattr(axis, f"{which}axis").set_major_formatter(PercentFormatter(1.0))
+    getattr(axis, f"{which}axis").set_major_formatter(lambda share, _: percent_text(share))
     if limits != (None, None):
         getattr(axis, f"set_{which}lim")(*limits)
+
+
+def percent_text(share: float) -> str:
+    """What a tick says, with as many digits as the share has.
+
+    Example:
+        >>> percent_text(0.25), percent_text(0.125)
+        ('25%', '12.5%')
+    """
+    return f"{100 * share:g}%"
 
 
 def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = LEGEND_COLUMNS, marker_scale: float = 1) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .figure_style import Styles, finish_axis, legend_below, panels, percent_axis, run_styles, save
+from .figure_style import Styles, finish_axis, legend_below, panels, percent_axis, percent_text, run_styles, save
 
+MOST_TICKS = 9  # as many rates as the paper has; more labels would overlap
 Missing = Mapping[str, Any]  # what missing.json holds
 
 
@@ -71,7 +72,8 @@ def plot_missing(missing: Mapping[str, Sequence[Missing]], path: str | Path, sty
                 axis.errorbar(rates, means, yerr=bars, label=label, capsize=2, elinewidth=0.8, **styles[label])
                 ticks.update(rates.tolist())
         percent_axis(axis, f"{varied} missing", which="x", limits=(None, None))
-        axis.set_xticks(sorted(ticks), [f"{100 * rate:g}%" for rate in sorted(ticks)], fontsize=8)
+        if len(ticks) <= MOST_TICKS:
+            axis.set_xticks(sorted(ticks), map(percent_text, sorted(ticks)), fontsize=8)
         percent_axis(axis, "accuracy", limits=(None, None))
         axis.set_title(grid_title({"fixed": fixed, "fixed_rate": rate}))
         finish_axis(axis)

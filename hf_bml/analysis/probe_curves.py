@@ -60,7 +60,8 @@ def plot_probes(
 ) -> None:
     """Draws probe accuracy over the epochs, a panel per modality, into a PNG.
 
-    A dashed grey line shows a model that was trained on the modality alone, where a run has one.
+    A dashed grey line shows a model that was trained on the modality alone, where a run has one: over its epochs, or
+    its final accuracy throughout if one model of it was probed.
 
     Args:
         probes: every seed's probe, per run; all on one split, with the same settings.
@@ -79,7 +80,10 @@ def plot_probes(
         every = [probe for seeds in probes.values() for probe in seeds]
         style = {"color": JOINT_COLOUR, "linestyle": "--", "linewidth": 2.2}
         finals = [value for probe in every if (value := final_alone(probe, modality)) is not None]
-        if not draw_mean(axis, [alone_curve(probe, modality) for probe in every], ALONE, **style) and finals:
+        curves = [alone_curve(probe, modality) for probe in every]
+        if any(len(epochs) > 1 for epochs, _ in curves):
+            draw_mean(axis, curves, ALONE, **style)
+        elif finals:  # one point would not be seen
             axis.axhline(sum(finals) / len(finals), label=ALONE, **style)
         axis.set_title(f"{modality} encoder, probe on {split}")
     if with_joint:

@@ -23,6 +23,7 @@ from .finished_run import FinishedRun, check_split, load_run, predict
 from .json_file import write_json
 from .parser import quiet_libraries
 from .series import end_processes
+from .tensorboard_log import log_to_tensorboard
 
 JOINT = "joint"
 DESCRIPTION = """\
@@ -55,7 +56,9 @@ def analysis_path(run_dir: str | Path, split: str) -> Path:
 
 
 def analyse_run(run_dir: str | Path, split: str = "test") -> dict[str, Any]:
-    """Analyses a run's final model on a split, and writes `analysis_<split>.json`.
+    """Analyses a run's final model on a split.
+
+    Writes `analysis_<split>.json` and, if the run has one, into its TensorBoard log.
 
     Under a launcher all processes predict, and each computes the rest; the main process writes.
 
@@ -88,7 +91,15 @@ def analyse_run(run_dir: str | Path, split: str = "test") -> dict[str, Any]:
     found["tsne"] = tsne_pictures(predictions)
     if trainer.is_world_process_zero():
         write_json(found, analysis_path(run_dir, split))
+        log_to_tensorboard(run, split, {None: scalars(found)})
     return found
+
+
+def scalars(found: dict[str, Any]) -> dict[str, float]:
+    """Calibration errors and Shapley values, as trackers know them; what there is per class is in the JSON alone."""
+    named = {f"analysis/ece_{name}": value["ece"] for name, value in found["calibration"].items()}
+    shares = found["shapley"]["values"] if found["shapley"] else {}
+    return {**named, **{f"analysis/shapley_{name}": value for name, value in shares.items()}}
 
 
 def class_names(config: Any) -> list[str]:

@@ -17,6 +17,7 @@ from .finished_run import check_modality, check_split, load_run, predict
 from .json_file import write_json
 from .parser import quiet_libraries
 from .series import end_processes
+from .tensorboard_log import log_to_tensorboard
 
 MISSING_NAME = "missing.json"
 DEFAULT_SEEDS = (0, 1, 2, 3, 4)
@@ -74,7 +75,9 @@ def missing_run(
     seeds: Sequence[int] = DEFAULT_SEEDS,
     absence: str = "zero_input",
 ) -> dict[str, Any]:
-    """Evaluates a run's final model with missing modalities, and writes `missing.json`.
+    """Evaluates a run's final model with missing modalities.
+
+    Writes `missing.json` and, if the run has one, into its TensorBoard log.
 
     Under a launcher all processes predict; the main process writes.
 
@@ -129,7 +132,18 @@ def missing_run(
     found["complete"] = float(correct[tuple(modalities)].mean())
     if trainer.is_world_process_zero():
         write_json(found, Path(run_dir) / MISSING_NAME)
+        log_to_tensorboard(run, split, {None: scalars(found)})
     return found
+
+
+def scalars(found: dict[str, Any]) -> dict[str, float]:
+    """The mean accuracies, as trackers know them: `missing/zero_input/audio_10/visual_12.5`, rates in per cent."""
+    named = {"missing/complete": found["complete"]}
+    for grid in found["grids"]:
+        for rate, accuracy in zip(grid["rates"], grid["accuracy"], strict=True):
+            fixed, varied = f"{grid['fixed']}_{100 * grid['fixed_rate']:g}", f"{grid['varied']}_{100 * rate:g}"
+            named[f"missing/{found['absence']}/{fixed}/{varied}"] = accuracy
+    return named
 
 
 def report(found: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from .finished_run import FinishedRun, SavedModel, check_split, load_run, predic
 from .json_file import write_json
 from .parser import HelpFormatter, RecipeParser, quiet_libraries
 from .series import end_processes
+from .tensorboard_log import log_to_tensorboard
 
 PROBE_NAME = "probe.json"
 DESCRIPTION = """\
@@ -69,7 +70,7 @@ def probe_run(
     settings: ProbeSettings | None = None,
     alone: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Probes every saved model of a run, and writes `probe.json`.
+    """Probes every saved model of a run, and writes `probe.json` and, if the run has one, into its TensorBoard log.
 
     Nothing is selected: the settings are fixed, and the final model is the one that training chose on validation.
     Under a launcher all processes train and predict, and each fits the probes; the main process writes.
@@ -106,7 +107,21 @@ def probe_run(
         found["alone"][name] = probe_alone(place, name, run, split, settings)
     if run.recipe.training.process_index == 0:
         write_json(found, Path(run_dir) / PROBE_NAME)
+        log_to_tensorboard(run, split, scalars(found))
     return found
+
+
+def scalars(found: Mapping[str, Any]) -> dict[int | None, dict[str, float]]:
+    """The accuracies by step, as trackers know them."""
+    steps: dict[int | None, dict[str, float]] = {}
+    for entry in found["checkpoints"]:
+        named = {f"probe/accuracy_{name}": value for name, value in entry["accuracy"].items()}
+        steps.setdefault(entry["step"], {}).update(named)
+    for name, alone in found["alone"].items():
+        for entry in alone["checkpoints"]:
+            if entry["accuracy"] is not None:
+                steps.setdefault(entry["step"], {})[f"probe/alone_accuracy_{name}"] = entry["accuracy"]
+    return steps
 
 
 def probe_model(run: FinishedRun, model: SavedModel, split: str, settings: ProbeSettings) -> dict[str, Any]:
