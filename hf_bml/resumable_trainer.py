@@ -66,12 +66,12 @@ class ResumableTrainer(SteppedTrainer):
         """As in `Trainer`, but True takes the newest *complete* checkpoint in `output_dir`, and an incomplete one is
         refused. Without it, checkpoints of an earlier training in `output_dir` are set aside.
 
-        The training ends bitwise as if it had never stopped, but not with `ignore_data_skip`; nor, from a checkpoint
-        inside an epoch, with `train_sampling_strategy="group_by_length"`, with dropout and
-        `dataloader_persistent_workers`, or with a Dataset class of one's own that draws random numbers, unless it is
-        wrapped in [`SeededRows`]. Callbacks with a state of their own, such as early stopping, need
-        `restore_callback_states_from_checkpoint`. The closing `train_loss`, `train_runtime` and speeds are those of
-        this call, as in any Trainer.
+        The training ends bitwise as if it had never stopped, but not with `ignore_data_skip`; nor, on a stream, with
+        another number of processes or of workers that load data; nor, from a checkpoint inside an epoch, with
+        `train_sampling_strategy="group_by_length"`, with dropout and `dataloader_persistent_workers`, or with a
+        Dataset class of one's own that draws random numbers, unless it is wrapped in [`SeededRows`]. Callbacks with a
+        state of their own, such as early stopping, need `restore_callback_states_from_checkpoint`. The closing
+        `train_loss`, `train_runtime` and speeds are those of this call, as in any Trainer.
 
         Raises:
             ValueError: naming what the checkpoint lacks, or that there is none.

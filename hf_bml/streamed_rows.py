@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import datasets
@@ -22,7 +22,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from .seeded_rows import global_streams_kept, seed_global_streams
+from .skipped_rows import skipping_rows
 
+SKIPPED = None
 MAX_EMPTY_PASSES = 10  # of a worker, whose shards of one pass may hold no row of the split
 
 
@@ -38,25 +40,43 @@ class EndlessStream(IterableDataset):
         seed: of order and draws, >= 0; a seed that the stream was shuffled with has no say.
         rank: index of the process.
         processes: their number.
+        batch_size: of the `DataLoader`.
+
+    Attributes:
+        skipped_batches: how many batches at the beginning are not wanted: SKIPPED stands for their rows, which are
+            read, but not transformed if a [`MultimodalProcessor`] was what was applied last.
     """
 
-    def __init__(self, rows: datasets.IterableDataset, seed: int, rank: int = 0, processes: int = 1):
+    def __init__(
+        self, rows: datasets.IterableDataset, seed: int, rank: int = 0, processes: int = 1, batch_size: int = 1
+    ):
         self.rows = rows
         self.seed = seed
         self.rank = rank
         self.processes = processes
+        self.batch_size = batch_size
+        self.skipped_batches = 0
 
     def __iter__(self) -> Iterator[Any]:
         """Raises ValueError if the stream yields nothing to this process."""
         worker = get_worker_info()
-        worker_id = 0 if worker is None else worker.id
+        worker_id, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        to_skip = self.batch_size * len(range(worker_id, self.skipped_batches, workers))  # batches come in turn
+        at_once = getattr(self.rows, "rows_transformed_at_once", float("inf"))
         rows = split_dataset_by_node(self.rows, self.rank, self.processes)  # with a pass number of its own
         last_full = -1
         for number in itertools.count():
             rows.set_epoch(pass_seed(self.seed, number))
-            for row in seeded(iter(rows), self.seed, number, self.rank, worker_id):
+            iterator = iter(rows)
+            for index in itertools.count():
+                with global_streams_kept(), skipping_rows(to_skip >= at_once):
+                    seed_global_streams(self.seed, number, self.rank, worker_id, index)
+                    row = next(iterator, None)
+                if row is None:
+                    break
                 last_full = number
-                yield row
+                yield SKIPPED if to_skip > 0 else row
+                to_skip -= 1
             if number - last_full >= (1 if worker is None else MAX_EMPTY_PASSES):
                 raise ValueError(
                     f"train: expected samples in the stream, found none for process {self.rank} of {self.processes}. "
@@ -69,16 +89,9 @@ def pass_seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence((seed, number)).generate_state(1)[0] % (2**31 - 1)) + 1
 
 
-def seeded(rows: Iterator[Any], *key: int) -> Iterator[Any]:
-    """The rows, each computed with random streams that its number and the key decide."""
-    for index in itertools.count():
-        with global_streams_kept():
-            seed_global_streams(*key, index)
-            try:
-                row = next(rows)
-            except StopIteration:
-                return
-        yield row
+def collate_unless_skipped(collate: Callable[[list[Any]], Any], rows: list[Any]) -> Any:
+    """A batch of an [`EndlessStream`], empty for rows that are skipped."""
+    return {} if rows[0] is SKIPPED else collate(rows)
 
 
 class EvaluationBatches:

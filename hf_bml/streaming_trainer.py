@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import datasets
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
-from .streamed_rows import EndlessStream, EvaluationBatches, stream_loader
+from .streamed_rows import EndlessStream, EvaluationBatches, collate_unless_skipped, stream_loader
 
 
 class StreamingTrainer(Trainer):
@@ -28,6 +29,12 @@ class StreamingTrainer(Trainer):
     ) -> DataLoader | EvaluationBatches:
         if not isinstance(dataset, datasets.IterableDataset):
             return super()._get_dataloader(dataset, description, batch_size, *args, is_training=is_training, **kwargs)
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        if processes > 1 and getattr(dataset, "_distributed", None) is not None:
+            raise ValueError(
+                f"{description}: expected the whole stream, found a part of it (split_dataset_by_node). Leave that "
+                "out: the trainer gives each process a part of its own."
+            )
         options = {
             "batch_size": batch_size,
             "collate_fn": self._get_collator_with_removed_columns(self.data_collator, description=description),
@@ -39,9 +46,10 @@ class StreamingTrainer(Trainer):
         if not is_training:
             return EvaluationBatches(dataset, self.accelerator, **options)
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         shards = split_dataset_by_node(dataset, rank, processes).num_shards
-        loader = stream_loader(EndlessStream(dataset, seed, rank, processes), shards, **options)
+        stream = EndlessStream(dataset, seed, rank, processes, batch_size)
+        options["collate_fn"] = partial(collate_unless_skipped, options["collate_fn"])
+        loader = stream_loader(stream, shards, **options)
         return prepare_data_loader(  # to the device, and not split once more
             loader,
             self.accelerator.device,
@@ -50,6 +58,12 @@ class StreamingTrainer(Trainer):
             put_on_device=True,
             dispatch_batches=False,
         )
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        stream = getattr(kwargs["train_dataloader"], "dataset", None)
+        if isinstance(stream, EndlessStream):  # the Trainer drops these batches
+            stream.skipped_batches = kwargs["steps_trained_in_current_epoch"]
+        super()._run_epoch(*args, **kwargs)
 
     def evaluation_loop(self, dataloader: DataLoader | EvaluationBatches, *args: Any, **kwargs: Any) -> EvalLoopOutput:
         if isinstance(dataloader, EvaluationBatches):

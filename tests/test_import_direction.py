@@ -9,17 +9,18 @@ import hf_bml
 
 ROOT = Path(hf_bml.__file__).parent
 LEAVES = ("modulation", "models", "processing", "data", "metrics")
-SHARED = {"suggestion"}
+SHARED = {"skipped_rows", "suggestion"}
 RUN = {"card_facts", "checkpoint", "environment", "hub_push", "model_card", "preflight", "trainer", "training_args"}
 ALLOWED = {
     **{leaf: {leaf, *SHARED} for leaf in LEAVES},
+    "skipped_rows": set(),
     "suggestion": set(),
     "analysis": {"analysis", "models", "metrics", *SHARED},
     "training_args": {"learning_rate", "modulation"},
     "preflight": {"modulation"},
     "checkpoint": set(),
     "seeded_rows": set(),
-    "streamed_rows": {"seeded_rows"},
+    "streamed_rows": {"seeded_rows", "skipped_rows"},
     "streaming_trainer": {"streamed_rows"},
     "unwrapping_trainer": set(),
     "learning_rate": SHARED,

@@ -1,4 +1,5 @@
 import random
+from functools import partial
 
 import datasets
 import numpy as np
@@ -10,7 +11,8 @@ from tiny import tiny_dataset, tiny_model
 from torch.utils.data import DataLoader
 
 from hf_bml import MultimodalBalancedTrainer
-from hf_bml.streamed_rows import EndlessStream, EvaluationBatches
+from hf_bml.skipped_rows import rows_are_skipped
+from hf_bml.streamed_rows import SKIPPED, EndlessStream, EvaluationBatches, collate_unless_skipped
 
 ROWS = 20
 
@@ -81,6 +83,46 @@ def test_draws_depend_on_seed_pass_process_and_row_alone():
     assert torch.equal(torch.get_rng_state(), state[0]) and random.getstate() == state[1]
     assert not set(first) & set(drawn(seed=1))
     assert not set(drawn(0, 2)) & set(drawn(1, 2))
+
+
+@pytest.mark.parametrize(("rank", "processes"), [(0, 1), (1, 2), (2, 3)])
+@pytest.mark.parametrize("shards", [2, 3])
+def test_skipped_rows_are_read_but_not_transformed(shards, rank, processes):
+    """What comes after them is as it would have been, over the ends of passes."""
+    transformed = []
+
+    def transform(rows):
+        if rows_are_skipped():
+            return {**rows, "drawn": [None] * len(rows["number"])}
+        transformed.extend(rows["number"])
+        return {**rows, "drawn": torch.rand(len(rows["number"])).tolist()}
+
+    def after(skipped_batches):
+        rows = stream(shards).map(transform, batched=True, batch_size=4)
+        rows.rows_transformed_at_once = 4
+        endless = EndlessStream(rows, 0, rank, processes, batch_size=5)
+        endless.skipped_batches = skipped_batches
+        transformed.clear()
+        found = take(endless, 60)
+        assert found[: 5 * skipped_batches] == [SKIPPED] * 5 * skipped_batches
+        return found[5 * skipped_batches :], len(transformed)
+
+    whole, most = after(0)
+    for batches in (1, 2, 7, 11):
+        found, number = after(batches)
+        assert found == whole[5 * batches :]
+        assert number <= most * (12 - batches) / 12 + 8 * processes  # and what is transformed together with them
+    assert collate_unless_skipped(len, [SKIPPED] * 5) == {} and collate_unless_skipped(len, whole) == 60
+
+
+def test_workers_skip_the_batches_that_are_theirs():
+    def batches(skipped):
+        rows = EndlessStream(stream(), 0, batch_size=3)
+        rows.skipped_batches = skipped
+        collate = partial(collate_unless_skipped, lambda found: [row["number"] for row in found])
+        return take(DataLoader(rows, batch_size=3, num_workers=2, collate_fn=collate), 9)
+
+    assert batches(5) == [{}] * 5 + batches(0)[5:]
 
 
 def test_a_stream_of_nothing():

@@ -46,7 +46,7 @@ def canonical_options(recipe: Recipe) -> dict[str, Any]:
             for modulation in build_modulations(recipe.training.modulations)
         ],
         "dataset": [recipe.data.dataset, canonical(with_defaults(load, recipe.data.dataset_options or {}))],
-        **({"stream_buffer_size": recipe.data.stream_buffer_size} if recipe.data.is_streamed else {}),
+        **buffer_of_streams(recipe.data),
         "data_folder": os.environ.get(DATA_VARIABLE) or None,
         "on_error": recipe.data.on_error,
         "processors": {
@@ -55,6 +55,12 @@ def canonical_options(recipe: Recipe) -> dict[str, Any]:
         },
         "training": canonical({name: value for name, value in recipe.explicit.items() if name not in elsewhere}),
     }
+
+
+def buffer_of_streams(data: DataArguments) -> dict[str, int]:
+    """The size of the shuffle buffer, if it may have an effect: a function of the user's own may return a stream."""
+    is_default = data.stream_buffer_size == DataArguments().stream_buffer_size
+    return {} if is_default and not data.is_streamed else {"stream_buffer_size": data.stream_buffer_size}
 
 
 def model_options(recipe: Recipe) -> Any:

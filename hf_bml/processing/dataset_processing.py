@@ -25,6 +25,7 @@ from datasets import (
     Video,
 )
 
+from ..skipped_rows import rows_are_skipped
 from .cached_map import cached_map
 from .modality_transforms import Failure, ModalityTransforms
 from .tensor_storage import SOURCE, decode_value, encode_value, stored_source, tensor_features
@@ -90,6 +91,8 @@ def process_stream(
         splits[name] = undecoded(split, transforms.by_modality).map(
             stream_batch, batched=True, batch_size=STREAM_BATCH_SIZE, fn_kwargs=arguments
         )
+        if transforms.on_error == "raise":  # every row gives one: rows can be counted without being transformed
+            splits[name].rows_transformed_at_once = STREAM_BATCH_SIZE
     return ProcessedStreams(splits, passed)
 
 
@@ -235,6 +238,8 @@ def stream_batch(batch: dict[str, list], config: str, training: bool, integers: 
     """`IterableDataset.map` function: transformed columns, without the rows that cannot be used."""
     transforms = transforms_of(config)
     check_columns(transforms.by_modality, list(batch))
+    if transforms.on_error == "raise" and rows_are_skipped():
+        return {**batch, **{name: [None] * len(batch[name]) for name in transforms.by_modality}}
     batch = typed_batch(batch, integers)
     failures: list[Failure] = []
     names = list(transforms.by_modality)

@@ -168,8 +168,9 @@ class MultimodalProcessor:
         `from_pretrained` is fitted already.
 
         A stream (`IterableDatasetDict`) is transformed while it is read, for data that does not fit on the disk;
-        failures are logged, and nothing is fitted on it. Shuffle it and split it across ranks beforehand:
-        `split_dataset_by_node(stream.shuffle(seed=0, buffer_size=1000), rank, world_size)`.
+        failures are logged, and nothing is fitted on it. Shuffle it beforehand, `stream.shuffle(buffer_size=1000)`, so
+        that the buffer holds raw rows. The trainer seeds the order and splits it across processes; a loop of your own
+        calls `split_dataset_by_node`.
 
         Args:
             dataset: Splits with one column per modality; other columns (labels) pass through unchanged.

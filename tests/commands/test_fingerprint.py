@@ -58,6 +58,7 @@ def test_the_same_in_other_words(hashed, arguments):
     "arguments",
     [
         ["--num_train_epochs", "3"],
+        ["--stream_buffer_size", "10"],  # of a stream, which only a dataset's function knows it is
         ["--fusion", "sum"],
         ["--auxiliary_loss_weight", "0"],
         ["--modalities.audio.channels", "[8]"],

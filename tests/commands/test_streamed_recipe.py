@@ -14,6 +14,7 @@ from streams import write_recipe
 
 from hf_bml import MultimodalForClassification
 from hf_bml.cli import main
+from hf_bml.processing.modality_transforms import ModalityTransforms
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -79,12 +80,21 @@ def test_the_looking_commands(run):
     assert len(read(run / "probe.json")["checkpoints"]) == 2
 
 
-def test_an_interrupted_run_goes_on_where_it_was(recipe, run, tmp_path):
-    """From step 10 of 20, where the first pass of 12 steps is not over."""
+def test_an_interrupted_run_goes_on_where_it_was(recipe, run, tmp_path, monkeypatch):
+    """From step 10 of 20, where the first pass of 12 steps is not over; nothing before it is transformed."""
+    transformed = []
+    transform = ModalityTransforms.__call__
+
+    def counted(self, name, values, training=False, *rest):
+        transformed.append(len(values) * training * (name == "audio"))
+        return transform(self, name, values, training, *rest)
+
+    monkeypatch.setattr(ModalityTransforms, "__call__", counted)
     shutil.copytree(run / "checkpoint-10", tmp_path / "checkpoint-10")
     shutil.copy(run / "training.json", tmp_path)
     command = ["train", str(recipe), "--output_dir", str(tmp_path)]
     assert main([*command, "--resume_from_checkpoint", "last"]) == 0
+    assert 80 <= sum(transformed) < 120  # ten steps of eight, and what is read together with them
     assert read(tmp_path / "metrics.json")["resumed_from"] == str(tmp_path / "checkpoint-10")
     assert (tmp_path / "model.safetensors").read_bytes() == (run / "model.safetensors").read_bytes()
     assert main([*command, "--stream_buffer_size", "8", "--resume_from_checkpoint", "last"]) == 2  # another training
@@ -111,7 +121,7 @@ def test_a_series_is_compared_and_reused(recipe, tmp_path, capsys):
         (["--eval_strategy", "epoch"], "eval_strategy: epoch needs a training split of known length"),
         (
             ["--modulations", '{"gradient_blending": {}}', "--auxiliary_loss_weight", "0"],
-            "gradient_blending holds 20% of the training split out",
+            "gradient_blending holds 8% of the training split out",
         ),
         (["--modulations.opm.start", "2"], "opm counts in epochs (start=2)"),
         (
