@@ -223,11 +223,11 @@ def load_features(path: Path, modalities: Sequence[str], text: str, standardize:
     Raises:
         ValueError: A split or field is missing, or its values are not as expected; file, split and field are named.
     """
-    arrays = read_feature_file(path)
     transcript = "text" in modalities and text == "transcript"
     fields = {name: FIELDS.get(name, name) for name in modalities}
     if transcript:
         fields["text"] = "raw_text"
+    arrays = read_feature_file(path, {*fields.values(), *LABEL_FIELDS})
     row_splits, scores = [], []
     for released, split in SDK_SPLITS.items():
         found = list(arrays.get(released, {}))
@@ -236,8 +236,12 @@ def load_features(path: Path, modalities: Sequence[str], text: str, standardize:
         if missing:
             raise ValueError(f"Expected the fields {missing} in '{path}', split '{released}', found {found}.")
         values = arrays[released][label].astype(np.float64).reshape(len(arrays[released][label]), -1)[:, 0]
-        if not (np.abs(values) <= 3).all():
-            raise ValueError(f"Expected {label} in [-3, 3] in '{path}', split '{released}', found {values.min()}.")
+        outside = np.flatnonzero(~(np.abs(values) <= 3))  # NaN, too
+        if len(outside):
+            raise ValueError(
+                f"Expected {label} in [-3, 3] in '{path}', split '{released}', found {values[outside[0]]} in row "
+                f"{outside[0]} ({len(outside)} such rows)."
+            )
         row_splits += [None if neutral == "drop" and score == 0 else split for score in values]
         scores.append(values)
     scores = np.concatenate(scores)

@@ -39,7 +39,7 @@ def check_columns(
 
 
 def field_of(row: Mapping[str, Any], column: str) -> Any:
-    """Value of a column, or of a field of one (`"json.emotion"`), in a row or in the features; None where it lacks."""
+    """Value of a column, or of a field of one (`"json.emotion"`), in a row or the features; None if it is absent."""
     if column in row:
         return row[column]
     first, _, field = column.partition(".")

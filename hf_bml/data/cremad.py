@@ -82,13 +82,30 @@ def load(
     if split == "official":
         clips, labels, row_splits = official_rows(folder)
     else:
-        clips = sorted(index_files(sounds, AUDIO_SUFFIXES))
-        labels = [class_index(clip.split("_")[2], EMOTIONS, sounds, clip) for clip in clips]
-        actors = [clip.split("_")[0] for clip in clips]
+        found = index_files(sounds, AUDIO_SUFFIXES)
+        clips = sorted(found)
+        if not clips:
+            raise FileNotFoundError(f"Expected sound files in '{sounds}', found none. Check data_dir.")
+        actors, labels = zip(*(actor_and_emotion(Path(found[clip])) for clip in clips), strict=True)
         row_splits = with_held_out(with_held_out(["train"] * len(clips), actors, "test"), actors)
     files, features = audio_visual_files(clips, videos, sounds, frames_dir and folder / frames_dir)
     features["labels"] = ClassLabel(names=list(CLASSES.values()))
     return clip_dataset("CREMA-D", clips, row_splits, files, {"labels": labels}, features)
+
+
+def actor_and_emotion(path: Path) -> tuple[str, int]:
+    """What the name of a file tells, such as that of `1001_DFA_ANG_XX.wav`.
+
+    Raises:
+        ValueError: The name is another one; the file is named.
+    """
+    parts = path.stem.split("_")
+    if len(parts) != 4:
+        raise ValueError(
+            f"Expected files <actor>_<sentence>_<emotion>_<level>, such as 1001_DFA_ANG_XX.wav, found '{path}'. Move "
+            "it elsewhere."
+        )
+    return parts[0], class_index(parts[2], EMOTIONS, path, "its name")
 
 
 def official_rows(folder: Path) -> tuple[list[str], list[int], list[str]]:

@@ -1,7 +1,7 @@
 """Files of precomputed features by split: pickles of numpy arrays (read without running code), npz, parquet."""
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -56,19 +56,20 @@ def read_arrays(file: BinaryIO) -> Any:
         raise pickle.UnpicklingError(f"{type(error).__name__}: {error}") from error
 
 
-def read_feature_file(path: Path) -> dict[str, dict[str, np.ndarray]]:
+def read_feature_file(path: Path, wanted: Collection[str] | None = None) -> dict[str, dict[str, Any]]:
     """Arrays of each split and field of a feature file.
 
     Args:
         path: `.pkl` or `.pickle`, `{split: {field: array}}`; `.npz` with arrays `<split>/<field>`; or `.parquet`, one
             row per sample, with the column `split`.
+        wanted: Fields that must be arrays; others are passed as they are. None: all.
 
     Returns:
-        `{split: {field: array}}`, arrays of equal length within a split.
+        `{split: {field: array}}`, wanted arrays of equal length within a split.
 
     Raises:
         FileNotFoundError: No such file.
-        ValueError: Another kind of file or content.
+        ValueError: Another kind of file or content; split and field are named.
     """
     readers = {".pkl": _read_pickle, ".pickle": _read_pickle, ".npz": _read_npz, ".parquet": _read_parquet}
     if path.suffix not in readers:
@@ -78,11 +79,18 @@ def read_feature_file(path: Path) -> dict[str, dict[str, np.ndarray]]:
     content = readers[path.suffix](path)
     if not isinstance(content, Mapping) or not all(isinstance(fields, Mapping) for fields in content.values()):
         raise ValueError(f"Expected {{split: {{field: array}}}} in '{path}', found {type(content).__name__}.")
-    arrays = {
-        split: {field: np.asarray(values) for field, values in fields.items()} for split, fields in content.items()
-    }
+    arrays: dict[str, dict[str, Any]] = {split: dict(fields) for split, fields in content.items()}
     for split, fields in arrays.items():
-        lengths = {field: len(values) if values.ndim else 0 for field, values in fields.items()}
+        lengths = {}
+        for field in [field for field in fields if wanted is None or field in wanted]:
+            try:
+                fields[field] = np.asarray(fields[field])
+            except ValueError as error:
+                raise ValueError(
+                    f"Expected rows of one shape in '{path}', split '{split}', field '{field}', found: {error}. Pad "
+                    "them at both ends with zeros."
+                ) from error
+            lengths[field] = len(fields[field]) if fields[field].ndim else 0
         if len(set(lengths.values())) > 1:
             raise ValueError(f"Expected fields of one length in '{path}', split '{split}', found {lengths}.")
     return arrays

@@ -152,8 +152,9 @@ class MultimodalProcessor:
         that it points to, and this processor's config, so other processes find the cache, and a repaired or rewritten
         file is processed again. A tokenizer counts by its name or path. Random modalities are transformed at each
         access, augmented in `training_split` only: from their cached deterministic part where there is one (decoded
-        frames, optical flow), else from the raw value. Media columns are read undecoded, so no FFmpeg is needed. Keep
-        raw images in `datasets.Image` columns: nested lists and `Array3D` are read several times slower.
+        frames, optical flow), else from the raw value. Files of features are read at each access, too. Media columns
+        are read undecoded, so no FFmpeg is needed. Keep raw images in `datasets.Image` columns: nested lists and
+        `Array3D` are read several times slower.
 
         What is returned can be pushed to the Hub (`processed.push_to_hub(...)`) and loaded again as it is, streamed or
         not: a column of prepared tensors is not computed again. Only the processor that prepared it can be applied to

@@ -235,7 +235,15 @@ def test_feature_file_sequences_without_padding(tmp_path):
     [
         (lambda content: content["valid"].pop("vision"), r"\['vision'\] in '.*mosi\.pkl', split 'valid'"),
         (lambda content: content.pop("test"), r"'vision'.*split 'test', found \[\]"),
-        (lambda content: content["test"].update(regression_labels=[9, 0, 0]), r"\[-3, 3\].*split 'test'"),
+        (
+            lambda content: content["test"].update(regression_labels=[-1, 5, 0]),
+            r"\[-3, 3\].*'test', found 5.0 in row 1 \(1",
+        ),
+        (lambda content: content["test"].update(regression_labels=[-1, 0, np.nan]), "found nan in row 2"),
+        (
+            lambda content: content["test"].update(audio=[[[1.0]], [[1.0], [2.0]], [[1.0]]]),
+            "'test', field 'audio', found",
+        ),
         (lambda content: content["train"]["vision"].fill(np.nan), "field 'vision'"),
         (lambda content: content["train"].update(audio=np.ones((6, 5, 2))), r"field 'audio'.*\(2,\), \(3,\)"),
     ],
@@ -244,6 +252,13 @@ def test_bad_feature_file_is_named(tmp_path, change, message):
     path, _ = feature_file(tmp_path, change)
     with pytest.raises(ValueError, match=message):
         load(features_file=path)
+
+
+def test_fields_that_are_not_used_may_have_any_shape(tmp_path):
+    path, _ = feature_file(
+        tmp_path, lambda content: content["test"].update(id=[["a"], ["b", "c"], []], raw_text=[["x"], []])
+    )
+    assert load(features_file=path).num_rows == {"train": 6, "validation": 3, "test": 3}
 
 
 def test_unknown_neutral():

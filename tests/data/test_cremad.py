@@ -81,6 +81,22 @@ def test_missing_clips(release, rows):
     assert data_report(dataset) == {"test": {"missing files": [sound, video]}}
 
 
+def test_stray_files_of_sound_are_named(release):
+    for name, message in (
+        ("noise.wav", r"<actor>_<sentence>_<emotion>_<level>.*found '.*AudioWAV/noise\.wav'"),
+        ("1001_DFA_BAD_XX.wav", r"AudioWAV/1001_DFA_BAD_XX\.wav', its name, found 'BAD'"),
+    ):
+        path = release / "AudioWAV" / name
+        path.write_bytes(b"")
+        with pytest.raises(ValueError, match=message):
+            load(split="speaker", data_dir=release)
+        path.unlink()
+    for path in (release / "AudioWAV").iterdir():
+        path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"sound files in '.*AudioWAV', found none"):
+        load(split="speaker", data_dir=release)
+
+
 def test_errors(release, tmp_path):
     with pytest.raises(ValueError, match="found 'random'"):
         load(split="random")

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 from datasets import Audio, ClassLabel, Video
@@ -65,6 +66,49 @@ def test_division_of_kinetics(release):
     assert not videos[0] & videos[1]
 
 
+@pytest.fixture
+def lists(annotation_text, tmp_path, write_media):
+    """Every 150th row of the lists of the conference's code, and their videos."""
+    rows = {}
+    for name in ("train", "test"):
+        rows[name] = annotation_text(f"ks_ogm_{name}.txt").splitlines()[::150]
+        (tmp_path / f"my_{name}.txt").write_text("\n".join(rows[name]) + "\n")
+        for row in rows[name]:
+            write_media(tmp_path / "videos" / f"{row.split(',')[0]}.mp4")
+    return tmp_path, rows
+
+
+def test_lists_of_the_conference_code(lists):
+    folder, rows = lists
+    dataset = load_multimodal_dataset("kinetics_sounds", annotation="txt", data_dir=str(folder), video_dir="videos")
+    assert (len(rows["train"]), len(rows["test"])) == (99, 18)
+    assert dataset.num_rows == {"train": 89, "validation": 10, "test": 18}
+    assert dataset["train"].features["labels"] == ClassLabel(names=CLASSES)
+    expected = {row.split(",")[0]: int(row.split(",")[2]) for part in rows.values() for row in part}
+    found = {Path(row["visual"]["path"]).stem: row["labels"] for part in dataset.values() for row in part}
+    assert found == expected
+    assert {Path(row["audio"]["path"]).stem for row in dataset["test"]} == {row.split(",")[0] for row in rows["test"]}
+    videos = [{Path(row["audio"]["path"]).stem[:11] for row in part} for part in dataset.values()]
+    assert not videos[0] & videos[1]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("abc,10,31", r"class in \[0, 31\) in file '.*my_train\.txt', line 100, found '31'"),
+        ("abc,10,bowling", "line 100, found 'bowling'"),
+        ("abc,10,-1", "line 100, found '-1'"),
+        ("abc,10", r"clip,seconds,class in file '.*my_train\.txt', line 100, found 'abc,10'"),
+    ],
+)
+def test_bad_rows_of_the_lists_are_named(lists, row, message):
+    folder, _ = lists
+    with (folder / "my_train.txt").open("a") as file:
+        file.write(row)
+    with pytest.raises(ValueError, match=message):
+        load(annotation="txt", data_dir=folder)
+
+
 def test_missing_clips_and_other_version_are_told(release, caplog):
     with caplog.at_level(logging.WARNING):
         complete = load(data_dir=release)
@@ -102,5 +146,10 @@ def test_bad_entries_are_named(tmp_path, entry, message):
 def test_errors(tmp_path):
     with pytest.raises(ValueError, match="found 'train'"):
         load(test="train")
+    for options in ({"annotation": "csv"}, {"annotation": "txt", "test": "validation"}):
+        with pytest.raises(ValueError, match=rf"out of \['json', 'txt'\].* found '{options['annotation']}' and"):
+            load(**options)
+    with pytest.raises(FileNotFoundError, match=r"my_train\.txt.*OGM-GE_CVPR2022"):
+        load(annotation="txt", data_dir=tmp_path)
     with pytest.raises(FileNotFoundError, match=r"KS_train_val\.json.*BML_TPAMI2024"):
         load(data_dir=tmp_path)
