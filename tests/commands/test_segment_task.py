@@ -12,6 +12,7 @@ from card_code import quick_start_of_run
 from datasets import ClassLabel, Dataset, DatasetDict, List, Value
 from media_samples import write_clip
 
+from hf_bml.cli import main as cli
 from hf_bml.commands.analyse import analyse_run
 from hf_bml.commands.checks import check_recipe
 from hf_bml.commands.evaluate import evaluate
@@ -43,18 +44,22 @@ SHORT = [
 @pytest.fixture(scope="module")
 def release(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ave")
-    labels = write_features(folder, clips=48, audio=3.0, visual=3.0)
-    return folder, labels
+    write_features(folder, clips=48, audio=3.0, visual=3.0)
+    return folder
 
 
-@pytest.mark.parametrize("architecture", ["avga", "avsdn", "psp"])
-def test_training_beats_chance(release, tmp_path, architecture, capsys):
-    folder, _ = release
-    run = tmp_path / "run"
-    arguments = [f"--dataset_options.data_dir={folder}", f"--output_dir={run}", *SMALL.get(architecture, [])]
-    assert main([str(RECIPES / f"{architecture}_opm_ogm.yaml"), *arguments, *SHORT]) == 0, capsys.readouterr().err
+@pytest.fixture(scope="module", params=["avga", "avsdn", "psp"])
+def run(release, request):
+    """A finished run of an architecture's recipe with OPM and OGM."""
+    run = release / request.param
+    arguments = [f"--dataset_options.data_dir={release}", f"--output_dir={run}", *SMALL.get(request.param, [])]
+    assert main([str(RECIPES / f"{request.param}_opm_ogm.yaml"), *arguments, *SHORT]) == 0
+    return run
+
+
+def test_training_beats_chance(release, run):
     result = json.loads((run / "metrics.json").read_text())
-    labels = np.array(load_multimodal_dataset("ave", data_dir=str(folder))["test"]["labels"][:])
+    labels = np.array(load_multimodal_dataset("ave", data_dir=str(release))["test"]["labels"][:])
     chance = np.bincount(labels.ravel()).max() / labels.size  # always the most frequent class
     assert result["test"]["accuracy"] > chance + 0.15
     assert {"event_accuracy", "accuracy_audio", "accuracy_visual"} <= result["test"].keys()
@@ -67,6 +72,42 @@ def test_training_beats_chance(release, tmp_path, architecture, capsys):
     quick_start_of_run(run, tmp_path / "card")
     printed = ast.literal_eval(capsys.readouterr().out)
     assert len(printed) == 10 and set(printed) <= set(config["id2label"].values())
+
+
+@pytest.mark.parametrize("run", ["avga"], indirect=True)
+@pytest.mark.parametrize(
+    ("command", "file", "expected"),
+    [
+        (["analyse"], "analysis_test.json", "Shapley value"),
+        (["missing", "--rates", "0.5", "--seeds", "0"], "missing.json", "nothing missing: "),
+        (["probe", "--epochs", "3"], "probe.json", "accuracy of the linear probe"),
+    ],
+)
+def test_analyses(run, command, file, expected, capsys):
+    """They count segments, eighty of the eight test clips, as the run's own evaluation does."""
+    assert cli([command[0], str(run), *command[1:]]) == 0, capsys.readouterr().err
+    assert expected in capsys.readouterr().out
+    found = json.loads((run / file).read_text())
+    result = json.loads((run / "metrics.json").read_text())["test"]
+    if command[0] == "analyse":
+        assert sum(found["counts"]) == sum(map(sum, found["confusion"])) == found["predictions"] == 80
+        assert found["samples"] == 8
+        right = sum(row[index] for index, row in enumerate(found["confusion"]))
+        assert right / 80 == pytest.approx(result["accuracy"])
+        assert set(found["shapley"]["values"]) == {"audio", "visual"}
+    if command[0] == "missing":
+        assert found["complete"] == pytest.approx(result["accuracy"])
+    if command[0] == "probe":
+        assert [entry["step"] for entry in found["checkpoints"]][-1] == 16
+        assert found["checkpoints"][-1]["accuracy"].keys() == {"audio", "visual"}
+
+
+@pytest.mark.parametrize("run", ["avga"], indirect=True)
+def test_a_report(run, tmp_path, capsys):
+    assert cli(["report", str(run), "--output", str(tmp_path)]) == 0, capsys.readouterr().err
+    page = (tmp_path / "report.html").read_text()
+    accuracy = json.loads((run / "metrics.json").read_text())["test"]["accuracy"]
+    assert "Table 7a" in page and f"Test accuracy {100 * accuracy:.1f} %" in page
 
 
 RAW = """

@@ -103,10 +103,10 @@ def test_questions_that_lack_a_modality_train(architecture, training_args):
 
 
 @pytest.mark.filterwarnings("ignore")
+@both
 @pytest.mark.parametrize("name", sorted(MODULATIONS))
-def test_every_modulation_trains_or_says_why_not(name, training_args):
-    options = {"auxiliary_loss_weight": 0.0} if name == "gradient_blending" else {}
-    model = tiny_question_model("avsd", **options)
+def test_every_modulation_trains_or_says_why_not(architecture, name, training_args):
+    model = tiny_question_model(architecture, **MODULATIONS[name].model_options)
     args = training_args(modulations={name: {}}, max_steps=2)
     if name in NEEDS_OTHER_MODELS:
         with pytest.raises(ValueError, match=NEEDS_OTHER_MODELS[name]):

@@ -143,9 +143,9 @@ class PSP(SegmentArchitecture):
         self.guide, self.guided = guide_and_guided(options, list(inputs))
         self.own_size = size = 2 * options.hidden_size
         self.branches = nn.ModuleDict({name: PropagationBranch(size, options.dropout) for name in inputs})
-        self.norm = nn.LayerNorm(size)  # of both
+        self.norm = nn.LayerNorm(size, eps=1e-6)  # of both
         self.classifier = nn.Sequential(
-            nn.Linear(size, options.classifier_size),
+            nn.Linear(size, options.classifier_size, bias=False),
             nn.ReLU(),
             nn.Linear(options.classifier_size, num_labels, bias=False),
         )
