@@ -57,7 +57,7 @@ def run(release, request):
     return run
 
 
-def test_training_beats_chance(release, run):
+def test_training_beats_chance(release, run, tmp_path, capsys):
     result = json.loads((run / "metrics.json").read_text())
     labels = np.array(load_multimodal_dataset("ave", data_dir=str(release))["test"]["labels"][:])
     chance = np.bincount(labels.ravel()).max() / labels.size  # always the most frequent class
