@@ -1,7 +1,18 @@
 import datasets
 import pytest
 import torch
-from datasets import Array3D, Audio, Dataset, DatasetDict, Features, Image, List, Value
+from datasets import (
+    Array3D,
+    Audio,
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Features,
+    Image,
+    IterableDatasetDict,
+    List,
+    Value,
+)
 from tokenizers import Tokenizer, models
 from transformers import BertConfig, PreTrainedTokenizerFast
 
@@ -9,6 +20,7 @@ from hf_bml import MultimodalForClassification
 from hf_bml.commands import assembly
 from hf_bml.commands.checks import check_checkpoint_options
 from hf_bml.commands.recipe import parse_recipe
+from hf_bml.commands.tasks import TASKS
 from hf_bml.commands.train import build_parser
 from hf_bml.processing import MultimodalProcessor
 
@@ -186,3 +198,12 @@ def test_padding_is_the_tokenizers(tmp_path):
     assert assembly.pad_token_id(MultimodalProcessor({"t": tokens, "a": {"type": "features"}})) == 2
     assert assembly.pad_token_id(MultimodalProcessor({"a": {"type": "features"}})) == 0
     assert assembly.pad_token_id(None) == 0
+
+
+def test_types_of_questions_in_a_stream_keep_their_names():
+    features = Features({"text": List(Value("float32")), "question_type": ClassLabel(names=["where", "how many"])})
+    rows = Dataset.from_dict({"text": [[1.0]], "question_type": [1]}, features=features).to_iterable_dataset()
+    streams = MultimodalProcessor({"text": {"type": "features"}}).apply(IterableDatasetDict(train=rows))
+    assert streams["train"].features is None
+    metrics = assembly.evaluation_metrics(TASKS["question_answering"], streams)
+    assert metrics.keywords == {"type_names": ["where", "how many"]}

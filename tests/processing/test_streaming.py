@@ -59,6 +59,11 @@ def test_rows_are_transformed_lazily(parquet):
     assert labels(rows) == list(range(SHARDS * ROWS))
 
 
+def test_types_of_other_columns_are_kept(parquet):
+    found = MultimodalProcessor(BOTH).apply(stream(parquet))
+    assert found.passed_features == {"train": Features({"labels": Value("int64")})}
+
+
 def test_batches_from_a_loader_with_workers(parquet):
     rows = MultimodalProcessor(BOTH).apply(stream(parquet))["train"]
     collate = MultimodalDataCollator(list(BOTH))
