@@ -1,5 +1,6 @@
 """Models load from their own folder or repository in a process in which hf_bml cannot be imported."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -10,6 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny import tiny_model, tiny_text_model
+from tiny_questions import tiny_question_model
+from tiny_segments import tiny_segment_model, tiny_segments
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel, AutoProcessor, pipeline
 from transformers.dynamic_module_utils import get_imports, get_relative_import_files
 
@@ -23,7 +26,7 @@ from hf_bml import (
     save_code,
 )
 
-WITHOUT_HF_BML = """
+REFUSE_HF_BML = """
 import json, sys
 
 class Refuse:
@@ -37,6 +40,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoProcessor, pipeline
 
 torch.set_num_threads(1)
+"""
+WITHOUT_HF_BML = (
+    REFUSE_HF_BML
+    + """
 clips, texts, again, clip, inputs, outputs = sys.argv[1:]
 code = {"trust_remote_code": True}
 results = {}
@@ -72,6 +79,24 @@ except ValueError as error:
 save_file(results, outputs)
 print(json.dumps(facts))
 """
+)
+OTHER_TASKS = (
+    REFUSE_HF_BML
+    + """
+results, facts = {}, {}
+*folders, outputs = sys.argv[1:]
+for folder in folders:
+    model = AutoModel.from_pretrained(folder, trust_remote_code=True)
+    given = load_file(folder + "/inputs.safetensors")
+    with torch.no_grad():
+        output = model(**given)
+    results |= {f"{folder} {name}": value for name, value in output.unimodal_logits.items()}
+    results[folder] = output.logits
+    facts[folder] = [type(found).__module__ for found in (model, model.config, model.architecture)]
+save_file(results, outputs)
+print(json.dumps(facts))
+"""
+)
 PROCESSORS = {
     "audio": {"type": "log_spectrogram", "sampling_rate": 8000, "duration": 0.5, "window_length": 128, "overlap": 64},
     "visual": {"type": "video", "num_frames": 2, "size": 32},
@@ -148,6 +173,41 @@ def test_without_hf_bml_logits_are_equal_bit_for_bit(saved, fake_hub, require_da
     assert facts["scores"] == classifier({"visual": clip}, return_unimodal=True)
     assert facts["scores"]["unimodal"]["audio"] is None
     assert "contains custom code" in facts["refused"]
+
+
+@pytest.mark.slow
+def test_models_of_other_tasks_without_hf_bml(tmp_path):
+    inputs, _ = tiny_segments(3)
+    questions = {"text": torch.tensor([[3, 8, 2], [5, 1, 7], [4, 4, 9]])}
+    questions |= {"audio": torch.randn(3, 3, 5), "visual": torch.randn(3, 2, 3, 7)}
+    expected = {}
+    for name, model, batch in (
+        ("psp", tiny_segment_model("psp", auxiliary_loss_weight=0.5), inputs),
+        ("avsd", tiny_question_model("avsd"), questions),
+    ):
+        folder = tmp_path / name
+        model.eval().save_pretrained(folder)
+        save_code(folder)
+        save_file(batch, folder / "inputs.safetensors")
+        with torch.no_grad():
+            output = model(**batch)
+        expected |= {f"{folder} {key}": value for key, value in output.unimodal_logits.items()}
+        expected[str(folder)] = output.logits
+    process = subprocess.run(
+        [sys.executable, "-c", OTHER_TASKS, *(str(tmp_path / name) for name in ("psp", "avsd", "outputs"))],
+        env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    found = load_file(tmp_path / "outputs")
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value)
+    modules = list(itertools.chain(*json.loads(process.stdout.splitlines()[-1]).values()))
+    assert all(module.startswith("transformers_modules.") for module in modules)
+    assert {module.rpartition(".")[2] for module in modules} >= {"segments_psp", "question_answering_avsd"}
 
 
 def test_with_hf_bml_its_own_classes_are_used(saved, tmp_path):
