@@ -16,7 +16,7 @@ from .summary import PairedDifference, markdown_table, paired_difference
 
 PLAIN = "none"  # `Row.methods` without modulation
 INTERVAL = "[95 % interval]"
-PERCENTAGES = ("accuracy", "mean_average_precision", "f1_")
+PERCENTAGES = ("accuracy", "event_accuracy", "mean_average_precision", "f1_")
 HIDDEN = ("mean_average_precision_classes",)
 
 
