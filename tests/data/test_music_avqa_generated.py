@@ -198,8 +198,8 @@ def test_an_unknown_template_is_named(tmp_path):
 @pytest.mark.slow
 def test_the_real_annotation(require_data_file):
     require_data_file("music_avqa/json_avqa-val.json.gz")
-    dataset = load()
-    assert dataset.num_rows == {"train": 9646, "validation": 1378, "test": 2756}
+    dataset = load(parts=["val"])
+    assert sum(dataset.num_rows.values()) == 4595
     assert len(dataset["train"].features["labels"].names) == 41
     agrees = np.concatenate([np.array(rows["agrees"][:]) for rows in dataset.values()])
     assert agrees.mean() > 0.975
