@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
+from ..metrics.question_answering import TYPE_PREFIX
 from .comparison import Row, reference_row, relative_time
 from .figure_style import JOINT_COLOUR, finish_axis, legend_below, modality_colours, panels, save
 
@@ -17,9 +18,9 @@ LINE_HEIGHT = 0.165  # inches, of a label's line
 
 
 def accuracy_metrics(rows: Sequence[Row]) -> list[str]:
-    """`accuracy`, then `accuracy_<modality>` in the order in which they first appear."""
+    """`accuracy`, then `accuracy_<modality>` in the order in which they first appear; no types of questions."""
     names = dict.fromkeys(name for row in rows for run in row.runs for name in run if name.startswith("accuracy"))
-    return list(names)
+    return [name for name in names if not name.startswith(TYPE_PREFIX)]
 
 
 def plot_bars(rows: Sequence[Row], path: str | Path, title: str = "") -> None:

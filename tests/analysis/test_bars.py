@@ -67,3 +67,8 @@ def test_a_modality_has_its_colour_whatever_else_is_there(tmp_path, drawn):
         {bar.get_label(): bar.patches[0].get_facecolor() for bar in figure.axes[0].containers} for figure in drawn
     ]
     assert colours[0]["visual"] == colours[1]["visual"] != colours[1]["audio"]
+
+
+def test_types_of_questions_are_no_modalities():
+    runs = [{"accuracy": 0.5, "accuracy_on_audio_counting": 0.7, "accuracy_text": 0.4}]
+    assert bars.accuracy_metrics([Row("avsd", runs=runs)]) == ["accuracy", "accuracy_text"]
