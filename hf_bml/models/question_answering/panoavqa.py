@@ -25,38 +25,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..configuration_encoders import check_fraction, check_size
-from ..interaction.cross_attention import attend
+from ..interaction.cross_attention import CrossAttentionOptions, attend
 from ..sequences import Tokens
 from .base import Architecture, seen_tokens
 
 
 @dataclass
-class PanoAVQAOptions:
-    """Options of the PanoAVQA-style architecture.
-
-    Args:
-        hidden_size: width of the tokens, a multiple of `num_heads`.
-        num_layers: cross-modal layers.
-        num_heads: attention heads.
-        feedforward_size: width of the feed-forward part; default four times `hidden_size`.
-        dropout: in [0, 1).
-    """
+class PanoAVQAOptions(CrossAttentionOptions):
+    """Options of the PanoAVQA-style architecture: those of [`CrossAttentionOptions`] for its cross-modal layers."""
 
     hidden_size: int = 256
-    num_layers: int = 2
     num_heads: int = 4
-    feedforward_size: int | None = None
-    dropout: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name in ("hidden_size", "num_layers", "num_heads"):
-            check_size(name, getattr(self, name))
-        if self.feedforward_size is not None:
-            check_size("feedforward_size", self.feedforward_size)
-        if self.hidden_size % self.num_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of num_heads {self.num_heads}.")
-        check_fraction("dropout", self.dropout)
 
 
 class Residual(nn.Module):
