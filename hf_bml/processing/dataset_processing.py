@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache, partial
 from typing import Any
 
+import multiprocess
 import numpy as np
+import torch
 from datasets import (
     Audio,
     Dataset,
@@ -192,6 +194,8 @@ def store_batch(
     batch: dict[str, list], rows: list[int], config: str, storage: dict[str, str], integers: dict[str, str]
 ) -> dict[str, list]:
     """`Dataset.map` function: encoded tensors of the modalities that are stored, and what failed."""
+    if multiprocess.parent_process() is not None:  # a fork has none of its parent's OpenMP threads, and waits for them
+        torch.set_num_threads(1)
     transforms = transforms_of(config)
     failures: list[Failure] = []
     batch = typed_batch(batch, integers)
