@@ -86,7 +86,10 @@ def test_a_side_training_has_the_same_factors(tmp_path):
         **options,
     )
     model = tiny_model(auxiliary_loss_weight=0.0)
-    MultimodalBalancedTrainer(model, args, train_dataset=tiny_dataset()).train()
+    trainer = MultimodalBalancedTrainer(model, args, train_dataset=tiny_dataset())
+    trainer.train()
+    assert trainer.state.global_step == 4
+    assert trainer.modulation.summary()["gradient_blending"]["estimates"]
 
 
 @pytest.mark.parametrize("factors", [{"encoders.audio": -1}, {"encoders.audio": True}, [5], {"encoders.audio": "5"}])

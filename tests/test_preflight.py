@@ -56,7 +56,8 @@ def test_absent_values_are_finite(training_args):
     rows = tiny_dataset()["visual"][:].tolist()
     rows[3] = None
     dataset = tiny_dataset().remove_columns("visual").add_column("visual", rows)
-    trainer(training_args, train_dataset=dataset)
+    built = trainer(training_args, train_dataset=dataset)
+    assert len(built.train_dataset) == len(rows)
 
 
 def test_a_missing_label(training_args):

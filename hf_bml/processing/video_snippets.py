@@ -143,7 +143,7 @@ class VideoSnippets:
 
     def _finish(self, clip: Tensor, training: bool) -> Tensor:
         """What is cached -> the model's input, augmented in training."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} is abstract: override `_finish`.")
 
 
 def is_decoded(value: Any) -> bool:
