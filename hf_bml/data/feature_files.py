@@ -1,7 +1,7 @@
 """Files of precomputed features by split: pickles of numpy arrays (read without running code), npz, parquet."""
 
 import pickle
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -107,17 +107,25 @@ def _read_pickle(path: Path) -> Any:
         ) from error
 
 
+def _undamaged(load: Callable[[Path], Any], path: Path) -> Any:
+    try:
+        return load(path)
+    except Exception as error:  # of zip, numpy and Arrow
+        raise ValueError(
+            f"Expected a readable feature file '{path}', found: {type(error).__name__}: {error}. Download it again."
+        ) from error
+
+
 def _read_npz(path: Path) -> dict[str, dict[str, np.ndarray]]:
     arrays: dict[str, dict[str, np.ndarray]] = {}
-    with np.load(path, allow_pickle=False) as file:
-        for key in file.files:
-            split, _, field = key.partition("/")
-            arrays.setdefault(split, {})[field] = file[key]
+    for key, array in _undamaged(lambda path: dict(np.load(path, allow_pickle=False)), path).items():
+        split, _, field = key.partition("/")
+        arrays.setdefault(split, {})[field] = array
     return arrays
 
 
 def _read_parquet(path: Path) -> dict[str, dict[str, list]]:
-    table = pq.read_table(path)
+    table = _undamaged(pq.read_table, path)
     if "split" not in table.column_names:
         raise ValueError(f"Expected a column 'split' in '{path}', found {table.column_names}.")
     splits = np.asarray(table["split"].to_pylist())

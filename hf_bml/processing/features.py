@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .media_file import media_file
+from .media_file import media_file, one_line
 
 
 class FeatureVector:
@@ -94,8 +94,16 @@ def read_npy(content: bytes | str) -> np.ndarray:
         ValueError: Not a `.npy` file of numbers; nothing is unpickled.
     """
     try:
-        if isinstance(content, bytes):
-            return np.lib.format.read_array(io.BytesIO(content), allow_pickle=False)
-        return np.lib.format.open_memmap(content, mode="r")
-    except (OSError, ValueError) as error:
-        raise ValueError(f"Expected a .npy file of numbers, found: {error}. Save it with numpy.save.") from error
+        if isinstance(content, str):
+            return np.lib.format.open_memmap(content, mode="r")
+        file = io.BytesIO(content)
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, is_fortran, dtype = read_header(file)
+        if dtype.hasobject:
+            raise ValueError("Python objects")
+        return np.ndarray(shape, dtype, content, file.tell(), order="F" if is_fortran else "C")
+    except Exception as error:  # a damaged header raises nearly anything
+        raise ValueError(
+            f"Expected a .npy file of numbers, found: {one_line(error)}. Save it with numpy.save."
+        ) from error

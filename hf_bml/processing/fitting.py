@@ -14,7 +14,7 @@ from torch import Tensor
 from .cached_map import cached_map
 from .dataset_processing import integer_columns, transforms_of, typed_batch, undecoded
 from .fitted_state import recalled_fit, remember_fit, store_state
-from .modality_transforms import Failure
+from .modality_transforms import Failure, failure_reason
 from .tensor_storage import decode_tensor, encode_value, tensor_features
 
 
@@ -70,8 +70,8 @@ def fit_modality(split: Dataset, split_name: str, modality: str, config: str, nu
     if state_name is None:
         try:
             state = transforms.by_modality[modality].fit(StoredTensors(extracted, modality))
-        except ValueError as error:
-            raise ValueError(f"split {split_name!r}, modality {modality!r}: {error}") from error
+        except Exception as error:  # also of linear algebra, and MemoryError
+            raise ValueError(f"split {split_name!r}, modality {modality!r}: {failure_reason(error)}") from error
         state_name = store_state(state)
         remember_fit(extracted._fingerprint, state_name)
     return state_name

@@ -6,24 +6,29 @@ or cuts the centre.
 """
 
 import io
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageColor, ImageOps
 from torch import Tensor
 from torchvision.transforms import v2
 
 from .image_crop import ImageCrop
-from .media_file import MediaError, media_file
+from .media_file import MediaError, media_file, reading
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 TOLERANCE = 1e-3  # of rounding, beyond [0, 1]
 PIL_MODES = {1: "L", 3: "RGB"}
+ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 FULL_SCALE = 65535  # of 16 bits
-# What Pillow raises for damaged files; RuntimeError: AVIF, SyntaxError: PNG and EXIF, MemoryError: sizes in a header.
-UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError, MemoryError, Image.DecompressionBombError)
+# Others of Pillow's are run by further programs (EPS), or taken for granted by a byte or two (TGA).
+IMAGE_FORMATS = (
+    *("PNG", "JPEG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "ICO"),
+    *("SGI", "PCX", "PSD", "QOI"),
+)
 
 
 class FrameTransform:
@@ -32,7 +37,9 @@ class FrameTransform:
     A value is a PIL image, the path of an image file, an undecoded image `{"bytes", "path"}`, a uint8 array or nested
     list `(height, width)` or `(height, width, channels)`, a tensor `(channels, height, width)`, a list of these (a
     clip), or an array or tensor with a leading frame axis. Float arrays and tensors are intensities in [0, 1]. Images
-    are turned upright as their EXIF orientation says, and 16 bits of grey keep their precision.
+    are turned upright as their EXIF orientation says, and transparent ones are put on a ground. 16 bits of grey keep
+    their precision; of 16 bits of colour, the upper 8 are read. Of an animation the first frame is read; the transform
+    `video` reads all frames of a GIF.
 
     Args:
         size: Output height and width: one number for a square, or (height, width).
@@ -44,6 +51,8 @@ class FrameTransform:
         crop_ratio: Range of the crop's width / height, for "crop_flip".
         flip: Probability of a horizontal flip, for "crop_flip". 0 for data whose orientation matters (digits, text).
         evaluation: "resize" to `size`, or "center_crop": scale until `size` is covered, then cut the centre.
+        background: Colour behind transparent images: a name such as "black", or "#rrggbb". White shows the usual dark
+            drawings; give a dark one for light drawings.
 
     Raises:
         ValueError: An option is out of range; an image has the wrong number of channels, is not finite or has
@@ -70,7 +79,14 @@ class FrameTransform:
         crop_ratio: tuple[float, float] | list[float] = (3 / 4, 4 / 3),
         flip: float = 0.5,
         evaluation: str = "resize",
+        background: str = "white",
     ):
+        try:
+            ImageColor.getrgb(background)
+        except (AttributeError, ValueError) as error:
+            raise ValueError(
+                f"Expected background to be a colour such as 'white' or '#ffffff', found {background!r}. Give one."
+            ) from error
         if num_channels not in PIL_MODES:
             raise ValueError(f"Expected num_channels 1 or 3, found {num_channels}. Choose grey (1) or colour (3).")
         mean = list(mean or (IMAGENET_MEAN if num_channels == 3 else (0.5,)))
@@ -81,6 +97,7 @@ class FrameTransform:
                 "Give one value per channel."
             )
         self.num_channels = num_channels
+        self.background = background
         self.crop = ImageCrop(size, augment, crop_scale, crop_ratio, flip, evaluation)
         self._normalize = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
 
@@ -100,10 +117,10 @@ class FrameTransform:
 
     def read(self, value: Any) -> Tensor:
         """An image `(channels, height, width)` or a clip `(frames, channels, height, width)`, before scaling."""
-        return read_clip(value, self.num_channels)
+        return read_clip(value, self.num_channels, self.background)
 
 
-def read_clip(value: Any, num_channels: int) -> Tensor:
+def read_clip(value: Any, num_channels: int, background: str = "white") -> Tensor:
     """An image as `read_image` reads it, or a list, array or tensor of images with a leading frame axis.
 
     Returns:
@@ -113,7 +130,7 @@ def read_clip(value: Any, num_channels: int) -> Tensor:
         ValueError: As `read_image`; or the frames differ in size.
     """
     if isinstance(value, list | tuple) and len(value) and not _is_nested_number(value):
-        frames = [read_image(frame, num_channels) for frame in value]
+        frames = [read_image(frame, num_channels, background) for frame in value]
         shapes = sorted({tuple(frame.shape) for frame in frames})
         if len(shapes) > 1:
             raise ValueError(
@@ -130,11 +147,16 @@ def read_clip(value: Any, num_channels: int) -> Tensor:
             value = value.astype(np.uint8)
     if isinstance(value, np.ndarray | Tensor) and value.ndim == 4:
         return torch.stack([read_image(frame, num_channels) for frame in value])
-    return read_image(value, num_channels)
+    return read_image(value, num_channels, background)
 
 
-def read_image(image: Any, num_channels: int) -> Tensor:
+def read_image(image: Any, num_channels: int, background: str = "white") -> Tensor:
     """One image as a tensor of shape (num_channels, height, width), dtype unchanged; 16 bits become floats in [0, 1].
+
+    Args:
+        image: See `FrameTransform`.
+        num_channels: 3 (colour) or 1 (grey).
+        background: Colour behind transparent pixels of a file or PIL image.
 
     Raises:
         ValueError: An array or tensor has another number of channels, or holds NaN, infinity or floats outside [0, 1].
@@ -142,9 +164,9 @@ def read_image(image: Any, num_channels: int) -> Tensor:
     """
     source = media_file(image, "image")
     if source is not None:
-        image = _read_file(*source, num_channels)
+        image = _read_file(*source, num_channels, background)
     elif isinstance(image, Image.Image):
-        image = pixels(image, num_channels)
+        image = pixels(image, num_channels, background)
     if isinstance(image, np.ndarray):
         image = torch.from_numpy(np.array(image[..., None] if image.ndim == 2 else image))
         image = image.permute(2, 0, 1) if image.ndim == 3 else image
@@ -183,8 +205,10 @@ def read_image(image: Any, num_channels: int) -> Tensor:
     return image
 
 
-def pixels(image: Image.Image, num_channels: int) -> np.ndarray:
+def pixels(image: Image.Image, num_channels: int, background: str = "white") -> np.ndarray:
     """The upright image in grey or colour: uint8 (height, width[, 3]), or of 16 bits, float32 in [0, 1].
+
+    Transparent pixels show the background.
 
     Raises:
         MediaError: Pixels of 32 bits, whose full scale is unknown.
@@ -192,27 +216,41 @@ def pixels(image: Image.Image, num_channels: int) -> np.ndarray:
     # Pillow clips more than 8 bits instead of scaling them. Its "I" is 32 bits, and 16 bits of some files.
     upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith("I;16") or (upright.mode == "I" and image.format in ("PNG", "PPM")):
-        grey = np.asarray(upright).astype(np.float32) / FULL_SCALE
+        levels = np.asarray(upright)
+        grey = levels.astype(np.float32) / FULL_SCALE
+        if "transparency" in upright.info:  # the one level that is transparent
+            grey[levels == upright.info["transparency"]] = ImageColor.getcolor(background, "L") / 255
         return np.repeat(grey[..., None], num_channels, axis=2)
     if upright.mode in ("I", "F"):
         raise MediaError(
             f"expected 8 or 16 bits a channel, found Pillow's mode {upright.mode!r} of 32 bits without a known full "
             "scale. Convert the image to 16 bits, or pass a float array in [0, 1]."
         )
-    return np.array(upright.convert(PIL_MODES[num_channels]))
+    return np.array(on_background(upright, background).convert(PIL_MODES[num_channels]))
 
 
-def _read_file(file: bytes | str, name: str, num_channels: int) -> np.ndarray:
-    try:
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
-            return pixels(image, num_channels)
-    except MediaError as error:
-        raise MediaError(f"{name}: {error}") from error
-    except UNREADABLE as error:
-        found = str(error) or type(error).__name__
-        raise MediaError(
-            f"{name}: expected a readable image, found: {found}. Download it again, or set it to None."
-        ) from error
+def on_background(image: Image.Image, background: str) -> Image.Image:
+    """An opaque image as it is; one with an alpha channel or a transparent colour on a ground, as RGB."""
+    if image.mode not in ALPHA_MODES and "transparency" not in image.info:
+        return image
+    drawing = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", drawing.size, background), drawing).convert("RGB")
+
+
+@cache
+def _image_formats() -> list[str]:
+    """Those of IMAGE_FORMATS that this Pillow has."""
+    Image.init()
+    return [name for name in IMAGE_FORMATS if name in Image.OPEN]
+
+
+def _read_file(file: bytes | str, name: str, num_channels: int, background: str) -> np.ndarray:
+    source = io.BytesIO(file) if isinstance(file, bytes) else file
+    with reading(name, "a readable image"), Image.open(source, formats=_image_formats()) as image:
+        try:
+            return pixels(image, num_channels, background)
+        except MediaError as error:
+            raise MediaError(f"{name}: {error}") from error
 
 
 def _is_nested_number(value: list | tuple) -> bool:

@@ -12,7 +12,7 @@ from .features import FeatureVector
 from .fitted_state import stored_state
 from .frames import FrameTransform
 from .ivector import IVector
-from .media_file import file_name
+from .media_file import file_name, one_line
 from .multi_window_spectrogram import MultiWindowSpectrogram
 from .optical_flow import OpticalFlow
 from .rgb_difference import RGBDifference
@@ -45,6 +45,14 @@ class Failure(NamedTuple):
     modality: str
     file: str | None
     reason: str
+
+
+def failure_reason(error: Exception, file: str | None = None) -> str:
+    """One line that names the value's file where it has one, and the kind of an unexpected error."""
+    reason = one_line(error)
+    if not isinstance(error, ValueError):
+        reason = f"expected a value that can be transformed, found {type(error).__name__}: {reason}"
+    return reason if file is None or file in reason else f"{file}: {reason}"
 
 
 class ModalityTransforms:
@@ -90,8 +98,8 @@ class ModalityTransforms:
             rows: The values' row numbers, for messages and failures; default 0, 1, ...
 
         Raises:
-            ValueError: A value cannot be used and `on_error` is "raise"; the message names modality and file. Or the
-                transform is not fitted.
+            ValueError: A value cannot be used and `on_error` is "raise"; the message names modality and file, and what
+                the transform raised is its cause. Or the transform is not fitted.
         """
         transform = self.by_modality[name]
         if name in self.unfitted:  # not the fault of a value, so `on_error` does not matter
@@ -105,7 +113,7 @@ class ModalityTransforms:
         def function(value: Any) -> Transformed:
             try:
                 return transform([value], training=training)[0]
-            except ValueError as error:
+            except Exception as error:
                 if not may_retry:
                     raise
                 result = transform([value], training=False)[0]
@@ -114,11 +122,13 @@ class ModalityTransforms:
 
         return self._each(name, values, function, failures, rows)
 
-    def _warn_of_damage(self, name: str, value: Any, error: ValueError) -> None:
-        key = (name, file_name(value) or str(error))
+    def _warn_of_damage(self, name: str, value: Any, error: Exception) -> None:
+        file = file_name(value)
+        reason = failure_reason(error, file)
+        key = (name, file or reason)
         if key not in self._partly_damaged:
             self._partly_damaged.add(key)
-            logger.warning("Modality %r: %s Its evaluation frames are used where random ones fail.", name, error)
+            logger.warning("Modality %r: %s Its evaluation frames are used where random ones fail.", name, reason)
 
     def extract(
         self,
@@ -134,29 +144,31 @@ class ModalityTransforms:
     def finish(self, name: str, extracted: list, training: bool = False) -> list[Transformed]:
         """The random part, from `extract`'s results; `None` stays `None`."""
         transform = self.by_modality[name]
-        return [None if value is None else transform.finish([value], training=training)[0] for value in extracted]
+        return self._each(name, extracted, lambda value: transform.finish([value], training=training)[0])
 
     def _each(
         self,
         name: str,
         values: list,
         function: Callable[[Any], Any],
-        failures: list[Failure] | None,
-        rows: Sequence[int] | None,
+        failures: list[Failure] | None = None,
+        rows: Sequence[int] | None = None,
     ) -> list[Transformed]:
         # One value at a time: a failure concerns its own sample, and a batch of spectrograms leaves the CPU cache.
         results: list[Transformed] = []
+        reads_files = getattr(self.by_modality[name], "reads_files", True)
         for row, value in zip(range(len(values)) if rows is None else rows, values, strict=True):
             try:
                 results.append(None if value is None else function(value))
-            except ValueError as error:
-                reason = f"modality {name!r}: {error}"
+            except Exception as error:  # what a damaged file makes a decoder raise can be anything
+                file = file_name(value) if reads_files else None
+                reason = failure_reason(error, file)
                 if self.on_error == "raise":
-                    raise ValueError(f"{reason} (row {row})") from error
+                    raise ValueError(f"modality {name!r}: {reason} (row {row})") from error
                 if failures is None:
-                    logger.warning("Row %d of the batch is treated as absent: %s", row, reason)
+                    logger.warning("Row %d of the batch is treated as absent: modality %r: %s", row, name, reason)
                 else:
-                    failures.append(Failure(row, name, file_name(value), str(error)))
+                    failures.append(Failure(row, name, file, reason))
                 results.append(None)
         return results
 

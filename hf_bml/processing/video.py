@@ -14,9 +14,11 @@ import av
 import numpy as np
 import torch
 from av.container import InputContainer
+from PIL import Image
 from torch import Tensor
 
-from .media_file import MediaError, media_file, open_container, read_packets
+from .frames import on_background
+from .media_file import REMEDY, MediaError, media_file, open_container, read_packets, reading
 
 Select = Callable[[Tensor], Tensor]
 DECODERS = ("pyav", "torchcodec")
@@ -37,7 +39,8 @@ def read_video(value: Any, select: Select | None = None, decoder: str = "pyav") 
         decoder: "pyav" or "torchcodec".
 
     Returns:
-        Frames, uint8 RGB (selected, 3, height, width), rotated as the file says; their timestamps, (selected,).
+        Frames, uint8 RGB (selected, 3, height, width), rotated as the file says, transparent ones (GIF) on white; their
+        timestamps, (selected,).
 
     Raises:
         MediaError: The file is no video, has no video stream or no frame, is truncated, or the wanted part is damaged.
@@ -58,16 +61,16 @@ def read_video(value: Any, select: Select | None = None, decoder: str = "pyav") 
         )
     file, name = source
     with open_container(file, name, "video") as container:
-        try:
+        with reading(name, "a readable video"):
             index = _index(container, name)
-            if decoder == "torchcodec":
-                return _torchcodec_frames(_torchcodec_decoder(file, name), index.timestamps, select, name)
-            return _pyav_frames(container, file, index, select, name)
-        except av.FFmpegError as error:
-            raise MediaError(f"{name}: expected a readable video, found: {error}. {_REMEDY}") from error
-
-
-_REMEDY = "The file is damaged: download it again, or set it to None."
+            if decoder == "pyav":
+                return _pyav_frames(container, file, index, select, name)
+            if _has_alpha(_video_stream(container, name).format):
+                raise MediaError(
+                    f"{name}: expected opaque frames, found {container.format.name} with transparency, which "
+                    "torchcodec drops. Use decoder='pyav', which puts them on white."
+                )
+        return _torchcodec_frames(_torchcodec_decoder(file, name), index.timestamps, select, name)
 
 
 @dataclass
@@ -96,7 +99,7 @@ def _index(container: InputContainer, name: str) -> _Index:
         if not packet.is_discard
     ]
     if not packets:
-        raise MediaError(f"{name}: expected at least one frame, found none. {_REMEDY}")
+        raise MediaError(f"{name}: expected at least one frame, found none. {REMEDY}")
     pts, dts, _ = zip(*packets, strict=True)
     if _are_distinct(pts) and container.format.name not in FORMATS_WITHOUT_TIMESTAMPS:
         times = torch.tensor(sorted(pts), dtype=torch.float64) * float(stream.time_base)
@@ -119,7 +122,7 @@ def _pyav_frames(
         frames, count = _decode_counted(container, stream, set(chosen), name)
         if count is not None and count < len(timestamps):  # some packets hold no frame of their own
             if not count:
-                raise MediaError(f"{name}: expected frames, found none that can be decoded. {_REMEDY}")
+                raise MediaError(f"{name}: expected frames, found none that can be decoded. {REMEDY}")
             timestamps = timestamps[:count]
             chosen = _select(timestamps, select, name)
             frames, _ = _decode_counted(container, stream, set(chosen), name)
@@ -131,7 +134,7 @@ def _pyav_frames(
     missing = [number for number in chosen if number not in frames]
     if missing:
         raise MediaError(
-            f"{name}: expected a frame at {timestamps[missing[0]]:.3f} s, found none that can be decoded. {_REMEDY}"
+            f"{name}: expected a frame at {timestamps[missing[0]]:.3f} s, found none that can be decoded. {REMEDY}"
         )
     if len({frame.shape for frame in frames.values()}) > 1:
         raise MediaError(f"{name}: expected frames of one size, found several. Re-encode the video with one size.")
@@ -186,11 +189,18 @@ def _decode_counted(
 
 def _check_intact(frame: av.VideoFrame, name: str) -> None:
     if frame.is_corrupt:
-        raise MediaError(f"{name}: expected intact frames, found a damaged one at {frame.time or 0:.3f} s. {_REMEDY}")
+        raise MediaError(f"{name}: expected intact frames, found a damaged one at {frame.time or 0:.3f} s. {REMEDY}")
+
+
+def _has_alpha(pixel_format: av.VideoFormat) -> bool:
+    return any(component.is_alpha for component in pixel_format.components)
 
 
 def _pixels(frame: av.VideoFrame) -> Tensor:
-    pixels = frame.to_ndarray(format="rgb24")
+    if _has_alpha(frame.format):
+        pixels = np.asarray(on_background(Image.fromarray(frame.to_ndarray(format="rgba")), "white"))
+    else:
+        pixels = frame.to_ndarray(format="rgb24")
     if frame.rotation:
         pixels = np.rot90(pixels, round(frame.rotation / 90))
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
@@ -207,7 +217,7 @@ def _torchcodec_decoder(file: bytes | str, name: str) -> Any:
     try:
         return VideoDecoder(file)
     except (RuntimeError, ValueError) as error:
-        raise MediaError(f"{name}: torchcodec cannot open it: {error}. {_REMEDY}") from error
+        raise MediaError(f"{name}: torchcodec cannot open it: {error}. {REMEDY}") from error
 
 
 def _torchcodec_frames(decoder: Any, timestamps: Tensor, select: Select | None, name: str) -> tuple[Tensor, Tensor]:

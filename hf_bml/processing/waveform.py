@@ -1,7 +1,7 @@
 """Read a mono waveform from whatever an audio column holds.
 
-Files that soundfile knows (wav, flac, ogg, mp3) are read with soundfile; of all others, videos included, PyAV decodes
-the best audio stream. Neither needs FFmpeg on the machine. Audio columns of `datasets` are best left undecoded
+soundfile reads wav, flac, ogg and mp3, of which it notices that they are truncated; of all others, videos included,
+PyAV decodes the best audio stream (formats: `media_file.DEMUXING`). Neither needs FFmpeg on the machine. Audio columns of `datasets` are best left undecoded
 (`Audio(decode=False)`: `{"bytes", "path"}`).
 """
 
@@ -17,15 +17,24 @@ import torch
 from scipy.signal import resample_poly
 from torch import Tensor
 
-from .media_file import TOLERATED_LOSS, MediaError, file_name, media_file, open_container, read_packets
+from .media_file import (
+    REMEDY,
+    TOLERATED_LOSS,
+    MediaError,
+    file_name,
+    media_file,
+    open_container,
+    read_packets,
+    reading,
+)
 
 MIN_RATE, MAX_RATE = 1000, 1_000_000  # of files, in Hz
 MAX_AMPLITUDE = 2.0  # overshoot of lossy codecs is clipped; samples of another scale would become a square wave
 BLOCK = 2**22  # values that are read at once: a damaged header can announce more than any memory holds
 UNKNOWN_LENGTH = 2**31 - 2**16  # programs that write WAV into a pipe announce about this much, or twice as much
 UNKNOWN_FRAMES = 2**63 - 1  # soundfile's word for it: FLAC that was written into a pipe; it cannot read that
-
-_REMEDY = "The file is damaged: download it again, or set it to None."
+SOUNDFILE_FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3")
+MAX_FILTER = 200_000  # larger of the factors of resampling; the cost of its filter grows with it
 
 
 def read_waveform(value: Any, sampling_rate: int) -> Tensor:
@@ -61,8 +70,13 @@ def read_waveform(value: Any, sampling_rate: int) -> Tensor:
         )
     if rate != sampling_rate:
         if not MIN_RATE <= rate <= MAX_RATE:
-            raise MediaError(f"{source}: expected a rate of {MIN_RATE} to {MAX_RATE} Hz, found {rate}. {_REMEDY}")
+            raise MediaError(f"{source}: expected a rate of {MIN_RATE} to {MAX_RATE} Hz, found {rate}. {REMEDY}")
         divisor = gcd(rate, sampling_rate)
+        if max(rate, sampling_rate) // divisor > MAX_FILTER:
+            raise MediaError(
+                f"{source}: expected a usual rate, found {rate} Hz, which has hardly a factor in common with "
+                f"{sampling_rate} Hz. {REMEDY}"
+            )
         array = resample_poly(array, sampling_rate // divisor, rate // divisor)
     return torch.from_numpy(np.clip(array, -1.0, 1.0).astype(np.float32))
 
@@ -108,29 +122,27 @@ def _decode(value: Any, sampling_rate: int) -> tuple[np.ndarray, int, str]:
     file, source = located
     try:
         opened = soundfile.SoundFile(io.BytesIO(file) if isinstance(file, bytes) else file)
-    except (soundfile.SoundFileError, OSError):  # no format of soundfile's
+    except Exception:  # no format of soundfile's
         return *_read_with_pyav(file, source), source
     with opened:
-        if opened.frames < UNKNOWN_FRAMES:
+        if opened.format in SOUNDFILE_FORMATS and opened.frames < UNKNOWN_FRAMES:
             return _read_with_soundfile(opened, source), opened.samplerate, source
     return *_read_with_pyav(file, source), source
 
 
 def _read_with_soundfile(opened: soundfile.SoundFile, source: str) -> np.ndarray:
     announced = re.search(r"^data : (\d+) \(should be (\d+)\)", opened.extra_info, flags=re.MULTILINE)
-    try:
-        blocks = [np.zeros(0)]
+    blocks = [np.zeros(0)]
+    with reading(source, "readable audio"):
         while len(block := opened.read(max(BLOCK // opened.channels, 1), dtype="float64", always_2d=True)):
             blocks.append(block.mean(axis=1))
-    except (soundfile.SoundFileError, OSError) as error:
-        raise MediaError(f"{source}: expected readable audio, found: {error}. {_REMEDY}") from error
     array = np.concatenate(blocks)
     expected, found = max(opened.frames, 1), len(array)
     if announced and int(announced[1]) < UNKNOWN_LENGTH:
         expected, found = int(announced[1]), int(announced[2])
     if len(array) and found < (1 - TOLERATED_LOSS) * expected:
         raise MediaError(
-            f"{source}: expected the length that its header says, found {found / expected:.0%} of it. {_REMEDY}"
+            f"{source}: expected the length that its header says, found {found / expected:.0%} of it. {REMEDY}"
         )
     return array
 
@@ -140,24 +152,21 @@ def _read_with_pyav(file: bytes | str, source: str) -> tuple[np.ndarray, int]:
         stream = container.streams.best("audio")
         if stream is None:
             raise MediaError(f"{source}: expected an audio stream, found none. Set an absent modality to None.")
-        try:
-            return _decode_track(container, stream, source), stream.rate
-        except av.FFmpegError as error:
-            raise MediaError(f"{source}: expected readable audio, found: {error}. {_REMEDY}") from error
+        with reading(source, "readable audio"):
+            return _decode_track(container, stream, source), stream.rate or 0
 
 
 def _decode_track(container: av.container.InputContainer, stream: av.AudioStream, source: str) -> np.ndarray:
     frames = [frame for packet in read_packets(container, stream, source) for frame in packet.decode()]
     frames += stream.decode(None)
     if any(frame.is_corrupt for frame in frames):
-        raise MediaError(f"{source}: expected intact audio, found a damaged frame. {_REMEDY}")
-    if stream.format.name != "fltp":
-        resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
-        frames = [part for frame in [*frames, None] for part in resampler.resample(frame)]
-    arrays = [frame.to_ndarray() for frame in frames]
-    if not arrays:
+        raise MediaError(f"{source}: expected intact audio, found a damaged frame. {REMEDY}")
+    if not frames:
         return np.zeros(0)
-    return np.concatenate(arrays, axis=1).mean(axis=0, dtype=np.float64)  # (samples,)
+    if stream.format.name != "fltp":
+        resampler = av.AudioResampler(format="dblp", layout=stream.layout, rate=stream.rate)
+        frames = [part for frame in [*frames, None] for part in resampler.resample(frame)]
+    return np.concatenate([frame.to_ndarray() for frame in frames], axis=1).mean(axis=0, dtype=np.float64)  # (samples,)
 
 
 def _rate(value: dict[str, Any], source: str) -> int:
