@@ -1,6 +1,7 @@
 """Precomputed features: vectors, sequences of vectors over time, or frames of vectors at their positions."""
 
 import io
+import mmap
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,10 @@ class FeatureVector:
         try:
             array = value if isinstance(value, np.ndarray) else np.array(value, dtype=np.float32)
             shape = array.shape
-            array = np.array(array[:: self.step] if array.ndim > 1 else array, dtype=np.float32)
+            if array.dtype.kind == "c":
+                raise TypeError("complex ones. Split them into real and imaginary part")
+            with np.errstate(over="ignore"):  # infinity is refused below
+                array = np.array(array[:: self.step] if array.ndim > 1 else array, dtype=np.float32)
         except (TypeError, ValueError) as error:
             raise ValueError(
                 f"Expected numbers of shape (dim,), (time, dim) or (frames, positions, dim), found: {error}. Give all "
@@ -94,16 +98,20 @@ def read_npy(content: bytes | str) -> np.ndarray:
         ValueError: Not a `.npy` file of numbers; nothing is unpickled.
     """
     try:
-        if isinstance(content, str):
-            return np.lib.format.open_memmap(content, mode="r")
-        file = io.BytesIO(content)
+        file = io.BytesIO(content) if isinstance(content, bytes) else _mapped(content)
         version = np.lib.format.read_magic(file)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, is_fortran, dtype = read_header(file)
-        if dtype.hasobject:
-            raise ValueError("Python objects")
-        return np.ndarray(shape, dtype, content, file.tell(), order="F" if is_fortran else "C")
+        if dtype.hasobject or min(shape, default=0) < 0:
+            raise ValueError("Python objects, or a negative length")
+        buffer = content if isinstance(content, bytes) else file
+        return np.ndarray(shape, dtype, buffer, file.tell(), order="F" if is_fortran else "C")
     except Exception as error:  # a damaged header raises nearly anything
         raise ValueError(
             f"Expected a .npy file of numbers, found: {one_line(error)}. Save it with numpy.save."
         ) from error
+
+
+def _mapped(path: str) -> mmap.mmap:
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -22,7 +22,6 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 TOLERANCE = 1e-3  # of rounding, beyond [0, 1]
 PIL_MODES = {1: "L", 3: "RGB"}
-ALPHA_MODES = ("RGBA", "LA", "PA", "RGBa", "La")
 FULL_SCALE = 65535  # of 16 bits
 # Others of Pillow's are run by further programs (EPS), or taken for granted by a byte or two (TGA).
 IMAGE_FORMATS = (
@@ -83,7 +82,7 @@ class FrameTransform:
     ):
         try:
             ImageColor.getrgb(background)
-        except (AttributeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(
                 f"Expected background to be a colour such as 'white' or '#ffffff', found {background!r}. Give one."
             ) from error
@@ -231,7 +230,7 @@ def pixels(image: Image.Image, num_channels: int, background: str = "white") -> 
 
 def on_background(image: Image.Image, background: str) -> Image.Image:
     """An opaque image as it is; one with an alpha channel or a transparent colour on a ground, as RGB."""
-    if image.mode not in ALPHA_MODES and "transparency" not in image.info:
+    if not image.has_transparency_data:
         return image
     drawing = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", drawing.size, background), drawing).convert("RGB")

@@ -15,10 +15,10 @@ ARTICLES = {"audio": "an audio", "video": "a video", "image": "an image", "array
 # The demuxers of FFmpeg that are used. Of the others, some take any text for a video, and playlists open more files.
 FORMATS_WITH_DURATION = (  # in the header; others only estimate it from what is there
     *("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf", "mxf", "rm", "ivf"),
-    *("flac", "aiff", "au", "nistsphere", "wv", "tta"),
+    *("flac", "mp3", "aiff", "au", "nistsphere", "wv", "tta"),
 )
 FORMATS_WITH_AN_END = ("mpeg", "mpegts", "ogg", "gif", "wav", "w64", "caf", "voc")  # seen to be cut, see `_is_cut`
-FORMATS_WITHOUT_END = ("mp3", "aac", "ac3", "eac3", "amr", "amrnb", "amrwb")  # any number of frames
+FORMATS_WITHOUT_END = ("aac", "ac3", "eac3", "amr", "amrnb", "amrwb")  # any number of frames
 DEMUXING = {
     "format_whitelist": ",".join([*FORMATS_WITH_DURATION, *FORMATS_WITH_AN_END, *FORMATS_WITHOUT_END]),
     "protocol_whitelist": "file",
@@ -69,7 +69,9 @@ def media_file(value: Any, kind: str) -> tuple[bytes | str, str] | None:
                 content = remote.read()
         head = _head(os.fspath(path)) if content is None else content[:HEAD]
     except Exception as error:  # file systems raise their own
-        raise MediaError(f"{name}: expected {ARTICLES[kind]} file, found: {one_line(error)}. Correct the path.") from error
+        raise MediaError(
+            f"{name}: expected {ARTICLES[kind]} file, found: {one_line(error)}. Correct the path."
+        ) from error
     if not head:
         raise MediaError(f"{name}: expected {kind}, found an empty file. Download it again, or set it to None.")
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -122,19 +124,27 @@ def open_container(file: bytes | str, name: str, kind: str) -> InputContainer:
     """
     try:
         container = _opened(file)
-        is_cut = container.format.name in FORMATS_WITH_AN_END and _is_cut(file, container.format.name)
     except Exception as error:
         found = "a format that is not read" if isinstance(error, av.ArgumentError) else one_line(error)
         raise MediaError(
             f"{name}: expected {ARTICLES[kind]} file that FFmpeg can open, found: {found}. "
             "It is damaged or of an unknown format. Convert it, download it again, or set it to None."
         ) from error
+    check_end(file, name, container.format.name)
+    return container
+
+
+def check_end(file: bytes | str, name: str, format_name: str) -> None:
+    """Raises MediaError where a file whose header does not say how long it is ends in the middle of a packet."""
+    if format_name not in FORMATS_WITH_AN_END:
+        return
+    with reading(name, "a readable file"):
+        is_cut = _is_cut(file, format_name)
     if is_cut:
         raise MediaError(
-            f"{name}: expected a whole {container.format.name} file, found one that ends in the middle of a packet. "
+            f"{name}: expected a whole {format_name} file, found one that ends in the middle of a packet. "
             "The file is truncated: download it again, or set it to None."
         )
-    return container
 
 
 def _opened(file: bytes | str, **options: str) -> InputContainer:
@@ -143,7 +153,6 @@ def _opened(file: bytes | str, **options: str) -> InputContainer:
 
 
 def _is_cut(file: bytes | str, format_name: str) -> bool:
-    """Whether a file whose header does not say how long it is lacks its end."""
     size, tail = _tail(file, LONGEST_OGG_PAGE)
     if format_name == "gif":
         return not tail.rstrip(b"\0").endswith(b";")

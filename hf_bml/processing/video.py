@@ -39,8 +39,8 @@ def read_video(value: Any, select: Select | None = None, decoder: str = "pyav") 
         decoder: "pyav" or "torchcodec".
 
     Returns:
-        Frames, uint8 RGB (selected, 3, height, width), rotated as the file says, transparent ones (GIF) on white; their
-        timestamps, (selected,).
+        Frames, uint8 RGB (selected, 3, height, width), rotated as the file says and on white where they are transparent
+        (GIF); their timestamps, (selected,).
 
     Raises:
         MediaError: The file is no video, has no video stream or no frame, is truncated, or the wanted part is damaged.

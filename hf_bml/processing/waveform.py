@@ -1,8 +1,8 @@
 """Read a mono waveform from whatever an audio column holds.
 
 soundfile reads wav, flac, ogg and mp3, of which it notices that they are truncated; of all others, videos included,
-PyAV decodes the best audio stream (formats: `media_file.DEMUXING`). Neither needs FFmpeg on the machine. Audio columns of `datasets` are best left undecoded
-(`Audio(decode=False)`: `{"bytes", "path"}`).
+PyAV decodes the best audio stream (formats: `media_file.DEMUXING`). Neither needs FFmpeg on the machine. Audio columns
+of `datasets` are best left undecoded (`Audio(decode=False)`: `{"bytes", "path"}`).
 """
 
 import io
@@ -21,6 +21,7 @@ from .media_file import (
     REMEDY,
     TOLERATED_LOSS,
     MediaError,
+    check_end,
     file_name,
     media_file,
     open_container,
@@ -34,6 +35,7 @@ BLOCK = 2**22  # values that are read at once: a damaged header can announce mor
 UNKNOWN_LENGTH = 2**31 - 2**16  # programs that write WAV into a pipe announce about this much, or twice as much
 UNKNOWN_FRAMES = 2**63 - 1  # soundfile's word for it: FLAC that was written into a pipe; it cannot read that
 SOUNDFILE_FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3")
+MAX_PLANES = 8  # of a planar frame: PyAV reads beyond it
 MAX_FILTER = 200_000  # larger of the factors of resampling; the cost of its filter grows with it
 
 
@@ -52,7 +54,8 @@ def read_waveform(value: Any, sampling_rate: int) -> Tensor:
 
     Raises:
         MediaError: The file cannot be decoded, has no audio stream, is truncated or empty, or holds NaN, infinity or
-            amplitudes above 2. The message names the file when its path is known. A silent track is valid.
+            amplitudes above 2; or its rate is no usual one. The message names the file when its path is known. A
+            silent track is valid. That raw AAC, AC-3 or AMR ends too early cannot be noticed.
         ValueError: The value has none of these forms; a list of integers has no known full scale.
     """
     array, rate, source = _decode(value, sampling_rate)
@@ -126,6 +129,8 @@ def _decode(value: Any, sampling_rate: int) -> tuple[np.ndarray, int, str]:
         return *_read_with_pyav(file, source), source
     with opened:
         if opened.format in SOUNDFILE_FORMATS and opened.frames < UNKNOWN_FRAMES:
+            if opened.format == "OGG":  # of which soundfile reads what there is
+                check_end(file, source, "ogg")
             return _read_with_soundfile(opened, source), opened.samplerate, source
     return *_read_with_pyav(file, source), source
 
@@ -163,10 +168,15 @@ def _decode_track(container: av.container.InputContainer, stream: av.AudioStream
         raise MediaError(f"{source}: expected intact audio, found a damaged frame. {REMEDY}")
     if not frames:
         return np.zeros(0)
-    if stream.format.name != "fltp":
-        resampler = av.AudioResampler(format="dblp", layout=stream.layout, rate=stream.rate)
-        frames = [part for frame in [*frames, None] for part in resampler.resample(frame)]
-    return np.concatenate([frame.to_ndarray() for frame in frames], axis=1).mean(axis=0, dtype=np.float64)  # (samples,)
+    counts = {frame.layout.nb_channels for frame in frames}
+    if len(counts) > 1:
+        raise MediaError(f"{source}: expected one number of channels, found {sorted(counts)}. {REMEDY}")
+    channels = counts.pop()
+    if frames[0].format.name == "fltp" and channels <= MAX_PLANES:
+        return np.concatenate([frame.to_ndarray() for frame in frames], axis=1).mean(axis=0, dtype=np.float64)
+    resampler = av.AudioResampler(format="dbl", layout=frames[0].layout, rate=frames[0].rate)
+    parts = [part.to_ndarray() for frame in [*frames, None] for part in resampler.resample(frame)]
+    return np.concatenate(parts, axis=1).reshape(-1, channels).mean(axis=1)
 
 
 def _rate(value: dict[str, Any], source: str) -> int:

@@ -20,7 +20,7 @@ from datasets import (
 from media_samples import grey_levels, write_clip
 from PIL import Image as PILImage
 
-from hf_bml.processing import MultimodalProcessor
+from hf_bml.processing import FrameTransform, MultimodalProcessor
 from hf_bml.processing.modality_transforms import ModalityTransforms
 
 AUDIO = {"type": "log_spectrogram", "sampling_rate": 8000, "duration": 1.0, "window_length": 256, "overlap": 128}
@@ -147,6 +147,69 @@ def test_damaged_images(tmp_path):
         with pytest.raises(ValueError, match=r"modality 'photo': b\.png: expected a readable image"):
             rows = MultimodalProcessor(modalities).apply(DatasetDict({"train": data}))["train"]
             rows[1]
+
+
+class Broken(Exception):
+    """No ValueError, with two lines."""
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("error", [MemoryError(), AttributeError("x\ny"), RecursionError("x"), Broken("x\ny")])
+def test_whatever_a_transform_raises_follows_on_error(tmp_path, monkeypatch, error, streamed):
+    read = FrameTransform.read
+
+    def fail_on_the_second(transform, value):
+        if value["path"] == "b.png":
+            raise error
+        return read(transform, value)
+
+    monkeypatch.setattr(FrameTransform, "read", fail_on_the_second)
+    png = io.BytesIO()
+    PILImage.new("RGB", (8, 8)).save(png, format="PNG")
+    images = [{"bytes": png.getvalue(), "path": f"{name}.png"} for name in "abc"]
+    data = Dataset.from_dict({"photo": images, "labels": [0, 1, 2]}).cast_column("photo", Image())
+    data = DatasetDict({"train": data})
+    if streamed:
+        data = IterableDatasetDict({"train": data["train"].to_iterable_dataset()})
+    modalities = {"photo": {"type": "frames", "size": 8}}
+    message = rf"modality 'photo': b\.png: expected a value that can be transformed, found {type(error).__name__}: .*"
+    with pytest.raises(ValueError, match=rf"{message} \(row 1\)") as caught:
+        list(MultimodalProcessor(modalities).apply(data)["train"])
+    assert "\n" not in str(caught.value)
+    causes = [caught.value, caught.value.__cause__, getattr(caught.value.__cause__, "__cause__", None)]
+    assert error in causes  # with its traceback
+    for on_error in ("mask", "skip"):
+        processor = MultimodalProcessor(modalities, on_error=on_error)
+        assert [row["labels"] for row in processor.apply(data)["train"]] == [0, 2]
+        assert streamed or processor.failures["train"][0]["file"] == "b.png"
+
+
+def test_files_that_made_a_decoder_fail_with_other_errors(tmp_path):
+    """A truncated WavPack and an array that declares more than any memory holds."""
+    sound = tmp_path / "a.wv"
+    with av.open(str(sound), "w") as container:
+        stream = container.add_stream("wavpack", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.random.default_rng(0).random((1, 8000), np.float32), "fltp", "mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame) + stream.encode(None))
+    content = sound.read_bytes()
+    header = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000,), }".ljust(117) + "\n"
+    array = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(80)
+    good = io.BytesIO()
+    np.save(good, np.ones(3))
+    raw = {"bytes": Value("binary"), "path": Value("string")}
+    columns = {
+        "audio": [{"bytes": content, "path": "a.wv"}, {"bytes": content[: len(content) // 2], "path": "b.wv"}],
+        "vector": [{"bytes": good.getvalue(), "path": "a.npy"}, {"bytes": array, "path": "b.npy"}],
+    }
+    data = DatasetDict({"train": Dataset.from_dict(columns, Features({"audio": raw, "vector": raw}))})
+    modalities = {"audio": AUDIO, "vector": {"type": "features"}}
+    for name, file in (("audio", "b.wv"), ("vector", "b.npy")):
+        processor = MultimodalProcessor({name: modalities[name]}, on_error="skip")
+        assert len(processor.apply(data)["train"]) == 1
+        assert [failure["file"] for failure in processor.failures["train"]] == [file]
+        with pytest.raises(ValueError, match=rf"modality '{name}': {file}: [Ee]xpected .*\(row \d\)"):
+            list(MultimodalProcessor({name: modalities[name]}).apply(data)["train"])
 
 
 def test_no_usable_row(files):

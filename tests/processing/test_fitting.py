@@ -75,6 +75,38 @@ def test_apply_fits_on_the_training_split_alone():
     assert name_of(applied(renamed, training_split="fit")[0]) == name_of(processor)
 
 
+def test_whatever_fitting_raises_follows_on_error(monkeypatch):
+    extract = IVector.extract
+
+    def fail_on_the_second(transform, values):
+        if values[0]["path"] == "1.wav":
+            raise MemoryError
+        return extract(transform, values)
+
+    monkeypatch.setattr(IVector, "extract", fail_on_the_second)
+    with pytest.raises(ValueError, match=r"split 'train', modality 'audio': 1\.wav: .* found MemoryError.*\(row 1\)"):
+        applied(data())
+    masked, _ = applied(data(), on_error="mask")
+    without, _ = applied(data(train=[0, *range(2, ROWS)]))
+    assert name_of(masked) == name_of(without)
+
+    def fail(transform, clips):
+        raise RuntimeError("Matrix is not positive definite")
+
+    monkeypatch.setattr(IVector, "fit", fail)
+    with pytest.raises(
+        ValueError, match=r"split 'train', modality 'audio': .* RuntimeError: Matrix is not positive"
+    ) as error:
+        applied(data(train=range(20, 40)))
+    assert isinstance(error.value.__cause__, RuntimeError)
+
+
+def test_words_are_counted_where_a_value_is_no_text():
+    rows = DatasetDict({"train": Dataset.from_dict({"text": [1, 2], "labels": [0, 1]})})
+    with pytest.raises(ValueError, match=r"modality 'text': Expected a string, found int: 1\..*\(row 0\)"):
+        MultimodalProcessor({"text": {"type": "words"}}).apply(rows)
+
+
 def test_a_fitted_processor_stays_as_it_is():
     processor, _ = applied(data())
     name = name_of(processor)

@@ -1,5 +1,7 @@
 import io
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -81,6 +83,66 @@ def test_16_bits_are_scaled(kind, num_channels):
         torch.testing.assert_close(result, expected)
     with pytest.raises(ValueError, match="8 bits a channel, or none"):
         transform([[picture, Image.new("L", (2, 2))]])
+
+
+def drawing(ink, kind, ground=None):
+    """A stroke of one colour on transparent ground; with a ground, the same on that instead."""
+    picture = Image.new("RGBA", (8, 8), (*ink, 0))
+    picture.paste((*ink, 255), (2, 0, 4, 8))
+    if kind != "GIF":
+        picture.paste((*ink, 128), (4, 0, 5, 8))
+    if ground is not None:
+        opaque = Image.new("RGBA", picture.size, ground)
+        opaque.alpha_composite(picture)
+        return opaque.convert("RGB")
+    return {"grey": picture.convert("LA"), "palette": picture.quantize(4)}.get(kind, picture)
+
+
+@pytest.mark.parametrize("num_channels", [1, 3])
+@pytest.mark.parametrize("kind", ["colour", "grey", "palette", "GIF", "WEBP", "TIFF"])
+def test_transparent_images_are_put_on_a_ground(kind, num_channels):
+    plain = {"size": 8, "num_channels": num_channels, "mean": [0.0] * num_channels, "std": [1.0] * num_channels}
+    for ink, ground in (((0, 0, 0), {}), ((255, 255, 255), {"background": "black"})):
+        transform, picture = FrameTransform(**plain, **ground), drawing(ink, kind)
+        content = encoded(picture, kind if kind.isupper() else "PNG", **({"lossless": True} if kind == "WEBP" else {}))
+        expected = transform([drawing(ink, kind, ground.get("background", "white"))])[0]
+        assert len(expected.unique()) > 1
+        (clip,) = transform([[{"bytes": content, "path": "a"}] * 2])
+        for result in (*transform([picture, {"bytes": content, "path": None}]), *clip):
+            torch.testing.assert_close(result, expected, atol=1 / 255, rtol=0)
+
+
+@pytest.mark.parametrize("num_channels", [1, 3])
+def test_one_transparent_level_and_opaque_alpha(num_channels):
+    options = {"size": 2, "num_channels": num_channels, "mean": [0.0] * num_channels, "std": [1.0] * num_channels}
+    pixels = image(2, 2, 3)
+    opaque = Image.fromarray(pixels)
+    opaque.putalpha(255)
+    plain, same = FrameTransform(**options)([Image.fromarray(pixels), opaque])
+    assert torch.equal(plain, same)
+    for dtype in (np.uint8, np.uint16):
+        levels = np.array([[7, 8], [9, 7]], dtype)
+        content = encoded(Image.fromarray(levels), "PNG", transparency=7)
+        result = FrameTransform(**options)([{"bytes": content, "path": None}])[0]
+        expected = np.where(levels == 7, 1, levels / np.iinfo(dtype).max).astype(np.float32)
+        torch.testing.assert_close(result, torch.from_numpy(expected).expand(num_channels, 2, 2))
+
+
+@pytest.mark.parametrize("pixel_format", ["rgb48be", "rgba64be", "ya16be"])
+def test_16_bits_of_colour_or_with_transparency_keep_the_upper_8(pixel_format):
+    """Scaled, not clipped."""
+    channels = {"rgb48be": 3, "rgba64be": 4, "ya16be": 2}[pixel_format]
+    levels = np.full((2, 2, channels), 65535, np.uint16)
+    levels[..., : channels - (channels != 3)] = np.array([[1000, 20000], [40000, 65535]])[..., None]
+    stream = av.CodecContext.create("png", "w")
+    stream.width, stream.height, stream.pix_fmt, stream.time_base = 2, 2, pixel_format, Fraction(1, 25)
+    frame = av.VideoFrame(2, 2, pixel_format)
+    rows = np.zeros((2, frame.planes[0].line_size), np.uint8)
+    rows[:, : 4 * channels] = levels.astype(">u2").reshape(2, -1).view(np.uint8)
+    frame.planes[0].update(rows.tobytes())
+    content = bytes((stream.encode(frame) + stream.encode(None))[0])
+    result = FrameTransform(size=2, mean=[0.0] * 3, std=[1.0] * 3)([{"bytes": content, "path": None}])[0]
+    torch.testing.assert_close(result[0], torch.tensor([[1000, 20000], [40000, 65535]]) / 65535, atol=1 / 255, rtol=0)
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
@@ -183,6 +245,8 @@ def test_invalid_images(value, message):
         ({"mean": [0.5]}, "3 values"),
         ({"evaluation": "five_crop"}, "center_crop"),
         ({"std": [1.0, 0.0, 1.0]}, "positive std"),
+        ({"background": "transparent"}, "background to be a colour .* found 'transparent'"),
+        ({"background": 255}, "background to be a colour .* found 255"),
     ],
 )
 def test_invalid_options(options, message):

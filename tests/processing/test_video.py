@@ -8,6 +8,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from media_samples import grey_levels, needs_torchcodec, write_clip
+from PIL import Image
 
 from hf_bml.processing import MediaError, read_video
 from hf_bml.processing import video as video_module
@@ -96,6 +97,25 @@ def test_rotation_is_applied(tmp_path):
     content[matrix : matrix + 36] = b"".join(value.to_bytes(4, "big") for value in values)
     path.write_bytes(content)
     assert read_video(path)[0].shape == (20, 3, 48, 32)
+
+
+def test_transparent_frames_are_put_on_white(tmp_path):
+    path = tmp_path / "clip.gif"
+    picture = Image.new("P", (8, 6), 0)
+    picture.putpalette([9, 9, 9, 0, 0, 0])  # a black stroke on transparent ground
+    picture.paste(1, (2, 0, 4, 6))
+    picture.save(path, save_all=True, append_images=[picture.rotate(180)], transparency=0, disposal=2)
+    frames, _ = read_video(path)
+    assert frames.shape == (2, 3, 6, 8)
+    assert frames[0, :, 0].unique(dim=0).tolist() == [[255, 255, 0, 0, 255, 255, 255, 255]]
+
+
+def test_torchcodec_would_drop_transparency(tmp_path):
+    needs_torchcodec(write_clip(tmp_path / "probe.mp4"))
+    path = tmp_path / "clip.gif"
+    Image.new("P", (8, 6), 0).save(path, save_all=True, transparency=0)
+    with pytest.raises(MediaError, match=r"clip\.gif: expected opaque frames.*Use decoder='pyav'"):
+        read_video(path, decoder="torchcodec")
 
 
 def test_decoder_objects_are_read(tmp_path):
