@@ -116,9 +116,14 @@ def _undamaged(load: Callable[[Path], Any], path: Path) -> Any:
         ) from error
 
 
+def _load_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
+
+
 def _read_npz(path: Path) -> dict[str, dict[str, np.ndarray]]:
     arrays: dict[str, dict[str, np.ndarray]] = {}
-    for key, array in _undamaged(lambda path: dict(np.load(path, allow_pickle=False)), path).items():
+    for key, array in _undamaged(_load_npz, path).items():
         split, _, field = key.partition("/")
         arrays.setdefault(split, {})[field] = array
     return arrays

@@ -23,7 +23,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 TOLERANCE = 1e-3  # of rounding, beyond [0, 1]
 PIL_MODES = {1: "L", 3: "RGB"}
 FULL_SCALE = 65535  # of 16 bits
-# Others of Pillow's are run by further programs (EPS), or taken for granted by a byte or two (TGA).
+# Pillow's other formats run further programs (EPS), or are recognised by a byte or two (TGA).
 IMAGE_FORMATS = (
     *("PNG", "JPEG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "ICO"),
     *("SGI", "PCX", "PSD", "QOI"),
@@ -36,9 +36,9 @@ class FrameTransform:
     A value is a PIL image, the path of an image file, an undecoded image `{"bytes", "path"}`, a uint8 array or nested
     list `(height, width)` or `(height, width, channels)`, a tensor `(channels, height, width)`, a list of these (a
     clip), or an array or tensor with a leading frame axis. Float arrays and tensors are intensities in [0, 1]. Images
-    are turned upright as their EXIF orientation says, and transparent ones are put on a ground. 16 bits of grey keep
-    their precision; of 16 bits of colour, the upper 8 are read. Of an animation the first frame is read; the transform
-    `video` reads all frames of a GIF.
+    are turned upright as their EXIF orientation says, and drawn on `background` where they are transparent. 16 bits of
+    grey keep their precision; of 16 bits of colour, or beside an alpha channel, the upper 8 are read. Of an animation,
+    the first frame is read; "video" reads all frames of a GIF.
 
     Args:
         size: Output height and width: one number for a square, or (height, width).
@@ -229,7 +229,7 @@ def pixels(image: Image.Image, num_channels: int, background: str = "white") -> 
 
 
 def on_background(image: Image.Image, background: str) -> Image.Image:
-    """An opaque image as it is; one with an alpha channel or a transparent colour on a ground, as RGB."""
+    """An opaque image as it is; one with an alpha channel or a transparent colour as RGB, drawn on the background."""
     if not image.has_transparency_data:
         return image
     drawing = image.convert("RGBA")

@@ -76,7 +76,7 @@ def split_words(text: str) -> list[str]:
 def word_vocabulary(texts: Iterable[str | None], minimum_count: int = 1) -> list[str]:
     """Words that occur at least `minimum_count` times, most frequent first, and by the alphabet where equal.
 
-    What is not a string is left out: looking its words up is what fails.
+    Values that are not strings are left out; transforming them raises.
     """
     counts = Counter(word for text in texts if isinstance(text, str) for word in split_words(text))
     words = [word for word, count in counts.items() if count >= minimum_count]

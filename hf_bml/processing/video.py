@@ -39,12 +39,13 @@ def read_video(value: Any, select: Select | None = None, decoder: str = "pyav") 
         decoder: "pyav" or "torchcodec".
 
     Returns:
-        Frames, uint8 RGB (selected, 3, height, width), rotated as the file says and on white where they are transparent
-        (GIF); their timestamps, (selected,).
+        Frames, uint8 RGB (selected, 3, height, width), rotated as the file says, and drawn on white where they are
+        transparent; their timestamps, (selected,).
 
     Raises:
-        MediaError: The file is no video, has no video stream or no frame, is truncated, or the wanted part is damaged.
-            The message names the file. Bit errors that happen to form a valid stream cannot be noticed.
+        MediaError: The file has another format than those in `media_file.DEMUXING`, no video stream or no frame, is
+            truncated, or the wanted part is damaged. The message names the file. Bit errors that happen to form a
+            valid stream cannot be noticed.
         ValueError: Unknown decoder, or torchcodec cannot be loaded.
     """
     if decoder not in DECODERS:

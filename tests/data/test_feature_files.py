@@ -122,3 +122,19 @@ def test_errors(tmp_path):
     pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "f.parquet")
     with pytest.raises(ValueError, match=r"column 'split'.*found \['a'\]"):
         read_feature_file(tmp_path / "f.parquet")
+
+
+@pytest.mark.parametrize("extension", ["npz", "parquet", "pkl"])
+def test_damaged_files_are_named(tmp_path, extension):
+    path = tmp_path / f"f.{extension}"
+    if extension == "npz":
+        np.savez(path, **{"train/a": np.ones(1000)})
+    elif extension == "parquet":
+        pd.DataFrame({"split": ["train"], "a": [1]}).to_parquet(path)
+    else:
+        path.write_bytes(pickle.dumps({"train": {"a": np.ones(1000)}}))
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"version https://git-lfs.github.com/spec/v1", b""):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=rf"Expected .*f\.{extension}', found"):
+            read_feature_file(path)

@@ -133,10 +133,11 @@ def archive():
         (TEXTS["page.mp4"], "found an HTML or XML page"),
         (TEXTS["clip.mpd"], "found an HTML or XML page"),
         (TEXTS["error.wav"], "found JSON text"),
-        (gzip.compress(b"RIFF"), "found a gzip archive. Unpack it"),
+        (gzip.compress(b"RIFF", mtime=0), "found a gzip archive. Unpack it"),
         (archive(), "found a zip archive. Unpack it"),
         (b"", "found an empty file"),
     ],
+    ids=["lfs", "html", "xml", "json", "gzip", "zip", "empty"],
 )
 def test_what_lies_in_place_of_a_file_is_named(tmp_path, content, message):
     path = tmp_path / "clip.mp4"

@@ -100,7 +100,7 @@ def drawing(ink, kind, ground=None):
 
 @pytest.mark.parametrize("num_channels", [1, 3])
 @pytest.mark.parametrize("kind", ["colour", "grey", "palette", "GIF", "WEBP", "TIFF"])
-def test_transparent_images_are_put_on_a_ground(kind, num_channels):
+def test_transparent_images_are_drawn_on_the_background(kind, num_channels):
     plain = {"size": 8, "num_channels": num_channels, "mean": [0.0] * num_channels, "std": [1.0] * num_channels}
     for ink, ground in (((0, 0, 0), {}), ((255, 255, 255), {"background": "black"})):
         transform, picture = FrameTransform(**plain, **ground), drawing(ink, kind)

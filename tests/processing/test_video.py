@@ -8,7 +8,6 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from media_samples import grey_levels, needs_torchcodec, write_clip
-from PIL import Image
 
 from hf_bml.processing import MediaError, read_video
 from hf_bml.processing import video as video_module
@@ -99,23 +98,29 @@ def test_rotation_is_applied(tmp_path):
     assert read_video(path)[0].shape == (20, 3, 48, 32)
 
 
-def test_transparent_frames_are_put_on_white(tmp_path):
-    path = tmp_path / "clip.gif"
-    picture = Image.new("P", (8, 6), 0)
-    picture.putpalette([9, 9, 9, 0, 0, 0])  # a black stroke on transparent ground
-    picture.paste(1, (2, 0, 4, 6))
-    picture.save(path, save_all=True, append_images=[picture.rotate(180)], transparency=0, disposal=2)
-    frames, _ = read_video(path)
+def transparent_clip(path):
+    """A black stroke on transparent ground, which is black under it."""
+    pixels = np.zeros((6, 8, 4), np.uint8)
+    pixels[:, 2:4, 3] = 255
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("png", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 8, 6, "rgba"
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgba")))
+        container.mux(stream.encode(None))
+    return path
+
+
+def test_transparent_frames_are_drawn_on_white(tmp_path):
+    frames, _ = read_video(transparent_clip(tmp_path / "clip.mov"))
     assert frames.shape == (2, 3, 6, 8)
-    assert frames[0, :, 0].unique(dim=0).tolist() == [[255, 255, 0, 0, 255, 255, 255, 255]]
+    assert frames.unique(dim=2).unique(dim=1)[0, 0].tolist() == [[255, 255, 0, 0, 255, 255, 255, 255]]
 
 
 def test_torchcodec_would_drop_transparency(tmp_path):
     needs_torchcodec(write_clip(tmp_path / "probe.mp4"))
-    path = tmp_path / "clip.gif"
-    Image.new("P", (8, 6), 0).save(path, save_all=True, transparency=0)
-    with pytest.raises(MediaError, match=r"clip\.gif: expected opaque frames.*Use decoder='pyav'"):
-        read_video(path, decoder="torchcodec")
+    with pytest.raises(MediaError, match=r"clip\.mov: expected opaque frames.*Use decoder='pyav'"):
+        read_video(transparent_clip(tmp_path / "clip.mov"), decoder="torchcodec")
 
 
 def test_decoder_objects_are_read(tmp_path):
