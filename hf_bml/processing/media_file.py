@@ -12,7 +12,7 @@ import fsspec
 from av.container import InputContainer
 
 ARTICLES = {"audio": "an audio", "video": "a video", "image": "an image", "array": "an array"}
-# The demuxers of FFmpeg that are used. Of the others, some take any text for a video, and playlists open more files.
+# The demuxers of FFmpeg that are used. Some of the others take any text for a video, and playlists open more files.
 FORMATS_WITH_DURATION = (  # in the header; others only estimate it from what is there
     *("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv", "asf", "mxf", "rm", "ivf"),
     *("flac", "mp3", "aiff", "au", "nistsphere", "wv", "tta"),
@@ -50,7 +50,8 @@ def media_file(value: Any, kind: str) -> tuple[bytes | str, str] | None:
         kind: "audio", "video", "image" or "array": the name of a file whose path is unknown.
 
     Raises:
-        MediaError: The file is empty or missing, or the dict has neither bytes nor a path.
+        MediaError: The file is empty, missing or not a regular one; something else was saved in its place: a Git LFS
+            pointer, a page, an archive; or the dict has neither bytes nor a path.
     """
     if isinstance(value, str | os.PathLike):
         value = {"bytes": None, "path": os.fspath(value)}
