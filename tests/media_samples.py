@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_bml.processing.video import read_video
+from hf_bml.processing.video import check_decoder
 
 MILLISECONDS = Fraction(1, 1000)
 
@@ -67,11 +67,17 @@ def grey_levels(frames: torch.Tensor) -> list[int]:
     return [round(float(level) / 12) for level in frames.float().mean(dim=(1, 2, 3))]
 
 
-def needs_torchcodec(path: Path) -> None:
-    """Skip where torchcodec or FFmpeg's libraries are missing."""
+def needs_torchcodec() -> None:
+    """Skip where torchcodec or FFmpeg's libraries are missing. Mark such tests `system`."""
     try:
-        read_video(path, decoder="torchcodec")
+        check_decoder("torchcodec")
     except ValueError as error:
-        if "needs the package torchcodec" not in str(error):
-            raise
         pytest.skip(str(error))
+
+
+def needs_media_columns() -> None:
+    """Skip where torchcodec, with which `datasets` writes audio and video columns, cannot even be imported."""
+    try:
+        import torchcodec.encoders  # noqa: F401
+    except (ImportError, OSError, RuntimeError) as error:
+        pytest.skip(f"datasets cannot write media columns: {error}")

@@ -6,7 +6,7 @@ import pytest
 import soundfile
 import torch
 from datasets import Audio, Dataset, Features, Value, Video
-from media_samples import write_clip
+from media_samples import needs_media_columns, write_clip
 from PIL import Image
 from tiny import tiny_text_model
 from transformers import AutoProcessor, pipeline
@@ -167,6 +167,7 @@ def test_batches(classify, folder, clip, batch_size, workers):
 
 
 def test_data_sets(classify, folder, clip):
+    needs_media_columns()
     files = [clip, str(folder / "other.mp4"), clip]
     raw = [{"bytes": None, "path": path} for path in files]
     features = Features({"audio": Audio(), "visual": Video(), "labels": Value("int64"), "speaker": Value("string")})

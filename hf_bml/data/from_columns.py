@@ -42,6 +42,7 @@ from datasets import (
     concatenate_datasets,
     load_dataset,
 )
+from datasets.exceptions import DatasetGenerationError
 
 from .columns import check_columns, class_name, class_names, column_values, field_of, undecoded
 from .data_report import add_to_report, split_report
@@ -98,12 +99,18 @@ def load(
         Splits train, validation and test.
 
     Raises:
-        ValueError: See `from_columns`; or `modalities` is missing.
+        ValueError: See `from_columns`; or `modalities` is missing, or a source cannot be read.
     """
     if not modalities:
         raise ValueError("Expected modalities, found none. Pass e.g. modalities={'audio': 'wav', 'visual': 'mp4'}.")
     first = {"path": path, "name": name, "data_dir": data_dir, "data_files": data_files, "revision": revision}
-    sources = [load_dataset(**source, streaming=streaming) for source in [first, *(join or [])]]
+    try:
+        sources = [load_dataset(**source, streaming=streaming) for source in [first, *(join or [])]]
+    except DatasetGenerationError as error:  # says nothing itself
+        reason = f"{type(error.__cause__).__name__}: {str(error.__cause__).partition(chr(10))[0]}"
+        raise ValueError(
+            f"Expected data that `datasets` can read in '{path}', found: {reason}. Repair what it names."
+        ) from error
     return from_columns(
         sources if join else sources[0],
         modalities,

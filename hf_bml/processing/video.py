@@ -5,9 +5,11 @@ reports damage that torchcodec 0.17 passes on as frames of garbage, and it reads
 torchcodec returns wrong frames or fails. torchcodec needs FFmpeg on the machine.
 """
 
+import io
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import av
@@ -46,10 +48,9 @@ def read_video(value: Any, select: Select | None = None, decoder: str = "pyav") 
         MediaError: The file has another format than those in `media_file.DEMUXING`, no video stream or no frame, is
             truncated, or the wanted part is damaged. The message names the file. Bit errors that happen to form a
             valid stream cannot be noticed.
-        ValueError: Unknown decoder, or torchcodec cannot be loaded.
+        ValueError: See `check_decoder`.
     """
-    if decoder not in DECODERS:
-        raise ValueError(f"Expected a decoder out of {list(DECODERS)}, found {decoder!r}. Choose one of them.")
+    check_decoder(decoder)
     if hasattr(value, "get_frames_at"):
         count, rate = value.metadata.num_frames, value.metadata.average_fps
         timestamps = (value.metadata.begin_stream_seconds or 0.0) + torch.arange(count, dtype=torch.float64) / rate
@@ -72,6 +73,44 @@ def read_video(value: Any, select: Select | None = None, decoder: str = "pyav") 
                     "torchcodec drops. Use decoder='pyav', which puts them on white."
                 )
         return _torchcodec_frames(_torchcodec_decoder(file, name), index.timestamps, select, name)
+
+
+def check_decoder(decoder: str) -> None:
+    """Raises ValueError for a decoder that does not exist, or that cannot be loaded on this machine."""
+    if decoder not in DECODERS:
+        raise ValueError(f"Expected a decoder out of {list(DECODERS)}, found {decoder!r}. Choose one of them.")
+    if decoder == "torchcodec" and (failure := _torchcodec_failure()):
+        raise ValueError(
+            "decoder='torchcodec' needs the package torchcodec and FFmpeg's libraries on this machine, found: "
+            f"{failure}. Install both, or use decoder='pyav'."
+        )
+
+
+@cache
+def _torchcodec_failure() -> str | None:
+    """Why torchcodec cannot open a video of one frame, in one line; None where it can.
+
+    Releases differ in when they fail without FFmpeg (as they are imported, or as a file is opened) and in what they
+    raise, so it is tried on a sound file: what fails then is not a fault of the user's.
+    """
+    clip = io.BytesIO()
+    with av.open(clip, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 16, 16, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+    try:
+        from torchcodec.decoders import VideoDecoder
+
+        VideoDecoder(clip.getvalue())
+    except Exception as error:
+        return _first_sentence(error) or type(error).__name__
+    return None
+
+
+def _first_sentence(error: Exception) -> str:
+    """Of a message that may go on over many lines."""
+    return str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
 @dataclass
@@ -208,17 +247,12 @@ def _pixels(frame: av.VideoFrame) -> Tensor:
 
 
 def _torchcodec_decoder(file: bytes | str, name: str) -> Any:
-    try:
-        from torchcodec.decoders import VideoDecoder
-    except (ImportError, RuntimeError, OSError) as error:
-        raise ValueError(
-            "decoder='torchcodec' needs the package torchcodec and FFmpeg's libraries on this machine, found: "
-            f"{str(error).splitlines()[0]}. Install both, or use decoder='pyav'."
-        ) from error
+    from torchcodec.decoders import VideoDecoder
+
     try:
         return VideoDecoder(file)
     except (RuntimeError, ValueError) as error:
-        raise MediaError(f"{name}: torchcodec cannot open it: {error}. {REMEDY}") from error
+        raise MediaError(f"{name}: torchcodec cannot open it: {_first_sentence(error)}. {REMEDY}") from error
 
 
 def _torchcodec_frames(decoder: Any, timestamps: Tensor, select: Select | None, name: str) -> tuple[Tensor, Tensor]:
@@ -227,7 +261,8 @@ def _torchcodec_frames(decoder: Any, timestamps: Tensor, select: Select | None, 
         batch = decoder.get_frames_at(chosen)
     except (RuntimeError, IndexError) as error:
         raise MediaError(
-            f"{name}: torchcodec cannot decode it: {error}. Use decoder='pyav', which reads more formats."
+            f"{name}: torchcodec cannot decode it: {_first_sentence(error)}. "
+            "Use decoder='pyav', which reads more formats."
         ) from error
     return batch.data, batch.pts_seconds
 

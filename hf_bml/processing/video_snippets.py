@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 from .frame_sampling import SAMPLINGS, frame_grid, sample_grid, snippets
 from .frames import read_clip
 from .media_file import MediaError
-from .video import DECODERS, read_video
+from .video import check_decoder, read_video
 
 
 class VideoSnippets:
@@ -36,7 +36,7 @@ class VideoSnippets:
         num_channels: Of the result.
 
     Raises:
-        ValueError: An option is out of range.
+        ValueError: An option is out of range, or the decoder cannot be loaded.
     """
 
     output_keys = None
@@ -61,8 +61,7 @@ class VideoSnippets:
             raise ValueError(f"Expected sampling out of {list(SAMPLINGS)}, found {sampling!r}. Choose one of them.")
         if fps is not None and fps <= 0:
             raise ValueError(f"Expected fps > 0, found {fps}. Give frames per second, or None for all frames.")
-        if decoder not in DECODERS:
-            raise ValueError(f"Expected decoder out of {list(DECODERS)}, found {decoder!r}. Choose one of them.")
+        check_decoder(decoder)
         self.num_frames = num_frames
         self.sampling = sampling
         self.fps = fps

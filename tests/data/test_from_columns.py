@@ -21,6 +21,7 @@ from datasets import (
     load_dataset,
 )
 from datasets.distributed import split_dataset_by_node
+from media_samples import needs_media_columns
 from PIL import Image as PILImage
 from torch.utils.data import DataLoader
 
@@ -322,6 +323,7 @@ def test_a_cell_without_a_path_is_a_row_without_the_modality(tmp_path):
 
 
 def test_audiofolder_joined_with_imagefolder(tmp_path):
+    needs_media_columns()
     for folder in ("sounds/sad", "sounds/glad", "images/sad", "images/glad"):
         (tmp_path / folder).mkdir(parents=True)
     write_clips(tmp_path, 20)
@@ -358,6 +360,7 @@ def webdataset(path, count):
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_webdataset_with_the_label_in_json(tmp_path, streaming):
+    needs_media_columns()
     webdataset(tmp_path / "train-0.tar", 30)
     dataset = load_multimodal_dataset(
         "from_columns",

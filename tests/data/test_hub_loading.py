@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from datasets import Audio, ClassLabel, Dataset, Features, Value, Video
+from media_samples import needs_media_columns
 
 from hf_bml.data import ave, cremad, kinetics_sounds, ucf101, vggsound
 
@@ -36,6 +37,7 @@ print(json.dumps(facts))
 
 def parquet(label, names, count, **columns):
     """Clips `v0` to `v<count>` as the Hub's parquet converters write them: undecoded bytes, declared types."""
+    needs_media_columns()
     features = Features(
         {
             "video": Video(),

@@ -13,6 +13,7 @@ import pytest
 import soundfile
 import torch
 from datasets import Audio, Dataset, DatasetDict, Features, Image, List, Value
+from media_samples import needs_media_columns
 
 from hf_bml.data.splits import cut_table
 from hf_bml.processing import MultimodalProcessor
@@ -149,6 +150,7 @@ def states(values, kind, rows=None):
 
 
 def test_which_files_count(tmp_path):
+    needs_media_columns()
     first, second = tmp_path / "a.png", tmp_path / "b.png"
     first.write_bytes(b"a")
     second.write_bytes(b"bb")

@@ -3,6 +3,7 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict, Features, List, Value, Video, load_dataset
 from datasets.table import embed_table_storage
+from media_samples import needs_media_columns
 
 from hf_bml.processing import FeatureVector, MultimodalProcessor
 
@@ -95,6 +96,7 @@ def test_bad_files_are_named(tmp_path):
     "kind", [Value("string"), Video(decode=False), {"bytes": Value("binary"), "path": Value("string")}]
 )
 def test_files_are_not_copied_into_the_cache(tmp_path, kind):
+    needs_media_columns()
     np.save(tmp_path / "clip.npy", np.ones((4, 2)))
     path = str(tmp_path / "clip.npy")
     values = [path if kind == Value("string") else {"bytes": None, "path": path}, None]

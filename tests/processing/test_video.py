@@ -1,4 +1,9 @@
 import math
+import os
+import re
+import subprocess
+import sys
+import types
 from pathlib import Path
 
 import av
@@ -9,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from media_samples import grey_levels, needs_torchcodec, write_clip
 
-from hf_bml.processing import MediaError, read_video
+from hf_bml.processing import MediaError, VideoFrames, read_video
 from hf_bml.processing import video as video_module
 
 CLIPS = {  # frames, height, width
@@ -49,13 +54,64 @@ def test_real_clips(require_data_file, name):
 
 
 @pytest.mark.parametrize("name", [name for name in CLIPS if name not in TORCHCODEC_FAILS])
-def test_torchcodec_gives_the_same_frames(require_data_file, name, tmp_path):
-    needs_torchcodec(write_clip(tmp_path / "probe.mp4"))
+@pytest.mark.system
+def test_torchcodec_gives_the_same_frames(require_data_file, name):
+    needs_torchcodec()
     path = require_data_file(f"clips/{name}")
     expected, times = read_video(path, spread(4))
     frames, timestamps = read_video(path, spread(4), decoder="torchcodec")
     assert (frames.int() - expected.int()).abs().max() <= 1
     torch.testing.assert_close(timestamps, times)
+
+
+ERRORS = [
+    ImportError("No module named 'torchcodec'"),
+    OSError("libavutil.so.59: cannot open shared object file: No such file or directory"),
+    RuntimeError("Could not load libtorchcodec. Likely causes:\n  1. FFmpeg is not properly installed\n  2. Another"),
+]
+
+
+@pytest.mark.parametrize("moment", ["import", "use"])
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_without_torchcodec_there_is_one_line(moment, error, tmp_path, monkeypatch):
+    """Releases fail as they are imported or as they open a file. A transform is not built, so that `on_error` takes no
+    row for a damaged one."""
+
+    class Broken(types.ModuleType):
+        def __getattr__(self, name):
+            return fail() if moment == "import" else fail
+
+    def fail(*arguments):
+        raise error
+
+    monkeypatch.setitem(sys.modules, "torchcodec", types.ModuleType("torchcodec"))
+    monkeypatch.setitem(sys.modules, "torchcodec.decoders", Broken("torchcodec.decoders"))
+    monkeypatch.setattr(video_module, "_torchcodec_failure", video_module._torchcodec_failure.__wrapped__)
+    path = write_clip(tmp_path / "clip.mp4", tone=None)
+    found = str(error).partition(". Likely")[0]
+    for use in (lambda: read_video(path, decoder="torchcodec"), lambda: VideoFrames(decoder="torchcodec")):
+        with pytest.raises(ValueError) as raised:
+            use()
+        assert type(raised.value) is ValueError and str(raised.value) == (
+            "decoder='torchcodec' needs the package torchcodec and FFmpeg's libraries on this machine, found: "
+            f"{found}. Install both, or use decoder='pyav'."
+        )
+    with pytest.raises(pytest.skip.Exception, match="FFmpeg's libraries"):
+        needs_torchcodec()
+    assert len(read_video(path)[0]) == 20
+
+
+def test_where_ffmpeg_cannot_be_loaded_tests_skip_and_with_m_system_fail(tmp_path):
+    """Empty libraries hide those of the machine, as in `.ci/run`."""
+    for version in range(56, 62):
+        (tmp_path / f"libavutil.so.{version}").touch()
+    program = "import sys, pytest\nfor more in ([], ['-m', 'system']):\n    pytest.main([*sys.argv[1:], *more])"
+    test = f"{__file__}::{test_decoder_objects_are_read.__name__}"
+    command = [sys.executable, "-c", program, test, "-q", "-p", "no:cacheprovider"]
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert re.findall(r"^1 (\w+) in ", done.stdout, flags=re.MULTILINE) == ["skipped", "failed"], done.stdout
+    assert done.stdout.count("decoder='torchcodec' needs the package torchcodec") >= 2
 
 
 @pytest.mark.parametrize("extension", ["mp4", "mkv", "avi"])
@@ -117,15 +173,17 @@ def test_transparent_frames_are_drawn_on_white(tmp_path):
     assert frames.unique(dim=2).unique(dim=1)[0, 0].tolist() == [[255, 255, 0, 0, 255, 255, 255, 255]]
 
 
+@pytest.mark.system
 def test_torchcodec_would_drop_transparency(tmp_path):
-    needs_torchcodec(write_clip(tmp_path / "probe.mp4"))
+    needs_torchcodec()
     with pytest.raises(MediaError, match=r"clip\.mov: expected opaque frames.*Use decoder='pyav'"):
         read_video(transparent_clip(tmp_path / "clip.mov"), decoder="torchcodec")
 
 
+@pytest.mark.system
 def test_decoder_objects_are_read(tmp_path):
+    needs_torchcodec()
     path = write_clip(tmp_path / "clip.mp4")
-    needs_torchcodec(path)
     from torchcodec.decoders import VideoDecoder
 
     frames, timestamps = read_video(VideoDecoder(path), spread(3))
