@@ -91,6 +91,12 @@ def scrambled(model, seed=0):
     return model
 
 
+def unreached(model) -> list[str]:
+    """Parameters whose gradient is zero, but for what rounding may leave of it: a millionth of the largest one."""
+    sizes = {name: 0.0 if p.grad is None else p.grad.abs().max().item() for name, p in model.named_parameters()}
+    return [name for name, size in sizes.items() if size < 1e-6 * max(sizes.values())]
+
+
 class KeepOnly:
     """Stands in for the trainer's modulations: keeps what `keep_mask` marks."""
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tiny import unreached
 from tiny_segments import tiny_segment_model, tiny_segments
 
 
@@ -41,7 +42,7 @@ def test_a_further_modality_runs_beside():
     output = model(**inputs, labels=labels)
     assert list(output.unimodal_logits) == ["audio", "visual", "text"]
     output.loss.backward()
-    assert all(parameter.grad.any() for parameter in model.parameters())
+    assert unreached(model) == []
 
 
 def test_a_modality_that_is_neither_guided_has_the_mean_of_its_positions():

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from tiny import unreached
 from tiny_segments import tiny_segment_model, tiny_segments
 
 from hf_bml.models.segments.avsdn import DualResidualFusion
@@ -38,4 +39,4 @@ def test_any_number_of_modalities(modalities):
     model = tiny_segment_model("avsdn", modalities)
     inputs, labels = tiny_segments(4, modalities)
     model(**inputs, labels=labels).loss.backward()
-    assert all(parameter.grad.any() for parameter in model.parameters())
+    assert unreached(model) == []
