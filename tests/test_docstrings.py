@@ -7,49 +7,39 @@ import inspect
 import pkgutil
 import re
 
-import pytest
-
 import hf_bml
 
-MODULES = sorted(
-    module.name for module in pkgutil.walk_packages(hf_bml.__path__, "hf_bml.") if not module.name.endswith("__main__")
-)
+NAMES = [module.name for module in pkgutil.walk_packages(hf_bml.__path__, "hf_bml.")]
+MODULES = {name: importlib.import_module(name) for name in ["hf_bml", *sorted(NAMES)] if not name.endswith("__main__")}
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
-@pytest.mark.parametrize("name", MODULES)
-def test_examples_run(name):
-    module = importlib.import_module(name)
-    assert doctest.testmod(module, optionflags=FLAGS).failed == 0
+def test_examples_run():
+    failed = {name: doctest.testmod(MODULES[name], optionflags=FLAGS) for name in MODULES}
+    assert not [name for name, result in failed.items() if result.failed]
+    assert sum(result.attempted > 0 for result in failed.values()) >= 12
 
 
-def test_there_are_examples():
-    finder = doctest.DocTestFinder()
-    examples = [test for name in MODULES for test in finder.find(importlib.import_module(name)) if test.examples]
-    assert len(examples) >= 12
+def test_public_names_are_documented():
+    without = [name for name, module in MODULES.items() if not module.__doc__]
+    for name, module in MODULES.items():
+        for attribute, value in vars(module).items():
+            is_ours = getattr(value, "__module__", "").startswith("hf_bml")
+            if is_ours and attribute[0] != "_" and (inspect.isclass(value) or inspect.isfunction(value)):
+                without += [] if inspect.getdoc(value) else [f"{name}.{attribute}"]
+    assert not without, f"without a docstring: {without}"
 
 
-@pytest.mark.parametrize("name", ["hf_bml", *MODULES])
-def test_public_names_are_documented(name):
-    module = importlib.import_module(name)
-    assert module.__doc__, f"{name} has no docstring"
-    for attribute, value in vars(module).items():
-        is_ours = getattr(value, "__module__", "").startswith("hf_bml")
-        if attribute.startswith("_") or not is_ours or not (inspect.isclass(value) or inspect.isfunction(value)):
-            continue
-        assert inspect.getdoc(value), f"{name}.{attribute} has no docstring"
-
-
-PACKAGES = [name for name in ["hf_bml", *MODULES] if hasattr(importlib.import_module(name), "__all__")]
-PUBLIC = sorted({f"{package}.{name}" for package in PACKAGES for name in importlib.import_module(package).__all__})
+PACKAGES = {name: module for name, module in MODULES.items() if "__all__" in vars(module)}
+PUBLIC = {
+    f"{name}.{public}": getattr(module, public) for name, module in PACKAGES.items() for public in module.__all__
+}
 
 
 def test_every_package_says_what_is_public():
     leaves = ("data", "metrics", "models", "modulation", "processing")
     assert {"hf_bml", *(f"hf_bml.{leaf}" for leaf in leaves)} <= set(PACKAGES)
-    for package in PACKAGES:
-        names = importlib.import_module(package).__all__
-        assert len(names) == len(set(names)), f"{package}.__all__ has repeated names"
+    assert len(PUBLIC) == sum(len(module.__all__) for module in PACKAGES.values()), "an __all__ has repeated names"
 
 
 def own_docstring(value: object) -> str:
@@ -58,17 +48,16 @@ def own_docstring(value: object) -> str:
     return "" if inspect.isclass(value) and text.startswith(f"{value.__name__}(") else text
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_public_names_have_docstrings_of_their_own(name):
-    package, _, attribute = name.rpartition(".")
-    assert hasattr(importlib.import_module(package), attribute), f"{name} does not exist"
-    value = getattr(importlib.import_module(package), attribute)
-    if isinstance(value, dict):  # a registry
-        undocumented = [key for key, entry in value.items() if not own_docstring(entry)]
-        assert value and not undocumented, f"{name}: no docstring for {undocumented}"
-        return
-    assert own_docstring(value), f"{name} has no docstring"
-    assert not set(undocumented_members(value)), f"{name}: no docstring for {undocumented_members(value)}"
+def test_public_names_have_docstrings_of_their_own():
+    without = []
+    for name, value in PUBLIC.items():
+        if isinstance(value, dict):  # a registry
+            assert value, f"{name} is empty"
+            without += [f"{name}[{key!r}]" for key, entry in value.items() if not own_docstring(entry)]
+            continue
+        without += [] if own_docstring(value) else [name]
+        without += [f"{name}.{member}" for member in undocumented_members(value)]
+    assert not without, f"without a docstring: {without}"
 
 
 def undocumented_members(value: object) -> list[str]:
@@ -83,18 +72,20 @@ def undocumented_members(value: object) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_arguments_are_documented(name):
+def test_arguments_are_documented():
     """Of functions, and of what builds a class: where a docstring lists arguments, it lists all of them."""
-    package, _, attribute = name.rpartition(".")
-    value = getattr(importlib.import_module(package), attribute)
-    if isinstance(value, dict) or "Args:" not in (text := own_docstring(value)):
-        return
+    missing = {name: undescribed_arguments(value) for name, value in PUBLIC.items() if not isinstance(value, dict)}
+    missing = {name: arguments for name, arguments in missing.items() if arguments}
+    assert not missing, f"arguments without a word: {missing}"
+
+
+def undescribed_arguments(value: object) -> list[str]:
+    if "Args:" not in (text := own_docstring(value)):
+        return []
     parameters = inspect.signature(value).parameters.values()
     named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and p.name[0] != "_"]
     if dataclasses.is_dataclass(value):  # what is inherited is described there
         named = [argument for argument in named if argument in inspect.get_annotations(value)]
     referred = [getattr(inspect.getmodule(value), other, None) for other in re.findall(r"see `(\w+)`", text)]
     described = " ".join([text, *(inspect.getdoc(other) or "" for other in referred)])
-    missing = [argument for argument in named if not re.search(rf"\b{re.escape(argument)}\b", described)]
-    assert not missing, f"{name}: arguments without a word: {missing}"
+    return [argument for argument in named if not re.search(rf"\b{re.escape(argument)}\b", described)]
