@@ -10,6 +10,7 @@ from PIL import Image
 
 from hf_bml import OPM, MultimodalForClassification
 from hf_bml.cli import main
+from hf_bml.commands import experiment
 
 RECIPE = """
 dataset: digits
@@ -44,7 +45,8 @@ def recipe(tmp_path):
     return path
 
 
-def test_train_leaves_a_complete_run_and_evaluate_agrees(recipe, tmp_path, capsys):
+def test_train_leaves_a_complete_run_and_evaluate_agrees(recipe, tmp_path, capsys, draw_curves, monkeypatch):
+    monkeypatch.setattr(experiment, "draw_curves", draw_curves)
     run = tmp_path / "run"
     assert main(["train", str(recipe), "--output_dir", str(run)]) == 0
     printed = capsys.readouterr().out
@@ -189,8 +191,6 @@ def test_the_model_is_saved_before_it_is_tested(own, tmp_path, monkeypatch):
 
 
 def test_finished_runs_are_in_the_summary_when_a_later_one_fails(own, tmp_path, monkeypatch, capsys):
-    from hf_bml.commands import experiment
-
     run = experiment.run
 
     def second_fails(recipe):
