@@ -27,7 +27,12 @@ from hf_bml.data import find_data_file
 
 torch.set_num_threads(1)
 datasets.disable_progress_bars()
-gc.freeze()  # each train() collects garbage, which takes half a second with all that was imported
+
+
+def pytest_collection_finish():
+    """Each train() collects garbage, which takes a second with all that was imported and collected."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,6 +4,7 @@ The processes are forked by a server that has imported everything and trained no
 Like a launcher, `run` ends the other processes when one dies.
 """
 
+import gc
 import multiprocessing
 import os
 import shutil
@@ -22,6 +23,7 @@ from transformers import TrainerCallback, TrainerState, modeling_utils
 from hf_bml import BalancedTrainingArguments, MultimodalBalancedTrainer
 from hf_bml.checkpoint import newest_complete_checkpoint
 
+gc.freeze()  # a train() that collects garbage would copy the memory of the server
 CONTEXT = multiprocessing.get_context("forkserver")
 MODULATIONS = {"opm": {"q_base": 0.5, "lam": 0.5}, "ogm": {"alpha": 0.8, "noise": "entry_std"}}
 
@@ -214,7 +216,7 @@ def run(
     for child in children:
         child.start()
     while running := [child for child in children if child.is_alive()]:
-        assert wait([child.sentinel for child in running], timeout=100), "a training hangs"
+        assert wait([child.sentinel for child in running], timeout=250), "a training hangs"
         if any(child.exitcode for child in children):
             for child in children:
                 child.kill()
