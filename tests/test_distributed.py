@@ -30,7 +30,7 @@ def ranks(tmp_path_factory):
             command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
             done = subprocess.run(
                 [*command, str(WORKER), str(folder)],
-                capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=280,
+                capture_output=True, text=True, timeout=280,
             )  # fmt: skip
             assert done.returncode == 0, done.stderr[-6000:]
     outcomes = [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from hf_bml.commands.checks import check_dataset_options, check_encoder_inputs, check_processors
@@ -52,11 +53,16 @@ FURTHER = {
 }
 
 
+@pytest.fixture(scope="module")
+def parser():
+    return build_parser()
+
+
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_recipe(path, tmp_path):
+def test_recipe(path, tmp_path, parser):
     text = path.read_text(encoding="utf-8")
     assert text.startswith(f"# hf-bml train recipes/{path.relative_to(ROOT)}\n")
-    recipe = parse_recipe(build_parser(), path, [str(path), "--output_dir", str(tmp_path), "--use_cpu", "true"])
+    recipe = parse_recipe(parser, path, [str(path), "--output_dir", str(tmp_path), "--use_cpu", "true"])
     assert recipe.data.dataset == path.parent.name.removesuffix("_features")
     check_dataset_options(recipe)
     if all(
@@ -66,7 +72,8 @@ def test_recipe(path, tmp_path):
         check_encoder_inputs(recipe)
     for encoder in recipe.model.modalities.values():
         encoder.pop("pretrained", None)  # the weights are on the Hub
-    model = build_model(recipe, None, 7)
+    with torch.device("meta"):  # drawing the weights takes most of the time
+        model = build_model(recipe, None, 7)
     assert list(model.encoders) == list(recipe.model.modalities)
     raw = {name for name, encoder in recipe.model.modalities.items() if encoder["type"] != "features"}
     assert set(recipe.data.processors or {}) >= raw

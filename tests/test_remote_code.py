@@ -144,7 +144,7 @@ def test_without_hf_bml_logits_are_equal_bit_for_bit(saved, fake_hub, require_da
     arguments += [tmp_path / "inputs.safetensors", tmp_path / "outputs.safetensors"]
     process = subprocess.run(
         [sys.executable, "-c", WITHOUT_HF_BML, *map(str, arguments)],
-        env={**fake_hub.environment(tmp_path / "home"), "OMP_NUM_THREADS": "1"},
+        env=fake_hub.environment(tmp_path / "home"),
         capture_output=True,
         text=True,
         timeout=280,
@@ -195,7 +195,7 @@ def test_models_of_other_tasks_without_hf_bml(tmp_path):
         expected[str(folder)] = output.logits
     process = subprocess.run(
         [sys.executable, "-c", OTHER_TASKS, *(str(tmp_path / name) for name in ("psp", "avsd", "outputs"))],
-        env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
         timeout=280,
