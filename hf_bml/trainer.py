@@ -16,6 +16,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from .finite_trainer import FiniteTrainer
 from .learning_rate import parameter_multipliers
 from .modulation import BalanceState, DiscrepancyMonitor, Modulation, ModulationStack, build_modulations
 from .preflight import (
@@ -56,7 +57,7 @@ class IdleModulationWarning(TrainerCallback):
             modulation.warn_if_idle(self._trainer.model.encoders, epochs, state.max_steps)
 
 
-class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, StreamingTrainer, UnwrappingTrainer):
+class MultimodalBalancedTrainer(FiniteTrainer, ResumableTrainer, PushingTrainer, StreamingTrainer, UnwrappingTrainer):
     """Trains a multimodal model with modulations; without any it is a plain Trainer that logs the discrepancy.
 
     Scores are summed over all micro-batches and processes of an optimizer step; ratios and coefficients are formed
@@ -160,6 +161,7 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, StreamingTrain
         loss, outputs = super().compute_loss(model, {**inputs, **extra}, True, num_items_in_batch)
         self.monitor.update(outputs["unimodal_logits"], labels, outputs.get("modality_mask"))
         loss = self.modulation.modulate_loss(loss, outputs, labels)
+        self.watch(loss, outputs["unimodal_logits"])
         return (loss, outputs) if return_outputs else loss
 
     def _set_signature_columns_if_needed(self) -> None:

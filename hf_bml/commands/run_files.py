@@ -15,6 +15,7 @@ import yaml
 from ..analysis.comparison import PLAIN, Row
 from .checks import METRICS_NAME
 from .experiment import CONFIG_NAME
+from .json_file import read_json
 from .methods import Method
 from .recipe import RecipeLoader
 from .series import flat_result
@@ -209,14 +210,6 @@ def read_run(folder: Path) -> RunFiles:
         },
         **{name: read_json(path) for name, path in optional.items() if path.is_file()},
     )
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds; ValueError, naming the file, if it cannot be read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}. Train or analyse the run again.") from error
 
 
 def labelled(found: Mapping[Path, list[RunFiles]]) -> list[RunGroup]:
