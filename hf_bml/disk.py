@@ -17,7 +17,7 @@ DISK_ERRORS = (
     *(errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG),  # a folder that cannot be made
 )
 SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")  # how safetensors tells it
-TORCH_WRITER = "inline_container.cc"  # torch.save does not tell it
+TORCH_WRITER = re.compile(r"inline_container\.cc|iostream error")  # torch.save does not tell it
 
 
 class DiskError(OSError):
@@ -37,7 +37,7 @@ def disk_errno(error: BaseException, folder: str | Path) -> int | None:
             return cause.errno
         if match := SYSTEM_ERROR.search(str(cause)):
             return int(match[1])
-        if TORCH_WRITER in str(cause):
+        if TORCH_WRITER.search(str(cause)):
             refused = writing_refused(folder)
             return None if refused is None else refused.errno
         cause = cause.__cause__
@@ -47,12 +47,17 @@ def disk_errno(error: BaseException, folder: str | Path) -> int | None:
 def writing_refused(folder: str | Path) -> OSError | None:
     """The error with which the system refuses a small file in a folder that exists; None if it takes it."""
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".writable-") as file:
-            file.write(b"\0" * 4096)
-            file.flush()
-            os.fsync(file.fileno())
+        file, path = tempfile.mkstemp(dir=folder, prefix=".writable-")
     except OSError as error:
         return error
+    try:
+        os.write(file, b"\0" * 4096)
+        os.fsync(file)
+    except OSError as error:
+        return error
+    finally:
+        os.close(file)
+        os.unlink(path)
     return None
 
 
@@ -77,7 +82,7 @@ def disk_errors_named(folder: str | Path, consequence: str = "") -> Iterator[Non
     try:
         yield
     except Exception as error:  # safetensors' own derives from nothing else
-        number = None if isinstance(error, DiskError) else disk_errno(error, folder)
+        number = disk_errno(error, folder)
         if number is None:
             raise
         named = error.filename if isinstance(error, OSError) and error.filename else folder

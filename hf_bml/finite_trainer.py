@@ -115,7 +115,7 @@ def where_it_began(loss_step: int, first_steps: Mapping[str, int]) -> str:
 
     Example:
         >>> where_it_began(12, {"audio": 12, "visual": 13})
-        "The loss of step 12 is not finite, nor are the predictions of audio: look for inf or NaN in its inputs."
+        'The loss of step 12 is not finite, nor are the predictions of audio: look for inf or NaN in its inputs.'
     """
     names: Sequence[str] = [name for name, step in first_steps.items() if step <= loss_step]
     start = f"The loss of step {loss_step} is not finite"

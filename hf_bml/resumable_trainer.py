@@ -61,7 +61,8 @@ class ResumableTrainer(SteppedTrainer):
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+        with disk_errors_named("output_dir"):  # which the Trainer makes
+            super().__init__(*args, **kwargs)
         self.add_callback(SaveAfterEpochEnd())
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:

@@ -72,6 +72,67 @@ def test_without_a_complete_checkpoint_there_is_nothing_to_resume(args, tmp_path
         make(args()).train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
 
 
+def test_auto_is_both_first_start_and_restart(args):
+    """On `train` and in the arguments; `last` and the rest, too, may stand there."""
+    trainer = make(args(max_steps=4, resume_from_checkpoint="auto"))
+    trainer.train()
+    assert trainer.state.log_history[0]["step"] == 3
+    for options, value in (({"resume_from_checkpoint": "auto"}, None), ({}, "auto"), ({}, "last")):
+        trainer = make(args(max_steps=6, **options))
+        trainer.train(resume_from_checkpoint=value)
+        assert trainer.state.log_history[-1]["step"] == 6
+        assert [entry["step"] for entry in trainer.state.log_history if "loss" in entry] == [3, 6]
+    with pytest.warns(UserWarning, match="of an earlier training"):
+        make(args(resume_from_checkpoint="auto")).train(resume_from_checkpoint=False)
+
+
+STATE_GARBAGE = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "modulation_state.pt", "log_state.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *[(name, None) for name in (*STATE_GARBAGE, "model.safetensors", "config.json")],
+        *[("trainer_state.json", text) for text in ("{}", "[]", "null")],
+        ("checkpoint_manifest.json", "[]"),
+    ],
+)
+def test_garbage_falls_back_to_the_older_checkpoint_with_one_message(args, tmp_path, name, content):
+    """By `auto`, `last` and True; a checkpoint that is named is refused."""
+    make(args()).train()
+    path = tmp_path / "run" / "checkpoint-6" / name
+    path.write_bytes(b"\x00" * path.stat().st_size if content is None else content.encode())
+    for value in ("auto", "last", True):
+        with pytest.warns(UserWarning, match=rf"skipped: checkpoint-6 \({name} .*; .* is checkpoint-4\.$") as warned:
+            trainer = make(args(save_strategy="no"))
+            trainer.train(resume_from_checkpoint=value)
+        assert len([w for w in warned if "skipped" in str(w.message)]) == 1
+        assert losses(trainer).keys() == {3, 6}
+    with pytest.raises(ValueError, match=rf"^resume_from_checkpoint: .*checkpoint-6' is not a complete .*: {name} "):
+        make(args()).train(resume_from_checkpoint=str(path.parent))
+
+
+def test_training_arguments_are_never_read_again(args, tmp_path):
+    make(args()).train()
+    (tmp_path / "run" / "checkpoint-6" / "training_args.bin").write_bytes(b"garbage")
+    make(args(max_steps=7)).train(resume_from_checkpoint=True)
+
+
+def test_nothing_of_earlier_trainings_is_deleted(args, tmp_path):
+    """Three trainings that start anew in one folder, as a job that is requeued without the option."""
+    weights = []
+    for steps in (6, 4, 2):
+        if weights:
+            with pytest.warns(UserWarning, match="of an earlier training"):
+                make(args(max_steps=steps)).train()
+        else:
+            make(args(max_steps=steps)).train()
+        weights.append((tmp_path / "run" / f"checkpoint-{steps}" / "model.safetensors").read_bytes())
+    places = ("earlier_training/checkpoint-6", "earlier_training_2/checkpoint-4", "checkpoint-2")
+    assert [(tmp_path / "run" / place / "model.safetensors").read_bytes() for place in places] == weights
+    assert all(is_complete(tmp_path / "run" / place) for place in places)
+
+
 @pytest.mark.parametrize("value", [None, False])
 def test_not_resuming(args, value):
     trainer = make(args())
