@@ -268,25 +268,31 @@ def no_checkpoint(places: str) -> str:
     )
 
 
-def set_checkpoints_aside(output_dir: str | Path) -> None:
+def set_checkpoints_aside(output_dir: str | Path, results: Sequence[Path] = (), copied: Sequence[Path] = ()) -> None:
     """Moves all `checkpoint-STEP` into `SET_ASIDE`, or the first of `SET_ASIDE_2`, ... that is free; warns if it does.
 
     A training that starts anew would otherwise mix with an earlier one in its folder: the largest step counts as the
     newest, and the oldest are deleted first.
+
+    Args:
+        output_dir: the training's folder.
+        results, copied: files of an earlier training that are moved, and that are copied, beside its checkpoints.
     """
     output_dir = Path(output_dir)
     folders = [f for f in output_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*") if CHECKPOINT_PATTERN.fullmatch(f.name)]
-    if not folders:
+    if not (folders or results):
         return
     names = (SET_ASIDE if number == 1 else f"{SET_ASIDE}_{number}" for number in count(1))
     aside = next(output_dir / name for name in names if not os.path.lexists(output_dir / name))
     aside.mkdir()
-    for folder in folders:
-        folder.rename(aside / folder.name)
+    for path in copied:
+        shutil.copy2(path, aside)
+    for path in (*folders, *results):
+        path.rename(aside / path.name)
     warnings.warn(
-        f"{output_dir} held {len(folders)} checkpoints of an earlier training, which are now in {aside}: this one "
-        "starts anew. To resume one of them, pass its folder as resume_from_checkpoint; a job that may be restarted "
-        "says resume_from_checkpoint=auto.",
+        f"{output_dir} held {len(folders)} checkpoints {'and results ' if results else ''}of an earlier training, "
+        f"which are now in {aside}: this one starts anew. To resume a checkpoint, pass its folder as "
+        "resume_from_checkpoint; a job that may be restarted says resume_from_checkpoint=auto.",
         stacklevel=2,
     )
 

@@ -95,7 +95,7 @@ class FiniteTrainer(Trainer):
         """Raises ValueError, on all processes, if weights of any process are not finite."""
         names = not_finite(self.model)
         found = self.accelerator.gather(torch.tensor([len(names)], device=self.args.device))
-        if not found.any():
+        if not any(found.tolist()):
             return
         if not reason:
             self._check_losses()  # which knows more

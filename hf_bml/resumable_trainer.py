@@ -31,7 +31,7 @@ LOG_STATE_NAME = "log_state.pt"
 class SaveAfterEpochEnd(TrainerCallback):
     """Moves a save after the last step of an epoch behind what the end of the epoch logs and evaluates.
 
-    The Trainer saves first, and a training that goes on from there begins with the next epoch: it would neither log
+    The Trainer saves first, and a training that resumes there begins with the next epoch: it would neither log
     nor evaluate, nor draw the random numbers that this takes.
     """
 
@@ -54,7 +54,7 @@ class SaveAfterEpochEnd(TrainerCallback):
 
 
 class ResumableTrainer(SteppedTrainer):
-    """Writes checkpoints that count only when they are complete (see `checkpoint`), and goes on from them exactly.
+    """Writes checkpoints that count only when they are complete (see `checkpoint`), and resumes from them exactly.
 
     Beyond what the Trainer does, it restores the loss since the last log, keeps what happens at the end of an epoch,
     draws the same augmentation, and takes no step beyond the last.
@@ -110,7 +110,7 @@ class ResumableTrainer(SteppedTrainer):
         return super()._get_dataloader(dataset, *args, **kwargs)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        if self.state.global_step >= self.state.max_steps:  # goes on from the last checkpoint, inside an epoch
+        if self.state.global_step >= self.state.max_steps:  # resumed from the last checkpoint, inside an epoch
             self.control.should_training_stop = True
             return
         rows = getattr(kwargs["train_dataloader"], "dataset", None)

@@ -64,7 +64,8 @@ class MultimodalBalancedTrainer(FiniteTrainer, ResumableTrainer, PushingTrainer,
     once per optimizer step, so gradient accumulation, DDP and FSDP2 give the update of the big batch. As in any
     Trainer, micro-batches of unequal size weigh equally in the gradient, and BatchNorm takes its statistics from a
     process's micro-batch (`sync_batch_norm`: from those of all processes). A step that fp16 skips because a gradient
-    overflowed leaves no trace in the modulations. The trainer only says when; what is done is their business.
+    overflowed leaves no trace in the modulations. Weights that are not finite end the training (see
+    [`FiniteTrainer`](finite_trainer.py)). The trainer only says when; what is done is their business.
 
     Args:
         model: a model with `encoders`, a `nn.ModuleDict` by modality, such as [`MultimodalForClassification`].

@@ -12,6 +12,7 @@ import numpy as np
 from datasets import DatasetDict, IterableDatasetDict, LargeList, List
 
 from ..card_facts import last_ratios
+from ..checkpoint import set_checkpoints_aside
 from ..data import data_report
 from ..disk import check_writable, disk_errors_named
 from ..environment import environment
@@ -34,6 +35,11 @@ from .push import push_run
 from .recipe import Recipe, write_recipe
 
 CONFIG_NAME = "config.yaml"
+# What a finished run, and the commands that look at it, leave in its folder beside CONFIG_NAME:
+RESULTS = (
+    *("*.safetensors", "*.safetensors.index.json", "config.json", "processor_config.json", "trainer_state.json"),
+    *("metrics*.json", TRAINING_NAME, "analysis_*.json", "probe.json", "missing.json", CURVES_NAME),
+)
 
 
 def label_names(dataset: DatasetDict) -> tuple[list[str] | None, int]:
@@ -89,6 +95,9 @@ def run(recipe: Recipe) -> dict[str, Any]:
     if checkpoint is not None and goes_on_from_another(recipe, checkpoint):
         identity["fingerprint"] = None  # the result is that of no recipe
     if trainer.is_world_process_zero():
+        if checkpoint is None and (folder / METRICS_NAME).is_file():
+            results = [path for pattern in RESULTS for path in folder.glob(pattern)]
+            set_checkpoints_aside(folder, results, copied=list(folder.glob(CONFIG_NAME)))  # it may be this recipe
         write_json(identity, folder / TRAINING_NAME)
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=checkpoint or False)
