@@ -15,6 +15,7 @@ from transformers.trainer_utils import HubStrategy, TrainOutput
 from transformers.utils import PushInProgress
 
 from .card_facts import facts_of_trainer, public_path
+from .disk import disk_errors_named
 from .hub_push import PushError, make_repository, push, stage, with_command
 from .model_card import CardOptions, write_card
 
@@ -206,12 +207,13 @@ class PushingTrainer(Trainer):
         }
 
     def _staged(self, folder: str | Path, checkpoints: Sequence[tuple[str | Path, str]] = ()) -> Path:
-        staged = tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=self.args.output_dir)  # hard links need one disk
-        try:
-            return stage(folder, staged, checkpoints)
-        except BaseException:
-            shutil.rmtree(staged, ignore_errors=True)
-            raise
+        with disk_errors_named(self.args.output_dir):
+            staged = tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=self.args.output_dir)  # hard links need one disk
+            try:
+                return stage(folder, staged, checkpoints)
+            except BaseException:
+                shutil.rmtree(staged, ignore_errors=True)
+                raise
 
     def _with_command(self, failure: str, options: Mapping[str, Any]) -> str:
         where = options["private"], options["revision"]

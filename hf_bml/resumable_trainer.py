@@ -1,4 +1,4 @@
-"""`transformers.Trainer` whose training, killed at any point, goes on bitwise as if it had never stopped."""
+"""`transformers.Trainer` whose training, killed at any point, resumes bitwise as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from .checkpoint import (
-    check_checkpoint,
-    newest_complete_checkpoint,
+    MANIFEST_NAME,
     remove_checkpoint,
+    resume_point,
     seal_checkpoint,
+    seal_state,
     set_checkpoints_aside,
 )
+from .disk import check_writable, disk_errors_named
 from .learning_rate import SteppedTrainer
 from .seeded_rows import SeededRows
 
@@ -29,7 +31,7 @@ LOG_STATE_NAME = "log_state.pt"
 class SaveAfterEpochEnd(TrainerCallback):
     """Moves a save after the last step of an epoch behind what the end of the epoch logs and evaluates.
 
-    The Trainer saves first, and a training that goes on from there begins with the next epoch: it would neither log
+    The Trainer saves first, and a training that resumes there begins with the next epoch: it would neither log
     nor evaluate, nor draw the random numbers that this takes.
     """
 
@@ -52,19 +54,22 @@ class SaveAfterEpochEnd(TrainerCallback):
 
 
 class ResumableTrainer(SteppedTrainer):
-    """Writes checkpoints that count only when they are complete (see `checkpoint`), and goes on from them exactly.
+    """Writes checkpoints that count only when they are complete (see `checkpoint`), and resumes from them exactly.
 
     Beyond what the Trainer does, it restores the loss since the last log, keeps what happens at the end of an epoch,
     draws the same augmentation, and takes no step beyond the last.
     """
 
     def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+        with disk_errors_named("output_dir"):  # which the Trainer makes
+            super().__init__(*args, **kwargs)
         self.add_callback(SaveAfterEpochEnd())
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As in `Trainer`, but True takes the newest *complete* checkpoint in `output_dir`, and an incomplete one is
-        refused. Without it, checkpoints of an earlier training in `output_dir` are set aside.
+        """As in `Trainer`, but `"auto"` resumes the newest *complete* checkpoint in `output_dir` and starts anew where
+        there is none; `"last"` and True need one; an incomplete one that is named is refused. None does as
+        `resume_from_checkpoint` in the arguments says. A training that starts anew sets the checkpoints of an earlier
+        one in `output_dir` aside.
 
         The training ends bitwise as if it had never stopped, but not with `ignore_data_skip`; nor, on a stream, with
         another number of processes or of workers that load data; nor, from a checkpoint inside an epoch, with
@@ -75,21 +80,25 @@ class ResumableTrainer(SteppedTrainer):
 
         Raises:
             ValueError: naming what the checkpoint lacks, or that there is none.
+            DiskError: `output_dir` cannot be written.
         """
-        if resume_from_checkpoint is True:
-            newest = [newest_complete_checkpoint(self.args.output_dir) if self.is_world_process_zero() else None]
-            [resume_from_checkpoint] = broadcast_object_list(newest)
-            if resume_from_checkpoint is None:
-                raise ValueError(
-                    "resume_from_checkpoint=True: expected a complete checkpoint-STEP in "
-                    f"{self.args.output_dir!r}, found none."
-                )
-        elif resume_from_checkpoint:
-            check_checkpoint(resume_from_checkpoint)
-        elif self.args.should_save:
-            set_checkpoints_aside(self.args.output_dir)
+        if resume_from_checkpoint is None:
+            resume_from_checkpoint = self.args.resume_from_checkpoint
+        found: list[str | None] = [None, None]  # the checkpoint, or why there is none
+        if self.is_world_process_zero():
+            try:
+                found[0] = resume_point(resume_from_checkpoint, self.args.output_dir)
+            except ValueError as error:
+                found[1] = str(error)
+        checkpoint, refusal = broadcast_object_list(found)
+        if refusal is not None:
+            raise ValueError(refusal)
+        if self.args.should_save:
+            check_writable(self.args.output_dir)
+            if checkpoint is None:
+                set_checkpoints_aside(self.args.output_dir)
         self.accelerator.wait_for_everyone()
-        return super().train(resume_from_checkpoint, *args, **kwargs)
+        return super().train(checkpoint, *args, **kwargs)
 
     def _get_dataloader(self, dataset: Dataset, *args: Any, **kwargs: Any) -> DataLoader:
         """Rows that a transform makes at each access, such as augmented ones, are seeded one by one for training."""
@@ -101,7 +110,7 @@ class ResumableTrainer(SteppedTrainer):
         return super()._get_dataloader(dataset, *args, **kwargs)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        if self.state.global_step >= self.state.max_steps:  # goes on from the last checkpoint, inside an epoch
+        if self.state.global_step >= self.state.max_steps:  # resumed from the last checkpoint, inside an epoch
             self.control.should_training_stop = True
             return
         rows = getattr(kwargs["train_dataloader"], "dataset", None)
@@ -110,11 +119,20 @@ class ResumableTrainer(SteppedTrainer):
         super()._run_epoch(*args, **kwargs)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        if self.args.should_save:
-            folder = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-            remove_checkpoint(Path(self._get_output_dir(trial), folder))  # half-written, or of an earlier training
-        self.accelerator.wait_for_everyone()
-        super()._save_checkpoint(model, trial)
+        output_dir = self._get_output_dir(trial)
+        folder = Path(output_dir, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        kept = f"{folder.name} is not complete; earlier checkpoints are kept, to be resumed with `auto`."
+        with disk_errors_named(output_dir, kept):
+            if self.args.should_save:
+                remove_checkpoint(folder)  # half-written, or of an earlier training
+            self.accelerator.wait_for_everyone()
+            super()._save_checkpoint(model, trial)
+            if self.args.should_save and (folder / MANIFEST_NAME).is_file():
+                seal_state(folder)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        with disk_errors_named(output_dir or self.args.output_dir):
+            super().save_model(output_dir, _internal_call)
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Writes the last files of this process but `trainer_state.json`, and seals the checkpoint."""

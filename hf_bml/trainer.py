@@ -16,6 +16,7 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from .finite_trainer import FiniteTrainer
 from .learning_rate import parameter_multipliers
 from .modulation import BalanceState, DiscrepancyMonitor, Modulation, ModulationStack, build_modulations
 from .preflight import (
@@ -56,14 +57,15 @@ class IdleModulationWarning(TrainerCallback):
             modulation.warn_if_idle(self._trainer.model.encoders, epochs, state.max_steps)
 
 
-class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, StreamingTrainer, UnwrappingTrainer):
+class MultimodalBalancedTrainer(FiniteTrainer, ResumableTrainer, PushingTrainer, StreamingTrainer, UnwrappingTrainer):
     """Trains a multimodal model with modulations; without any it is a plain Trainer that logs the discrepancy.
 
     Scores are summed over all micro-batches and processes of an optimizer step; ratios and coefficients are formed
     once per optimizer step, so gradient accumulation, DDP and FSDP2 give the update of the big batch. As in any
     Trainer, micro-batches of unequal size weigh equally in the gradient, and BatchNorm takes its statistics from a
     process's micro-batch (`sync_batch_norm`: from those of all processes). A step that fp16 skips because a gradient
-    overflowed leaves no trace in the modulations. The trainer only says when; what is done is their business.
+    overflowed leaves no trace in the modulations. Weights that are not finite end the training (see
+    [`FiniteTrainer`](finite_trainer.py)). The trainer only says when; what is done is their business.
 
     Args:
         model: a model with `encoders`, a `nn.ModuleDict` by modality, such as [`MultimodalForClassification`].
@@ -160,6 +162,7 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, StreamingTrain
         loss, outputs = super().compute_loss(model, {**inputs, **extra}, True, num_items_in_batch)
         self.monitor.update(outputs["unimodal_logits"], labels, outputs.get("modality_mask"))
         loss = self.modulation.modulate_loss(loss, outputs, labels)
+        self.watch(loss, outputs["unimodal_logits"])
         return (loss, outputs) if return_outputs else loss
 
     def _set_signature_columns_if_needed(self) -> None:

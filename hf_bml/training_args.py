@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from transformers import SchedulerType, TrainingArguments
 
+from .disk import check_output_dir
 from .learning_rate import check_multipliers
 from .modulation import build_modulations
 
@@ -73,6 +74,7 @@ class BalancedTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_output_dir(self.output_dir)
         if self.modulations is not None and not isinstance(self.modulations, Mapping):
             raise ValueError(
                 f"modulations must be a mapping from name to options, found {self.modulations!r}. "

@@ -172,7 +172,7 @@ def train(
         else:
             trainer.add_callback(KillAt(what, *details))
     start = newest_complete_checkpoint(args.output_dir)
-    trainer.train(resume_from_checkpoint=start is not None)
+    trainer.train(resume_from_checkpoint="auto")
     outcome = {
         "start": 0 if start is None else int(start.split("-")[-1]),
         "weights": trainer.model.state_dict(),

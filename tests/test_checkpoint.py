@@ -18,6 +18,7 @@ from hf_bml.checkpoint import (
     is_complete,
     newest_complete_checkpoint,
     remove_checkpoint,
+    resume_request,
     seal_checkpoint,
     set_checkpoints_aside,
 )
@@ -65,7 +66,7 @@ SAVED = {
 
 def test_a_trainers_checkpoint_is_complete(sealed):
     assert {path.name for path in sealed.iterdir()} == SAVED
-    unlisted = {MANIFEST_NAME, "trainer_state.json", "training_args.bin"}
+    unlisted = {MANIFEST_NAME, "training_args.bin"}
     assert set(json.loads((sealed / MANIFEST_NAME).read_text())) == SAVED - unlisted
     assert find_damage(sealed) == [] and is_complete(sealed)
     check_checkpoint(sealed)
@@ -76,18 +77,60 @@ def test_each_missing_or_halved_file_is_found(sealed, tmp_path, name):
     halved = copy(sealed, tmp_path)
     size = (halved / name).stat().st_size
     halve(halved / name)
-    expected = "is cut off" if name == "trainer_state.json" else f"has {size // 2} bytes instead of {size}"
-    assert find_damage(halved) == [f"{name} {expected}"]
+    assert f"{name} has {size // 2} bytes instead of {size}" in find_damage(halved)
     (halved / name).unlink()
     assert find_damage(halved) == [f"{name} is missing"]
-    with pytest.raises(ValueError, match=f"no complete checkpoint: {name} is missing.*delete its {MANIFEST_NAME}"):
+    with pytest.raises(ValueError, match=f"not a complete checkpoint: {name} is missing.*delete its {MANIFEST_NAME}"):
         check_checkpoint(halved)
 
 
-def test_a_halved_manifest_is_found(sealed, tmp_path):
-    halved = copy(sealed, tmp_path)
-    halve(halved / MANIFEST_NAME)
-    assert find_damage(halved) == [f"{MANIFEST_NAME} is cut off"]
+@pytest.mark.parametrize("name", sorted(SAVED - {MANIFEST_NAME, "training_args.bin"}))
+def test_a_flipped_bit_is_found(sealed, tmp_path, name):
+    """In a hundred places of each file, first and last byte included."""
+    content = (copy(sealed, tmp_path) / name).read_bytes()
+    path = tmp_path / "copy" / name
+    for place in {*range(0, len(content), len(content) // 100 + 1), len(content) - 1}:
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        assert f"{name} has changed since it was written" in find_damage(tmp_path / "copy")
+    path.write_bytes(content)
+    assert is_complete(tmp_path / "copy")
+
+
+MANIFESTS = ("[]", "{}", "null", "3", '{"model.safetensors": null}', '{"a": {"size": "x"}}', '{"mod', "\x00\x01")
+
+
+@pytest.mark.parametrize("content", MANIFESTS)
+def test_a_damaged_manifest_is_found(sealed, tmp_path, content):
+    damaged = copy(sealed, tmp_path)
+    (damaged / MANIFEST_NAME).write_text(content)
+    [damage] = find_damage(damaged)
+    assert damage in (f"{MANIFEST_NAME} is damaged", f"{MANIFEST_NAME} lists no files")
+
+
+@pytest.mark.parametrize("edition", ["sizes", "plain"])
+@pytest.mark.parametrize("name", sorted(name for name in SAVED if name.endswith((".pt", ".pth"))))
+def test_garbage_in_a_state_is_found_without_hashes(sealed, tmp_path, edition, name):
+    """As in checkpoints of a plain Trainer, and with manifests that list sizes only, which stay accepted."""
+    damaged = copy(sealed, tmp_path)
+    manifest = damaged / MANIFEST_NAME
+    if edition == "sizes":
+        manifest.write_text(
+            json.dumps({key: entry["size"] for key, entry in json.loads(manifest.read_text()).items()})
+        )
+    else:
+        manifest.unlink()
+    assert find_damage(damaged) == []
+    size = (damaged / name).stat().st_size
+    for garbage in (b"\x00" * size, b"garbage " * (size // 8) + b"garbage "[: size % 8]):
+        (damaged / name).write_bytes(garbage)
+        assert find_damage(damaged) == [f"{name} is damaged"]
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", '{"global_step": null}', '{"global_step": 1, "x": 2}', '"a'])
+def test_a_damaged_trainer_state_is_found(plain, tmp_path, content):
+    damaged = copy(plain, tmp_path)
+    (damaged / "trainer_state.json").write_text(content)
+    assert find_damage(damaged) == ["trainer_state.json is damaged"]
 
 
 def test_files_in_subfolders_are_listed(tmp_path):
@@ -117,7 +160,7 @@ def test_a_plain_trainers_checkpoint_is_complete(plain):
 def test_without_manifest_the_parts_are_checked(plain, tmp_path, name, missing):
     halved = copy(plain, tmp_path)
     halve(halved / name)
-    assert find_damage(halved) == [f"{name} is cut off"]
+    assert find_damage(halved) == [f"{name} is damaged"]
     (halved / name).unlink()
     assert find_damage(halved) == [missing]
 
@@ -128,7 +171,7 @@ def test_a_cut_anywhere_is_seen(plain, tmp_path, name, kept):
     cut = copy(plain, tmp_path)
     content = (cut / name).read_bytes()
     (cut / name).write_bytes(content[: int(kept * (len(content) - 2))])  # the last bytes of JSON are `}` and a newline
-    assert find_damage(cut) == [f"{name} is cut off"]
+    assert find_damage(cut) == [f"{name} is damaged"]
 
 
 def test_a_checkpoint_without_optimizer_is_none_to_go_on_from(tmp_path):
@@ -150,7 +193,7 @@ def test_weights_in_several_files(plain, tmp_path):
     (folder / names[1]).unlink()
     assert find_damage(folder) == [f"{names[1]} is missing"]
     halve(index)
-    assert find_damage(folder) == ["model.safetensors.index.json is cut off"]
+    assert find_damage(folder) == ["model.safetensors.index.json is damaged"]
 
 
 @pytest.mark.parametrize(
@@ -185,10 +228,15 @@ def test_the_newest_complete_checkpoint(sealed, tmp_path):
         shutil.copytree(sealed, tmp_path / name)
     (tmp_path / "checkpoint-200").write_text("a file")
     (tmp_path / "checkpoint-100" / "optimizer.pt").unlink()
-    with pytest.warns(UserWarning, match=r"checkpoint-100 .* skipped: optimizer\.pt is missing") as warned:
+    (tmp_path / "checkpoint-12").mkdir()
+    skipped = (
+        r"skipped: checkpoint-100 \(optimizer\.pt is missing\), checkpoint-12 \(no weights.* and 1 more\); .*-10\."
+    )
+    with pytest.warns(UserWarning, match=skipped) as warned:
         assert newest_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
     assert len(warned) == 1
     remove_checkpoint(tmp_path / "checkpoint-100")
+    remove_checkpoint(tmp_path / "checkpoint-12")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert newest_complete_checkpoint(tmp_path) == str(tmp_path / "checkpoint-10")
@@ -216,8 +264,17 @@ def test_a_training_that_starts_anew_sets_earlier_checkpoints_aside(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         set_checkpoints_aside(tmp_path)  # nothing to do, and what was set aside stays
+    for number in (2, 3):
+        (tmp_path / "checkpoint-7").mkdir()
+        with pytest.warns(UserWarning, match=f"held 1 checkpoints.*earlier_training_{number}:"):
+            set_checkpoints_aside(tmp_path)
+        assert [path.name for path in (tmp_path / f"{SET_ASIDE}_{number}").iterdir()] == ["checkpoint-7"]
     assert len(list((tmp_path / SET_ASIDE).iterdir())) == 2
-    (tmp_path / "checkpoint-3").mkdir()
-    with pytest.warns(UserWarning, match="held 1 checkpoints"):
-        set_checkpoints_aside(tmp_path)
-    assert [path.name for path in (tmp_path / SET_ASIDE).iterdir()] == ["checkpoint-3"]
+
+
+@pytest.mark.parametrize(
+    ("value", "request_"),
+    [(None, None), (False, None), ("off", None), (True, "last"), ("Last", "last"), ("AUTO", "auto"), ("a/b", "a/b")],
+)
+def test_what_resume_from_checkpoint_asks_for(value, request_):
+    assert resume_request(value) == request_

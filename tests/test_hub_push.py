@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from hf_bml.checkpoint import is_complete, seal_checkpoint, seal_state
 from hf_bml.hub_push import PushError, describe_failure, make_repository, push, push_command, stage
 
 MODEL = {"config.json": "{}", "model.safetensors": "weights", "processor_config.json": "{}", "README.md": "# card"}
@@ -42,6 +43,16 @@ def test_a_place_on_this_machine_in_a_config_is_named(tmp_path):
     run = write(tmp_path / "run", {**MODEL, "processor_config.json": json.dumps(config)})
     with pytest.warns(UserWarning, match=r"processor_config\.json names a place on this machine"):
         stage(run, tmp_path / "staged")
+
+
+def test_a_sealed_checkpoint_stays_complete(tmp_path):
+    run = write(tmp_path / "run", MODEL)
+    checkpoint = write(run / "checkpoint-8", {"model.safetensors": "weights"})
+    seal_checkpoint(checkpoint)
+    write(checkpoint, {"trainer_state.json": '{"global_step": 8, "best_model_checkpoint": "/home/somebody"}'})
+    seal_state(checkpoint)
+    staged = stage(run, tmp_path / "staged", [(checkpoint, "last-checkpoint")])
+    assert is_complete(staged / "last-checkpoint") and is_complete(checkpoint)
 
 
 def test_checkpoints_keep_what_a_training_needs_to_go_on(tmp_path):

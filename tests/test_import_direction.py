@@ -7,14 +7,15 @@ import hf_bml
 
 ROOT = Path(hf_bml.__file__).parent
 LEAVES = ("modulation", "models", "processing", "data", "metrics")
-SHARED = {"skipped_rows", "suggestion"}
+SHARED = {"disk", "skipped_rows", "suggestion"}
 RUN = {"card_facts", "checkpoint", "environment", "hub_push", "model_card", "preflight", "trainer", "training_args"}
 ALLOWED = {
     **{leaf: {leaf, *SHARED} for leaf in LEAVES},
+    "disk": set(),
     "skipped_rows": set(),
     "suggestion": set(),
     "analysis": {"analysis", "models", "metrics", *SHARED},
-    "training_args": {"learning_rate", "modulation"},
+    "training_args": {"disk", "learning_rate", "modulation"},
     "preflight": {"modulation"},
     "checkpoint": set(),
     "seeded_rows": set(),
@@ -22,15 +23,24 @@ ALLOWED = {
     "streaming_trainer": {"streamed_rows"},
     "unwrapping_trainer": set(),
     "learning_rate": SHARED,
-    "resumable_trainer": {"checkpoint", "learning_rate", "seeded_rows"},
+    "finite_trainer": set(),
+    "resumable_trainer": {"checkpoint", "disk", "learning_rate", "seeded_rows"},
     "side_training": {"learning_rate", "modulation"},
     "environment": set(),
     "card_facts": {"environment", "modulation", "training_args"},
     "card_quick_start": {"card_facts", "models"},
     "model_card": {"analysis", "card_facts", "card_quick_start", "data", "models"},
     "hub_push": {"card_facts"},
-    "pushing_trainer": {"card_facts", "hub_push", "model_card"},
-    "trainer": {"learning_rate", "modulation", "preflight", "pushing_trainer", "resumable_trainer", "side_training"}
+    "pushing_trainer": {"card_facts", "disk", "hub_push", "model_card"},
+    "trainer": {
+        "finite_trainer",
+        "learning_rate",
+        "modulation",
+        "preflight",
+        "pushing_trainer",
+        "resumable_trainer",
+        "side_training",
+    }
     | {"streaming_trainer", "training_args", "unwrapping_trainer"},
     "multimodal_pipeline": {"processing", *SHARED},
     "remote_code": {"hf_bml"},
@@ -83,7 +93,7 @@ def test_imports_follow_the_rules():
 
 
 def test_the_walk_sees_imports():
-    expected = {"learning_rate", "modulation", "preflight", "pushing_trainer", "resumable_trainer"}
+    expected = {"finite_trainer", "learning_rate", "modulation", "preflight", "pushing_trainer", "resumable_trainer"}
     expected |= {"side_training", "streaming_trainer", "training_args", "unwrapping_trainer"}
     assert imported_parts(ROOT / "trainer.py") == expected
     assert {"analysis"} <= imported_parts(ROOT / "commands" / "experiment.py")  # inside a function

@@ -44,7 +44,7 @@ def test_the_newest_checkpoint_may_be_incomplete(args, tmp_path):
     (tmp_path / "run" / "checkpoint-6" / "trainer_state.json").unlink()
     (tmp_path / "run" / "checkpoint-4" / "optimizer.pt").unlink()
     trainer = make(args())
-    with pytest.warns(UserWarning, match=r"checkpoint-[46] .* skipped: (opti|trainer_state).* is missing"):
+    with pytest.warns(UserWarning, match=r"skipped: checkpoint-6 \(trai.*, checkpoint-4 \(opti.*; .* checkpoint-2"):
         trainer.train(resume_from_checkpoint=True)
     assert trainer.state.log_history[0]["step"] == 3  # after checkpoint-2
     make(args()).train(resume_from_checkpoint=True)  # both are complete again
@@ -62,14 +62,75 @@ def test_an_earlier_trainings_checkpoints_are_not_gone_on_from(args, tmp_path):
 
 
 def test_without_a_complete_checkpoint_there_is_nothing_to_resume(args, tmp_path):
-    with pytest.raises(ValueError, match=r"expected a complete checkpoint-STEP in '.*run', found none"):
+    with pytest.raises(ValueError, match=r"expected a complete checkpoint-STEP, found none in .*run\. Use .*=auto"):
         make(args()).train(resume_from_checkpoint=True)
     make(args(max_steps=2)).train()
     (tmp_path / "run" / "checkpoint-2" / "model.safetensors").unlink()
     with pytest.warns(UserWarning, match="skipped"), pytest.raises(ValueError, match="found none"):
         make(args()).train(resume_from_checkpoint=True)
-    with pytest.raises(ValueError, match=r"checkpoint-2' is no complete checkpoint: model\.safetensors is"):
+    with pytest.raises(ValueError, match=r"checkpoint-2' is not a complete checkpoint: model\.safetensors"):
         make(args()).train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
+
+
+def test_auto_is_both_first_start_and_restart(args):
+    """On `train` and in the arguments; `last` and the rest, too, may stand there."""
+    trainer = make(args(max_steps=4, resume_from_checkpoint="auto"))
+    trainer.train()
+    assert trainer.state.log_history[0]["step"] == 3
+    for options, value in (({"resume_from_checkpoint": "auto"}, None), ({}, "auto"), ({}, "last")):
+        trainer = make(args(max_steps=6, **options))
+        trainer.train(resume_from_checkpoint=value)
+        assert trainer.state.log_history[-1]["step"] == 6
+        assert [entry["step"] for entry in trainer.state.log_history if "loss" in entry] == [3, 6]
+    with pytest.warns(UserWarning, match="of an earlier training"):
+        make(args(resume_from_checkpoint="auto")).train(resume_from_checkpoint=False)
+
+
+STATE_GARBAGE = ("optimizer.pt", "scheduler.pt", "rng_state.pth", "modulation_state.pt", "log_state.pt")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        *[(name, None) for name in (*STATE_GARBAGE, "model.safetensors", "config.json")],
+        *[("trainer_state.json", text) for text in ("{}", "[]", "null")],
+        ("checkpoint_manifest.json", "[]"),
+    ],
+)
+def test_garbage_falls_back_to_the_older_checkpoint_with_one_message(args, tmp_path, name, content):
+    """By `auto`, `last` and True; a checkpoint that is named is refused."""
+    make(args()).train()
+    path = tmp_path / "run" / "checkpoint-6" / name
+    path.write_bytes(b"\x00" * path.stat().st_size if content is None else content.encode())
+    for value in ("auto", "last", True):
+        with pytest.warns(UserWarning, match=rf"skipped: checkpoint-6 \({name} .*; .* is checkpoint-4\.$") as warned:
+            trainer = make(args(save_strategy="no"))
+            trainer.train(resume_from_checkpoint=value)
+        assert len([w for w in warned if "skipped" in str(w.message)]) == 1
+        assert losses(trainer).keys() == {3, 6}
+    with pytest.raises(ValueError, match=rf"^resume_from_checkpoint: .*checkpoint-6' is not a complete .*: {name} "):
+        make(args()).train(resume_from_checkpoint=str(path.parent))
+
+
+def test_training_arguments_are_never_read_again(args, tmp_path):
+    make(args()).train()
+    (tmp_path / "run" / "checkpoint-6" / "training_args.bin").write_bytes(b"garbage")
+    make(args(max_steps=7)).train(resume_from_checkpoint=True)
+
+
+def test_nothing_of_earlier_trainings_is_deleted(args, tmp_path):
+    """Three trainings that start anew in one folder, as a job that is requeued without the option."""
+    weights = []
+    for steps in (6, 4, 2):
+        if weights:
+            with pytest.warns(UserWarning, match="of an earlier training"):
+                make(args(max_steps=steps)).train()
+        else:
+            make(args(max_steps=steps)).train()
+        weights.append((tmp_path / "run" / f"checkpoint-{steps}" / "model.safetensors").read_bytes())
+    places = ("earlier_training/checkpoint-6", "earlier_training_2/checkpoint-4", "checkpoint-2")
+    assert [(tmp_path / "run" / place / "model.safetensors").read_bytes() for place in places] == weights
+    assert all(is_complete(tmp_path / "run" / place) for place in places)
 
 
 @pytest.mark.parametrize("value", [None, False])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..checkpoint import newest_complete_checkpoint
 from .checks import check_recipe
 from .finished_run import FinishedRun, check_modality, run_config
 from .recipe import Recipe, parse_recipe
@@ -67,7 +66,7 @@ def alone_recipe(run: FinishedRun, modality: str) -> Recipe:
     changes["output_dir"] = str(folder)
     if "run_name" in original.explicit:
         changes["run_name"] = f"{original.explicit['run_name']}, {modality} alone"
-    changes["resume_from_checkpoint"] = "last" if newest_complete_checkpoint(folder) else None
+    changes["resume_from_checkpoint"] = "auto"
     recipe = parse_recipe(build_parser(), config, [config], changes)
     try:
         check_recipe(recipe)

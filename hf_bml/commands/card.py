@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..card_facts import facts_of_run, public_path
+from ..disk import disk_errors_named
 from ..model_card import CardOptions, write_card
 from .errors import BAD_INPUT, OneLineErrors, print_error
 
@@ -34,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         chosen = parser.parse_args(arguments)
         folder = chosen.output or chosen.run_dir
-        print(write_run_card(chosen.run_dir, folder, chosen.repo_id, chosen.name, chosen.license))
+        with disk_errors_named(folder):
+            print(write_run_card(chosen.run_dir, folder, chosen.repo_id, chosen.name, chosen.license))
     except (ValueError, OSError) as error:
         print_error("hf-bml card", error)
         return BAD_INPUT

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -11,7 +10,8 @@ from typing import Any, get_type_hints
 import torch
 from huggingface_hub.utils import validate_repo_id
 
-from ..checkpoint import find_damage, newest_complete_checkpoint
+from ..checkpoint import AUTO, LAST, no_checkpoint, resume_request
+from ..checkpoint import resume_point as find_resume_point
 from ..data import check_options, dataset_function
 from ..learning_rate import parameter_multipliers
 from ..metrics.question_answering import TYPE_PREFIX, type_metric_names
@@ -29,6 +29,7 @@ from .assembly import (
     recipe_task,
 )
 from .fingerprint import fingerprint
+from .json_file import read_json
 from .recipe import Recipe
 
 METRICS_NAME = "metrics.json"
@@ -41,8 +42,6 @@ ENCODER_INPUTS = (  # an option of an encoder, and what its processor calls the 
     ("num_windows", "num_windows"),
 )
 SGD_OPTIONS = {"momentum": float, "dampening": float, "weight_decay": float, "nesterov": str}
-NO_RESUME = ("", "false", "no", "none", "off", "0")
-NEWEST_CHECKPOINT = ("true", "yes", "last", "latest")
 
 
 def check_recipe(recipe: Recipe) -> None:
@@ -61,9 +60,6 @@ def check_recipe(recipe: Recipe) -> None:
     check_optimizer_options(recipe)
     if recipe.training.hub_model_id is not None:
         validate_repo_id(recipe.training.hub_model_id)
-    folder = Path(recipe.training.output_dir)
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"output_dir {str(folder)!r} is a file; expected a folder.")
 
 
 def check_model(recipe: Recipe) -> None:
@@ -282,29 +278,21 @@ def check_optimizer_options(recipe: Recipe) -> None:
 
 
 def resume_point(recipe: Recipe) -> str | None:
-    """The checkpoint to go on from: a given folder, the newest complete one in `output_dir`, or None to start anew.
+    """The checkpoint that a run resumes, see [`resume_point`](../checkpoint.py); None, too, for `last` where there is
+    none (`check_resume` has refused what nobody wants).
 
     Raises:
         ValueError: the given folder holds no complete checkpoint, or the newest one is of another training.
     """
     value = recipe.training.resume_from_checkpoint
-    text = str(value).lower().strip()
-    if text in NO_RESUME:
-        return None
-    if text in NEWEST_CHECKPOINT:
-        newest = newest_complete_checkpoint(recipe.training.output_dir)
-        if newest is not None and goes_on_from_another(recipe, newest):
-            raise ValueError(
-                f"resume_from_checkpoint: {newest} is of a training with other options than this one. Use another "
-                "output_dir, false to start anew, or name the checkpoint's folder to go on from it all the same."
-            )
-        return newest
-    if damage := find_damage(value):
+    by_name = resume_request(value) not in (None, AUTO, LAST)
+    found = find_resume_point(AUTO if resume_request(value) == LAST else value, recipe.training.output_dir)
+    if found is not None and not by_name and goes_on_from_another(recipe, found):
         raise ValueError(
-            f"resume_from_checkpoint {value!r} is no complete checkpoint: {', '.join(damage)}. Expected a folder "
-            "checkpoint-STEP, `last` for the newest complete one in output_dir, or `false`."
+            f"resume_from_checkpoint: {found} is of a training with other options than this one. Use another "
+            "output_dir, false to start anew, or name the checkpoint's folder to resume it all the same."
         )
-    return str(value)
+    return found
 
 
 def training_identity(recipe: Recipe) -> dict[str, Any]:
@@ -315,17 +303,16 @@ def training_identity(recipe: Recipe) -> dict[str, Any]:
 def goes_on_from_another(recipe: Recipe, checkpoint: str | Path) -> bool:
     """Whether a checkpoint is known to be of a training that is not the recipe's."""
     path = Path(checkpoint).parent / TRAINING_NAME
-    return path.is_file() and json.loads(path.read_text(encoding="utf-8")) != training_identity(recipe)
+    return path.is_file() and read_json(path) != training_identity(recipe)
 
 
 def check_resume(recipes: Sequence[Recipe]) -> None:
-    """Whoever wants to go on from the newest checkpoint has one; among several runs, one of them is enough.
+    """Whoever wants to resume the last checkpoint has one; among several runs, one of them is enough.
 
     The rest of an interrupted series then starts anew.
     """
     points = [resume_point(recipe) for recipe in recipes]
-    wanted = [r for r in recipes if str(r.training.resume_from_checkpoint).lower().strip() in NEWEST_CHECKPOINT]
+    wanted = [r for r in recipes if resume_request(r.training.resume_from_checkpoint) == LAST]
     finished = len(recipes) > 1 and any((Path(r.training.output_dir) / METRICS_NAME).is_file() for r in recipes)
     if wanted and not any(points) and not finished:
-        folders = ", ".join(str(recipe.training.output_dir) for recipe in wanted)
-        raise ValueError(f"resume_from_checkpoint: expected a complete checkpoint-STEP, found none in {folders}.")
+        raise ValueError(no_checkpoint(", ".join(str(recipe.training.output_dir) for recipe in wanted)))

@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = Path(runs[0][1].training.output_dir).parents[1]  # above METHOD-HASH/seed-SEED
         run_series(runs, folder, chosen.name, chosen.compare, chosen.control)
         end_processes()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print_error("hf-bml compare", error)
         return BAD_INPUT
     return 0

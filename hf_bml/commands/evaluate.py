@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = parser.parse_args(arguments)
         metrics = evaluate(chosen.run_dir, chosen.split)
         end_processes()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print_error("hf-bml evaluate", error)
         return BAD_INPUT
     if is_main_process():

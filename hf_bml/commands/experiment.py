@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 import warnings
 from collections.abc import Mapping
@@ -13,7 +12,9 @@ import numpy as np
 from datasets import DatasetDict, IterableDatasetDict, LargeList, List
 
 from ..card_facts import last_ratios
+from ..checkpoint import set_checkpoints_aside
 from ..data import data_report
+from ..disk import check_writable, disk_errors_named
 from ..environment import environment
 from ..hub_push import with_command
 from ..model_card import CURVES_NAME
@@ -29,11 +30,16 @@ from .checks import (
 )
 from .epoch_clock import EpochClock
 from .fingerprint import fingerprint
-from .json_file import write_json
+from .json_file import read_json, write_json
 from .push import push_run
 from .recipe import Recipe, write_recipe
 
 CONFIG_NAME = "config.yaml"
+# What a finished run, and the commands that look at it, leave in its folder beside CONFIG_NAME:
+RESULTS = (
+    *("*.safetensors", "*.safetensors.index.json", "config.json", "processor_config.json", "trainer_state.json"),
+    *("metrics*.json", TRAINING_NAME, "analysis_*.json", "probe.json", "missing.json", CURVES_NAME),
+)
 
 
 def label_names(dataset: DatasetDict) -> tuple[list[str] | None, int]:
@@ -71,6 +77,9 @@ def run(recipe: Recipe) -> dict[str, Any]:
         checkpoint was of another training), `environment`.
     """
     identity = training_identity(recipe)
+    folder = Path(recipe.training.output_dir)
+    if recipe.training.process_index == 0:
+        check_writable(folder)
     dataset, processor = build_data(recipe)
     model = build_model(recipe, *label_names(dataset))
     modalities = list(model.encoders)
@@ -85,21 +94,24 @@ def run(recipe: Recipe) -> dict[str, Any]:
     checkpoint = resume_point(recipe)
     if checkpoint is not None and goes_on_from_another(recipe, checkpoint):
         identity["fingerprint"] = None  # the result is that of no recipe
-    folder = Path(recipe.training.output_dir)
     if trainer.is_world_process_zero():
-        folder.mkdir(parents=True, exist_ok=True)
+        if checkpoint is None and (folder / METRICS_NAME).is_file():
+            results = [path for pattern in RESULTS for path in folder.glob(pattern)]
+            set_checkpoints_aside(folder, results, copied=list(folder.glob(CONFIG_NAME)))  # it may be this recipe
         write_json(identity, folder / TRAINING_NAME)
     started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.train(resume_from_checkpoint=checkpoint or False)
     train_seconds = time.perf_counter() - started
     history = list(trainer.state.log_history)
     trainer.save_model(_internal_call=True)  # without a push: the training's end was one
     if trainer.is_world_process_zero():
-        if processor is not None:
-            processor.save_pretrained(folder)
-        write_recipe(trainer.run_options, folder / CONFIG_NAME)
-        trainer.state.save_to_json(str(folder / "trainer_state.json"))
-        draw_curves(history, modalities, folder, f"{recipe.data.dataset}, {recipe.name}, seed {recipe.training.seed}")
+        title = f"{recipe.data.dataset}, {recipe.name}, seed {recipe.training.seed}"
+        with disk_errors_named(folder):
+            if processor is not None:
+                processor.save_pretrained(folder)
+            write_recipe(trainer.run_options, folder / CONFIG_NAME)
+            trainer.state.save_to_json(str(folder / "trainer_state.json"))
+            draw_curves(history, modalities, folder, title)
     result = {
         "validation": without_prefix(trainer.evaluate(dataset["validation"], metric_key_prefix="validation")),
         "test": without_prefix(trainer.evaluate(dataset["test"], metric_key_prefix="test")),
@@ -114,7 +126,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
     incomplete = {"left_out": data_report(dataset), "failures": processor.failures if processor is not None else {}}
     result.update({name: report for name, report in incomplete.items() if report})
     if trainer.is_world_process_zero():
-        trainer.state.save_to_json(str(folder / "trainer_state.json"))  # with the evaluations
+        with disk_errors_named(folder):
+            trainer.state.save_to_json(str(folder / "trainer_state.json"))  # with the evaluations
         write_json(result, folder / METRICS_NAME)
         if recipe.training.push_to_hub:
             push_results(recipe, trainer.hub_model_id)
@@ -145,7 +158,7 @@ def finished_result(recipe: Recipe) -> dict[str, Any] | None:
     path = Path(recipe.training.output_dir) / METRICS_NAME
     if not path.is_file():
         return None
-    result = json.loads(path.read_text(encoding="utf-8"))
+    result = read_json(path)
     same = (result.get("seed"), result.get("fingerprint")) == (recipe.training.seed, fingerprint(recipe))
     return result if same else None
 

@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = {name: value for name, value in vars(chosen).items() if name != "run_dir"}
         found = missing_run(chosen.run_dir, **options)
         end_processes()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print_error("hf-bml missing", error)
         return BAD_INPUT
     if is_main_process():

@@ -45,7 +45,8 @@ def series_parser(**options: Any) -> RecipeParser:
 HELP = {  # where the text of transformers does not say what these commands do
     "output_dir": "Folder of the run; runs/DATASET/RECIPE if not given.",
     "optim_args": "Options of the optimizer as key=value,key=value, such as momentum=0.9 for sgd.",
-    "resume_from_checkpoint": "`last` for the newest checkpoint in output_dir, or the folder of one.",
+    "resume_from_checkpoint": "`auto` for the newest checkpoint in output_dir, anew if there is none; `last`: "
+    "there must be one; or the folder of one.",
 }
 
 

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = ProbeSettings(**{f.name: getattr(chosen, f.name) for f in fields(ProbeSettings)})
         found = probe_run(chosen.run_dir, chosen.split, settings, chosen.alone)
         end_processes()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print_error("hf-bml probe", error)
         return BAD_INPUT
     if is_main_process():

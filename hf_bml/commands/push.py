@@ -12,6 +12,7 @@ from pathlib import Path
 from huggingface_hub import CommitInfo
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from ..disk import disk_errors_named
 from ..hub_push import PushError, make_repository, push, stage
 from ..model_card import CARD_NAME
 from ..remote_code import save_code
@@ -75,8 +76,8 @@ def push_run(
         raise FileNotFoundError(f"{run_dir} holds no config.json; expected a folder that hf-bml train wrote.")
     if card is not None and not Path(card).is_file():
         raise FileNotFoundError(f"--card {card} does not exist; expected a Markdown file.")
-    place = run_dir if os.access(run_dir, os.W_OK) else None  # hard links need one disk
-    with tempfile.TemporaryDirectory(prefix=".push-", dir=place) as staged:
+    place = run_dir if os.access(run_dir, os.W_OK) else tempfile.gettempdir()  # hard links need one disk
+    with disk_errors_named(place), tempfile.TemporaryDirectory(prefix=".push-", dir=place) as staged:
         folders = sorted(run_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*")) if checkpoints else []
         stage(run_dir, staged, [(folder, folder.name) for folder in folders])
         if with_code:

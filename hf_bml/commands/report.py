@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..analysis.report_page import Section, Text, render_page
 from ..data.splits import SPLITS
+from ..disk import disk_errors_named
 from ..suggestion import did_you_mean
 from .checks import check_metric
 from .errors import BAD_INPUT, OneLineErrors, print_error
@@ -40,8 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     quiet_libraries()
     try:
         chosen = parser.parse_args(arguments)
-        page = write_report(chosen.run_dirs, chosen.output, chosen.split, chosen.compare, chosen.title)
-    except (ValueError, FileNotFoundError, ImportError) as error:
+        with disk_errors_named(chosen.output):
+            page = write_report(chosen.run_dirs, chosen.output, chosen.split, chosen.compare, chosen.title)
+    except (ValueError, OSError, ImportError) as error:
         print_error("hf-bml report", error)
         return BAD_INPUT
     print(f"written to {page}")

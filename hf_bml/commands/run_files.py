@@ -13,8 +13,10 @@ from typing import Any
 import yaml
 
 from ..analysis.comparison import PLAIN, Row
+from ..checkpoint import SET_ASIDE
 from .checks import METRICS_NAME
 from .experiment import CONFIG_NAME
+from .json_file import read_json
 from .methods import Method
 from .recipe import RecipeLoader
 from .series import flat_result
@@ -165,7 +167,7 @@ def find_runs(path: Path, depth: int = DEEPEST) -> tuple[list[Path], list[Path]]
         return [], [path]
     finished, unfinished = [], []
     for folder in sorted(path.iterdir(), key=lambda folder: natural_order(folder.name)) if depth else []:
-        if folder.is_dir() and not folder.name.startswith("."):
+        if folder.is_dir() and not folder.name.startswith((".", SET_ASIDE)):
             below = find_runs(folder, depth - 1)
             finished += below[0]
             unfinished += below[1]
@@ -188,10 +190,8 @@ def read_run(folder: Path) -> RunFiles:
     Raises:
         ValueError: a file is damaged, or one that every run has is missing.
     """
-    result = read_json(folder / METRICS_NAME)
-    for key in ("test", "validation", "final_ratios", "seed", "environment", "train_seconds"):
-        if key not in result:
-            raise ValueError(f"{folder / METRICS_NAME}: expected the entry {key!r}, found {list(result)}.")
+    entries = ("test", "validation", "final_ratios", "seed", "environment", "train_seconds")
+    result = read_json(folder / METRICS_NAME, *entries)
     path = folder / CONFIG_NAME
     try:
         options = yaml.load(path.read_text(encoding="utf-8"), Loader=RecipeLoader)
@@ -203,20 +203,12 @@ def read_run(folder: Path) -> RunFiles:
         options,
         result,
         config=read_json(folder / "config.json"),
-        history=read_json(folder / "trainer_state.json")["log_history"],
+        history=read_json(folder / "trainer_state.json", "log_history")["log_history"],
         analyses={
             path.stem.removeprefix("analysis_"): read_json(path) for path in sorted(folder.glob("analysis_*.json"))
         },
         **{name: read_json(path) for name, path in optional.items() if path.is_file()},
     )
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds; ValueError, naming the file, if it cannot be read."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}. Train or analyse the run again.") from error
 
 
 def labelled(found: Mapping[Path, list[RunFiles]]) -> list[RunGroup]:

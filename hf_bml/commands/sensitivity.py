@@ -21,6 +21,7 @@ from ..analysis.sensitivity import (
     sensitivity_table,
     short_names,
 )
+from ..disk import disk_errors_named
 from ..suggestion import did_you_mean
 from .checks import check_compared_metric, check_recipe
 from .errors import BAD_INPUT, print_error
@@ -81,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             text = write_sensitivity(sweep, folder, chosen.name, chosen.compare, runs[0][1].data.dataset)
             print(f"\n{text}\nwritten to {folder / chosen.name}.md, .csv, _runs.csv and .json")
         end_processes()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print_error("hf-bml sensitivity", error)
         return BAD_INPUT
     return 0
@@ -198,10 +199,11 @@ def write_sensitivity(sweep: Sweep, folder: Path, name: str, metric: str, datase
         the Markdown: the table and what a reader must know.
     """
     text = "\n\n".join([sensitivity_table(sweep, metric), *sensitivity_notes(sweep, metric)]) + "\n"
-    (folder / f"{name}.md").write_text(text, encoding="utf-8")
-    write_csv(sensitivity_records(sweep), folder / f"{name}.csv")
-    write_csv(sensitivity_runs(sweep), folder / f"{name}_runs.csv")
-    draw_sensitivity(sweep, folder / f"{name}.png", metric, dataset)
+    with disk_errors_named(folder):
+        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+        write_csv(sensitivity_records(sweep), folder / f"{name}.csv")
+        write_csv(sensitivity_runs(sweep), folder / f"{name}_runs.csv")
+        draw_sensitivity(sweep, folder / f"{name}.png", metric, dataset)
     return text
 
 

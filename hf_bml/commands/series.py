@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,12 @@ from accelerate.utils import broadcast_object_list
 
 from ..analysis.comparison import PLAIN, Row, comparison_notes, comparison_table, row_records, run_records, write_csv
 from ..analysis.summary import median_after_warm_up
+from ..checkpoint import AUTO, LAST, resume_request
+from ..disk import disk_errors_named
 from . import experiment
-from .checks import NEWEST_CHECKPOINT, NO_RESUME, check_metric, compared_metrics, is_type_metric
+from .checks import check_metric, compared_metrics, is_type_metric
 from .fingerprint import fingerprint
+from .json_file import write_json
 from .recipe import Recipe
 
 
@@ -41,18 +43,18 @@ def own_folder(root: Path, recipe: Recipe, seed: int) -> Path:
 
 
 def resume(base: Recipe) -> str:
-    """`last` unless the recipe says no: a run's own folder holds nothing but checkpoints of the very same run.
+    """`auto` unless the recipe says no: a run's own folder holds nothing but checkpoints of the very same run.
 
     Raises:
         ValueError: the recipe names one checkpoint, for all runs.
     """
     value = base.training.resume_from_checkpoint
-    text = "last" if value is None else str(value).lower().strip()
-    if text in NEWEST_CHECKPOINT:
-        return "last"
-    if text in NO_RESUME:
+    request = AUTO if value is None else resume_request(value)
+    if request in (AUTO, LAST):
+        return AUTO
+    if request is None:
         return "false"
-    raise ValueError(f"resume_from_checkpoint must be last or false in a comparison of many runs, found {value!r}.")
+    raise ValueError(f"resume_from_checkpoint must be auto or false in a comparison of many runs, found {value!r}.")
 
 
 def check_name(name: str) -> None:
@@ -168,7 +170,7 @@ def flat_result(result: Mapping[str, Any]) -> dict[str, Any]:
 def write_results(rows: Sequence[Row], folder: Path, name: str) -> None:
     """`NAME.json`, the runs per row; called after every run, so that it holds what is finished, whatever happens."""
     results = {row.title: row.runs for row in rows if row.runs}
-    (folder / f"{name}.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write_json(results, folder / f"{name}.json")
 
 
 def write_comparison(
@@ -181,10 +183,11 @@ def write_comparison(
     """
     notes = comparison_notes(rows, compare, control)
     text = "\n\n".join([comparison_table(rows, compare, control), *notes]) + "\n"
-    (folder / f"{name}.md").write_text(text, encoding="utf-8")
-    write_csv(row_records(rows, compare, control), folder / f"{name}.csv")
-    write_csv(run_records(rows), folder / f"{name}_runs.csv")
-    draw_bars(rows, folder / f"{name}.png", title)
+    with disk_errors_named(folder):
+        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+        write_csv(row_records(rows, compare, control), folder / f"{name}.csv")
+        write_csv(run_records(rows), folder / f"{name}_runs.csv")
+        draw_bars(rows, folder / f"{name}.png", title)
     return text
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from ..analysis.comparison import Row
 from ..analysis.summary import median_after_warm_up, run_table
+from ..checkpoint import AUTO, resume_request
 from .checks import check_compared_metric, check_recipe, check_resume
 from .errors import BAD_INPUT, print_error
 from .parser import RecipeParser, quiet_libraries, series_parser
 from .recipe import Recipe, parse_recipe, split_dotted
-from .series import announce_and_run, check_series, end_processes, output_root, run_series
+from .series import announce_and_run, check_series, end_processes, output_root, run_or_reuse, run_series
 
 SUMMARY_NAME = "summary"
 
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen, _ = parser.parse_known_args(others)
         run_all(plan(parser, chosen, arguments), chosen)
         end_processes()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print_error("hf-bml train", error)
         return BAD_INPUT
     return 0
@@ -67,10 +68,12 @@ def plan(parser: RecipeParser, chosen: argparse.Namespace, arguments: Sequence[s
 
 
 def run_all(runs: Sequence[tuple[Row, Recipe]], chosen: argparse.Namespace) -> None:
-    """A single run is trained and reported; several are compared, and finished ones are not trained again."""
+    """A single run is trained and reported; several are compared, and finished ones are not trained again; nor is a
+    single one with `--resume_from_checkpoint auto`."""
     if len(runs) == 1:
         [(_, recipe)] = runs
-        result = announce_and_run(recipe)
+        may_be_finished = resume_request(recipe.training.resume_from_checkpoint) == AUTO
+        result = run_or_reuse(recipe) if may_be_finished else announce_and_run(recipe)
         if recipe.training.process_index == 0:
             report_run(recipe, result)
         return

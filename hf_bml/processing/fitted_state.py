@@ -15,6 +15,8 @@ import datasets
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from ..disk import disk_errors_named
+
 
 def state_folder() -> Path:
     """Where the files are."""
@@ -62,7 +64,8 @@ def _state_path(name: str) -> Path:
 
 def _write(path: Path, content: bytes) -> None:
     """At once: other processes see the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-        file.write(content)
-    os.replace(file.name, path)
+    with disk_errors_named(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(content)
+        os.replace(file.name, path)

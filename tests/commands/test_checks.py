@@ -175,32 +175,46 @@ def test_no_resume(parse, value):
     checks.check_resume([recipe])
 
 
+def write_checkpoint(folder):
+    """A sealed one with a single file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "weights").write_text("all of them")
+    seal_checkpoint(folder)
+    (folder / "trainer_state.json").write_text('{"global_step": 0}')
+    return folder
+
+
+def test_auto_is_both_first_start_and_restart(parse, tmp_path):
+    recipe = parse("--resume_from_checkpoint", "auto")
+    checks.check_resume([recipe])
+    assert checks.resume_point(recipe) is None
+    folder = write_checkpoint(tmp_path / "out" / "checkpoint-3")
+    checks.check_resume([recipe])
+    assert checks.resume_point(recipe) == str(folder)
+
+
 @pytest.mark.parametrize("value", ["true", "last", "latest"])
 def test_resume_from_the_newest_complete_checkpoint(parse, tmp_path, value):
     recipe = parse("--resume_from_checkpoint", value)
-    with pytest.raises(ValueError, match=r"expected a complete checkpoint-STEP, found none in .*out"):
+    with pytest.raises(ValueError, match=r"expected a complete checkpoint-STEP, found none in .*out\. Use .*=auto"):
         checks.check_resume([recipe])
     for step in (9, 10, 11):
-        folder = tmp_path / "out" / f"checkpoint-{step}"
-        folder.mkdir(parents=True)
-        seal_checkpoint(folder)
-        if step < 11:
-            (folder / "trainer_state.json").write_text('{"global_step": 0}')
-    with pytest.warns(UserWarning, match="checkpoint-11 .* skipped"):
+        folder = write_checkpoint(tmp_path / "out" / f"checkpoint-{step}")
+        if step == 11:
+            (folder / "trainer_state.json").unlink()
+    with pytest.warns(UserWarning, match="skipped: checkpoint-11 "):
         checks.check_resume([recipe])
         assert checks.resume_point(recipe) == str(tmp_path / "out" / "checkpoint-10")
 
 
-def test_the_newest_checkpoint_of_another_training_is_refused(parse, tmp_path):
-    folder = tmp_path / "out" / "checkpoint-10"
-    folder.mkdir(parents=True)
-    seal_checkpoint(folder)
-    (folder / "trainer_state.json").write_text('{"global_step": 0}')
-    first = parse("--resume_from_checkpoint", "last")
+@pytest.mark.parametrize("value", ["auto", "last"])
+def test_the_newest_checkpoint_of_another_training_is_refused(parse, tmp_path, value):
+    folder = write_checkpoint(tmp_path / "out" / "checkpoint-10")
+    first = parse("--resume_from_checkpoint", value)
     (tmp_path / "out" / "training.json").write_text(json.dumps(checks.training_identity(first)))
     assert checks.resume_point(first) == str(folder)
     for option in (("--learning_rate", "1e-6"), ("--seed", "7")):
-        other = parse("--resume_from_checkpoint", "last", *option)
+        other = parse("--resume_from_checkpoint", value, *option)
         with pytest.raises(ValueError, match=r"checkpoint-10 is of a training with other options"):
             checks.check_resume([other])
         named = parse("--resume_from_checkpoint", str(folder), *option)  # on purpose
@@ -209,13 +223,12 @@ def test_the_newest_checkpoint_of_another_training_is_refused(parse, tmp_path):
 
 def test_resume_from_a_given_folder(parse, tmp_path):
     recipe = parse("--resume_from_checkpoint", str(tmp_path))
-    with pytest.raises(ValueError, match=r"no weights, .*trainer_state\.json is missing.*`last`"):
+    with pytest.raises(ValueError, match=r"no weights, .*1 more.*`auto`"):
         checks.check_resume([recipe])
-    seal_checkpoint(tmp_path)
-    (tmp_path / "trainer_state.json").write_text('{"global_step": 0}')
+    write_checkpoint(tmp_path)
     assert checks.resume_point(recipe) == str(tmp_path)
     (tmp_path / "trainer_state.json").write_text('{"global_')
-    with pytest.raises(ValueError, match=r"trainer_state\.json is cut off"):
+    with pytest.raises(ValueError, match=r"trainer_state\.json is damaged"):
         checks.check_resume([recipe])
 
 

@@ -230,7 +230,7 @@ def test_no_other_model_for_a_checkpoint(compare, with_heads, tmp_path, capsys):
         (["--modulations", "opm", "--seeds", "one"], "invalid int value: 'one'"),
         (["--modulations", "opm", "--name", "a/b"], "--name must be the beginning of a file name"),
         (["--modulations", "opm", "--learnin_rate", "1"], "Did you mean 'learning_rate'"),
-        (["--modulations", "opm", "--resume_from_checkpoint", "x/y"], "must be last or false"),
+        (["--modulations", "opm", "--resume_from_checkpoint", "x/y"], "must be auto or false"),
         (["--modulations", "none", "--dataset_options.lable", "1"], "Did you mean 'label'"),
         (["--modulations", "none", "--fusion", "conact"], "Did you mean 'concat'"),
     ],

@@ -196,7 +196,8 @@ def test_results_whose_card_cannot_be_written_are_kept(run_dir, own_hub, tmp_pat
         assert main(["train", str(recipe), "--output_dir", str(folder), *options]) == 0
     messages = {str(warning.message) for warning in caught if "Not pushed" in str(warning.message)}
     assert messages == {
-        "Not pushed to the Hub: [Errno 28] No space left on device. The run is kept; push it later with: "
+        f"Not pushed to the Hub: cannot write to '{folder}': No space left on device. Make room. The run is kept; "
+        "push it later with: "
         f"hf-bml push {folder} --repo-id user/run"
     }
     assert (folder / "metrics.json").is_file()

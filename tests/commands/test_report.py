@@ -1,15 +1,18 @@
 """The report of runs without training, and of real tiny ones in a real browser."""
 
+import errno
 import json
 import re
 import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from finished import write_analyses, write_run
+from matplotlib.figure import Figure
 from PIL import Image
 
 from hf_bml.analysis.comparison import Row
@@ -22,6 +25,7 @@ from hf_bml.commands.probe import probe_run
 from hf_bml.commands.report import write_report
 from hf_bml.commands.sensitivity import write_sensitivity
 from hf_bml.commands.series import write_comparison, write_results
+from hf_bml.disk import DiskError
 
 OPM = {"modulations": {"opm": {"q_base": 0.5}}}
 RECIPE = """
@@ -304,6 +308,46 @@ def test_bad_input_is_one_line(tmp_path, monkeypatch, capsys, arguments, message
     captured = capsys.readouterr()
     assert captured.err.startswith("hf-bml report: ") and captured.err.count("\n") == 1 and message in captured.err
     assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize("full", [(Path, "write_text"), (Figure, "savefig")])
+def test_a_full_disk_is_one_line(tmp_path, monkeypatch, capsys, full):
+    """Also of the tables that a comparison writes, and of the JSON files of all commands."""
+    write_run(tmp_path / "plain")
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(*full, refuse)
+    assert main(["report", str(tmp_path / "plain"), "--output", str(tmp_path / "report")]) == 2
+    expected = f"cannot write to '{tmp_path / 'report'}': No space left on device. Make room.\n"
+    assert capsys.readouterr().err == f"hf-bml report: {expected}"
+    rows = [Row("plain", runs=[{"seed": 0, "accuracy": 0.5, "device": "cpu", "torch": "2"}])]
+    with pytest.raises(DiskError, match=f"cannot write to '{tmp_path}': No space left"):
+        write_comparison(rows, tmp_path, "table", "accuracy")
+    if full[0] is Path:
+        with pytest.raises(DiskError, match=f"cannot write to '{tmp_path}/table.json': No space left"):
+            write_results(rows, tmp_path, "table")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, capsys):
+    write_run(tmp_path / "plain")
+    (tmp_path / "file").touch()
+    for command in ("report", "card"):
+        assert main([command, str(tmp_path / "plain"), "--output", str(tmp_path / "file" / "new")]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"hf-bml {command}: cannot write to '{tmp_path}/file/new") and error.count("\n") == 1
+        assert "Not a directory. Choose a folder that can be written." in error
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "null", "{"])
+@pytest.mark.parametrize("name", ["metrics.json", "trainer_state.json", "config.json"])
+def test_a_damaged_file_of_a_run_is_named(tmp_path, name, content):
+    write_run(tmp_path / "plain")
+    (tmp_path / "plain" / name).write_text(content)
+    if (name, content) != ("config.json", "{}"):
+        with pytest.raises(ValueError, match=f"plain/{name}"):
+            write_report([tmp_path / "plain"], tmp_path / "report")
 
 
 def test_without_matplotlib_it_says_what_to_install(tmp_path, monkeypatch, capsys):

@@ -1,6 +1,8 @@
+import errno
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 
@@ -11,6 +13,7 @@ from PIL import Image
 from hf_bml import OPM, MultimodalForClassification
 from hf_bml.cli import main
 from hf_bml.commands import experiment
+from hf_bml.commands.run_files import read_groups
 
 RECIPE = """
 dataset: digits
@@ -103,6 +106,64 @@ def test_several_recipes_and_seeds_are_compared_and_reused(recipe, tmp_path, cap
     assert capsys.readouterr().out.count("not trained again") == 4
     assert main([*command, "--learning_rate", "1e-3"]) == 0
     assert capsys.readouterr().out.count(": training") == 4
+
+
+def test_auto_is_both_first_start_and_restart(own, tmp_path, capsys):
+    """A job whose command stays the same: it begins, is resumed, and is left as it is when it has finished."""
+    run = tmp_path / "run"
+    command = ["train", "own.yaml", "--output_dir", str(run), "--save_strategy", "steps", "--save_steps", "1"]
+    command += ["--resume_from_checkpoint", "auto"]
+    assert main(command) == 0
+    first = json.loads((run / "metrics.json").read_text())
+    assert first["resumed_from"] is None
+    (run / "metrics.json").unlink()
+    shutil.rmtree(run / "checkpoint-2")
+    assert main(command) == 0
+    again = json.loads((run / "metrics.json").read_text())
+    assert again["resumed_from"] == str(run / "checkpoint-1") and again["test"] == first["test"]
+    assert main(command) == 0
+    assert "not trained again" in capsys.readouterr().out
+    assert main([*command, "--learning_rate", "1e-3"]) == 2
+    assert "is of a training with other options" in capsys.readouterr().err
+
+
+def test_a_job_that_is_requeued_loses_nothing(own, tmp_path):
+    """Nor does another training in the same folder: the earlier run can still be evaluated where it lies."""
+    run = tmp_path / "run"
+    command = ["train", "own.yaml", "--output_dir", str(run)]
+    assert main(command) == 0
+    weights = [(run / "model.safetensors").read_bytes()]
+    for number, options in enumerate(([], ["--save_strategy", "steps", "--learning_rate", "1e-3"]), start=1):
+        assert main(["evaluate", str(run)]) == 0
+        metrics = (run / "metrics.json").read_text()
+        with pytest.warns(UserWarning, match="held 0 checkpoints and results of an earlier training"):
+            assert main([*command, *options]) == 0
+        aside = run / ("earlier_training" if number == 1 else "earlier_training_2")
+        assert (aside / "metrics.json").read_text() == metrics
+        assert not (run / "metrics_test.json").exists()  # of a model that is no longer there
+        assert (aside / "model.safetensors").read_bytes() == weights[-1]
+        weights.append((run / "model.safetensors").read_bytes())
+    assert main(["evaluate", str(run / "earlier_training")]) == 0
+    accuracy = json.loads((run / "earlier_training" / "metrics.json").read_text())["test"]["accuracy"]
+    assert json.loads((run / "earlier_training" / "metrics_test.json").read_text())["accuracy"] == accuracy
+    assert [group.label for group in read_groups([tmp_path])[0]] == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("function", "where"), [("check_writable", "before the data"), ("write_recipe", "after the training")]
+)
+def test_a_disk_that_refuses_is_one_line(own, tmp_path, capsys, monkeypatch, function, where):
+    def refuse(*_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    if function == "check_writable":
+        monkeypatch.setattr("hf_bml.commands.experiment.build_data", None)  # never reached
+        monkeypatch.setattr("hf_bml.disk.writing_refused", lambda folder: OSError(errno.EROFS, "", folder))
+    else:
+        monkeypatch.setattr("hf_bml.commands.experiment.write_recipe", refuse)
+    assert main(["train", "own.yaml", "--output_dir", str(tmp_path / "run")]) == 2
+    expected = f"hf-bml train: cannot write to '{tmp_path / 'run'}': Read-only file system. Choose a folder that can"
+    assert [line for line in capsys.readouterr().err.splitlines() if line.startswith(expected)]
 
 
 @pytest.mark.parametrize(

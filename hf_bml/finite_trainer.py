@@ -1,0 +1,137 @@
+"""`transformers.Trainer` that ends when its weights are no longer finite, and says where that began."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+from transformers import Trainer
+
+NEVER = torch.iinfo(torch.int64).max
+STATISTICS = ("running_mean", "running_var")  # of normalisation; other buffers may hold what they like
+
+
+class FiniteTrainer(Trainer):
+    """Ends a training whose weights have turned NaN or infinite with one error, before they are saved.
+
+    The loss and each modality's predictions are watched on the device and read when the loss is logged. If a loss was
+    not finite, and the weights no longer are, the training ends there; if they still are, as after a step that fp16
+    skipped, there is a warning. A checkpoint with such weights is never written.
+
+    `logging_nan_inf_filter` says how such a loss is logged: as the Trainer replaces it (True, the default), but as NaN
+    if no loss since the last log was finite; or as it is (False).
+    """
+
+    _losses = 0  # watched since the last log
+    _unfiltered = _none_finite = False  # of the losses that are about to be logged
+
+    def watch(self, loss: Tensor, unimodal_logits: Mapping[str, Tensor]) -> None:
+        """Notes, without a host sync, whether a micro-batch's loss and predictions are finite.
+
+        Args:
+            loss: 0-d.
+            unimodal_logits: by modality, any shape.
+        """
+        finite = torch.stack([value.detach().isfinite().all() for value in (*unimodal_logits.values(), loss)])
+        if not self._losses:
+            self._watched = tuple(unimodal_logits)
+            self._first_steps = torch.full_like(finite, NEVER, dtype=torch.int64)
+            self._finite_losses = torch.zeros_like(self._first_steps[:1])
+        step = self.state.global_step + 1
+        self._first_steps = torch.where(finite, self._first_steps, self._first_steps.clamp_max(step))
+        self._finite_losses = self._finite_losses + finite[-1]
+        self._losses += 1
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and self._unfiltered:
+            self._tr_loss.zero_()  # the Trainer subtracts it from itself, which leaves NaN
+            if self._none_finite:
+                logs, self._total_loss_scalar = {**logs, "loss": math.nan}, math.nan
+            self._unfiltered = False
+        super().log(logs, start_time)
+
+    def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
+        self._losses, self._unfiltered = 0, False
+        return super()._inner_training_loop(*args, **kwargs)
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        if self.control.should_log and self.state.global_step > self._globalstep_last_logged:
+            self._check_losses()
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        self._check_weights()
+        super()._save_checkpoint(model, trial)
+
+    def _finalize_training(self, *args: Any, **kwargs: Any) -> Any:
+        self._check_losses()
+        self._check_weights()
+        return super()._finalize_training(*args, **kwargs)
+
+    def _check_losses(self) -> None:
+        """Reads what was watched, on every process, and forgets it.
+
+        Raises:
+            ValueError: a loss was not finite, and the weights are not.
+        """
+        if not self._losses:
+            return
+        watched = self.accelerator.gather(torch.cat([self._first_steps, self._finite_losses])[None]).tolist()
+        self._losses = 0
+        *first_steps, loss_step, _ = map(min, zip(*watched, strict=True))
+        if loss_step == NEVER:
+            return
+        self._unfiltered, self._none_finite = True, not all(finite for *_, finite in watched)
+        text = where_it_began(loss_step, dict(zip(self._watched, first_steps, strict=True)))
+        self._check_weights(text)
+        warnings.warn(f"{text} The weights are still finite, so the training continues.", stacklevel=2)
+
+    def _check_weights(self, reason: str = "") -> None:
+        """Raises ValueError, on all processes, if weights of any process are not finite."""
+        names = not_finite(self.model)
+        found = self.accelerator.gather(torch.tensor([len(names)], device=self.args.device))
+        if not any(found.tolist()):
+            return
+        if not reason:
+            self._check_losses()  # which knows more
+        shown = f" ({names[0]}{f' and {len(names) - 1} more' if names[1:] else ''})" if names else ""
+        raise ValueError(
+            f"{reason} After step {self.state.global_step} the weights are not finite{shown}: the training ends here, "
+            "without saving them. Earlier checkpoints are kept.".strip()
+        )
+
+
+def where_it_began(loss_step: int, first_steps: Mapping[str, int]) -> str:
+    """Which loss was the first that was not finite, and which modalities it came from.
+
+    Args:
+        loss_step: the optimizer step of that loss, from 1 on.
+        first_steps: by modality the first step whose predictions were not finite.
+
+    Example:
+        >>> where_it_began(12, {"audio": 12, "visual": 13})
+        'The loss of step 12 is not finite, nor are the predictions of audio: look for inf or NaN in its inputs.'
+    """
+    names: Sequence[str] = [name for name, step in first_steps.items() if step <= loss_step]
+    start = f"The loss of step {loss_step} is not finite"
+    if not names:
+        return f"{start}, though every modality's predictions are: look at the labels and at the loss itself."
+    if len(names) == len(first_steps) > 1:
+        return f"{start}, nor are the predictions of any modality: lower the learning rate, or look at all inputs."
+    return f"{start}, nor are the predictions of {', '.join(names)}: look for inf or NaN in its inputs."
+
+
+def not_finite(model: nn.Module) -> list[str]:
+    """Names of trainable parameters, and running statistics, with NaN or infinite values; of a shard, those here."""
+    tensors = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    tensors |= {name: buffer for name, buffer in model.named_buffers() if name.endswith(STATISTICS)}
+    local = [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors.values()]
+    if not local:
+        return []
+    finite = torch.stack([tensor.detach().isfinite().all() for tensor in local]).tolist()
+    return [name for name, is_finite in zip(tensors, finite, strict=True) if not is_finite]
