@@ -191,6 +191,28 @@ def check_parallelism(trainer: Trainer, modulations: Iterable[Modulation]) -> No
         )
 
 
+def check_given_optimizer(trainer: Trainer, modulations: Iterable[Modulation]) -> None:
+    """Raises ValueError if `optimizers` brings what arguments or modulations need the trainer to make."""
+    args = trainer.args
+    if trainer.optimizer is not None and getattr(args, "lr_multipliers", None):
+        raise ValueError(
+            "lr_multipliers do not reach the optimizer that `optimizers` brings. Set the rates in its parameter "
+            "groups, or pass optimizer_cls_and_kwargs=(class, keywords), or set optim."
+        )
+    if trainer.lr_scheduler is not None and getattr(args, "lr_drop_at", None):
+        raise ValueError(
+            "lr_drop_at does not reach the schedule that `optimizers` brings. Leave one of the two out: "
+            "optimizers=(optimizer, None)."
+        )
+    copying = [m.name for m in modulations if m.held_out_fraction]
+    if copying and (trainer.optimizer is not None or trainer.lr_scheduler is not None):
+        raise ValueError(
+            f"{copying} train copies of the model, for which the trainer must make an optimizer, but it was given "
+            "`optimizers` of its own. Pass optimizer_cls_and_kwargs=(class, keywords), or set optim and "
+            "lr_scheduler_type."
+        )
+
+
 def check_sync_batch_norm(device: torch.device) -> None:
     """Raises ValueError where torch has no SyncBatchNorm."""
     if device.type == "cpu":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .learning_rate import parameter_multipliers
+from .metrics import JointPredictions
 from .modulation import BalanceState, DiscrepancyMonitor, Modulation, ModulationStack, build_modulations
 from .preflight import (
     check_collator,
     check_dataset,
     check_encoders_share_nothing,
+    check_given_optimizer,
     check_model,
     check_own_loss,
     check_parallelism,
@@ -32,6 +34,7 @@ from .preflight import (
 )
 from .pushing_trainer import PushingTrainer
 from .resumable_trainer import ResumableTrainer
+from .searching_trainer import SearchingTrainer
 from .side_training import hold_out, train_copies
 from .streaming_trainer import StreamingTrainer
 from .training_args import BalancedTrainingArguments
@@ -56,7 +59,9 @@ class IdleModulationWarning(TrainerCallback):
             modulation.warn_if_idle(self._trainer.model.encoders, epochs, state.max_steps)
 
 
-class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, StreamingTrainer, UnwrappingTrainer):
+class MultimodalBalancedTrainer(
+    SearchingTrainer, ResumableTrainer, PushingTrainer, StreamingTrainer, UnwrappingTrainer
+):
     """Trains a multimodal model with modulations; without any it is a plain Trainer that logs the discrepancy.
 
     Scores are summed over all micro-batches and processes of an optimizer step; ratios and coefficients are formed
@@ -93,13 +98,35 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, StreamingTrain
         super().__init__(model=model, args=args, **kwargs)
         if self.compute_loss_func is not None:
             self.loss_is_scaled_for_ga = True  # as in Trainer: such a function divides by num_items_in_batch
+        self.given_modulations = None if modulations is None else list(modulations)
+        self.modulation = ModulationStack((), ())
+        self._prepare_balancing()
+        check_given_optimizer(self, self.modulation)
+        warn_if_not_compiled(self)
+        num_labels = getattr(self.model, "num_labels", None) or self.model.config.num_labels
+        for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
+            check_dataset(dataset, split, getattr(self.model, "required_columns", self.modalities), num_labels)
+        prime_collator(self.data_collator, self.train_dataset, self.eval_dataset)
+        self._split: tuple[Any, Any] = None, None  # the training split, whole and without the held-out part
+        self._hold_out()
+        self.add_callback(IdleModulationWarning(self))
+
+    def _prepare_balancing(self) -> None:
+        """Builds what hangs on the model and the arguments, which may be others at the next training."""
+        args = self.args
+        if isinstance(args, BalancedTrainingArguments):
+            args.check()
         check_model(self.model)
         parameter_multipliers(self.model, getattr(args, "lr_multipliers", None) or {})
         self.modalities = tuple(self.model.encoders)
         check_collator(self.data_collator, self.modalities)
+        for modulation in self.modulation:
+            modulation.detach()
+        modulations = self.given_modulations
         if modulations is None:
             modulations = build_modulations(getattr(args, "modulations", None))
         self.modulation = ModulationStack(modulations, self.modalities)
+        self.modulation.reset()
         self.monitor = DiscrepancyMonitor(self.modalities)
         self._step_is_open = False
         self._state_before_step: dict[str, Any] | None = None
@@ -110,25 +137,26 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, StreamingTrain
         check_parallelism(self, self.modulation)
         check_encoders_share_nothing(self.model, self.modulation)
         check_own_loss(self)
-        warn_if_not_compiled(self)
-        num_labels = getattr(self.model, "num_labels", None) or self.model.config.num_labels
-        for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
-            check_dataset(dataset, split, getattr(self.model, "required_columns", self.modalities), num_labels)
         if isinstance(self.train_dataset, datasets.IterableDataset):
             check_streamed_training(args, self.modulation)
-        prime_collator(self.data_collator, self.train_dataset, self.eval_dataset)
-        self.held_out_dataset = None
-        held_out = max((modulation.held_out_fraction for modulation in self.modulation), default=0.0)
-        if held_out and self.train_dataset is not None:
-            self.train_dataset, self.held_out_dataset = hold_out(self.train_dataset, held_out, args.seed)
         for modulation in self.modulation:
             modulation.attach(self.model, partial(train_copies, self))
-        self.add_callback(IdleModulationWarning(self))
+
+    def _hold_out(self) -> None:
+        """Sets the part of the training split aside that modulations ask for."""
+        whole, rest = self._split
+        if self.train_dataset is rest:
+            self.train_dataset = whole
+        self.held_out_dataset = None
+        share = max((modulation.held_out_fraction for modulation in self.modulation), default=0.0)
+        if share and self.train_dataset is not None:
+            whole = self.train_dataset
+            self.train_dataset, self.held_out_dataset = hold_out(whole, share, self.args.seed)
+            self._split = whole, self.train_dataset
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any):
-        self.monitor = DiscrepancyMonitor(self.modalities)
-        self.modulation.reset()
-        self._step_is_open, self._state_before_step, self._encoder_parameters = False, None, {}
+        self._prepare_balancing()
+        self._hold_out()
         return super()._inner_training_loop(*args, **kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -143,24 +171,29 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, StreamingTrain
             )
         return optimizer
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Tensor | tuple[Tensor, Any]:
-        if not model.training:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+    def _balanced_loss(self, compute_loss: Callable[..., Any], model: nn.Module, inputs: Any, **options: Any) -> Tensor:
+        """What `compute_loss`, which a subclass may override, gives for a training batch, as the modulations make it.
+
+        Raises:
+            ValueError: the batch has no labels, or `compute_loss` does not return what the model returned.
+        """
         if "labels" not in inputs:
             raise ValueError(f"A training batch needs `labels`, found {sorted(inputs)}.")
         labels = inputs["labels"]
         self.modulation.begin_micro_batch(labels)
         extra = {"modulation": self.modulation} if self.modulation.active else {}
-        loss, outputs = super().compute_loss(model, {**inputs, **extra}, True, num_items_in_batch)
+        loss, outputs = compute_loss(model, {**inputs, **extra}, return_outputs=True, **options)
+        if not isinstance(outputs, Mapping) or "unimodal_logits" not in outputs:
+            raise ValueError(
+                "compute_loss must return (loss, output) with return_outputs=True, where output is what "
+                f"model(**inputs) returned, found {type(outputs).__name__}."
+            )
         self.monitor.update(outputs["unimodal_logits"], labels, outputs.get("modality_mask"))
-        loss = self.modulation.modulate_loss(loss, outputs, labels)
-        return (loss, outputs) if return_outputs else loss
+        return self.modulation.modulate_loss(loss, outputs, labels)
+
+    def prediction_step(self, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
+        loss, predictions, labels = super().prediction_step(*args, **kwargs)
+        return loss, JointPredictions(predictions) if isinstance(predictions, tuple) else predictions, labels
 
     def _set_signature_columns_if_needed(self) -> None:
         """The columns that `remove_unused_columns=True` keeps."""
@@ -175,7 +208,12 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, StreamingTrain
             if self.accelerator.mixed_precision == "fp16":  # what begin_step computed holds if the step is skipped
                 self._state_before_step = copy.deepcopy(self._modulation_state())
             self._step_is_open = True
-        loss = super().training_step(model, inputs, num_items_in_batch)
+        compute_loss = self.compute_loss
+        self.compute_loss = partial(self._balanced_loss, compute_loss)
+        try:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        finally:
+            self.compute_loss = compute_loss
         if self.accelerator.sync_gradients:
             self.monitor.step(self._sum_over_processes)
             self.modulation.modulate_gradients(self._parameters_by_modality(model), self._balance_state())

@@ -32,8 +32,9 @@ ALLOWED = {
     "model_card": {"analysis", "card_facts", "card_quick_start", "data", "models"},
     "hub_push": {"card_facts"},
     "pushing_trainer": {"card_facts", "hub_push", "model_card"},
-    "trainer": {"learning_rate", "modulation", "preflight", "pushing_trainer", "resumable_trainer", "side_training"}
-    | {"streaming_trainer", "training_args", "unwrapping_trainer"},
+    "searching_trainer": {"modulation", "training_args"},
+    "trainer": {"learning_rate", "metrics", "modulation", "preflight", "pushing_trainer", "resumable_trainer"}
+    | {"searching_trainer", "side_training", "streaming_trainer", "training_args", "unwrapping_trainer"},
     "multimodal_pipeline": {"processing", *SHARED},
     "remote_code": {"hf_bml"},
     "cli": {"commands", "hf_bml", *SHARED},

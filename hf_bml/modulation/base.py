@@ -246,7 +246,8 @@ class Modulation:
         self.means = RunningMean(modalities)
 
     def attach(self, model: nn.Module, train_copies: TrainCopies | None = None) -> None:
-        """Called once, when the trainer is built. A method that acts inside the model finds its modules here.
+        """Called when the trainer is built and, with the model of that moment, when a training starts. A method that
+        acts inside the model finds its modules here.
 
         Args:
             model: the unwrapped model.
@@ -255,6 +256,9 @@ class Modulation:
         Raises:
             ValueError: the method cannot work with this model.
         """
+
+    def detach(self) -> None:
+        """Takes back what `attach` has changed in the model."""
 
     def reset(self) -> None:
         """Forgets what an earlier training left behind."""
