@@ -16,8 +16,10 @@ from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from .last_batch import check_last_batch
 from .learning_rate import parameter_multipliers
 from .metrics import JointPredictions
+from .models.encoders import token_limits
 from .modulation import BalanceState, DiscrepancyMonitor, Modulation, ModulationStack, build_modulations
 from .preflight import (
     check_collator,
@@ -29,10 +31,13 @@ from .preflight import (
     check_parallelism,
     check_streamed_training,
     check_sync_batch_norm,
+    check_tokens,
+    checked_batch,
     prime_collator,
     warn_if_not_compiled,
 )
 from .pushing_trainer import PushingTrainer
+from .refused_options import check_options
 from .resumable_trainer import ResumableTrainer
 from .searching_trainer import SearchingTrainer
 from .side_training import hold_out, train_copies
@@ -103,13 +108,19 @@ class MultimodalBalancedTrainer(
         self._prepare_balancing()
         check_given_optimizer(self, self.modulation)
         warn_if_not_compiled(self)
-        num_labels = getattr(self.model, "num_labels", None) or self.model.config.num_labels
         for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
-            check_dataset(dataset, split, getattr(self.model, "required_columns", self.modalities), num_labels)
+            columns = getattr(self.model, "required_columns", self.modalities)
+            check_dataset(dataset, split, columns, self.num_labels)
+            check_tokens(dataset, split, token_limits(self.model.encoders))
         prime_collator(self.data_collator, self.train_dataset, self.eval_dataset)
         self._split: tuple[Any, Any] = None, None  # the training split, whole and without the held-out part
-        self._hold_out()
+        self._prepare_data()
         self.add_callback(IdleModulationWarning(self))
+
+    @property
+    def num_labels(self) -> int:
+        """Classes that the model tells apart."""
+        return getattr(self.model, "num_labels", None) or self.model.config.num_labels
 
     def _prepare_balancing(self) -> None:
         """Builds what hangs on the model and the arguments, which may be others at the next training."""
@@ -137,13 +148,14 @@ class MultimodalBalancedTrainer(
         check_parallelism(self, self.modulation)
         check_encoders_share_nothing(self.model, self.modulation)
         check_own_loss(self)
+        check_options(self)
         if isinstance(self.train_dataset, datasets.IterableDataset):
             check_streamed_training(args, self.modulation)
         for modulation in self.modulation:
             modulation.attach(self.model, partial(train_copies, self))
 
-    def _hold_out(self) -> None:
-        """Sets the part of the training split aside that modulations ask for."""
+    def _prepare_data(self) -> None:
+        """Sets the part of the training split aside that modulations ask for, and looks at the batches of the rest."""
         whole, rest = self._split
         if self.train_dataset is rest:
             self.train_dataset = whole
@@ -153,10 +165,11 @@ class MultimodalBalancedTrainer(
             whole = self.train_dataset
             self.train_dataset, self.held_out_dataset = hold_out(whole, share, self.args.seed)
             self._split = whole, self.train_dataset
+        check_last_batch(self)
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any):
         self._prepare_balancing()
-        self._hold_out()
+        self._prepare_data()
         return super()._inner_training_loop(*args, **kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -171,7 +184,9 @@ class MultimodalBalancedTrainer(
             )
         return optimizer
 
-    def _balanced_loss(self, compute_loss: Callable[..., Any], model: nn.Module, inputs: Any, **options: Any) -> Tensor:
+    def _balanced_loss(
+        self, compute_loss: Callable[..., Any], model: nn.Module, inputs: Any, **options: Any
+    ) -> Tensor:
         """What `compute_loss`, which a subclass may override, gives for a training batch, as the modulations make it.
 
         Raises:
@@ -194,6 +209,21 @@ class MultimodalBalancedTrainer(
     def prediction_step(self, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
         loss, predictions, labels = super().prediction_step(*args, **kwargs)
         return loss, JointPredictions(predictions) if isinstance(predictions, tuple) else predictions, labels
+
+    def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
+        """The labels of data that could not be checked before, a stream or a Dataset class, are checked here."""
+        collator = super()._get_collator_with_removed_columns(data_collator, description)
+        if description not in ("Training", "Evaluation"):
+            return collator
+        return partial(checked_batch, collator=collator, num_labels=self.num_labels, description=description)
+
+    def _prepare_input(self, data: Any) -> Any:
+        """Also casts to the precision of `bf16_full_eval` and `fp16_full_eval`, in which the model is evaluated."""
+        data, args = super()._prepare_input(data), self.args
+        if self.is_in_train or not (args.bf16_full_eval or args.fp16_full_eval):
+            return data
+        is_float = isinstance(data, Tensor) and data.is_floating_point()
+        return data.to(torch.float16 if args.fp16_full_eval else torch.bfloat16) if is_float else data
 
     def _set_signature_columns_if_needed(self) -> None:
         """The columns that `remove_unused_columns=True` keeps."""

@@ -242,7 +242,7 @@ def test_a_training_split_that_comes_later(training_args):
 
 def test_copies_without_a_held_out_part(training_args, monkeypatch):
     monkeypatch.setattr(Curious, "held_out_fraction", 0.0)
-    with pytest.raises(ValueError, match="needs a held-out part of the training split: .*held_out_fraction above 0"):
+    with pytest.raises(ValueError, match=r"needs a held-out part of the training split: .*held_out_fraction above 0"):
         train(training_args(), Curious(steps=(0,)))
 
 

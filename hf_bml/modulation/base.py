@@ -230,6 +230,11 @@ class Modulation:
         return self.changes_gradients or self.needs_gradient_scale
 
     @property
+    def compares_modalities(self) -> bool:
+        """Whether the method does nothing with a single modality, which is as discriminative as itself."""
+        return False
+
+    @property
     def held_out_fraction(self) -> float:
         """The share of the training split that the method keeps for itself, in [0, 1)."""
         return 0.0
@@ -272,6 +277,12 @@ class Modulation:
             epochs: of the training.
             steps: optimizer steps of the training.
         """
+        if len(encoders) == 1 and self.compares_modalities:
+            warnings.warn(
+                f"{self.name} balances several modalities, but the model has only {list(encoders)}: it does nothing. "
+                "Leave it out.",
+                stacklevel=2,
+            )
         length = epochs if self.config.unit == "epochs" else steps
         if self.config.start >= length:
             warnings.warn(
