@@ -58,9 +58,12 @@ def check_last_batch(trainer: Trainer) -> None:
     if name is None:
         return
     size = next((size for size in range(max(batch, 2), samples + 1) if samples % size != 1), None)
-    advice = "Train on more samples." if size is None else f"Set per_device_train_batch_size: {size}."
-    if batch > 1:
-        advice = f"Set dataloader_drop_last: true, or {advice[0].lower()}{advice[1:]}"
+    if size is None:
+        advice = "Train on more samples."
+    elif batch == 1:
+        advice = f"Set per_device_train_batch_size: {size}."
+    else:
+        advice = f"Set dataloader_drop_last: true, or per_device_train_batch_size: {size}."
     raise ValueError(
         f"The {samples} training samples in batches of {batch} leave a batch of one sample, of which BatchNorm "
         f"({name}) cannot take statistics: it sees one value a channel. {advice}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import datasets
 from transformers import PreTrainedModel, Trainer
+from transformers.debug_utils import DebugOption
 
 SINGLE_LABEL = (None, "single_label_classification")
 
@@ -51,6 +52,8 @@ def refusals(trainer: Trainer) -> Iterator[str]:
             "use_liger_kernel patches language models by their type, and this is a model of several encoders. Leave "
             "it out, and patch an encoder yourself before the trainer is built."
         )
+    if DebugOption.UNDERFLOW_OVERFLOW in args.debug:
+        yield "debug: underflow_overflow cannot read the boolean masks. Use torch.autograd.set_detect_anomaly(True)."
     sizes = {name: getattr(args.parallelism_config, name, 1) for name in ("tp_size", "cp_size", "sp_size")}
     if any(size > 1 for size in sizes.values()):
         yield f"parallelism_config {sizes} splits one sequence or layer over processes. Use DDP, FSDP2 or DeepSpeed."
