@@ -170,11 +170,11 @@ def checked_batch(rows: Sequence[Any], collator: Any, num_labels: int, descripti
     Raises:
         ValueError: its labels are not integers in [0, num_labels).
     """
-    batch = collator(rows)
-    labels = batch.get("labels") if isinstance(batch, Mapping) else None
     texts = [row["labels"] for row in rows if isinstance(row, Mapping) and isinstance(row.get("labels"), str)]
     if texts:
         raise ValueError(f"{description} data: labels must be integers in [0, {num_labels}), found {texts[0]!r}.")
+    batch = collator(rows)
+    labels = batch.get("labels") if isinstance(batch, Mapping) else None
     if not isinstance(labels, torch.Tensor):
         return batch
     if labels.dtype != torch.int64:

@@ -289,14 +289,14 @@ def half(base):
 @pytest.mark.parametrize("override", [class_weights, sample_weights, half])
 def test_an_overridden_compute_loss(training_args, override, accumulation):
     """Without modulations it trains as on a plain Trainer; with them they see the labels, and the loss is as given."""
-    dataset = tiny_dataset()
+    dataset, collator = tiny_dataset(), MultimodalDataCollator(["audio", "visual"], passed_on=["sample_weight"])
     if override is sample_weights:
-        dataset = dataset.add_column("sample_weight", [float(row % 3) for row in range(32)])
+        dataset = dataset.add_column("sample_weight", [row % 3 / 2 for row in range(32)])
     options = {"gradient_accumulation_steps": accumulation, "per_device_train_batch_size": 4}
 
     def train(base, modulations):
         arguments = training_args(modulations=modulations, **options)
-        trainer = override(base)(tiny_model(), arguments, train_dataset=dataset)
+        trainer = override(base)(tiny_model(), arguments, train_dataset=dataset, data_collator=collator)
         trainer.train()
         return trainer
 
