@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 import datasets
@@ -55,8 +55,8 @@ def prime_collator(collator: Any, train_dataset: Any, eval_dataset: Any) -> None
 
 
 def check_dataset(dataset: Any, split: str, columns: Sequence[str], num_labels: int) -> None:
-    """Checks a `datasets.Dataset`: not empty, the input columns (one per modality), integer labels in
-    [0, num_labels), finite numbers.
+    """Checks that a dataset is not empty; of a `datasets.Dataset` also the input columns (one per modality, and for
+    training no empty one), integer labels in [0, num_labels), finite numbers.
 
     Raises:
         ValueError: naming the split, what was expected and what was found.
@@ -64,10 +64,11 @@ def check_dataset(dataset: Any, split: str, columns: Sequence[str], num_labels: 
     if isinstance(dataset, dict):
         for name, part in dataset.items():
             check_dataset(part, f"{split}[{name!r}]", columns, num_labels)
+        return
+    if isinstance(dataset, Sized) and len(dataset) == 0:
+        raise ValueError(f"{split} is empty: expected at least one sample.")
     if not isinstance(dataset, datasets.Dataset):
         return
-    if len(dataset) == 0:
-        raise ValueError(f"{split} is empty: expected at least one sample.")
     missing = [column for column in (*columns, "labels") if column not in dataset.column_names]
     if missing:
         raise ValueError(
@@ -93,7 +94,8 @@ def check_dataset(dataset: Any, split: str, columns: Sequence[str], num_labels: 
             f"{wrong[0]} ({len(wrong)} such rows)."
         )
     for column in columns:
-        if split == "train_dataset" and np.all(arrow_column(dataset, column).is_null()):
+        may_be_empty = dataset.data.column(column).null_count >= len(dataset)  # of all rows, shown or not
+        if split == "train_dataset" and may_be_empty and np.all(arrow_column(dataset, column).is_null()):
             raise ValueError(
                 f"{split}: every row lacks {column!r} (None), so its encoder would learn nothing. Check the files of "
                 "the modality and what on_error left out, or train without it."

@@ -38,6 +38,8 @@ def test_missing_column(training_args, which):
 def test_empty_split(training_args):
     with pytest.raises(ValueError, match="train_dataset is empty"):
         trainer(training_args, train_dataset=tiny_dataset().select([]))
+    with pytest.raises(ValueError, match=r"eval_dataset\['a'\] is empty"):
+        trainer(training_args, eval_dataset={"a": []})
 
 
 @pytest.mark.parametrize(("label", "row"), [(3, 5), (-1, 0)])
