@@ -84,13 +84,27 @@ class SteppedTrainer(Trainer):
     """A Trainer that follows `lr_multipliers` of its arguments, and `lr_drop_at` and `lr_drop_factor` (torch's
     `MultiStepLR`)."""
 
+    _multipliers: Mapping[str, float] | None = None  # of the optimizer
+
     def create_optimizer(self, model: nn.Module | None = None) -> Optimizer:
-        is_new = self.optimizer is None
+        """As in Trainer, with the learning rates of `lr_multipliers`.
+
+        Raises:
+            ValueError: there is an optimizer already, and it has other `lr_multipliers`.
+        """
+        multipliers = getattr(self.args, "lr_multipliers", None) or {}
+        if self.optimizer is not None:
+            if multipliers != (self._multipliers or {}):
+                raise ValueError(
+                    f"lr_multipliers {multipliers} do not reach the optimizer that the trainer has already, with "
+                    f"{self._multipliers or {}}. Set trainer.optimizer = None to train with a new one."
+                )
+            return super().create_optimizer(model)
         optimizer = super().create_optimizer(model)
-        multipliers = getattr(self.args, "lr_multipliers", None)
-        if is_new and multipliers:
+        if multipliers:
             unwrapped = self.accelerator.unwrap_model(self.model if model is None else model)
             scale_learning_rates(optimizer, unwrapped, multipliers)
+        self._multipliers = dict(multipliers)
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:

@@ -43,8 +43,7 @@ class MultimodalClassificationPipeline(Pipeline):
         model: a model whose logits are `(batch, num_labels)`, with `encoders` by modality.
         processor: a [`MultimodalProcessor`], or the folder or Hub id that holds one; default the model's own.
         top_k: labels per input, best first; None for all. Default 5.
-        function_to_apply: "softmax", "sigmoid" or "none". Default softmax; sigmoid for a model with one label or
-            `problem_type` "multi_label_classification"; none for "regression".
+        function_to_apply: "softmax", "sigmoid" or "none". Default softmax; sigmoid for a model with one label.
         return_unimodal: also return what each modality alone says, see below. Default False.
         kwargs: as for every transformers pipeline: `device`, `batch_size`, `num_workers`, ...
 
@@ -212,7 +211,7 @@ class MultimodalClassificationPipeline(Pipeline):
         """What a call returns for one input."""
         if not model_outputs["usable"][0]:
             return None
-        function = FUNCTIONS[function_to_apply or default_function(self.model.config)]
+        function = FUNCTIONS[function_to_apply or ("sigmoid" if self.model.config.num_labels == 1 else "softmax")]
         scores = function(model_outputs["logits"][0])
         joint = ranked(scores, self.model.config.id2label, top_k)
         if not return_unimodal:
@@ -292,13 +291,6 @@ def load_processor(processor: Any, model: Any) -> Any:
 def reads_video(transform: Any) -> bool:
     """Whether a transform takes a video file, for its frames or its sound."""
     return getattr(transform, "reads_video", False)
-
-
-def default_function(config: Any) -> str:
-    """The name of the function that makes scores of a model's logits, by the rules of transformers' pipelines."""
-    if config.problem_type == "regression":
-        return "none"
-    return "sigmoid" if config.problem_type == "multi_label_classification" or config.num_labels == 1 else "softmax"
 
 
 def ranked(scores: Tensor, names: Mapping[int, str], top_k: int | None) -> list[dict[str, Any]]:

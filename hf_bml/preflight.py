@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any
 
 import datasets
@@ -55,8 +55,8 @@ def prime_collator(collator: Any, train_dataset: Any, eval_dataset: Any) -> None
 
 
 def check_dataset(dataset: Any, split: str, columns: Sequence[str], num_labels: int) -> None:
-    """Checks a `datasets.Dataset`: not empty, the input columns (one per modality), integer labels in
-    [0, num_labels), finite numbers.
+    """Checks that a dataset is not empty; of a `datasets.Dataset` also the input columns (one per modality, and for
+    training no empty one), integer labels in [0, num_labels), finite numbers.
 
     Raises:
         ValueError: naming the split, what was expected and what was found.
@@ -64,10 +64,11 @@ def check_dataset(dataset: Any, split: str, columns: Sequence[str], num_labels: 
     if isinstance(dataset, dict):
         for name, part in dataset.items():
             check_dataset(part, f"{split}[{name!r}]", columns, num_labels)
+        return
+    if isinstance(dataset, Sized) and len(dataset) == 0:
+        raise ValueError(f"{split} is empty: expected at least one sample.")
     if not isinstance(dataset, datasets.Dataset):
         return
-    if len(dataset) == 0:
-        raise ValueError(f"{split} is empty: expected at least one sample.")
     missing = [column for column in (*columns, "labels") if column not in dataset.column_names]
     if missing:
         raise ValueError(
@@ -93,7 +94,103 @@ def check_dataset(dataset: Any, split: str, columns: Sequence[str], num_labels: 
             f"{wrong[0]} ({len(wrong)} such rows)."
         )
     for column in columns:
+        may_be_empty = dataset.data.column(column).null_count >= len(dataset)  # of all rows, shown or not
+        if split == "train_dataset" and may_be_empty and np.all(arrow_column(dataset, column).is_null()):
+            raise ValueError(
+                f"{split}: every row lacks {column!r} (None), so its encoder would learn nothing. Check the files of "
+                "the modality and what on_error left out, or train without it."
+            )
         check_finite(dataset, split, column)
+
+
+def arrow_column(dataset: datasets.Dataset, column: str) -> pa.ChunkedArray:
+    """A column of the rows that a dataset shows; its table may hold others."""
+    return dataset.with_format("arrow").select_columns(column)[:].column(0)
+
+
+def check_tokens(dataset: Any, split: str, limits: Mapping[str, tuple[int, int | None]]) -> None:
+    """Raises ValueError, naming the row, if a `datasets.Dataset` holds more tokens than an encoder takes, or one that
+    it does not know.
+
+    Args:
+        dataset: or a dict of them; others are left alone.
+        split: for the message.
+        limits: see `token_limits`. The ids lie in the modality's column or, of a single such encoder, in `input_ids`.
+    """
+    if isinstance(dataset, dict):
+        for name, part in dataset.items():
+            check_tokens(part, f"{split}[{name!r}]", limits)
+    if not isinstance(dataset, datasets.Dataset):
+        return
+    for modality, (vocabulary, longest) in limits.items():
+        column = modality if modality in dataset.column_names or len(limits) > 1 else "input_ids"
+        tokens = flat_tokens(arrow_column(dataset, column)) if column in dataset.column_names else None
+        if tokens is None:
+            continue
+        lengths, ids = tokens
+        encoder = f"the encoder of {modality!r}"
+        if longest is not None and lengths.max(initial=0) > longest:
+            row = lengths.argmax()
+            raise ValueError(
+                f"{split}: row {row} of {column!r} has {lengths[row]} tokens, but {encoder} takes at most {longest}. "
+                f"Cut the texts, max_length: {longest}."
+            )
+        unknown = np.flatnonzero((ids < 0) | (ids >= vocabulary))
+        if len(unknown):
+            row = np.repeat(np.arange(len(lengths)), lengths)[unknown[0]]
+            raise ValueError(
+                f"{split}: row {row} of {column!r} has the token id {ids[unknown[0]]}, but {encoder} knows the ids "
+                f"from 0 to {vocabulary - 1}. Use the tokenizer that belongs to it, or enlarge its vocabulary."
+            )
+
+
+def flat_tokens(values: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray] | None:
+    """How many token ids every row has, and all ids in a row; None if a column holds something else.
+
+    They are lists, `input_ids` in a dict, or such as a processor has stored (see `tensor_storage`).
+    """
+    kind = values.type
+    if pa.types.is_struct(kind) and kind.get_field_index("input_ids") >= 0:
+        return flat_tokens(pc.struct_field(values, "input_ids"))
+    if pa.types.is_struct(kind) and kind.get_field_index("dtype") >= 0:
+        stored = values.to_pylist()
+        if any(value and len(value["shape"]) != 1 for value in stored):
+            return None
+        rows = [np.frombuffer(value["data"], value["dtype"]) if value else np.empty(0, int) for value in stored]
+        lengths, ids = np.array([len(row) for row in rows]), np.concatenate([np.empty(0, int), *rows])
+    elif isinstance(kind, (pa.ListType, pa.LargeListType)) and pa.types.is_integer(kind.value_type):
+        lengths = pc.list_value_length(values).fill_null(0).to_numpy()
+        ids = pc.list_flatten(values).to_numpy()
+    else:
+        return None
+    return (lengths, ids) if np.issubdtype(ids.dtype, np.integer) else None
+
+
+def checked_batch(rows: Sequence[Any], collator: Any, num_labels: int, description: str) -> dict[str, Any]:
+    """A collator's batch.
+
+    Raises:
+        ValueError: its labels are not integers in [0, num_labels).
+    """
+    texts = [row["labels"] for row in rows if isinstance(row, Mapping) and isinstance(row.get("labels"), str)]
+    if texts:
+        raise ValueError(f"{description} data: labels must be integers in [0, {num_labels}), found {texts[0]!r}.")
+    batch = collator(rows)
+    labels = batch.get("labels") if isinstance(batch, Mapping) else None
+    if not isinstance(labels, torch.Tensor):
+        return batch
+    if labels.dtype != torch.int64:
+        raise ValueError(
+            f"{description} data: labels must be integers in [0, {num_labels}) (torch.int64), found {labels.dtype}. "
+            "Convert them to class numbers."
+        )
+    wrong = labels[(labels < 0) | (labels >= num_labels)]
+    if len(wrong):
+        raise ValueError(
+            f"{description} data: labels must be in [0, {num_labels}) (config.num_labels), found {int(wrong[0])}. "
+            "Leave such samples out, or number the classes from 0."
+        )
+    return batch
 
 
 def check_finite(dataset: datasets.Dataset, split: str, column: str) -> None:
@@ -188,6 +285,28 @@ def check_parallelism(trainer: Trainer, modulations: Iterable[Modulation]) -> No
             f"{on_gradients} change gradients per parameter, which FSDP1 flattens. Use FSDP2 "
             "(fsdp_config: {version: 2}), DDP, ogm with placement: graph (without noise), or opm, which acts on the "
             "features."
+        )
+
+
+def check_given_optimizer(trainer: Trainer, modulations: Iterable[Modulation]) -> None:
+    """Raises ValueError if `optimizers` brings what arguments or modulations need the trainer to make."""
+    args = trainer.args
+    if trainer.optimizer is not None and getattr(args, "lr_multipliers", None):
+        raise ValueError(
+            "lr_multipliers do not reach the optimizer that `optimizers` brings. Set the rates in its parameter "
+            "groups, or pass optimizer_cls_and_kwargs=(class, keywords), or set optim."
+        )
+    if trainer.lr_scheduler is not None and getattr(args, "lr_drop_at", None):
+        raise ValueError(
+            "lr_drop_at does not reach the schedule that `optimizers` brings. Leave one of the two out: "
+            "optimizers=(optimizer, None)."
+        )
+    copying = [m.name for m in modulations if m.held_out_fraction]
+    if copying and (trainer.optimizer is not None or trainer.lr_scheduler is not None):
+        raise ValueError(
+            f"{copying} train copies of the model, for which the trainer must make an optimizer, but it was given "
+            "`optimizers` of its own. Pass optimizer_cls_and_kwargs=(class, keywords), or set optim and "
+            "lr_scheduler_type."
         )
 
 

@@ -62,12 +62,12 @@ def train_copies(
     where the run will. The trainer's own model, optimizer and random state stay untouched.
 
     Raises:
-        ValueError: the trainer was built without a training split, or with an optimizer of its own.
+        ValueError: no part of the training split is held out.
     """
     if trainer.held_out_dataset is None:
         raise ValueError(
-            "A modulation trains copies of the model, which needs a held-out part of the training split. Give the "
-            "trainer its train_dataset when it is built."
+            "A modulation trains copies of the model, which needs a held-out part of the training split: expected a "
+            "held_out_fraction above 0."
         )
     every = {name: loss for mapping in losses for name, loss in mapping.items()}
     splits = trainer.train_dataset, trainer.held_out_dataset
@@ -106,7 +106,7 @@ class SideTrainer(SteppedTrainer):
         losses: by name; what is minimised is the sum of their means.
 
     Raises:
-        ValueError: when it trains, if the run was given an optimizer or a scheduler of its own.
+        ValueError: when it trains, if the run has an optimizer or a scheduler that its arguments do not describe.
     """
 
     loss_is_scaled_for_ga = False
@@ -117,6 +117,7 @@ class SideTrainer(SteppedTrainer):
             quiet_arguments(run.args, folder, epochs),
             data_collator=run.data_collator,
             train_dataset=run.train_dataset,
+            optimizer_cls_and_kwargs=run.optimizer_cls_and_kwargs,
         )
         self.remove_callback(PrinterCallback)
         self.add_callback(StopAfter(run.state.max_steps - run.state.global_step))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,30 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .finite_trainer import FiniteTrainer
+from .last_batch import check_last_batch
 from .learning_rate import parameter_multipliers
+from .metrics import JointPredictions
+from .models.encoders import token_limits
 from .modulation import BalanceState, DiscrepancyMonitor, Modulation, ModulationStack, build_modulations
 from .preflight import (
     check_collator,
     check_dataset,
     check_encoders_share_nothing,
+    check_given_optimizer,
     check_model,
     check_own_loss,
     check_parallelism,
     check_streamed_training,
     check_sync_batch_norm,
+    check_tokens,
+    checked_batch,
     prime_collator,
     warn_if_not_compiled,
 )
 from .pushing_trainer import PushingTrainer
+from .refused_options import check_options
 from .resumable_trainer import ResumableTrainer
+from .searching_trainer import SearchingTrainer
 from .side_training import hold_out, train_copies
 from .streaming_trainer import StreamingTrainer
 from .training_args import BalancedTrainingArguments
@@ -57,7 +65,9 @@ class IdleModulationWarning(TrainerCallback):
             modulation.warn_if_idle(self._trainer.model.encoders, epochs, state.max_steps)
 
 
-class MultimodalBalancedTrainer(FiniteTrainer, ResumableTrainer, PushingTrainer, StreamingTrainer, UnwrappingTrainer):
+class MultimodalBalancedTrainer(
+    SearchingTrainer, FiniteTrainer, ResumableTrainer, PushingTrainer, StreamingTrainer, UnwrappingTrainer
+):
     """Trains a multimodal model with modulations; without any it is a plain Trainer that logs the discrepancy.
 
     Scores are summed over all micro-batches and processes of an optimizer step; ratios and coefficients are formed
@@ -75,6 +85,10 @@ class MultimodalBalancedTrainer(FiniteTrainer, ResumableTrainer, PushingTrainer,
 
     Raises:
         TypeError, ValueError: the model, a dataset or the way of launching does not fit (see `preflight`).
+
+    A subclass may override `compute_loss` as transformers' documentation says: the modulations see the labels, and
+    change the loss that it returns. Modulations are built anew, and hooks set, when a training starts, from the model
+    and the arguments of that moment.
 
     With `push_to_hub` in the arguments it pushes as [`PushingTrainer`](pushing_trainer.py) says.
 
@@ -95,13 +109,41 @@ class MultimodalBalancedTrainer(FiniteTrainer, ResumableTrainer, PushingTrainer,
         super().__init__(model=model, args=args, **kwargs)
         if self.compute_loss_func is not None:
             self.loss_is_scaled_for_ga = True  # as in Trainer: such a function divides by num_items_in_batch
+        self.given_modulations = None if modulations is None else list(modulations)
+        self.modulation = ModulationStack((), ())
+        self._prepare_balancing()
+        check_given_optimizer(self, self.modulation)
+        warn_if_not_compiled(self)
+        for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
+            columns = getattr(self.model, "required_columns", self.modalities)
+            check_dataset(dataset, split, columns, self.num_labels)
+            check_tokens(dataset, split, token_limits(self.model.encoders))
+        prime_collator(self.data_collator, self.train_dataset, self.eval_dataset)
+        self._split: tuple[Any, Any] = None, None  # the training split, whole and without the held-out part
+        self._prepare_data()
+        self.add_callback(IdleModulationWarning(self))
+
+    @property
+    def num_labels(self) -> int:
+        """Classes that the model tells apart."""
+        return getattr(self.model, "num_labels", None) or self.model.config.num_labels
+
+    def _prepare_balancing(self) -> None:
+        """Builds what hangs on the model and the arguments, which may be others at the next training."""
+        args = self.args
+        if isinstance(args, BalancedTrainingArguments):
+            args.check()
         check_model(self.model)
         parameter_multipliers(self.model, getattr(args, "lr_multipliers", None) or {})
         self.modalities = tuple(self.model.encoders)
         check_collator(self.data_collator, self.modalities)
+        for modulation in self.modulation:
+            modulation.detach()
+        modulations = self.given_modulations
         if modulations is None:
             modulations = build_modulations(getattr(args, "modulations", None))
         self.modulation = ModulationStack(modulations, self.modalities)
+        self.modulation.reset()
         self.monitor = DiscrepancyMonitor(self.modalities)
         self._step_is_open = False
         self._state_before_step: dict[str, Any] | None = None
@@ -112,25 +154,28 @@ class MultimodalBalancedTrainer(FiniteTrainer, ResumableTrainer, PushingTrainer,
         check_parallelism(self, self.modulation)
         check_encoders_share_nothing(self.model, self.modulation)
         check_own_loss(self)
-        warn_if_not_compiled(self)
-        num_labels = getattr(self.model, "num_labels", None) or self.model.config.num_labels
-        for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
-            check_dataset(dataset, split, getattr(self.model, "required_columns", self.modalities), num_labels)
+        check_options(self)
         if isinstance(self.train_dataset, datasets.IterableDataset):
             check_streamed_training(args, self.modulation)
-        prime_collator(self.data_collator, self.train_dataset, self.eval_dataset)
-        self.held_out_dataset = None
-        held_out = max((modulation.held_out_fraction for modulation in self.modulation), default=0.0)
-        if held_out and self.train_dataset is not None:
-            self.train_dataset, self.held_out_dataset = hold_out(self.train_dataset, held_out, args.seed)
         for modulation in self.modulation:
             modulation.attach(self.model, partial(train_copies, self))
-        self.add_callback(IdleModulationWarning(self))
+
+    def _prepare_data(self) -> None:
+        """Sets the part of the training split aside that modulations ask for, and looks at the batches of the rest."""
+        whole, rest = self._split
+        if self.train_dataset is rest:
+            self.train_dataset = whole
+        self.held_out_dataset = None
+        share = max((modulation.held_out_fraction for modulation in self.modulation), default=0.0)
+        if share and self.train_dataset is not None:
+            whole = self.train_dataset
+            self.train_dataset, self.held_out_dataset = hold_out(whole, share, self.args.seed)
+            self._split = whole, self.train_dataset
+        check_last_batch(self)
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any):
-        self.monitor = DiscrepancyMonitor(self.modalities)
-        self.modulation.reset()
-        self._step_is_open, self._state_before_step, self._encoder_parameters = False, None, {}
+        self._prepare_balancing()
+        self._prepare_data()
         return super()._inner_training_loop(*args, **kwargs)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -145,25 +190,48 @@ class MultimodalBalancedTrainer(FiniteTrainer, ResumableTrainer, PushingTrainer,
             )
         return optimizer
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Tensor | tuple[Tensor, Any]:
-        if not model.training:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+    def _balanced_loss(
+        self, compute_loss: Callable[..., Any], model: nn.Module, inputs: Any, **options: Any
+    ) -> Tensor:
+        """What `compute_loss`, which a subclass may override, gives for a training batch, as the modulations make it.
+
+        Raises:
+            ValueError: the batch has no labels, or `compute_loss` does not return what the model returned.
+        """
         if "labels" not in inputs:
             raise ValueError(f"A training batch needs `labels`, found {sorted(inputs)}.")
         labels = inputs["labels"]
         self.modulation.begin_micro_batch(labels)
         extra = {"modulation": self.modulation} if self.modulation.active else {}
-        loss, outputs = super().compute_loss(model, {**inputs, **extra}, True, num_items_in_batch)
+        loss, outputs = compute_loss(model, {**inputs, **extra}, return_outputs=True, **options)
+        if not isinstance(outputs, Mapping) or "unimodal_logits" not in outputs:
+            raise ValueError(
+                "compute_loss must return (loss, output) with return_outputs=True, where output is what "
+                f"model(**inputs) returned, found {type(outputs).__name__}."
+            )
         self.monitor.update(outputs["unimodal_logits"], labels, outputs.get("modality_mask"))
         loss = self.modulation.modulate_loss(loss, outputs, labels)
         self.watch(loss, outputs["unimodal_logits"])
-        return (loss, outputs) if return_outputs else loss
+        return loss
+
+    def prediction_step(self, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
+        loss, predictions, labels = super().prediction_step(*args, **kwargs)
+        return loss, JointPredictions(predictions) if isinstance(predictions, tuple) else predictions, labels
+
+    def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
+        """The labels of data that could not be checked before, a stream or a Dataset class, are checked here."""
+        collator = super()._get_collator_with_removed_columns(data_collator, description)
+        if description not in ("Training", "Evaluation"):
+            return collator
+        return partial(checked_batch, collator=collator, num_labels=self.num_labels, description=description)
+
+    def _prepare_input(self, data: Any) -> Any:
+        """Also casts to the precision of `bf16_full_eval` and `fp16_full_eval`, in which the model is evaluated."""
+        data, args = super()._prepare_input(data), self.args
+        if self.is_in_train or not (args.bf16_full_eval or args.fp16_full_eval):
+            return data
+        is_float = isinstance(data, Tensor) and data.is_floating_point()
+        return data.to(torch.float16 if args.fp16_full_eval else torch.bfloat16) if is_float else data
 
     def _set_signature_columns_if_needed(self) -> None:
         """The columns that `remove_unused_columns=True` keeps."""
@@ -178,7 +246,12 @@ class MultimodalBalancedTrainer(FiniteTrainer, ResumableTrainer, PushingTrainer,
             if self.accelerator.mixed_precision == "fp16":  # what begin_step computed holds if the step is skipped
                 self._state_before_step = copy.deepcopy(self._modulation_state())
             self._step_is_open = True
-        loss = super().training_step(model, inputs, num_items_in_batch)
+        compute_loss = self.compute_loss
+        self.compute_loss = partial(self._balanced_loss, compute_loss)
+        try:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        finally:
+            self.compute_loss = compute_loss
         if self.accelerator.sync_gradients:
             self.monitor.step(self._sum_over_processes)
             self.modulation.modulate_gradients(self._parameters_by_modality(model), self._balance_state())

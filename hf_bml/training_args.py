@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -18,6 +19,19 @@ WITHOUT_EFFECT = (  # on what is computed: where a run reports to and what it go
     *("push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push"),
     *("hub_revision", "save_total_limit"),
 )
+DICT_FIELDS = ("modulations", "lr_multipliers")  # JSON stands for their values, wherever they come from
+
+
+def with_option(options: Mapping[str, Any] | None, path: Sequence[str], value: Any) -> dict[str, Any]:
+    """A copy of nested options with one of them set.
+
+    Example:
+        >>> with_option({"opm": {"lam": 0.3}}, ["opm", "q_base"], 0.8)
+        {'opm': {'lam': 0.3, 'q_base': 0.8}}
+    """
+    name, *rest = path
+    options = dict(options or {})
+    return {**options, name: with_option(options.get(name), rest, value) if rest else value}
 
 
 @dataclass
@@ -45,7 +59,7 @@ class BalancedTrainingArguments(TrainingArguments):
             number of at least 0.
     """
 
-    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, "modulations", "lr_multipliers"]
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, *DICT_FIELDS]
 
     modulations: dict[str, Any] | str | None = field(
         default=None,
@@ -75,6 +89,18 @@ class BalancedTrainingArguments(TrainingArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_output_dir(self.output_dir)
+        self.check()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Also sets one option of a modulation, `setattr(args, "modulations.opm.q_base", 0.8)`, and takes JSON."""
+        if name in DICT_FIELDS and isinstance(value, str) and value.startswith("{"):
+            value = json.loads(value)
+        if name.startswith("modulations."):
+            name, value = "modulations", with_option(self.modulations, name.split(".")[1:], value)
+        super().__setattr__(name, value)
+
+    def check(self) -> None:
+        """Raises ValueError as `__init__` does; for arguments that were changed since."""
         if self.modulations is not None and not isinstance(self.modulations, Mapping):
             raise ValueError(
                 f"modulations must be a mapping from name to options, found {self.modulations!r}. "

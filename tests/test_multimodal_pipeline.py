@@ -97,15 +97,11 @@ def test_options(folder, clip):
     assert [entry["score"] for entry in sigmoid] == sorted(logits.sigmoid().tolist(), reverse=True)
 
 
-@pytest.mark.parametrize(
-    ("options", "name"),
-    [({"problem_type": "multi_label_classification"}, "sigmoid"), ({"problem_type": "regression"}, "none")],
-)
-def test_the_default_function_follows_the_problem_type(options, name, clip):
-    classify = MultimodalClassificationPipeline(
-        model=make_model(**options), processor=MultimodalProcessor(PROCESSORS), device="cpu"
-    )
-    assert classify(clip) == classify(clip, function_to_apply=name)
+@pytest.mark.parametrize("problem_type", ["multi_label_classification", "regression"])
+def test_a_problem_type_that_no_model_is_trained_for(problem_type):
+    with pytest.raises(ValueError, match=f"must be single_label_classification or left out, found '{problem_type}'"):
+        make_model(problem_type=problem_type)
+    assert make_model(problem_type="single_label_classification").config.num_labels
 
 
 def test_forms_of_input(classify, clip, folder):

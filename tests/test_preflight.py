@@ -2,12 +2,26 @@ from types import SimpleNamespace
 
 import datasets
 import pytest
-from tiny import tiny_dataset, tiny_model
+import torch
+from tiny import TINY_BERT, tiny_dataset, tiny_model
 from torch import nn
+from torch.utils.data import Dataset
+from transformers import BertConfig, BertModel
 
-from hf_bml import OGM, OPM, BalancedTrainingArguments, MultimodalBalancedTrainer, MultimodalDataCollator
+from hf_bml import (
+    OGM,
+    OPM,
+    BalancedTrainingArguments,
+    MultimodalBalancedTrainer,
+    MultimodalConfig,
+    MultimodalDataCollator,
+    MultimodalForClassification,
+    balance,
+)
+from hf_bml.models.encoders import token_limits
 from hf_bml.modulation import GradientBlending, Greedy
 from hf_bml.preflight import check_parallelism
+from hf_bml.processing.tensor_storage import encode_value
 
 
 def trainer(training_args, **options):
@@ -24,6 +38,8 @@ def test_missing_column(training_args, which):
 def test_empty_split(training_args):
     with pytest.raises(ValueError, match="train_dataset is empty"):
         trainer(training_args, train_dataset=tiny_dataset().select([]))
+    with pytest.raises(ValueError, match=r"eval_dataset\['a'\] is empty"):
+        trainer(training_args, eval_dataset={"a": []})
 
 
 @pytest.mark.parametrize(("label", "row"), [(3, 5), (-1, 0)])
@@ -170,3 +186,146 @@ def test_a_collator_in_another_order(training_args):
     with pytest.raises(ValueError, match=r"in the order \['visual', 'audio'\], the model has \['audio', 'visual'\]"):
         MultimodalBalancedTrainer(model, training_args(), data_collator=turned)
     MultimodalBalancedTrainer(model, training_args(), data_collator=MultimodalDataCollator(list(model.encoders)))
+
+
+def test_a_modality_that_every_training_row_lacks(training_args):
+    """As `on_error: mask` leaves it where no file can be read; an evaluation may lack it."""
+    values = [None] * 32
+    dataset = tiny_dataset().remove_columns("visual")
+    dataset = dataset.add_column("visual", values, feature=datasets.List(datasets.Value("float32")))
+    with pytest.raises(ValueError, match=r"train_dataset: every row lacks 'visual' \(None\).*on_error"):
+        trainer(training_args, train_dataset=dataset)
+    trainer(training_args, eval_dataset=dataset, data_collator=MultimodalDataCollator(["audio", "visual"]))
+    some = datasets.concatenate_datasets([dataset, tiny_dataset().cast(dataset.features)]).with_format("torch")
+    trainer(training_args, train_dataset=some, data_collator=MultimodalDataCollator(["audio", "visual"]))
+    with pytest.raises(ValueError, match="every row lacks 'visual'"):
+        trainer(training_args, train_dataset=some.select(range(32)))  # what the view shows
+
+
+class Rows(Dataset):
+    """A map-style dataset of one's own, with another label in one of its rows."""
+
+    def __init__(self, label, row=20):
+        self.rows = [dict(row) for row in tiny_dataset()]
+        self.rows[row]["labels"] = label
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return self.rows[index]
+
+
+BAD_LABELS = {
+    "ignored": (torch.tensor(-100), r"must be in \[0, 3\) \(config.num_labels\), found -100"),
+    "large": (torch.tensor(3), r"must be in \[0, 3\) \(config.num_labels\), found 3"),
+    "float": (torch.tensor(1.0), r"integers in \[0, 3\) \(torch.int64\), found torch.float32"),
+    "short": (torch.tensor(1, dtype=torch.int32), r"found torch.int32. Convert them"),
+    "bool": (torch.tensor(True), r"found torch.bool"),
+    "text": ("cat", r"must be integers in \[0, 3\), found 'cat'"),
+}
+
+
+@pytest.mark.parametrize("kind", sorted(BAD_LABELS))
+@pytest.mark.parametrize("split", ["Training", "Evaluation"])
+def test_labels_of_a_dataset_class(training_args, kind, split):
+    """One clear line when the batch is made, on the CPU."""
+    label, message = BAD_LABELS[kind]
+    rows = Rows(label, row=0)
+    if kind in ("float", "short", "bool"):  # a data type that all rows share
+        for row in rows.rows:
+            row["labels"] = row["labels"].to(label.dtype)
+    args = {"max_steps": 4}
+    if split == "Training":
+        with pytest.raises(ValueError, match=f"Training data: labels .*{message.removeprefix('must be ')}"):
+            trainer(training_args, args=args, train_dataset=rows).train()
+    else:
+        with pytest.raises(ValueError, match="Evaluation data: labels"):
+            trainer(training_args).evaluate(rows)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_labels_of_a_stream(training_args, workers):
+    stream = tiny_dataset().with_format("torch").to_iterable_dataset().map(lambda row: {"labels": row["labels"] - 100})
+    args = {"max_steps": 2, "dataloader_num_workers": workers}
+    with pytest.raises(ValueError, match=r"Training data: labels must be in \[0, 3\)"):
+        trainer(training_args, args=args, train_dataset=stream.with_format("torch")).train()
+
+
+def test_unlabelled_data_can_be_predicted(training_args):
+    assert trainer(training_args).predict(Rows(torch.tensor(-100))).predictions.shape == (32, 3)
+
+
+def token_model():
+    encoders = {
+        "text": {"type": "transformers", "config": {**TINY_BERT, "max_position_embeddings": 6}},
+        "words": {"type": "lstm", "vocab_size": 9, "hidden_size": 4, "embedding_size": 4},
+    }
+    return MultimodalForClassification(MultimodalConfig(modalities=encoders, num_labels=2))
+
+
+def token_rows(text=(1, 2), words=(3,), stored=False):
+    def ids(values):
+        tensors = {"input_ids": torch.tensor(values), "attention_mask": torch.ones(len(values), dtype=torch.int64)}
+        return encode_value(tensors) if stored else {key: value.tolist() for key, value in tensors.items()}
+
+    rows = [{"text": ids([4, 5, 6]), "words": ids([1]), "labels": 0}, {"text": ids(text), "words": None, "labels": 1}]
+    rows.append({"text": ids([7]), "words": ids(words), "labels": 1})
+    return datasets.Dataset.from_list(rows)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"text": [1] * 7},
+            "row 1 of 'text' has 7 tokens, but the encoder of 'text' takes at most 6. .* max_length: 6",
+        ),
+        ({"text": [1, 50]}, "row 1 of 'text' has the token id 50, .* knows the ids from 0 to 49. Use the tokenizer"),
+        ({"words": [1, 9, 2]}, "row 2 of 'words' has the token id 9, .* knows the ids from 0 to 8"),
+        ({"words": [-1]}, "row 2 of 'words' has the token id -1"),
+    ],
+)
+def test_tokens_that_an_encoder_does_not_take(training_args, options, message, stored):
+    for split in ("train_dataset", "eval_dataset"):
+        with pytest.raises(ValueError, match=f"{split}: {message}"):
+            MultimodalBalancedTrainer(token_model(), training_args(), **{split: token_rows(**options, stored=stored)})
+    fits = token_rows(text=[49] * 6, words=[8] * 99, stored=stored)
+    MultimodalBalancedTrainer(token_model(), training_args(), train_dataset=fits, eval_dataset={"a": fits})
+
+
+def test_token_limits():
+    """RoBERTa counts its positions from behind the padding; rotary ones have no table."""
+    common = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    common |= {"intermediate_size": 16, "max_position_embeddings": 10}
+    kinds = {
+        "bert": {},
+        "roberta": {"pad_token_id": 1},
+        "modernbert": {"pad_token_id": 0},
+        "distilbert": {"dim": 16, "n_heads": 2},
+    }
+    encoders = {}
+    for name, options in kinds.items():
+        config = {"model_type": name, **common, **options}
+        encoders[name] = {"type": "transformers", "config": config}
+    encoders["audio"] = {"type": "sequence", "input_size": 3, "hidden_size": 4, "num_heads": 1}
+    model = MultimodalForClassification(MultimodalConfig(modalities=encoders, num_labels=2))
+    limits = token_limits(model.encoders)
+    assert limits == {"bert": (40, 10), "roberta": (40, 8), "modernbert": (40, None), "distilbert": (40, 10)}
+
+
+def test_token_ids_of_a_wrapped_model(training_args):
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.read = BertModel(BertConfig(**{**TINY_BERT, "max_position_embeddings": 6}))
+            self.see, self.head = nn.Linear(5, 16), nn.Linear(32, 3)
+
+        def forward(self, input_ids, pixels):
+            return {"logits": self.head(torch.cat([self.read(input_ids).pooler_output, self.see(pixels)], dim=-1))}
+
+    rows = datasets.Dataset.from_list([{"input_ids": [1, 50], "pixels": [0.0] * 5, "labels": 0}])
+    model = balance(Model(), {"text": "read", "vision": "see"}, num_labels=3)
+    with pytest.raises(ValueError, match="row 0 of 'input_ids' has the token id 50"):
+        MultimodalBalancedTrainer(model, training_args(), train_dataset=rows)

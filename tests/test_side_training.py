@@ -213,15 +213,37 @@ def test_an_optimizer_of_its_own(training_args):
     model = tiny_model(auxiliary_loss_weight=0.0)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2)
-    with pytest.raises(ValueError, match="given `optimizers` of its own"):
-        train(training_args(), Curious(steps=(0,)), model, optimizers=(optimizer, scheduler))
+    for optimizers in ((optimizer, scheduler), (optimizer, None)):
+        with pytest.raises(ValueError, match=r"\['curious'\] train copies .* Pass optimizer_cls_and_kwargs"):
+            MultimodalBalancedTrainer(model, training_args(), modulations=[Curious()], optimizers=optimizers)
 
 
-def test_a_training_split_that_comes_too_late(training_args):
-    trainer = MultimodalBalancedTrainer(tiny_model(), training_args(), modulations=[Curious(steps=(0,))])
-    trainer.train_dataset = tiny_dataset()
-    with pytest.raises(ValueError, match="Give the trainer its train_dataset when it is built"):
+def test_an_optimizer_class_of_its_own(training_args):
+    """The copies learn with it, too."""
+    found = []
+    for options in ({"optim": "sgd", "learning_rate": 0.02}, {"optim": "adamw_torch"}):
+        given = {"optimizer_cls_and_kwargs": (torch.optim.SGD, {"lr": 0.02, "momentum": 0.9})}
+        watched = Curious(steps=(0,))
+        train(training_args(**options), watched, **(given if options["optim"] != "sgd" else {}))
+        found.append(watched.found)
+    assert found[0] == found[1]
+
+
+def test_a_training_split_that_comes_later(training_args):
+    """Each training holds its part out of the whole split."""
+    curious = Curious(steps=(0,))
+    trainer = MultimodalBalancedTrainer(tiny_model(), training_args(), modulations=[curious])
+    trainer.train_dataset = tiny_dataset(samples=44)
+    for _ in range(2):
         trainer.train()
+        assert (len(trainer.train_dataset), len(trainer.held_out_dataset)) == (33, 11)
+    assert len(curious.found) == 2
+
+
+def test_copies_without_a_held_out_part(training_args, monkeypatch):
+    monkeypatch.setattr(Curious, "held_out_fraction", 0.0)
+    with pytest.raises(ValueError, match=r"needs a held-out part of the training split: .*held_out_fraction above 0"):
+        train(training_args(), Curious(steps=(0,)))
 
 
 def test_held_out_part():

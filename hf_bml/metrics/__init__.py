@@ -3,6 +3,7 @@
 from .accuracy import Accuracy, accuracy
 from .classification import classification_metrics
 from .f1 import F1, f1_score
+from .joint_predictions import JointPredictions
 from .mean_average_precision import MeanAveragePrecision, mean_average_precision
 from .question_answering import accuracy_by_type, question_answering_metrics
 from .segment_accuracy import SegmentAccuracy, event_accuracy, segment_accuracy, segment_classification_metrics
@@ -11,6 +12,7 @@ from .unimodal_accuracy import UnimodalAccuracy, unimodal_accuracy
 __all__ = [
     "F1",
     "Accuracy",
+    "JointPredictions",
     "MeanAveragePrecision",
     "SegmentAccuracy",
     "UnimodalAccuracy",

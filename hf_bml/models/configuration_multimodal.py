@@ -80,6 +80,11 @@ class ModalitiesConfig(PreTrainedConfig):
             for name in REPOSITORY_CODE:
                 kwargs.pop(name, None)
         super().__post_init__(**kwargs)
+        if self.problem_type not in (None, "single_label_classification"):
+            raise ValueError(
+                f"problem_type must be single_label_classification or left out, found {self.problem_type!r}: the "
+                "models here tell one class out of several."
+            )
 
     def complete_encoder(self, modality: str, options: Any) -> dict[str, Any]:
         """One modality's encoder config, checked, with its defaults filled in."""

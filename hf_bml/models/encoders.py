@@ -6,11 +6,12 @@ interactions need besides: `tokens(...)` returns a sequence instead of a vector,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
+from transformers import AutoConfig, AutoModel, PreTrainedModel
 
 from .configuration_encoders import build_encoder_config
 from .image_encoders import ConvEncoder, StagedTimmEncoder, TimmEncoder, mark_initialized
@@ -19,6 +20,8 @@ from .mlp import MLPEncoder
 from .multi_window import MultiWindowEncoder
 from .sequences import Tokens, frames_as_one_sequence, masked_mean, positions_as_tokens, sinusoidal_positions
 from .xvector import XVectorEncoder
+
+POSITION_TABLES = ("position_embeddings", "position_embedding", "embed_positions", "wpe")  # in transformers' models
 
 
 class SequenceEncoder(nn.Module):
@@ -188,6 +191,29 @@ def hidden_size(config: Any) -> int:
         f"the configuration of a {config.model_type!r} model has no hidden_sizes, hidden_size or d_model: "
         "set the encoder's output_size to the channels of its last_hidden_state."
     )
+
+
+def token_limits(encoders: Mapping[str, nn.Module]) -> dict[str, tuple[int, int | None]]:
+    """Of every encoder of token ids, by modality, how many ids it knows and how many tokens it takes at most.
+
+    The latter is None where positions are not looked up in a table, as with rotary ones or in an LSTM.
+    """
+    limits = {}
+    for name, encoder in encoders.items():
+        for part in encoder.modules():
+            if isinstance(part, LSTMEncoder):
+                limits[name] = part.embedding.num_embeddings, None
+            elif isinstance(part, PreTrainedModel) and part.main_input_name == "input_ids":
+                tables = [
+                    table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+                    for path, table in part.named_modules()
+                    if isinstance(table, nn.Embedding) and path.endswith(POSITION_TABLES)
+                ]
+                limits[name] = part.get_input_embeddings().num_embeddings, min(tables, default=None)
+            else:
+                continue
+            break
+    return limits
 
 
 def is_video_model(model: nn.Module) -> bool:

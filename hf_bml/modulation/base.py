@@ -230,6 +230,11 @@ class Modulation:
         return self.changes_gradients or self.needs_gradient_scale
 
     @property
+    def compares_modalities(self) -> bool:
+        """Whether the method does nothing with a single modality, which is as discriminative as itself."""
+        return False
+
+    @property
     def held_out_fraction(self) -> float:
         """The share of the training split that the method keeps for itself, in [0, 1)."""
         return 0.0
@@ -246,7 +251,8 @@ class Modulation:
         self.means = RunningMean(modalities)
 
     def attach(self, model: nn.Module, train_copies: TrainCopies | None = None) -> None:
-        """Called once, when the trainer is built. A method that acts inside the model finds its modules here.
+        """Called when the trainer is built and, with the model of that moment, when a training starts. A method that
+        acts inside the model finds its modules here.
 
         Args:
             model: the unwrapped model.
@@ -255,6 +261,9 @@ class Modulation:
         Raises:
             ValueError: the method cannot work with this model.
         """
+
+    def detach(self) -> None:
+        """Takes back what `attach` has changed in the model."""
 
     def reset(self) -> None:
         """Forgets what an earlier training left behind."""
@@ -268,6 +277,12 @@ class Modulation:
             epochs: of the training.
             steps: optimizer steps of the training.
         """
+        if len(encoders) == 1 and self.compares_modalities:
+            warnings.warn(
+                f"{self.name} balances several modalities, but the model has only {list(encoders)}: it does nothing. "
+                "Leave it out.",
+                stacklevel=2,
+            )
         length = epochs if self.config.unit == "epochs" else steps
         if self.config.start >= length:
             warnings.warn(

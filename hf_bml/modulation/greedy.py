@@ -143,13 +143,17 @@ class Greedy(Modulation):
                 raise ValueError(
                     f"greedy measures how fast every encoder learns, but that of {name!r} has no trainable parameter."
                 )
-        for handle in self._handles:
-            handle.remove()
+        self.detach()
         self._modules = list(interaction.transfer_modules)
         self._handles = [
             module.register_forward_hook(partial(self._replace_gates, index))
             for index, module in enumerate(self._modules)
         ]
+
+    def detach(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
 
     def reset(self) -> None:
         super().reset()

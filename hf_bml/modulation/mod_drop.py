@@ -84,6 +84,10 @@ class ModDrop(Modulation):
     config_class = ModDropConfig
     config: ModDropConfig
 
+    @property
+    def compares_modalities(self) -> bool:
+        return not self.config.allow_empty
+
     def bind(self, modalities: Sequence[str]) -> None:
         super().bind(modalities)
         if isinstance(self.config.p, Mapping):

@@ -206,6 +206,10 @@ class OGM(Modulation):
     def changes_gradients(self) -> bool:
         return self.config.placement == "gradients"
 
+    @property
+    def compares_modalities(self) -> bool:
+        return self.config.noise == "none"
+
     def attach(self, model: nn.Module, train_copies: TrainCopies | None = None) -> None:
         if self.config.placement == "gradients":
             return

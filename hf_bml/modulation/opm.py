@@ -115,6 +115,7 @@ class OPM(Modulation):
     config_class = OPMConfig
     config: OPMConfig
     _executed: Tensor | None = None  # the probabilities that the current micro-batch was drawn with
+    compares_modalities = True
 
     @torch.no_grad()
     def keep_modalities(self, batch: MicroBatch, keep_mask: Tensor | None) -> Tensor | None:

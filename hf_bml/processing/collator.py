@@ -1,5 +1,6 @@
 """Samples of tensors -> one batch, with padding and with absent modalities."""
 
+import math
 import operator
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -41,7 +42,8 @@ class MultimodalDataCollator:
         modalities: Names, in the order of the model.
         num_labels: Labels must lie in [0, num_labels); `None` checks only that they are not negative.
         pad_token_id: Padding of `input_ids`. Everything else, `attention_mask` included, is padded with 0.
-        passed_on: Other columns of integers >= 0, such as the type of a question, that the model takes.
+        passed_on: Other columns, of integers >= 0, such as the type of a question that the model takes, or of floats,
+            such as weights of samples that a `compute_loss` takes.
         segments: Whether samples are clips of segments, see above.
 
     Raises:
@@ -89,7 +91,7 @@ class MultimodalDataCollator:
         for column in self.passed_on:
             if any(column in sample for sample in samples):
                 try:
-                    batch[column] = collate_labels([sample.get(column) for sample in samples], None)
+                    batch[column] = collate_numbers([sample.get(column) for sample in samples])
                 except ValueError as error:
                     raise ValueError(f"column {column!r}: {error}") from error
         if not modality_mask.all():
@@ -210,6 +212,20 @@ def collate_labels(labels: list[Any], num_labels: int | None) -> Tensor:
     return torch.tensor([operator.index(label) for label in labels], dtype=torch.int64)
 
 
+def collate_numbers(values: list[Any]) -> Tensor:
+    """Floats -> float32 (batch,); integers >= 0 -> int64 (batch,). Raises ValueError for anything else.
+
+    Example:
+        >>> collate_numbers([0.5, torch.tensor(2.0)])
+        tensor([0.5000, 2.0000])
+    """
+    first = values[0]
+    if isinstance(first, float) or (isinstance(first, Tensor) and first.is_floating_point()):
+        numbers = [math.nan if value is None else float(value) for value in values]
+        return _finite(torch.tensor(numbers))
+    return collate_labels(values, None)
+
+
 def collate_segment_labels(labels: list[Any], num_labels: int | None) -> Tensor:
     """A list of labels per sample -> int64 (batch, segments).
 
@@ -307,7 +323,7 @@ def pad(tensors: list[Tensor], padding_value: int = 0) -> Tensor:
 def _finite(batch: Tensor) -> Tensor:
     # The sum is not finite if one element is not, and costs a fraction of testing each; a sum may also overflow.
     if batch.is_floating_point() and not torch.isfinite(batch.sum()) and not torch.isfinite(batch).all():
-        index = int((~torch.isfinite(batch)).flatten(1).any(dim=1).nonzero()[0])
+        index = int((~torch.isfinite(batch)).view(len(batch), -1).any(dim=1).nonzero()[0])
         raise ValueError(
             f"sample {index}: expected finite values, found NaN or infinity. "
             "Clean the data, or set the modality to None."

@@ -18,7 +18,7 @@ class Tokenize:
 
     Args:
         tokenizer: Name on the Hub or folder of a transformers tokenizer.
-        max_length: Longer texts are cut to that many tokens.
+        max_length: Longer texts are cut to that many tokens, or to the tokenizer's `model_max_length` if it is less.
 
     Raises:
         ValueError: `max_length` is not positive, a value is not a string, or a text has no token.
@@ -32,7 +32,7 @@ class Tokenize:
         if max_length < 1:
             raise ValueError(f"Expected max_length >= 1, found {max_length}. Raise max_length.")
         self.tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer)
-        self.max_length = max_length
+        self.max_length = min(max_length, self.tokenizer.model_max_length)
 
     @property
     def vocab_size(self) -> int:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from hf_bml import MODULATIONS, OGM, OPM, Modulation, OPMConfig
-from hf_bml.modulation import BalanceState, ModulationStack, build_modulations
+from hf_bml.modulation import BalanceState, Dropout, ModDrop, ModulationStack, OGMStar, build_modulations
 from hf_bml.modulation.base import is_inside_window
 from hf_bml.modulation.running_mean import RunningMean
 
@@ -38,7 +38,16 @@ def test_a_filter_that_matches_nothing_warns():
 def test_no_warning_where_a_modulation_can_act():
     OPM(preset="released").warn_if_idle({}, epochs=7, steps=70)
     OPM(start=5, unit="steps").warn_if_idle({}, epochs=1, steps=10)
-    OGM().warn_if_idle({"text": torch.nn.Linear(2, 2)}, epochs=3, steps=30)
+    encoders = {"text": torch.nn.Linear(2, 2), "audio": torch.nn.Linear(2, 2)}
+    OGM().warn_if_idle(encoders, epochs=3, steps=30)
+    for alone in (OGM(noise="entry_std"), Dropout(), ModDrop(allow_empty=True)):
+        alone.warn_if_idle({"text": torch.nn.Linear(2, 2)}, epochs=3, steps=30)
+
+
+@pytest.mark.parametrize("modulation", [OPM(), OGM(), OGMStar(), ModDrop()], ids=lambda modulation: modulation.name)
+def test_a_method_that_compares_warns_of_a_single_modality(modulation):
+    with pytest.warns(UserWarning, match=rf"{modulation.name} balances several .* only \['text'\]: it does nothing"):
+        modulation.warn_if_idle({"text": torch.nn.Linear(2, 2)}, epochs=3, steps=30)
 
 
 class Recorder(Modulation):

@@ -144,7 +144,7 @@ def test_offline_without_a_length_trains_as_long_as_the_run(training_args):
     assert seen[None] == seen[2] != seen[1]
 
 
-def test_online_estimates_anew_every_super_epoch_and_resumes_without(training_args, tmp_path):
+def test_online_estimates_anew_every_super_epoch_and_resumes_without(training_args, tmp_path, monkeypatch):
     """Five steps an epoch, a super-epoch of one: estimates at epochs 0, 1 and 2, then resumed inside epoch 2."""
     options = {
         "modulations": {"gradient_blending": {"mode": "online", "super_epoch": 1, "held_out": 1 / 6}},
@@ -163,7 +163,7 @@ def test_online_estimates_anew_every_super_epoch_and_resumes_without(training_ar
         blending_model(seed=5), training_args(**options, output_dir=str(tmp_path)), train_dataset=dataset
     )
     calls = []
-    resumed.modulation.modulations[0]._train_copies = lambda *arguments: calls.append(arguments)
+    monkeypatch.setattr("hf_bml.trainer.train_copies", lambda *arguments: calls.append(arguments))
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-12"))
     assert not calls
     assert resumed.modulation.summary()["gradient_blending"]["estimates"] == estimates

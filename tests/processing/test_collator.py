@@ -180,6 +180,14 @@ def test_invalid_samples():
         collator([good, {"a": None, "b": None}])
 
 
+def test_floats_passed_on():
+    collator = MultimodalDataCollator(["a"], passed_on=["weight"])
+    samples = [{"a": torch.ones(2), "weight": weight} for weight in (0.5, torch.tensor(2.0), 1)]
+    assert torch.equal(collator(samples)["weight"], torch.tensor([0.5, 2.0, 1.0]))
+    with pytest.raises(ValueError, match="column 'weight': sample 1: expected finite values"):
+        collator([*samples[:1], {"a": torch.ones(2), "weight": None}])
+
+
 def test_columns_passed_on():
     collator = MultimodalDataCollator(["a"], num_labels=2, passed_on=["kind", "nothing"])
     batch = collator(

@@ -1,6 +1,7 @@
 import pytest
 import torch
 from datasets import Dataset, DatasetDict
+from transformers import PreTrainedTokenizerFast
 
 from hf_bml.processing import MultimodalProcessor, Tokenize
 from hf_bml.processing.text import Words, split_words, word_vocabulary
@@ -13,6 +14,13 @@ def test_tokens(tokenizer_path):
     assert long["input_ids"].tolist() == [2, 3, 4] and long["input_ids"].dtype == torch.int64
     assert transform.pad_token_id == 0 and not transform.is_random
     assert transform([]) == []
+
+
+def test_no_text_is_longer_than_the_tokenizers_model_takes(tokenizer_path):
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer_path, model_max_length=2)
+    tokenizer.save_pretrained(tokenizer_path)
+    assert Tokenize(tokenizer_path)(["the cat sat"])[0]["input_ids"].tolist() == [2, 3]
+    assert len(Tokenize(tokenizer_path, max_length=1)(["the cat sat"])[0]["input_ids"]) == 1
 
 
 def test_invalid_text(tokenizer_path):

@@ -1,0 +1,91 @@
+"""Training arguments that mean a model with one main input or one embedding: what works in their place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import datasets
+from transformers import PreTrainedModel, Trainer
+from transformers.debug_utils import DebugOption
+
+SINGLE_LABEL = (None, "single_label_classification")
+
+
+def check_options(trainer: Trainer) -> None:
+    """Raises ValueError for the first training argument, or option of the model's config, that cannot be followed."""
+    for reason in refusals(trainer):
+        raise ValueError(reason)
+
+
+def refusals(trainer: Trainer) -> Iterator[str]:
+    """Why each of them cannot be followed, and the way that works."""
+    args, model = trainer.args, trainer.model
+    main_input = getattr(model, "main_input_name", "input_ids")  # as the Trainer asks
+    has_main_input = main_input in getattr(model, "input_columns", trainer.modalities)
+    if "labels" not in trainer.label_names:
+        yield f"label_names must hold 'labels', found {trainer.label_names}. Set label_names: ['labels']."
+    if "inputs" in args.include_for_metrics and not has_main_input:
+        yield (
+            "include_for_metrics: inputs needs a model with one main input, found the modalities "
+            f"{list(trainer.modalities)}. Let compute_metrics read the evaluation split itself: the predictions come "
+            "in its order."
+        )
+    if args.include_num_input_tokens_seen != "no" and not has_main_input:
+        yield (
+            f"include_num_input_tokens_seen: {args.include_num_input_tokens_seen} needs a model with one main input, "
+            f"found the modalities {list(trainer.modalities)}. Leave it out, and count tokens in a data_collator."
+        )
+    if args.neftune_noise_alpha is not None and not has_embeddings(model):
+        yield (
+            "neftune_noise_alpha needs one embedding for the whole model. Register "
+            "transformers.integrations.neftune.neftune_post_forward_hook on the text encoder's embedding, and set "
+            "its neftune_noise_alpha."
+        )
+    if args.activation_checkpointing:
+        yield (
+            "activation_checkpointing does not work with a model of several encoders yet. Save memory with a smaller "
+            "per_device_train_batch_size and more gradient_accumulation_steps, which give the same update, or bf16."
+        )
+    if args.use_liger_kernel:
+        yield (
+            "use_liger_kernel patches language models by their type, and this is a model of several encoders. Leave "
+            "it out, and patch an encoder yourself before the trainer is built."
+        )
+    if DebugOption.UNDERFLOW_OVERFLOW in args.debug:
+        yield "debug: underflow_overflow cannot read the boolean masks. Use torch.autograd.set_detect_anomaly(True)."
+    sizes = {name: getattr(args.parallelism_config, name, 1) for name in ("tp_size", "cp_size", "sp_size")}
+    if any(size > 1 for size in sizes.values()):
+        yield f"parallelism_config {sizes} splits one sequence or layer over processes. Use DDP, FSDP2 or DeepSpeed."
+    problem_type = getattr(model.config, "problem_type", None)
+    if problem_type not in SINGLE_LABEL:
+        yield (
+            f"The model's config has problem_type: {problem_type}, but the trainer needs a model that tells one class "
+            "out of several. Set single_label_classification, or leave it out."
+        )
+    if args.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
+        yield from length_refusals(trainer)
+
+
+def has_embeddings(model: Any) -> bool:
+    """Whether a model has token embeddings that stand for all of it."""
+    return isinstance(model, PreTrainedModel) and model.get_input_embeddings() is not None
+
+
+def length_refusals(trainer: Trainer) -> Iterator[str]:
+    """Why the lengths of the rows are not known; as in Trainer, those of the evaluation split are needed too."""
+    args, column = trainer.args, trainer.args.length_column_name
+    strategy = f"train_sampling_strategy: {args.train_sampling_strategy}"
+    splits = {"train_dataset": trainer.train_dataset}
+    if args.train_sampling_strategy == "group_by_length":
+        parts = trainer.eval_dataset if isinstance(trainer.eval_dataset, dict) else {"": trainer.eval_dataset}
+        splits |= {f"eval_dataset{f'[{name!r}]' if name else ''}": part for name, part in parts.items()}
+    for split, dataset in splits.items():
+        known = isinstance(dataset, datasets.Dataset) and column in dataset.column_names
+        if not known and hasattr(dataset, "__len__"):
+            yield (
+                f"{strategy} needs a datasets.Dataset with a column {column!r} (length_column_name), a number per "
+                f"row, and {split} has none. Add it: dataset.add_column({column!r}, lengths)."
+            )
+    if args.remove_unused_columns:
+        yield f"{strategy} needs the column {column!r}, which remove_unused_columns: true takes away. Set it to false."
