@@ -15,17 +15,32 @@ import torch
 from torch import nn
 from transformers import Trainer, TrainingArguments
 
+from .models import BalancedModel
+from .models.wrappers import check_bare, check_saved_whole, is_adapted, without_adapter
 from .modulation import Modulation
 
 
 def check_model(model: nn.Module) -> None:
-    """Raises TypeError unless the model has what balancing needs: encoders by modality."""
+    """Checks that the model has what balancing needs, encoders by modality, and that what is saved of it loads again.
+
+    Raises:
+        TypeError: no encoders.
+        ValueError: it is compiled, distributed, or adapted by PEFT in a way that loses weights (see
+            `models.wrappers`).
+    """
+    check_bare(model)
+    if is_adapted(model) and isinstance(without_adapter(model), BalancedModel):
+        raise ValueError(
+            "get_peft_model(balance(model, ...)) would save an adapter that only fits the wrapper. Adapt the model "
+            "itself: balance(get_peft_model(model, config), ...), with the same paths."
+        )
     if not isinstance(getattr(model, "encoders", None), (nn.ModuleDict, Mapping)):
         raise TypeError(
             "MultimodalBalancedTrainer needs a model with `encoders`, a mapping from modality to encoder, such as "
             f"MultimodalForClassification; found {type(model).__name__}. Wrap a model of another kind: "
             "balance(model, modalities={'vision': 'path.of.its.encoder', ...})."
         )
+    check_saved_whole(getattr(model, "wrapped_model", model))
 
 
 def check_collator(collator: Any, modalities: Sequence[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -14,10 +15,25 @@ from torch import Tensor, nn
 from ..suggestion import did_you_mean
 from .configuration_encoders import is_size
 from .configuration_multimodal import check_modality_name
+from .frozen import is_frozen, keep_frozen_statistics
 from .fusion import evaluation_mode
 from .modeling_multimodal import MultimodalClassifierOutput
-from .outputs import copied, feature_field, get, part, replaced, same, shapes, zero_rows, zeroed
+from .outputs import (
+    copied,
+    feature_field,
+    get,
+    logits_of,
+    loss_of,
+    part,
+    replaced,
+    same,
+    shapes,
+    tensors,
+    zero_rows,
+    zeroed,
+)
 from .precision import at_least_float32, cross_entropy
+from .wrappers import check_bare, without_adapter
 
 
 def balance(
@@ -37,22 +53,26 @@ def balance(
 
     Args:
         model: whose output holds logits `(batch, num_labels)`. It gets the batch as it comes; `labels` only if its
-            forward has that parameter, else the loss is the cross-entropy.
-        modalities: per modality the path of its encoder inside the model, as in `model.get_submodule`; or several
-            paths of modules that run one after the other, whose parameters count together and the last of which
-            yields the feature.
+            forward names that parameter. Its loss is its output's `loss`, which should be a mean over the batch, or
+            the first item of a tuple if that is a scalar; without one it is the cross-entropy. A PEFT model is saved
+            as PEFT does, the adapter alone.
+        modalities: per modality the path of its encoder inside the model, as in `model.get_submodule` (of a PEFT
+            model: inside the model that it adapts); or several paths of modules that run one after the other, whose
+            parameters count together and the last of which yields the feature.
         features: per modality the field of the encoder's output that is its feature, for modulations that scale
             features; default the output itself, or `pooler_output`, or `last_hidden_state`. Of an encoder that returns
             a tuple, such as a recurrent layer, the index of what the model uses: nothing else in it is zeroed.
-        logits: field of the model's output, or a function of it.
+        logits: field of the model's output, or a function of it. A tensor alone is the logits; of a tuple, the first
+            tensor that is not a scalar.
         num_labels: at least 2; default `model.config.num_labels`.
 
     Raises:
-        ValueError: a path does not exist, one encoder lies inside another, or `num_labels` is not known or below 2. In
-            the first forward: an encoder that is not called, whose output depends on another modality's, or without
-            which the prediction is not a number or, whatever the weights outside the encoders, does not change: then a
-            score would mean nothing. In the first forward of several samples: an encoder whose output does not have
-            the batch in front.
+        ValueError: a path does not exist, one encoder is or lies inside another, `num_labels` is not known or below 2,
+            the model is compiled, distributed or TorchScript, or its forward takes its inputs under names that cannot
+            be passed on. In the first forward: an encoder that is not called, whose output depends on another
+            modality's, or without which the prediction is not a number or, whatever the weights outside the encoders,
+            does not change: then a score would mean nothing. In the first forward of several samples: an encoder whose
+            output does not have the batch in front.
 
     Example:
         >>> import torch
@@ -79,7 +99,7 @@ class BalancedModel(nn.Module):
         model: the wrapped model.
         encoders: per modality its modules, a plain dict.
         num_labels: classes.
-        input_columns: keywords of the wrapped model's forward but labels.
+        input_columns: keywords that the wrapped model's forward names, but labels; empty if it names none.
         required_columns: those of them without a default.
         can_be_compiled: False; under `torch.compile` it runs as without.
     """
@@ -96,15 +116,19 @@ class BalancedModel(nn.Module):
         num_labels: int | None = None,
     ):
         super().__init__()
+        check_bare(model)
+        if isinstance(model, BalancedModel):
+            raise ValueError("The model is in balance() already: pass it to the trainer as it is.")
         if not modalities:
             raise ValueError("modalities must name at least one encoder, such as {'vision': 'vision_model'}.")
         self.model = model
         self.paths = {name: [path] if isinstance(path, str) else list(path) for name, path in modalities.items()}
+        inner = without_adapter(model)
         for name, paths in self.paths.items():
             check_modality_name(name)
             for path in paths:
-                check_path(model, name, path)
-        check_disjoint(self.paths)
+                check_path(inner, name, path)
+        check_disjoint(inner, self.paths)
         unknown = [name for name in features or {} if name not in self.paths]
         if unknown:
             raise ValueError(f"features names {unknown}, but the modalities are {list(self.paths)}.")
@@ -120,19 +144,17 @@ class BalancedModel(nn.Module):
                 "for yes or no predict the two logits 0 and x: "
                 "logits=lambda output: nn.functional.pad(output.logits, (1, 0))."
             )
-        parameters = inspect.signature(model.forward).parameters
-        self.takes_labels = "labels" in parameters
-        named = [p for name, p in parameters.items() if name != "labels" and p.kind is not p.VAR_KEYWORD]
-        self.input_columns = [parameter.name for parameter in named]
-        self.required_columns = [parameter.name for parameter in named if parameter.default is parameter.empty]
+        named = keywords(inner)
+        self.takes_labels = "labels" in named
+        self.input_columns = [name for name in named if name != "labels"]
+        self.required_columns = [name for name in self.input_columns if named[name].default is inspect.Parameter.empty]
         self._structure_is_checked = self._rows_are_checked = self._weights_are_blind = False
+        self._inputs_are_changed = self._gradient_is_checked = False
 
     @property
     def encoders(self) -> dict[str, nn.ModuleList]:
         """The modules of each modality; their parameters are the paper's theta^m."""
-        return {
-            name: nn.ModuleList(self.model.get_submodule(path) for path in paths) for name, paths in self.paths.items()
-        }
+        return {name: nn.ModuleList(map(self._module, paths)) for name, paths in self.paths.items()}
 
     @property
     def wrapped_model(self) -> nn.Module:
@@ -158,6 +180,12 @@ class BalancedModel(nn.Module):
         """Saves the wrapped model, which needs no balancing to be used."""
         return self.model.save_pretrained(*args, **kwargs)
 
+    def train(self, mode: bool = True) -> BalancedModel:
+        super().train(mode)
+        for part_of_model in (*self.encoders.values(), self.model):
+            keep_frozen_statistics(part_of_model)
+        return self
+
     @torch.compiler.disable  # hooks and replaced forwards are not what a compiler can trace
     def forward(
         self,
@@ -174,13 +202,15 @@ class BalancedModel(nn.Module):
             modulation: as for [`MultimodalForClassification`].
             inputs: keywords of the wrapped model.
         """
-        if not self._structure_is_checked:
-            self._check_structure(inputs)
         if labels is not None and self.takes_labels:
             inputs = {**inputs, "labels": labels}
+        if not self._structure_is_checked:
+            self._check_structure(inputs)
         mask = None if modality_mask is None else modality_mask.bool()
         with self._recorded() as (outputs, earlier), self._statistics_kept():
-            result = self.model(**inputs)
+            result = self._run(inputs)
+        if self.training and torch.is_grad_enabled() and not self._gradient_is_checked:
+            self._check_gradient(outputs)
         if not self._rows_are_checked and len(self._logits(result)) > 1:
             self._check_rows(outputs, earlier, inputs)
         # In training always, so that a run without modulations draws and counts what one with them does.
@@ -196,9 +226,9 @@ class BalancedModel(nn.Module):
             if modulation is not None:
                 seen = self._modulated(seen, modulation, keep_mask)
             with self._replayed(seen, earlier):
-                result = self.model(**inputs)
+                result = self._run(inputs)
         joint = self._logits(result)
-        loss = get(result, "loss") if self.takes_labels else None
+        loss = loss_of(result) if self.takes_labels else None
         if loss is None and labels is not None:
             loss = cross_entropy(joint, labels)
         if keep_mask is None:
@@ -211,8 +241,16 @@ class BalancedModel(nn.Module):
             modality_mask=mask if self.training else None,  # the evaluation takes all there is for a prediction
         )
 
+    def _module(self, path: str) -> nn.Module:
+        return without_adapter(self.model).get_submodule(path)
+
+    def _run(self, inputs: Mapping[str, Any]) -> Any:
+        """The wrapped model's output; a model that changes its inputs in place gets copies, as it runs several
+        times."""
+        return self.model(**(copied(dict(inputs)) if self._inputs_are_changed else inputs))
+
     def _logits(self, result: Any) -> Tensor:
-        logits = self.logits(result) if callable(self.logits) else get(result, self.logits)
+        logits = self.logits(result) if callable(self.logits) else logits_of(result, self.logits)
         if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] != self.num_labels:
             found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(
@@ -237,7 +275,7 @@ class BalancedModel(nn.Module):
                     other: outs if other == name else self._zeroed(other, outs) for other, outs in present.items()
                 }
                 with self._replayed(alone, earlier):
-                    logits = self._logits(self.model(**inputs))
+                    logits = self._logits(self._run(inputs))
                 unimodal_logits[name] = at_least_float32(logits)
         return unimodal_logits
 
@@ -259,6 +297,12 @@ class BalancedModel(nn.Module):
         self, outputs: dict[str, list[Any]], modulation: Any, keep_mask: Tensor | None
     ) -> dict[str, list[Any]]:
         """Lets the modulation change the features; of an encoder that is called several times, those of each call."""
+        counts = {name: len(calls) for name, calls in outputs.items()}
+        if len(set(counts.values())) > 1:
+            raise ValueError(
+                f"expected the encoders to be called equally often in a forward, found {counts}. Name modules that "
+                "run once, such as nn.Identity() on what the model makes of all calls."
+            )
         changed: dict[str, list[Any]] = {name: [] for name in outputs}
         for calls in zip(*outputs.values(), strict=True):
             call = dict(zip(outputs, calls, strict=True))
@@ -287,9 +331,7 @@ class BalancedModel(nn.Module):
 
             return hook
 
-        handles = [
-            self.model.get_submodule(path).register_forward_hook(record(calls)) for path, calls in collected.items()
-        ]
+        handles = [self._module(path).register_forward_hook(record(calls)) for path, calls in collected.items()]
         try:
             yield outputs, earlier
         finally:
@@ -327,7 +369,7 @@ class BalancedModel(nn.Module):
         for name, calls in outputs.items():
             *before, last = self.paths[name]
             for path, values in [*((path, earlier[path]) for path in before), (last, calls)]:
-                module = self.model.get_submodule(path)
+                module = self._module(path)
                 replaced_modules.append((module, module.__dict__.get("forward")))
                 remaining = iter(values)
                 module.forward = lambda *_, remaining=remaining, **__: copied(next(remaining))
@@ -357,8 +399,11 @@ class BalancedModel(nn.Module):
     def _check_scores(self, inputs: Mapping[str, Any]) -> None:
         """See `_check_structure`."""
         with evaluation_mode(self):
+            given = copied(dict(inputs))
+            before = versions(given)
             with self._recorded() as (outputs, earlier):
-                joint = self._logits(self.model(**inputs))
+                joint = self._logits(self.model(**given))
+            self._inputs_are_changed = versions(given) != before
             for name, calls in outputs.items():
                 self._check_calls(name, calls)
             for name in self.paths:
@@ -366,7 +411,7 @@ class BalancedModel(nn.Module):
                     self._recorded() as (others, _),
                     self._replayed({name: self._zeroed(name, outputs[name])}, earlier),
                 ):
-                    without = self._logits(self.model(**inputs))
+                    without = self._logits(self._run(inputs))
                 for other in self.paths:
                     if other != name and not same(others[other], outputs[other]):
                         raise ValueError(
@@ -398,13 +443,19 @@ class BalancedModel(nn.Module):
         path, field = self.paths[name][-1], self.features.get(name)
         if not calls:
             raise ValueError(
-                f"The encoder of {name!r}, {path}, is not called in the model's forward. Name the module whose output "
-                "the model uses, and pass its input."
+                f"The encoder of {name!r}, {path}, is not called in the model's forward (as a module: a method of it, "
+                "such as encoder.forward(x), is not seen). Name the module whose output the model uses, and pass its "
+                "input."
             )
         for output in calls:
             if isinstance(field, int):
                 part(output, field)
-        if isinstance(self.model.get_submodule(path), nn.RNNBase) and not isinstance(field, int):
+            if not tensors(output):
+                raise ValueError(
+                    f"The encoder of {name!r}, {path}, returns a {type(output).__name__}, in which no tensor is "
+                    "found. Return a tensor, or a tuple, mapping, dataclass or ModelOutput of tensors."
+                )
+        if isinstance(self._module(path), nn.RNNBase) and not isinstance(field, int):
             raise ValueError(
                 f"The encoder of {name!r}, {path}, is recurrent and returns a tuple, whose states do not have the "
                 "batch in front. If the model uses its outputs only, which needs batch_first=True, pass "
@@ -412,6 +463,20 @@ class BalancedModel(nn.Module):
                 "state, (batch, dim), such as one whose forward is `return self.rnn(values)[1][-1]` (of an LSTM "
                 "[1][0][-1]), and name that module."
             )
+
+    def _check_gradient(self, outputs: Mapping[str, list[Any]]) -> None:
+        """Warns of an encoder that is to be trained, but runs without gradient; runs once, in the first training
+        forward."""
+        self._gradient_is_checked = True
+        for name, encoder in self.encoders.items():
+            has_parameters = any(True for _ in encoder.parameters())
+            if has_parameters and not is_frozen(encoder) and not any(t.requires_grad for t in tensors(outputs[name])):
+                warnings.warn(
+                    f"The encoder of {name!r} has trainable parameters, but runs without gradient in the forward of "
+                    f"{type(self.model).__name__} (torch.no_grad or detach): it does not learn. Freeze it with "
+                    "requires_grad_(False) if that is meant.",
+                    stacklevel=2,
+                )
 
     def _check_part(
         self,
@@ -425,7 +490,7 @@ class BalancedModel(nn.Module):
         field = self.features[name]
         rest = [replaced(zeroed([output])[0], field, part(output, field)) for output in outputs[name]]
         with self._replayed({**outputs, name: rest}, earlier):
-            logits = self._logits(self.model(**inputs))
+            logits = self._logits(self._run(inputs))
         if not same([logits], [joint]):
             raise ValueError(
                 f"features takes part {field} of what the encoder of {name!r}, {self.paths[name][-1]}, returns, but "
@@ -466,7 +531,7 @@ class BalancedModel(nn.Module):
 
         def logits(changed: Mapping[str, list[Any]]) -> Tensor:
             with self._replayed({**outputs, **changed}, earlier):
-                return self._logits(self.model(**inputs))
+                return self._logits(self._run(inputs))
 
         with evaluation_mode(self), self._perturbed() if self._weights_are_blind else nullcontext():
             joint = logits({})
@@ -488,6 +553,37 @@ class BalancedModel(nn.Module):
         self._rows_are_checked = True
 
 
+def keywords(model: nn.Module) -> dict[str, inspect.Parameter]:
+    """What the forward of a model names, and so can be passed by name; `*args` and `**kwargs` name nothing.
+
+    Raises:
+        ValueError: a parameter that has no name for the caller, or one that means something else here.
+    """
+    parameters = inspect.signature(model.forward).parameters
+    found, kind = {}, type(model).__name__
+    for name, parameter in parameters.items():
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise ValueError(
+                f"The forward of {kind} takes {name!r} by position only, but a batch is passed by name. Take the `/` "
+                "out of its signature."
+            )
+        if name in ("label", "label_ids"):
+            raise ValueError(f"The forward of {kind} takes {name!r}, but a batch has `labels`. Rename the parameter.")
+        if name in ("modality_mask", "modulation"):
+            raise ValueError(
+                f"The forward of {kind} takes {name!r}, which balance() keeps for itself: it zeroes what a sample "
+                "lacks. Rename the parameter and its column."
+            )
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            found[name] = parameter
+    return found
+
+
+def versions(inputs: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """What changes when one of the inputs' tensors is replaced, taken out or written to."""
+    return [(id(tensor), tensor._version) for tensor in tensors(inputs) if not tensor.is_inference()]
+
+
 def check_path(model: nn.Module, modality: str, path: str) -> None:
     """Raises ValueError, naming the closest valid one, unless the model has a module at `path`."""
     try:
@@ -500,14 +596,28 @@ def check_path(model: nn.Module, modality: str, path: str) -> None:
         ) from error
     if not path:
         raise ValueError(f"The path of modality {modality!r} is empty: name a part of the model.")
+    if isinstance(model.get_submodule(path), torch.jit.ScriptModule):
+        raise ValueError(
+            f"The encoder of {modality!r}, {path}, is a TorchScript module, whose output cannot be changed. Use the "
+            "nn.Module that it was made from, or put it into a module that calls it."
+        )
 
 
-def check_disjoint(paths: Mapping[str, Sequence[str]]) -> None:
-    """Raises ValueError if the encoder of one modality lies inside that of another."""
+def check_disjoint(model: nn.Module, paths: Mapping[str, Sequence[str]]) -> None:
+    """Raises ValueError if the encoder of one modality is that of another, or lies inside it."""
     owners = [(path, name) for name, owned in paths.items() for path in owned]
     for path, name in owners:
+        encoder = model.get_submodule(path)
         for other, owner in owners:
-            if owner != name and f"{other}.".startswith(f"{path}."):
+            if owner == name:
+                continue
+            if model.get_submodule(other) is encoder:
+                raise ValueError(
+                    f"{path!r} of {name!r} and {other!r} of {owner!r} are one module, which cannot be zeroed for one "
+                    "modality alone. Name a module of its own for each, such as an nn.Identity() that the model calls "
+                    "on what the shared module returns for it."
+                )
+            if any(module is model.get_submodule(other) for module in encoder.modules()):
                 raise ValueError(
                     f"The module {other!r} of {owner!r} lies inside {path!r} of {name!r}. Name modules that are apart."
                 )

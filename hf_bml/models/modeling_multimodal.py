@@ -16,9 +16,11 @@ from transformers.utils import ModelOutput
 from ..suggestion import did_you_mean
 from .configuration_multimodal import ModalitiesConfig, MultimodalConfig
 from .encoders import build_encoder
+from .frozen import keep_frozen_statistics
 from .fusion import evaluation_mode
 from .interaction import INTERACTIONS, Interaction, fill_absent
 from .precision import cross_entropy, full_precision_scores
+from .wrappers import check_nothing_renamed_was_saved
 
 
 @dataclass
@@ -109,6 +111,24 @@ class MultimodalPreTrainedModel(PreTrainedModel):
                 f"{type(config).__name__}.modalities is empty: give an encoder config per modality, for example "
                 "{'audio': {'type': 'timm', 'architecture': 'resnet18', 'in_channels': 1}}."
             )
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        """As of every transformers model.
+
+        Raises:
+            ValueError: the weights were saved with a PEFT adapter or a compiled module inside, under other names.
+        """
+        model, report = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        check_nothing_renamed_was_saved(cls.__name__, report["unexpected_keys"])
+        return (model, report) if output_loading_info else model
+
+    def train(self, mode: bool = True) -> MultimodalPreTrainedModel:
+        """As of every module, but normalisation layers whose weights are frozen stay in eval mode."""
+        super().train(mode)
+        for part in (*self.encoders.values(), self):
+            keep_frozen_statistics(part)
+        return self
 
     def get_input_embeddings(self) -> None:
         """None: no single embedding stands for all modalities. Accelerate asks before it shards a model (FSDP2)."""

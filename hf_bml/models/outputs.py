@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import torch
@@ -19,6 +21,44 @@ def get(output: Any, field: str | int | None) -> Any:
     if isinstance(field, int):
         return part(output, field)
     return output.get(field) if isinstance(output, Mapping) else getattr(output, field, None)
+
+
+def is_plain_tuple(output: Any) -> bool:
+    """Whether an output is a tuple or list without names, as of a transformers model with `return_dict=False`."""
+    return isinstance(output, (tuple, list)) and not hasattr(output, "_fields")
+
+
+def logits_of(output: Any, field: str) -> Any:
+    """The logits in a model's output: a field, the output itself if it is a tensor, or the first tensor of a tuple
+    that is not a scalar; None if there are none."""
+    if is_plain_tuple(output):
+        return next((item for item in output if isinstance(item, Tensor) and item.dim()), None)
+    return get(output, field)
+
+
+def loss_of(output: Any) -> Tensor | None:
+    """The loss in a model's output, 0-d: its field `loss`, or the first item of a tuple if that is a scalar.
+
+    None if there is none: a tensor alone is logits.
+
+    Raises:
+        ValueError: a `loss` that is not a scalar.
+    """
+    if isinstance(output, Tensor):
+        return None
+    if is_plain_tuple(output):
+        first = output[0] if output else None
+        return first if isinstance(first, Tensor) and first.dim() == 0 else None
+    loss = get(output, "loss")
+    if loss is None:
+        return None
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        found = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise ValueError(
+            f"expected a model's loss to be a scalar tensor, found {found}. Return its mean over the batch, or None: "
+            "then it is the cross-entropy of the logits."
+        )
+    return loss.reshape(())
 
 
 def part(output: Any, index: int) -> Tensor:
@@ -46,9 +86,10 @@ def feature_field(output: Any, field: str | int | None) -> str | int | None:
     for name in (field,) if field is not None else FEATURE_FIELDS:
         if isinstance(get(output, name), Tensor):
             return name
+    found = f"{type(output).__name__} with {list(output)}" if isinstance(output, Mapping) else type(output).__name__
     raise ValueError(
         f"expected an encoder's output to be a tensor or to have {field or ' or '.join(FEATURE_FIELDS)}, found "
-        f"{type(output).__name__}. Name the field in `features`."
+        f"{found}. Name the field (of a tuple, the index) in `features`."
     )
 
 
@@ -62,7 +103,21 @@ def replaced(output: Any, field: str | int | None, feature: Tensor) -> Any:
         return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
     if isinstance(output, Mapping):
         return type(output)({**output, field: feature})
-    raise ValueError(f"cannot replace {field!r} in a {type(output).__name__}; return a mapping or a ModelOutput.")
+    if hasattr(output, "_fields"):
+        return output._replace(**{field: feature})
+    if is_dataclass(output):
+        return with_fields(output, {field: feature})
+    raise ValueError(
+        f"cannot replace {field!r} in a {type(output).__name__}; return a mapping, a dataclass or a ModelOutput."
+    )
+
+
+def with_fields(record: Any, values: Mapping[str, Any]) -> Any:
+    """A copy of a dataclass object, frozen or not, with other values in some fields; nothing runs on its creation."""
+    changed = copy.copy(record)
+    for name, value in values.items():
+        object.__setattr__(changed, name, value)
+    return changed
 
 
 def zeroed(calls: Sequence[Any], keep: Tensor | None = None) -> list[Any]:
@@ -93,14 +148,38 @@ def zero_rows(value: Tensor, keep: Tensor | None) -> Tensor:
 
 def shapes(calls: Sequence[Any]) -> str:
     """Of every tensor in an encoder's outputs, for a message."""
-    tensors = [leaf for output in calls for leaf in tree_flatten(output)[0] if isinstance(leaf, Tensor)]
-    return ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+    return ", ".join(str(tuple(tensor.shape)) for tensor in tensors(calls))
+
+
+def tensors(output: Any) -> list[Tensor]:
+    """Every tensor inside an output, as `map_tensors` finds them."""
+    found: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    map_tensors(output, note)
+    return found
 
 
 def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """Applies a function to every tensor inside an output."""
+    """Applies a function to every tensor inside an output, however containers, mappings and dataclasses hold it."""
     leaves, structure = tree_flatten(output)
-    return tree_unflatten([function(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure)
+    return tree_unflatten([_mapped(leaf, function) for leaf in leaves], structure)
+
+
+def _mapped(leaf: Any, function: Callable[[Tensor], Tensor]) -> Any:
+    """One leaf of an output: a tensor, or what torch's pytree does not know as a container."""
+    if isinstance(leaf, Tensor):
+        return function(leaf)
+    if isinstance(leaf, MutableMapping):
+        changed = copy.copy(leaf)
+        changed.update({key: map_tensors(value, function) for key, value in leaf.items()})
+        return changed
+    if is_dataclass(leaf) and not isinstance(leaf, type):
+        return with_fields(leaf, {f.name: map_tensors(getattr(leaf, f.name), function) for f in fields(leaf)})
+    return leaf
 
 
 def copied(output: Any) -> Any:
@@ -110,10 +189,7 @@ def copied(output: Any) -> Any:
 
 def same(first: Sequence[Any], second: Sequence[Any]) -> bool:
     """Whether two lists of outputs hold equal tensors, up to rounding of the largest number in each."""
-    one, other = (
-        [leaf for output in calls for leaf in tree_flatten(output)[0] if isinstance(leaf, Tensor)]
-        for calls in (first, second)
-    )
+    one, other = tensors(first), tensors(second)
     return len(one) == len(other) and all(
         a.shape == b.shape and equal_but_for_rounding(a.float(), b.float()) for a, b in zip(one, other, strict=True)
     )
