@@ -43,6 +43,31 @@ def check_model(model: nn.Module) -> None:
     check_saved_whole(getattr(model, "wrapped_model", model))
 
 
+def check_output(output: Any, loss: Any, training: bool) -> None:
+    """Checks what a model has returned for a batch with labels.
+
+    Args:
+        output: the model's.
+        loss: what the Trainer takes for the loss: its field `loss`, or the first item of anything but a mapping.
+        training: whether the scores of the modalities are needed as well.
+
+    Raises:
+        ValueError: the loss is not a scalar (of a bare tensor or tuple of logits it is the first of these), or there
+            are no unimodal logits.
+    """
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+        found = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+        raise ValueError(
+            f"expected a scalar loss from the model, found {found} in a {type(output).__name__}. Return a mapping or "
+            "ModelOutput with `loss`, or let balance(model, ...) take the cross-entropy of its logits."
+        )
+    if training and (not isinstance(output, Mapping) or "unimodal_logits" not in output):
+        raise ValueError(
+            "expected a mapping or ModelOutput with `unimodal_logits` from the model in training, found a "
+            f"{type(output).__name__}. Let balance(model, ...) score the modalities."
+        )
+
+
 def check_collator(collator: Any, modalities: Sequence[str]) -> None:
     """Raises ValueError if a collator has the model's modalities in another order: the columns of its `modality_mask`
     would be those of other modalities."""

@@ -23,6 +23,7 @@ from .preflight import (
     check_dataset,
     check_encoders_share_nothing,
     check_model,
+    check_output,
     check_own_loss,
     check_parallelism,
     check_streamed_training,
@@ -151,13 +152,16 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, StreamingTrain
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
         if not model.training:
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+            check_output(outputs, loss, training=False)
+            return (loss, outputs) if return_outputs else loss
         if "labels" not in inputs:
             raise ValueError(f"A training batch needs `labels`, found {sorted(inputs)}.")
         labels = inputs["labels"]
         self.modulation.begin_micro_batch(labels)
         extra = {"modulation": self.modulation} if self.modulation.active else {}
         loss, outputs = super().compute_loss(model, {**inputs, **extra}, True, num_items_in_batch)
+        check_output(outputs, loss, training=True)
         self.monitor.update(outputs["unimodal_logits"], labels, outputs.get("modality_mask"))
         loss = self.modulation.modulate_loss(loss, outputs, labels)
         return (loss, outputs) if return_outputs else loss

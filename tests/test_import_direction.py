@@ -27,7 +27,7 @@ ALLOWED = {
     "resumable_trainer": {"checkpoint", "learning_rate", "seeded_rows"},
     "side_training": {"learning_rate", "modulation"},
     "environment": set(),
-    "card_facts": {"environment", "modulation", "training_args"},
+    "card_facts": {"environment", "models", "modulation", "training_args"},
     "card_quick_start": {"card_facts", "models"},
     "model_card": {"analysis", "card_facts", "card_quick_start", "data", "models"},
     "hub_push": {"card_facts"},

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from ..suggestion import did_you_mean
 from .configuration_encoders import is_size
@@ -134,7 +135,8 @@ class BalancedModel(nn.Module):
             raise ValueError(f"features names {unknown}, but the modalities are {list(self.paths)}.")
         self.features = dict(features or {})
         self.logits = logits
-        self.num_labels = getattr(self.config, "num_labels", None) if num_labels is None else num_labels
+        config = getattr(inner, "config", None)
+        self.num_labels = getattr(config, "num_labels", None) if num_labels is None else num_labels
         if self.num_labels is None:
             raise ValueError(f"{type(model).__name__} has no config.num_labels: pass num_labels to balance().")
         if not is_size(self.num_labels, least=2):
@@ -172,9 +174,10 @@ class BalancedModel(nn.Module):
         }
 
     @property
-    def config(self) -> Any:
-        """The wrapped model's config; None if it has none."""
-        return getattr(self.model, "config", None)
+    def config(self) -> PreTrainedConfig | None:
+        """The wrapped model's config; None if it has none, or one of its own kind, which the Trainer cannot read."""
+        config = getattr(without_adapter(self.model), "config", None)
+        return config if isinstance(config, PreTrainedConfig) else None
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
         """Saves the wrapped model, which needs no balancing to be used."""

@@ -37,9 +37,19 @@ def without_adapter(model: nn.Module) -> nn.Module:
     return model.get_base_model() if is_adapted(model) else model
 
 
+def adapter_base(model: nn.Module) -> str | None:
+    """The folder or Hub id of the model that a PEFT model adapts, empty if it has none; None for another model."""
+    return model.peft_config[ADAPTER].base_model_name_or_path or "" if is_adapted(model) else None
+
+
 def check_bare(model: nn.Module) -> None:
-    """Raises ValueError for a model inside a wrapper that hides what its modules compute."""
+    """Raises ValueError for a model inside a wrapper that hides what its modules compute, or that cannot be saved."""
     kind = type(model).__name__
+    if is_peft_available():
+        from peft import PeftMixedModel
+
+        if isinstance(model, PeftMixedModel):
+            raise ValueError("A PeftMixedModel cannot be saved. Use get_peft_model(model, config) without mixed=True.")
     if isinstance(model, torch.jit.ScriptModule):
         raise ValueError(
             f"expected a model that runs in Python, found the TorchScript model {kind}. Pass the nn.Module that it "
@@ -63,11 +73,6 @@ def check_saved_whole(model: nn.Module) -> None:
         check_adapter(model)
     elif isinstance(model, PreTrainedModel):
         check_nothing_renamed(model)
-    elif is_peft_available():
-        from peft import PeftMixedModel
-
-        if isinstance(model, PeftMixedModel):
-            raise ValueError("A PeftMixedModel cannot be saved. Use get_peft_model(model, config) without mixed=True.")
 
 
 def check_nothing_renamed(model: PreTrainedModel) -> None:
