@@ -169,6 +169,11 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, StreamingTrain
     def _set_signature_columns_if_needed(self) -> None:
         """The columns that `remove_unused_columns=True` keeps."""
         columns = getattr(self.model, "input_columns", self.modalities)
+        if not columns:
+            raise ValueError(
+                "remove_unused_columns: true needs the names of the model's inputs, but its forward takes any (*args, "
+                "**kwargs). Leave it out, or name them in the forward."
+            )
         self._signature_columns = ["labels", "modality_mask", *columns]
 
     def training_step(
