@@ -10,6 +10,7 @@ from transformers import CLIPConfig, CLIPModel
 
 from hf_bml import MultimodalBalancedTrainer, MultimodalForClassification, balance
 from hf_bml.card_facts import facts_of_trainer
+from hf_bml.hub_push import stage
 from hf_bml.model_card import CardOptions, render_card
 from hf_bml.modulation import OGM, BalanceState
 from hf_bml.modulation.ogm import gradient_coefficients
@@ -42,11 +43,15 @@ def logits(model):
 def test_an_adapter_of_the_whole_model(base, tmp_path, training_args, config):
     """It is trained with OPM and OGM, saved, resumed bitwise, and loaded as its card says."""
 
-    def trainer():
+    def trainer(loads_best=False):
         torch.manual_seed(0)
-        args = training_args(modulations={"opm": {}, "ogm": {"noise": "entry_std"}}, max_steps=4, save_steps=2)
-        args.save_strategy = "steps"
-        return MultimodalBalancedTrainer(adapted(base, config), args, train_dataset=tiny_dataset())
+        best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "greater_is_better": True}
+        every = {"save_strategy": "steps", "save_steps": 2, "eval_strategy": "steps", "eval_steps": 2}
+        methods = {"opm": {}, "ogm": {"noise": "entry_std"}}
+        args = training_args(modulations=methods, max_steps=4, **every, **(best if loads_best else {}))
+        return MultimodalBalancedTrainer(
+            adapted(base, config), args, train_dataset=tiny_dataset(), eval_dataset=tiny_dataset()
+        )
 
     straight, resumed = trainer(), trainer()
     straight.train()
@@ -59,11 +64,18 @@ def test_an_adapter_of_the_whole_model(base, tmp_path, training_args, config):
     expected = logits(straight.model)
     assert torch.equal(logits(loaded), expected)
     assert not torch.equal(logits(MultimodalForClassification.from_pretrained(base)), expected)
+    with pytest.warns(UserWarning, match="adapter_config.json names a place on this machine"):
+        stage(tmp_path / "saved", tmp_path / "staged")
+    assert {"adapter_config.json", "adapter_model.safetensors"} <= {p.name for p in (tmp_path / "staged").iterdir()}
     facts = facts_of_trainer(straight)
     card = render_card(facts, CardOptions(source=str(tmp_path / "saved"))).text
     names = {}
     exec(card.split("```python\n")[1].split("```")[0].replace("PATH", str(base)), names)
     assert torch.equal(logits(names["model"]), expected)
+    best = trainer(loads_best=True)  # here the worst: the first
+    best.train()
+    [loss] = [log["eval_loss"] for log in best.state.log_history if log["step"] == 2 and "eval_loss" in log]
+    assert best.evaluate()["eval_loss"] == loss != straight.evaluate()["eval_loss"]
 
 
 def test_ogm_scales_the_trained_parameters_of_an_encoder(base):

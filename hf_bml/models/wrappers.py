@@ -6,8 +6,6 @@ A PEFT model works if it is the outermost one, or the one inside `balance()`: th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from accelerate.utils import is_compiled_module
 from torch import nn
@@ -19,8 +17,6 @@ from transformers.utils import is_peft_available
 from .frozen import is_frozen
 
 ADAPTER = "default"
-# What PEFT, torch.compile and torch's parametrizations put into a parameter's name:
-RENAMED = {"base_layer", "base_model", "original_module", "_orig_mod", "parametrizations"}
 
 
 def is_adapted(model: nn.Module) -> bool:
@@ -91,22 +87,6 @@ def check_nothing_renamed(model: PreTrainedModel) -> None:
                 "Apply PEFT to the whole model and let it find the place: get_peft_model(model, "
                 "LoraConfig(target_modules=r'<path of the encoder>\\..*\\.query', modules_to_save=[<paths of what is "
                 "trained in full, such as 'head'>])), or merge the adapter first (merge_and_unload)."
-            )
-
-
-def check_nothing_renamed_was_saved(kind: str, names: Iterable[str]) -> None:
-    """Raises ValueError if weights that class `kind` does not know come from such a module.
-
-    Args:
-        kind: the class.
-        names: of the weights in the file that the model does not have.
-    """
-    for name in names:
-        if RENAMED & set(name.split(".")):
-            raise ValueError(
-                f"The weights were saved with a PEFT adapter, compiled module or parametrization inside the model: "
-                f"they hold {name!r}, which {kind} does not have, so its own would stay random. Build the model as it "
-                "was, load_state_dict the file, merge or remove what was put in (merge_and_unload), and save it again."
             )
 
 

@@ -312,6 +312,12 @@ def test_outputs_of_encoders(training_args, pack, unpack, field, is_named):
         MultimodalBalancedTrainer(model, args, train_dataset=dataset()).train()
 
 
+def test_a_tuple_whose_feature_is_not_named():
+    model = wrap(Packing(lambda x: (x, None), lambda o: o[0]))
+    with pytest.raises(ValueError, match=r"found tuple. Name the field \(of a tuple, the index\) in `features`"):
+        model(**inputs(), modulation=Keep())
+
+
 class Opaque:
     def __init__(self, value):
         self.value = value
