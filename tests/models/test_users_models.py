@@ -125,6 +125,13 @@ class OwnMask(Model):
         return super().forward(image, text)
 
 
+class Nested(Model):
+    def __init__(self):
+        super().__init__()
+        self.see = nn.Sequential(self.see)
+        self.first = self.see[0]
+
+
 class Shared(Model):
     def __init__(self):
         super().__init__()
@@ -143,6 +150,8 @@ def scripted_encoder():
         (PositionOnly, PATHS, "PositionOnly takes 'image' by position only.*`/`"),
         (OtherLabel, PATHS, "takes 'label', but a batch has `labels`"),
         (OwnMask, PATHS, "takes 'modality_mask', which balance.. keeps for itself"),
+        (Nested, {"image": "see", "text": "see.0"}, "'see.0' of 'text' lies inside 'see' of 'image'"),
+        (Nested, {"image": "see", "text": "first"}, "'first' of 'text' lies inside 'see' of 'image'"),
         (Shared, {"image": "see", "text": "again"}, "'see' of 'image' and 'again' of 'text' are one module.*Identity"),
         (lambda: nn.DataParallel(Model()), PATHS, "expected the model itself, found it inside DataParallel"),
         (
