@@ -24,14 +24,7 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from .card_facts import hide_paths, read_json
 
 MODEL_FILES = (
-    *(
-        "config.json",
-        "adapter_config.json",
-        "generation_config.json",
-        "*.safetensors",
-        "*.safetensors.index.json",
-        "*.py",
-    ),
+    *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "*.py"),
     *("processor_config.json", "preprocessor_config.json", "*tokenizer*", "special_tokens_map.json", "vocab.*"),
     *("merges.txt", "added_tokens.json", "chat_template*", "README.md", "*.png", "adapter_config.json"),
 )

@@ -16,7 +16,7 @@ from transformers import PreTrainedConfig
 from ..suggestion import did_you_mean
 from .configuration_encoders import is_size
 from .configuration_multimodal import check_modality_name
-from .frozen import is_frozen, keep_frozen_statistics
+from .frozen import keep_frozen_statistics
 from .fusion import evaluation_mode
 from .modeling_multimodal import MultimodalClassifierOutput
 from .outputs import (
@@ -34,7 +34,7 @@ from .outputs import (
     zeroed,
 )
 from .precision import at_least_float32, cross_entropy
-from .wrappers import check_bare, without_adapter
+from .wrappers import PEFT_PREFIX, check_bare, without_adapter
 
 
 def balance(
@@ -125,6 +125,8 @@ class BalancedModel(nn.Module):
         self.model = model
         self.paths = {name: [path] if isinstance(path, str) else list(path) for name, path in modalities.items()}
         inner = without_adapter(model)
+        if inner is not model:  # with or without what PEFT puts in front
+            self.paths = {n: [path.removeprefix(PEFT_PREFIX) for path in paths] for n, paths in self.paths.items()}
         for name, paths in self.paths.items():
             check_modality_name(name)
             for path in paths:
@@ -185,8 +187,8 @@ class BalancedModel(nn.Module):
 
     def train(self, mode: bool = True) -> BalancedModel:
         super().train(mode)
-        for part_of_model in (*self.encoders.values(), self.model):
-            keep_frozen_statistics(part_of_model)
+        if mode:
+            keep_frozen_statistics(self.model, self.encoders.values())
         return self
 
     @torch.compiler.disable  # hooks and replaced forwards are not what a compiler can trace
@@ -472,8 +474,8 @@ class BalancedModel(nn.Module):
         forward."""
         self._gradient_is_checked = True
         for name, encoder in self.encoders.items():
-            has_parameters = any(True for _ in encoder.parameters())
-            if has_parameters and not is_frozen(encoder) and not any(t.requires_grad for t in tensors(outputs[name])):
+            is_trained = any(parameter.requires_grad for parameter in encoder.parameters())
+            if is_trained and not any(tensor.requires_grad for tensor in tensors(outputs[name])):
                 warnings.warn(
                     f"The encoder of {name!r} has trainable parameters, but runs without gradient in the forward of "
                     f"{type(self.model).__name__} (torch.no_grad or detach): it does not learn. Freeze it with "

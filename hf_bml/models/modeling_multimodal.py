@@ -144,8 +144,8 @@ class MultimodalPreTrainedModel(PreTrainedModel):
     def train(self, mode: bool = True) -> MultimodalPreTrainedModel:
         """As of every module, but normalisation layers whose weights are frozen stay in eval mode."""
         super().train(mode)
-        for part in (*self.encoders.values(), self):
-            keep_frozen_statistics(part)
+        if mode:
+            keep_frozen_statistics(self, self.encoders.values())
         return self
 
     def get_input_embeddings(self) -> None:

@@ -17,6 +17,7 @@ from transformers.utils import is_peft_available
 from .frozen import is_frozen
 
 ADAPTER = "default"
+PEFT_PREFIX = "base_model.model."  # of the modules of a model inside a PEFT model
 
 
 def is_adapted(model: nn.Module) -> bool:

@@ -87,6 +87,12 @@ def adapted():
     return get_peft_model(Model(), LoraConfig(target_modules=["see"]))
 
 
+def test_paths_inside_a_peft_model():
+    """With or without what PEFT puts in front."""
+    full = balance(adapted(), {name: f"base_model.model.{path}" for name, path in PATHS.items()}, num_labels=3)
+    torch.testing.assert_close(full(**inputs()).unimodal_logits, wrap(adapted())(**inputs()).unimodal_logits)
+
+
 @pytest.mark.parametrize(
     ("build", "columns", "required"),
     [
