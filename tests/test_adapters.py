@@ -10,7 +10,6 @@ from transformers import CLIPConfig, CLIPModel
 
 from hf_bml import MultimodalBalancedTrainer, MultimodalForClassification, balance
 from hf_bml.card_facts import facts_of_trainer
-from hf_bml.hub_push import stage
 from hf_bml.model_card import CardOptions, render_card
 from hf_bml.modulation import OGM, BalanceState
 from hf_bml.modulation.ogm import gradient_coefficients
@@ -64,9 +63,6 @@ def test_an_adapter_of_the_whole_model(base, tmp_path, training_args, config):
     expected = logits(straight.model)
     assert torch.equal(logits(loaded), expected)
     assert not torch.equal(logits(MultimodalForClassification.from_pretrained(base)), expected)
-    with pytest.warns(UserWarning, match="adapter_config.json names a place on this machine"):
-        stage(tmp_path / "saved", tmp_path / "staged")
-    assert {"adapter_config.json", "adapter_model.safetensors"} <= {p.name for p in (tmp_path / "staged").iterdir()}
     facts = facts_of_trainer(straight)
     card = render_card(facts, CardOptions(source=str(tmp_path / "saved"))).text
     names = {}
@@ -76,6 +72,19 @@ def test_an_adapter_of_the_whole_model(base, tmp_path, training_args, config):
     best.train()
     [loss] = [log["eval_loss"] for log in best.state.log_history if log["step"] == 2 and "eval_loss" in log]
     assert best.evaluate()["eval_loss"] == loss != straight.evaluate()["eval_loss"]
+
+
+def test_a_pushed_adapter_loads(base, own_hub, training_args):
+    """The base is a folder here, of which the push warns."""
+    args = training_args(hub_model_id="user/adapter", max_steps=1)
+    trainer = MultimodalBalancedTrainer(adapted(base, LoraConfig(**LORA)), args, train_dataset=tiny_dataset())
+    trainer.train()
+    with pytest.warns(UserWarning, match="adapter_config.json names a place on this machine"):
+        trainer.push_to_hub()
+    for name, content in own_hub.repositories["model", "user/adapter"][-1].items():
+        (base.parent / name).write_bytes(content)
+    loaded = PeftModel.from_pretrained(MultimodalForClassification.from_pretrained(base), base.parent)
+    assert torch.equal(logits(loaded), logits(trainer.model))
 
 
 def test_ogm_scales_the_trained_parameters_of_an_encoder(base):
