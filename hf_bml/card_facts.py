@@ -17,6 +17,7 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .environment import environment
+from .models.wrappers import adapter_base, without_adapter
 from .modulation import build_modulations
 from .training_args import WITHOUT_EFFECT
 
@@ -44,6 +45,8 @@ class CardFacts:
         max_steps: of the whole training; None if not known.
         is_finished: whether the training came to its end.
         wrapped_class: of a model that `balance` wrapped, its own class with its module.
+        adapter_base: folder or Hub id of the model that a PEFT adapter was trained for, empty if it has none; None if
+            the weights are not an adapter.
         is_pretrained: whether that class has `from_pretrained`.
         balance: the arguments of `balance`; `logits` None for a function. Empty if they are not known.
         seed, train_seconds: of the run; None if not known.
@@ -64,6 +67,7 @@ class CardFacts:
     max_steps: int | None = None
     is_finished: bool = True
     wrapped_class: str | None = None
+    adapter_base: str | None = None
     is_pretrained: bool = False
     balance: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
@@ -132,9 +136,11 @@ def facts_of_trainer(trainer: Trainer, name: str | None = None) -> CardFacts:
     step = state.best_global_step if finished and args.load_best_model_at_end else state.global_step
     options = trainer.run_options if trainer.run_options is not None else changed_arguments(args)
     wrapped = getattr(model, "wrapped_model", None)
+    saved = model if wrapped is None else wrapped
+    kind = type(without_adapter(saved))
     return CardFacts(
         name=name or (args.hub_model_id or Path(args.output_dir).resolve().name).split("/")[-1],
-        model_class=type(model).__name__,
+        model_class=type(without_adapter(model)).__name__,
         config=config,
         modalities=list(trainer.modalities),
         processors=getattr(trainer.processing_class, "modalities", {}),
@@ -146,8 +152,9 @@ def facts_of_trainer(trainer: Trainer, name: str | None = None) -> CardFacts:
         step=step,
         max_steps=state.max_steps,
         is_finished=finished,
-        wrapped_class=None if wrapped is None else public_class(type(wrapped)),
-        is_pretrained=isinstance(wrapped, PreTrainedModel),
+        wrapped_class=None if wrapped is None else public_class(kind),
+        adapter_base=hide_paths(adapter_base(saved)),
+        is_pretrained=wrapped is not None and issubclass(kind, PreTrainedModel),
         balance=getattr(model, "balance_arguments", {}),
         seed=args.seed,
         environment=environment(args.world_size),

@@ -26,7 +26,7 @@ from .card_facts import hide_paths, read_json
 MODEL_FILES = (
     *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "*.py"),
     *("processor_config.json", "preprocessor_config.json", "*tokenizer*", "special_tokens_map.json", "vocab.*"),
-    *("merges.txt", "added_tokens.json", "chat_template*", "README.md", "*.png"),
+    *("merges.txt", "added_tokens.json", "chat_template*", "README.md", "*.png", "adapter_config.json"),
 )
 ADVICE = {
     401: "log in with `hf auth login`, or set HF_TOKEN to a token with write permission",
@@ -65,7 +65,7 @@ def stage(folder: str | Path, destination: str | Path, checkpoints: Iterable[tup
         raise PushError(f"{folder} holds no model.safetensors; expected the folder of a trained model.")
     for path in files:
         link(path, destination / path.name)
-        if path.name in ("config.json", "processor_config.json"):
+        if path.name in ("config.json", "adapter_config.json", "processor_config.json"):
             content = read_json(path)
             if hide_paths(content) != content:
                 warnings.warn(

@@ -15,16 +15,57 @@ import torch
 from torch import nn
 from transformers import Trainer, TrainingArguments
 
+from .models import BalancedModel
+from .models.wrappers import check_bare, check_saved_whole, is_adapted, without_adapter
 from .modulation import Modulation
 
 
 def check_model(model: nn.Module) -> None:
-    """Raises TypeError unless the model has what balancing needs: encoders by modality."""
+    """Checks that the model has what balancing needs, encoders by modality, and that what is saved of it loads again.
+
+    Raises:
+        TypeError: no encoders.
+        ValueError: it is compiled, distributed, or adapted by PEFT in a way that loses weights (see
+            `models.wrappers`).
+    """
+    check_bare(model)
+    if is_adapted(model) and isinstance(without_adapter(model), BalancedModel):
+        raise ValueError(
+            "get_peft_model(balance(model, ...)) would save an adapter that only fits the wrapper. Adapt the model "
+            "itself: balance(get_peft_model(model, config), ...), with the same paths."
+        )
     if not isinstance(getattr(model, "encoders", None), (nn.ModuleDict, Mapping)):
         raise TypeError(
             "MultimodalBalancedTrainer needs a model with `encoders`, a mapping from modality to encoder, such as "
             f"MultimodalForClassification; found {type(model).__name__}. Wrap a model of another kind: "
             "balance(model, modalities={'vision': 'path.of.its.encoder', ...})."
+        )
+    check_saved_whole(getattr(model, "wrapped_model", model))
+
+
+def check_output(output: Any, loss: Any, training: bool) -> None:
+    """Checks what a model has returned for a batch with labels.
+
+    Args:
+        output: the model's.
+        loss: what the Trainer takes for the loss: its field `loss`, or the first item of anything but a mapping.
+        training: whether the scores of the modalities are needed as well.
+
+    Raises:
+        ValueError: the loss is not a scalar (of a bare tensor or tuple of logits it is the first of these), or there
+            are no unimodal logits.
+    """
+    if not isinstance(loss, torch.Tensor) or loss.numel() != 1:
+        found = f"shape {tuple(loss.shape)}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+        raise ValueError(
+            f"expected a scalar loss from the model, found {found} in a {type(output).__name__}. Return a mapping or "
+            "ModelOutput with `loss`, or let balance(model, ...) take the cross-entropy of its logits."
+        )
+    if training and (not isinstance(output, Mapping) or "unimodal_logits" not in output):
+        raise ValueError(
+            "compute_loss must return (loss, output) in training, output being what model(**inputs) returned, a "
+            f"mapping or ModelOutput with `unimodal_logits`; found {type(output).__name__}. Let balance(model, ...) "
+            "score the modalities of a model that returns something else."
         )
 
 

@@ -28,6 +28,7 @@ from .preflight import (
     check_encoders_share_nothing,
     check_given_optimizer,
     check_model,
+    check_output,
     check_own_loss,
     check_parallelism,
     check_streamed_training,
@@ -190,13 +191,24 @@ class MultimodalBalancedTrainer(
             )
         return optimizer
 
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        check_output(outputs, loss, training=model.training)
+        return (loss, outputs) if return_outputs else loss
+
     def _balanced_loss(
         self, compute_loss: Callable[..., Any], model: nn.Module, inputs: Any, **options: Any
     ) -> Tensor:
         """What `compute_loss`, which a subclass may override, gives for a training batch, as the modulations make it.
 
         Raises:
-            ValueError: the batch has no labels, or `compute_loss` does not return what the model returned.
+            ValueError: the batch has no labels, or `compute_loss` does not return what it should.
         """
         if "labels" not in inputs:
             raise ValueError(f"A training batch needs `labels`, found {sorted(inputs)}.")
@@ -204,11 +216,7 @@ class MultimodalBalancedTrainer(
         self.modulation.begin_micro_batch(labels)
         extra = {"modulation": self.modulation} if self.modulation.active else {}
         loss, outputs = compute_loss(model, {**inputs, **extra}, return_outputs=True, **options)
-        if not isinstance(outputs, Mapping) or "unimodal_logits" not in outputs:
-            raise ValueError(
-                "compute_loss must return (loss, output) with return_outputs=True, where output is what "
-                f"model(**inputs) returned, found {type(outputs).__name__}."
-            )
+        check_output(outputs, loss, training=True)
         self.monitor.update(outputs["unimodal_logits"], labels, outputs.get("modality_mask"))
         loss = self.modulation.modulate_loss(loss, outputs, labels)
         self.watch(loss, outputs["unimodal_logits"])
@@ -236,6 +244,11 @@ class MultimodalBalancedTrainer(
     def _set_signature_columns_if_needed(self) -> None:
         """The columns that `remove_unused_columns=True` keeps."""
         columns = getattr(self.model, "input_columns", self.modalities)
+        if not columns:
+            raise ValueError(
+                "remove_unused_columns: true needs the names of the model's inputs, but its forward takes any (*args, "
+                "**kwargs). Leave it out, or name them in the forward."
+            )
         self._signature_columns = ["labels", "modality_mask", *columns]
 
     def training_step(

@@ -13,14 +13,17 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from .models.wrappers import ADAPTER, is_adapted
+
 PREFIX = "model."  # of the wrapped model's parameters in those of the wrapper
 
 
 class UnwrappingTrainer(Trainer):
     """Writes and reads a wrapped model (one with `wrapped_model`) as if it had been trained alone.
 
-    A transformers model is loaded by its class's `from_pretrained`, another by `safetensors.torch.load_model`. FSDP
-    and DeepSpeed read back their own shards.
+    A transformers model is loaded by its class's `from_pretrained`, of a PEFT model the adapter by
+    `PeftModel.from_pretrained`, another by `safetensors.torch.load_model`. FSDP and DeepSpeed read back their own
+    shards.
     """
 
     def _save(self, output_dir: str | None = None, state_dict: Mapping[str, Tensor] | None = None) -> None:
@@ -30,7 +33,7 @@ class UnwrappingTrainer(Trainer):
             return
         if state_dict is not None:  # gathered from shards
             state_dict = {name.removeprefix(PREFIX): value for name, value in state_dict.items()}
-        is_own = state_dict is None and not isinstance(wrapped, PreTrainedModel)
+        is_own = state_dict is None and not (isinstance(wrapped, PreTrainedModel) or is_adapted(wrapped))
         with self._model_replaced(wrapped):
             super()._save(output_dir, {} if is_own else state_dict)
         if is_own and self.args.should_save:
@@ -65,6 +68,9 @@ def load_weights(model: nn.Module, folder: str | Path) -> None:
     Raises:
         OSError, RuntimeError: the folder holds no weights, or not those of this model.
     """
+    if is_adapted(model):
+        model.load_adapter(str(folder), ADAPTER, is_trainable=True)
+        return
     if not isinstance(model, PreTrainedModel):
         load_model(model, Path(folder, SAFE_WEIGHTS_NAME))
         return

@@ -4,22 +4,37 @@ from __future__ import annotations
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from transformers import PreTrainedConfig
 
 from ..suggestion import did_you_mean
 from .configuration_encoders import is_size
 from .configuration_multimodal import check_modality_name
+from .frozen import keep_frozen_statistics
 from .fusion import evaluation_mode
 from .modeling_multimodal import MultimodalClassifierOutput
+from .outputs import (
+    copied,
+    feature_field,
+    get,
+    logits_of,
+    loss_of,
+    part,
+    replaced,
+    same,
+    shapes,
+    tensors,
+    zero_rows,
+    zeroed,
+)
 from .precision import at_least_float32, cross_entropy
-
-FEATURE_FIELDS = ("pooler_output", "last_hidden_state")
+from .wrappers import PEFT_PREFIX, check_bare, without_adapter
 
 
 def balance(
@@ -39,22 +54,26 @@ def balance(
 
     Args:
         model: whose output holds logits `(batch, num_labels)`. It gets the batch as it comes; `labels` only if its
-            forward has that parameter, else the loss is the cross-entropy.
-        modalities: per modality the path of its encoder inside the model, as in `model.get_submodule`; or several
-            paths of modules that run one after the other, whose parameters count together and the last of which
-            yields the feature.
+            forward names that parameter. Its loss is its output's `loss`, which should be a mean over the batch, or
+            the first item of a tuple if that is a scalar; without one it is the cross-entropy. A PEFT model is saved
+            as PEFT does, the adapter alone.
+        modalities: per modality the path of its encoder inside the model, as in `model.get_submodule` (of a PEFT
+            model: inside the model that it adapts); or several paths of modules that run one after the other, whose
+            parameters count together and the last of which yields the feature.
         features: per modality the field of the encoder's output that is its feature, for modulations that scale
             features; default the output itself, or `pooler_output`, or `last_hidden_state`. Of an encoder that returns
             a tuple, such as a recurrent layer, the index of what the model uses: nothing else in it is zeroed.
-        logits: field of the model's output, or a function of it.
+        logits: field of the model's output, or a function of it. A tensor alone is the logits; of a tuple, the first
+            tensor that is not a scalar.
         num_labels: at least 2; default `model.config.num_labels`.
 
     Raises:
-        ValueError: a path does not exist, one encoder lies inside another, or `num_labels` is not known or below 2. In
-            the first forward: an encoder that is not called, whose output depends on another modality's, or without
-            which the prediction is not a number or, whatever the weights outside the encoders, does not change: then a
-            score would mean nothing. In the first forward of several samples: an encoder whose output does not have
-            the batch in front.
+        ValueError: a path does not exist, one encoder is or lies inside another, `num_labels` is not known or below 2,
+            the model is compiled, distributed or TorchScript, or its forward takes its inputs under names that cannot
+            be passed on. In the first forward: an encoder that is not called, whose output depends on another
+            modality's, or without which the prediction is not a number or, whatever the weights outside the encoders,
+            does not change: then a score would mean nothing. In the first forward of several samples: an encoder whose
+            output does not have the batch in front.
 
     Example:
         >>> import torch
@@ -81,7 +100,7 @@ class BalancedModel(nn.Module):
         model: the wrapped model.
         encoders: per modality its modules, a plain dict.
         num_labels: classes.
-        input_columns: keywords of the wrapped model's forward but labels.
+        input_columns: keywords that the wrapped model's forward names, but labels; empty if it names none.
         required_columns: those of them without a default.
         can_be_compiled: False; under `torch.compile` it runs as without.
     """
@@ -98,21 +117,28 @@ class BalancedModel(nn.Module):
         num_labels: int | None = None,
     ):
         super().__init__()
+        check_bare(model)
+        if isinstance(model, BalancedModel):
+            raise ValueError("The model is in balance() already: pass it to the trainer as it is.")
         if not modalities:
             raise ValueError("modalities must name at least one encoder, such as {'vision': 'vision_model'}.")
         self.model = model
         self.paths = {name: [path] if isinstance(path, str) else list(path) for name, path in modalities.items()}
+        inner = without_adapter(model)
+        if inner is not model:  # with or without what PEFT puts in front
+            self.paths = {n: [path.removeprefix(PEFT_PREFIX) for path in paths] for n, paths in self.paths.items()}
         for name, paths in self.paths.items():
             check_modality_name(name)
             for path in paths:
-                check_path(model, name, path)
-        check_disjoint(self.paths)
+                check_path(inner, name, path)
+        check_disjoint(inner, self.paths)
         unknown = [name for name in features or {} if name not in self.paths]
         if unknown:
             raise ValueError(f"features names {unknown}, but the modalities are {list(self.paths)}.")
         self.features = dict(features or {})
         self.logits = logits
-        self.num_labels = getattr(self.config, "num_labels", None) if num_labels is None else num_labels
+        config = getattr(inner, "config", None)
+        self.num_labels = getattr(config, "num_labels", None) if num_labels is None else num_labels
         if self.num_labels is None:
             raise ValueError(f"{type(model).__name__} has no config.num_labels: pass num_labels to balance().")
         if not is_size(self.num_labels, least=2):
@@ -122,19 +148,17 @@ class BalancedModel(nn.Module):
                 "for yes or no predict the two logits 0 and x: "
                 "logits=lambda output: nn.functional.pad(output.logits, (1, 0))."
             )
-        parameters = inspect.signature(model.forward).parameters
-        self.takes_labels = "labels" in parameters
-        named = [p for name, p in parameters.items() if name != "labels" and p.kind is not p.VAR_KEYWORD]
-        self.input_columns = [parameter.name for parameter in named]
-        self.required_columns = [parameter.name for parameter in named if parameter.default is parameter.empty]
+        named = keywords(inner)
+        self.takes_labels = "labels" in named
+        self.input_columns = [name for name in named if name != "labels"]
+        self.required_columns = [name for name in self.input_columns if named[name].default is inspect.Parameter.empty]
         self._structure_is_checked = self._rows_are_checked = self._weights_are_blind = False
+        self._inputs_are_changed = self._gradient_is_checked = False
 
     @property
     def encoders(self) -> dict[str, nn.ModuleList]:
         """The modules of each modality; their parameters are the paper's theta^m."""
-        return {
-            name: nn.ModuleList(self.model.get_submodule(path) for path in paths) for name, paths in self.paths.items()
-        }
+        return {name: nn.ModuleList(map(self._module, paths)) for name, paths in self.paths.items()}
 
     @property
     def wrapped_model(self) -> nn.Module:
@@ -152,13 +176,20 @@ class BalancedModel(nn.Module):
         }
 
     @property
-    def config(self) -> Any:
-        """The wrapped model's config; None if it has none."""
-        return getattr(self.model, "config", None)
+    def config(self) -> PreTrainedConfig | None:
+        """The wrapped model's config; None if it has none, or one of its own kind, which the Trainer cannot read."""
+        config = getattr(without_adapter(self.model), "config", None)
+        return config if isinstance(config, PreTrainedConfig) else None
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
         """Saves the wrapped model, which needs no balancing to be used."""
         return self.model.save_pretrained(*args, **kwargs)
+
+    def train(self, mode: bool = True) -> BalancedModel:
+        super().train(mode)
+        if mode:
+            keep_frozen_statistics(self.model, self.encoders.values())
+        return self
 
     @torch.compiler.disable  # hooks and replaced forwards are not what a compiler can trace
     def forward(
@@ -176,13 +207,15 @@ class BalancedModel(nn.Module):
             modulation: as for [`MultimodalForClassification`].
             inputs: keywords of the wrapped model.
         """
-        if not self._structure_is_checked:
-            self._check_structure(inputs)
         if labels is not None and self.takes_labels:
             inputs = {**inputs, "labels": labels}
+        if not self._structure_is_checked:
+            self._check_structure(inputs)
         mask = None if modality_mask is None else modality_mask.bool()
         with self._recorded() as (outputs, earlier), self._statistics_kept():
-            result = self.model(**inputs)
+            result = self._run(inputs)
+        if self.training and torch.is_grad_enabled() and not self._gradient_is_checked:
+            self._check_gradient(outputs)
         if not self._rows_are_checked and len(self._logits(result)) > 1:
             self._check_rows(outputs, earlier, inputs)
         # In training always, so that a run without modulations draws and counts what one with them does.
@@ -198,9 +231,9 @@ class BalancedModel(nn.Module):
             if modulation is not None:
                 seen = self._modulated(seen, modulation, keep_mask)
             with self._replayed(seen, earlier):
-                result = self.model(**inputs)
+                result = self._run(inputs)
         joint = self._logits(result)
-        loss = get(result, "loss") if self.takes_labels else None
+        loss = loss_of(result) if self.takes_labels else None
         if loss is None and labels is not None:
             loss = cross_entropy(joint, labels)
         if keep_mask is None:
@@ -213,8 +246,16 @@ class BalancedModel(nn.Module):
             modality_mask=mask if self.training else None,  # the evaluation takes all there is for a prediction
         )
 
+    def _module(self, path: str) -> nn.Module:
+        return without_adapter(self.model).get_submodule(path)
+
+    def _run(self, inputs: Mapping[str, Any]) -> Any:
+        """The wrapped model's output; a model that changes its inputs in place gets copies, as it runs several
+        times."""
+        return self.model(**(copied(dict(inputs)) if self._inputs_are_changed else inputs))
+
     def _logits(self, result: Any) -> Tensor:
-        logits = self.logits(result) if callable(self.logits) else get(result, self.logits)
+        logits = self.logits(result) if callable(self.logits) else logits_of(result, self.logits)
         if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] != self.num_labels:
             found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ValueError(
@@ -239,7 +280,7 @@ class BalancedModel(nn.Module):
                     other: outs if other == name else self._zeroed(other, outs) for other, outs in present.items()
                 }
                 with self._replayed(alone, earlier):
-                    logits = self._logits(self.model(**inputs))
+                    logits = self._logits(self._run(inputs))
                 unimodal_logits[name] = at_least_float32(logits)
         return unimodal_logits
 
@@ -261,6 +302,12 @@ class BalancedModel(nn.Module):
         self, outputs: dict[str, list[Any]], modulation: Any, keep_mask: Tensor | None
     ) -> dict[str, list[Any]]:
         """Lets the modulation change the features; of an encoder that is called several times, those of each call."""
+        counts = {name: len(calls) for name, calls in outputs.items()}
+        if len(set(counts.values())) > 1:
+            raise ValueError(
+                f"expected the encoders to be called equally often in a forward, found {counts}. Name modules that "
+                "run once, such as nn.Identity() on what the model makes of all calls."
+            )
         changed: dict[str, list[Any]] = {name: [] for name in outputs}
         for calls in zip(*outputs.values(), strict=True):
             call = dict(zip(outputs, calls, strict=True))
@@ -289,9 +336,7 @@ class BalancedModel(nn.Module):
 
             return hook
 
-        handles = [
-            self.model.get_submodule(path).register_forward_hook(record(calls)) for path, calls in collected.items()
-        ]
+        handles = [self._module(path).register_forward_hook(record(calls)) for path, calls in collected.items()]
         try:
             yield outputs, earlier
         finally:
@@ -329,7 +374,7 @@ class BalancedModel(nn.Module):
         for name, calls in outputs.items():
             *before, last = self.paths[name]
             for path, values in [*((path, earlier[path]) for path in before), (last, calls)]:
-                module = self.model.get_submodule(path)
+                module = self._module(path)
                 replaced_modules.append((module, module.__dict__.get("forward")))
                 remaining = iter(values)
                 module.forward = lambda *_, remaining=remaining, **__: copied(next(remaining))
@@ -359,8 +404,11 @@ class BalancedModel(nn.Module):
     def _check_scores(self, inputs: Mapping[str, Any]) -> None:
         """See `_check_structure`."""
         with evaluation_mode(self):
+            given = copied(dict(inputs))
+            before = versions(given)
             with self._recorded() as (outputs, earlier):
-                joint = self._logits(self.model(**inputs))
+                joint = self._logits(self.model(**given))
+            self._inputs_are_changed = versions(given) != before
             for name, calls in outputs.items():
                 self._check_calls(name, calls)
             for name in self.paths:
@@ -368,7 +416,7 @@ class BalancedModel(nn.Module):
                     self._recorded() as (others, _),
                     self._replayed({name: self._zeroed(name, outputs[name])}, earlier),
                 ):
-                    without = self._logits(self.model(**inputs))
+                    without = self._logits(self._run(inputs))
                 for other in self.paths:
                     if other != name and not same(others[other], outputs[other]):
                         raise ValueError(
@@ -400,13 +448,19 @@ class BalancedModel(nn.Module):
         path, field = self.paths[name][-1], self.features.get(name)
         if not calls:
             raise ValueError(
-                f"The encoder of {name!r}, {path}, is not called in the model's forward. Name the module whose output "
-                "the model uses, and pass its input."
+                f"The encoder of {name!r}, {path}, is not called in the model's forward (as a module: a method of it, "
+                "such as encoder.forward(x), is not seen). Name the module whose output the model uses, and pass its "
+                "input."
             )
         for output in calls:
             if isinstance(field, int):
                 part(output, field)
-        if isinstance(self.model.get_submodule(path), nn.RNNBase) and not isinstance(field, int):
+            if not tensors(output):
+                raise ValueError(
+                    f"The encoder of {name!r}, {path}, returns a {type(output).__name__}, in which no tensor is "
+                    "found. Return a tensor, or a tuple, mapping, dataclass or ModelOutput of tensors."
+                )
+        if isinstance(self._module(path), nn.RNNBase) and not isinstance(field, int):
             raise ValueError(
                 f"The encoder of {name!r}, {path}, is recurrent and returns a tuple, whose states do not have the "
                 "batch in front. If the model uses its outputs only, which needs batch_first=True, pass "
@@ -414,6 +468,20 @@ class BalancedModel(nn.Module):
                 "state, (batch, dim), such as one whose forward is `return self.rnn(values)[1][-1]` (of an LSTM "
                 "[1][0][-1]), and name that module."
             )
+
+    def _check_gradient(self, outputs: Mapping[str, list[Any]]) -> None:
+        """Warns of an encoder that is to be trained, but runs without gradient; runs once, in the first training
+        forward."""
+        self._gradient_is_checked = True
+        for name, encoder in self.encoders.items():
+            is_trained = any(parameter.requires_grad for parameter in encoder.parameters())
+            if is_trained and not any(tensor.requires_grad for tensor in tensors(outputs[name])):
+                warnings.warn(
+                    f"The encoder of {name!r} has trainable parameters, but runs without gradient in the forward of "
+                    f"{type(self.model).__name__} (torch.no_grad or detach): it does not learn. Freeze it with "
+                    "requires_grad_(False) if that is meant.",
+                    stacklevel=2,
+                )
 
     def _check_part(
         self,
@@ -427,7 +495,7 @@ class BalancedModel(nn.Module):
         field = self.features[name]
         rest = [replaced(zeroed([output])[0], field, part(output, field)) for output in outputs[name]]
         with self._replayed({**outputs, name: rest}, earlier):
-            logits = self._logits(self.model(**inputs))
+            logits = self._logits(self._run(inputs))
         if not same([logits], [joint]):
             raise ValueError(
                 f"features takes part {field} of what the encoder of {name!r}, {self.paths[name][-1]}, returns, but "
@@ -468,7 +536,7 @@ class BalancedModel(nn.Module):
 
         def logits(changed: Mapping[str, list[Any]]) -> Tensor:
             with self._replayed({**outputs, **changed}, earlier):
-                return self._logits(self.model(**inputs))
+                return self._logits(self._run(inputs))
 
         with evaluation_mode(self), self._perturbed() if self._weights_are_blind else nullcontext():
             joint = logits({})
@@ -490,6 +558,37 @@ class BalancedModel(nn.Module):
         self._rows_are_checked = True
 
 
+def keywords(model: nn.Module) -> dict[str, inspect.Parameter]:
+    """What the forward of a model names, and so can be passed by name; `*args` and `**kwargs` name nothing.
+
+    Raises:
+        ValueError: a parameter that has no name for the caller, or one that means something else here.
+    """
+    parameters = inspect.signature(model.forward).parameters
+    found, kind = {}, type(model).__name__
+    for name, parameter in parameters.items():
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise ValueError(
+                f"The forward of {kind} takes {name!r} by position only, but a batch is passed by name. Take the `/` "
+                "out of its signature."
+            )
+        if name in ("label", "label_ids"):
+            raise ValueError(f"The forward of {kind} takes {name!r}, but a batch has `labels`. Rename the parameter.")
+        if name in ("modality_mask", "modulation"):
+            raise ValueError(
+                f"The forward of {kind} takes {name!r}, which balance() keeps for itself: it zeroes what a sample "
+                "lacks. Rename the parameter and its column."
+            )
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            found[name] = parameter
+    return found
+
+
+def versions(inputs: Mapping[str, Any]) -> list[tuple[int, int]]:
+    """What changes when one of the inputs' tensors is replaced, taken out or written to."""
+    return [(id(tensor), tensor._version) for tensor in tensors(inputs) if not tensor.is_inference()]
+
+
 def check_path(model: nn.Module, modality: str, path: str) -> None:
     """Raises ValueError, naming the closest valid one, unless the model has a module at `path`."""
     try:
@@ -502,128 +601,28 @@ def check_path(model: nn.Module, modality: str, path: str) -> None:
         ) from error
     if not path:
         raise ValueError(f"The path of modality {modality!r} is empty: name a part of the model.")
+    if isinstance(model.get_submodule(path), torch.jit.ScriptModule):
+        raise ValueError(
+            f"The encoder of {modality!r}, {path}, is a TorchScript module, whose output cannot be changed. Use the "
+            "nn.Module that it was made from, or put it into a module that calls it."
+        )
 
 
-def check_disjoint(paths: Mapping[str, Sequence[str]]) -> None:
-    """Raises ValueError if the encoder of one modality lies inside that of another."""
+def check_disjoint(model: nn.Module, paths: Mapping[str, Sequence[str]]) -> None:
+    """Raises ValueError if the encoder of one modality is that of another, or lies inside it."""
     owners = [(path, name) for name, owned in paths.items() for path in owned]
     for path, name in owners:
+        encoder = model.get_submodule(path)
         for other, owner in owners:
-            if owner != name and f"{other}.".startswith(f"{path}."):
+            if owner == name:
+                continue
+            if model.get_submodule(other) is encoder:
+                raise ValueError(
+                    f"{path!r} of {name!r} and {other!r} of {owner!r} are one module, which cannot be zeroed for one "
+                    "modality alone. Name a module of its own for each, such as an nn.Identity() that the model calls "
+                    "on what the shared module returns for it."
+                )
+            if any(module is model.get_submodule(other) for module in encoder.modules()):
                 raise ValueError(
                     f"The module {other!r} of {owner!r} lies inside {path!r} of {name!r}. Name modules that are apart."
                 )
-
-
-def get(output: Any, field: str | int | None) -> Any:
-    """A field of a model's output, whether it is an object, a mapping, a tuple, or the tensor itself (field None)."""
-    if field is None or isinstance(output, Tensor):
-        return output
-    if isinstance(field, int):
-        return part(output, field)
-    return output.get(field) if isinstance(output, Mapping) else getattr(output, field, None)
-
-
-def part(output: Any, index: int) -> Tensor:
-    """The tensor at an index of a tuple.
-
-    Raises:
-        ValueError: no tuple, or none there.
-    """
-    found = type(output).__name__
-    if isinstance(output, (tuple, list)):
-        if -len(output) <= index < len(output) and isinstance(output[index], Tensor):
-            return output[index]
-        found = f"a {found} of {[type(item).__name__ for item in output]}"
-    raise ValueError(f"features: expected an encoder that returns a tuple with a tensor at {index}, found {found}.")
-
-
-def feature_field(output: Any, field: str | int | None) -> str | int | None:
-    """The field of an encoder's output that is its feature; None for a plain tensor.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if isinstance(output, Tensor):
-        return None
-    for name in (field,) if field is not None else FEATURE_FIELDS:
-        if isinstance(get(output, name), Tensor):
-            return name
-    raise ValueError(
-        f"expected an encoder's output to be a tensor or to have {field or ' or '.join(FEATURE_FIELDS)}, found "
-        f"{type(output).__name__}. Name the field in `features`."
-    )
-
-
-def replaced(output: Any, field: str | int | None, feature: Tensor) -> Any:
-    """The output with its feature replaced."""
-    if field is None:
-        return feature
-    if isinstance(field, int):
-        items = list(output)
-        items[field] = feature
-        return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
-    if isinstance(output, Mapping):
-        return type(output)({**output, field: feature})
-    raise ValueError(f"cannot replace {field!r} in a {type(output).__name__}; return a mapping or a ModelOutput.")
-
-
-def zeroed(calls: Sequence[Any], keep: Tensor | None = None) -> list[Any]:
-    """An encoder's outputs, one a call, with zeros in every floating-point tensor.
-
-    Args:
-        calls: the outputs.
-        keep: optional bool `(batch,)`, True for samples that stay as they are. A tensor whose first axis is a multiple
-            of the batch (frames, patches) has that many rows a sample.
-    """
-    return [map_tensors(output, lambda value: zero_rows(value, keep)) for output in calls]
-
-
-def zero_rows(value: Tensor, keep: Tensor | None) -> Tensor:
-    """See [`zeroed`]."""
-    if not value.is_floating_point():
-        return value
-    if keep is None:
-        return torch.zeros_like(value)
-    if value.dim() == 0 or len(value) % len(keep):
-        raise ValueError(
-            f"expected an encoder's output with a row per sample, found shape {tuple(value.shape)} for a batch of "
-            f"{len(keep)}. Name a module whose output has the batch in front."
-        )
-    keep = keep.repeat_interleave(len(value) // len(keep))
-    return torch.where(keep.view(-1, *[1] * (value.dim() - 1)), value, 0.0)
-
-
-def shapes(calls: Sequence[Any]) -> str:
-    """Of every tensor in an encoder's outputs, for a message."""
-    tensors = [leaf for output in calls for leaf in tree_flatten(output)[0] if isinstance(leaf, Tensor)]
-    return ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
-
-
-def map_tensors(output: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """Applies a function to every tensor inside an output."""
-    leaves, structure = tree_flatten(output)
-    return tree_unflatten([function(leaf) if isinstance(leaf, Tensor) else leaf for leaf in leaves], structure)
-
-
-def copied(output: Any) -> Any:
-    """The output with containers and tensors of its own; gradients flow on."""
-    return map_tensors(output, Tensor.clone)
-
-
-def same(first: Sequence[Any], second: Sequence[Any]) -> bool:
-    """Whether two lists of outputs hold equal tensors, up to rounding of the largest number in each."""
-    one, other = (
-        [leaf for output in calls for leaf in tree_flatten(output)[0] if isinstance(leaf, Tensor)]
-        for calls in (first, second)
-    )
-    return len(one) == len(other) and all(
-        a.shape == b.shape and equal_but_for_rounding(a.float(), b.float()) for a, b in zip(one, other, strict=True)
-    )
-
-
-def equal_but_for_rounding(one: Tensor, other: Tensor) -> bool:
-    """Whether all elements differ by less than 1e-5 of the largest of them."""
-    if one.numel() == 0 or torch.equal(one, other):
-        return True
-    return bool((one - other).abs().max() <= 1e-5 * torch.maximum(one.abs().max(), other.abs().max()))

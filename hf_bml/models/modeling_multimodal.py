@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,13 @@ from transformers.utils import ModelOutput
 from ..suggestion import did_you_mean
 from .configuration_multimodal import ModalitiesConfig, MultimodalConfig
 from .encoders import build_encoder
+from .frozen import keep_frozen_statistics
 from .fusion import evaluation_mode
 from .interaction import INTERACTIONS, Interaction, fill_absent
 from .precision import cross_entropy, full_precision_scores
+
+# What PEFT, torch.compile and torch's parametrizations put into a parameter's name:
+RENAMED = {"base_layer", "base_model", "original_module", "_orig_mod", "parametrizations"}
 
 
 @dataclass
@@ -86,6 +90,22 @@ def restore_buffers(before: Sequence[tuple[Tensor, Tensor, Tensor]]) -> None:
         buffer.data.copy_(torch.where(stays, buffer, old))  # .data: BatchNorm's backward does not need the values
 
 
+def check_weights_not_renamed(kind: str, names: Iterable[str]) -> None:
+    """Raises ValueError if weights in a file have the names that something put into the model had given them.
+
+    Args:
+        kind: the class.
+        names: of the weights in the file that the model does not have.
+    """
+    for name in names:
+        if RENAMED & set(name.split(".")):
+            raise ValueError(
+                f"The weights were saved with a PEFT adapter, compiled module or parametrization inside the model: "
+                f"they hold {name!r}, which {kind} does not have, so its own would stay random. Build the model as it "
+                "was, load_state_dict the file, merge or remove what was put in (merge_and_unload), and save it again."
+            )
+
+
 class MultimodalPreTrainedModel(PreTrainedModel):
     """What the models of all tasks share: weight initialisation, loading, and the checks of a batch.
 
@@ -109,6 +129,24 @@ class MultimodalPreTrainedModel(PreTrainedModel):
                 f"{type(config).__name__}.modalities is empty: give an encoder config per modality, for example "
                 "{'audio': {'type': 'timm', 'architecture': 'resnet18', 'in_channels': 1}}."
             )
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
+        """As of every transformers model.
+
+        Raises:
+            ValueError: the weights were saved with a PEFT adapter or a compiled module inside, under other names.
+        """
+        model, report = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        check_weights_not_renamed(cls.__name__, report["unexpected_keys"])
+        return (model, report) if output_loading_info else model
+
+    def train(self, mode: bool = True) -> MultimodalPreTrainedModel:
+        """As of every module, but normalisation layers whose weights are frozen stay in eval mode."""
+        super().train(mode)
+        if mode:
+            keep_frozen_statistics(self, self.encoders.values())
+        return self
 
     def get_input_embeddings(self) -> None:
         """None: no single embedding stands for all modalities. Accelerate asks before it shards a model (FSDP2)."""

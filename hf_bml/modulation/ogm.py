@@ -273,7 +273,15 @@ class OGM(Modulation):
     def warn_if_idle(self, encoders: Mapping[str, nn.Module], epochs: float, steps: int) -> None:
         super().warn_if_idle(encoders, epochs, steps)
         for modality, encoder in encoders.items():
-            if not any(self._is_modulated(parameter) for parameter in encoder.parameters()):
+            trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
+            if not trained:
+                warnings.warn(
+                    f"{self.name} has no gradient to change in the {modality!r} encoder, which has no trainable "
+                    "parameter; its coefficients are logged all the same. Unfreeze it, or use OPM, which acts on the "
+                    "features.",
+                    stacklevel=2,
+                )
+            elif not any(map(self._is_modulated, trained)):
                 warnings.warn(
                     f"{self.name} with parameters={self.config.parameters!r} touches no parameter of the {modality!r} "
                     "encoder, which has none of that kind. Set parameters: all or matrix.",

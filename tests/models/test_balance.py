@@ -282,7 +282,7 @@ def test_several_modules_are_one_encoder():
     ("modalities", "options", "message"),
     [
         ({"image": "sea", "text": "read"}, {"num_labels": 3}, "no module 'sea' .* Did you mean 'see'"),
-        ({"image": "see", "text": "see"}, {"num_labels": 3}, "lies inside"),
+        ({"image": "see", "text": "see"}, {"num_labels": 3}, "are one module"),
         ({"image": "see"}, {}, "pass num_labels"),
         ({}, {"num_labels": 3}, "at least one encoder"),
         ({"image": "see"}, {"num_labels": 3, "features": {"text": "x"}}, "features names"),

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from tiny import SIZES, tiny_config, tiny_model
+from tiny import SIZES, tiny_config, tiny_image_config, tiny_images, tiny_model
 from tiny_questions import tiny_question_model, tiny_questions
 from tiny_segments import tiny_segment_model, tiny_segments
 from torch import nn
@@ -61,6 +61,17 @@ def test_timm_model_round_trip_including_batch_norm(tmp_path):
     model.eval().save_pretrained(tmp_path)
     again = AutoModel.from_pretrained(tmp_path).eval()
     assert torch.equal(model(**batch).logits, again(**batch).logits)
+
+
+def test_the_statistics_of_a_frozen_encoder_stay():
+    torch.manual_seed(0)
+    model = MultimodalForClassification(tiny_image_config())
+    model.encoders["audio"].requires_grad_(False)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    model.train()(**tiny_images())
+    model.eval().train()(**tiny_images())
+    for name, buffer in model.named_buffers():
+        assert torch.equal(buffer, before[name]) == name.startswith("encoders.audio."), name
 
 
 def test_modality_order_follows_the_config_not_the_call():

@@ -34,6 +34,16 @@ def test_a_filter_that_matches_nothing_warns():
         OGM(parameters="conv").warn_if_idle({"text": torch.nn.Linear(2, 2)}, epochs=3, steps=30)
 
 
+@pytest.mark.parametrize("placement", ["gradients", "graph"])
+def test_a_frozen_encoder_warns(placement):
+    frozen, trained = torch.nn.Linear(2, 2).requires_grad_(False), torch.nn.Linear(2, 2)
+    with pytest.warns(
+        UserWarning, match="no gradient to change in the 'text' encoder.*Unfreeze it, or use OPM"
+    ) as record:
+        OGM(placement=placement).warn_if_idle({"text": frozen, "audio": trained}, epochs=3, steps=30)
+    assert len(record) == 1
+
+
 @pytest.mark.filterwarnings("error")
 def test_no_warning_where_a_modulation_can_act():
     OPM(preset="released").warn_if_idle({}, epochs=7, steps=70)
