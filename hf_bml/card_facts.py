@@ -257,7 +257,7 @@ def hide_paths(value: Any) -> Any:
         return [hide_paths(item) for item in value]
     if isinstance(value, str):
         is_outside = PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()
-        return HIDDEN_PATH if is_outside or value.startswith(("~", "../", "file:")) else value
+        return HIDDEN_PATH if is_outside or value.startswith(("~", "../", "file:", "local-dir:")) else value
     return value
 
 

@@ -9,10 +9,11 @@ import hf_bml
 
 ROOT = Path(hf_bml.__file__).parent
 LEAVES = ("modulation", "models", "processing", "data", "metrics")
-SHARED = {"skipped_rows", "suggestion"}
+SHARED = {"repository_code", "skipped_rows", "suggestion"}
 RUN = {"card_facts", "checkpoint", "environment", "hub_push", "model_card", "preflight", "trainer", "training_args"}
 ALLOWED = {
     **{leaf: {leaf, *SHARED} for leaf in LEAVES},
+    "repository_code": set(),
     "skipped_rows": set(),
     "suggestion": set(),
     "analysis": {"analysis", "models", "metrics", *SHARED},
@@ -24,14 +25,14 @@ ALLOWED = {
     "streaming_trainer": {"streamed_rows"},
     "unwrapping_trainer": set(),
     "learning_rate": SHARED,
-    "resumable_trainer": {"checkpoint", "learning_rate", "seeded_rows"},
+    "resumable_trainer": {"checkpoint", "learning_rate", "processing", "seeded_rows"},
     "side_training": {"learning_rate", "modulation"},
     "environment": set(),
     "card_facts": {"environment", "modulation", "training_args"},
     "card_quick_start": {"card_facts", "models"},
     "model_card": {"analysis", "card_facts", "card_quick_start", "data", "models"},
-    "hub_push": {"card_facts"},
-    "pushing_trainer": {"card_facts", "hub_push", "model_card"},
+    "hub_push": {"card_facts", "remote_code"},
+    "pushing_trainer": {"card_facts", "hub_push", "model_card", "remote_code"},
     "trainer": {"learning_rate", "modulation", "preflight", "pushing_trainer", "resumable_trainer", "side_training"}
     | {"streaming_trainer", "training_args", "unwrapping_trainer"},
     "multimodal_pipeline": {"processing", *SHARED},
