@@ -1,12 +1,13 @@
 """Code that came with a repository goes along when what was loaded with it is saved, so that it loads there too.
 
-With `trust_remote_code=True` and without hf_bml installed, the classes of this package are copies that transformers took
-from the repository. transformers would save only the files that one class imports, not those of its pipeline, and under
-other names than the pipeline's entry in `config.json` says.
+With `trust_remote_code=True` and without hf_bml installed, the classes of this package are copies that transformers
+took from the repository. transformers would save only the files that one class imports, not those of its pipeline, and
+under other names than the pipeline's entry in `config.json` says.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import warnings
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,8 @@ from pathlib import Path, PurePosixPath
 
 from transformers.dynamic_module_utils import get_relative_imports
 from transformers.utils import cached_file
+
+COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @contextmanager
@@ -28,18 +31,19 @@ def own_code_only(kind: type) -> Iterator[bool]:
         kind._auto_class = auto_class
 
 
-def keep_code(references: Iterable[str], source: str, revision: str | None, folder: str | Path) -> None:
+def keep_code(kind: type, references: Iterable[str], source: str, folder: str | Path) -> None:
     """Copies code, and all that it imports by relative imports, from one repository into a folder, under its names.
 
     Args:
+        kind: a class that came with the repository; its module's name tells the commit.
         references: as in `auto_map`, such as "hf_bml_code/modeling_multimodal.MultimodalForClassification".
         source: folder or Hub id that they belong to.
-        revision: of the Hub id; None for a folder.
         folder: where the copies go.
 
     Warns:
         UserWarning: the code is not there any more.
     """
+    revision = next((part for part in kind.__module__.split(".") if COMMIT.fullmatch(part)), None)
     pending, copied = {f"{reference.rpartition('.')[0]}.py" for reference in references}, set()
     try:
         while pending:

@@ -114,6 +114,7 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, StreamingTrain
         num_labels = getattr(self.model, "num_labels", None) or self.model.config.num_labels
         for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
             check_dataset(dataset, split, getattr(self.model, "required_columns", self.modalities), num_labels)
+        name_labels(self.model, self.train_dataset)
         if isinstance(self.train_dataset, datasets.IterableDataset):
             check_streamed_training(args, self.modulation)
         prime_collator(self.data_collator, self.train_dataset, self.eval_dataset)
@@ -245,3 +246,14 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, StreamingTrain
             return
         state = torch.load(path, map_location="cpu", weights_only=True)
         self._load_modulation_state(send_to_device(state, self.args.device))
+
+
+def name_labels(model: nn.Module, dataset: Any) -> None:
+    """Gives a model whose labels are still LABEL_0, LABEL_1, ... the data set's class names, if it has as many."""
+    feature = (getattr(dataset, "features", None) or {}).get("labels")
+    names = getattr(getattr(feature, "feature", feature), "names", None)  # of a list of labels, those of its items
+    config = getattr(model, "config", None)
+    unnamed = {number: f"LABEL_{number}" for number in range(len(names or ()))}
+    if names and getattr(config, "id2label", None) == unnamed:
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: number for number, name in enumerate(names)}

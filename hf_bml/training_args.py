@@ -38,8 +38,8 @@ class BalancedTrainingArguments(TrainingArguments):
         lr_drop_at: parts of the training, in (0, 1), after which the learning rate falls: 0.7 of 100 epochs is a drop
             after epoch 70. Needs `lr_scheduler_type="constant"`.
         lr_drop_factor: what it is multiplied by at each drop, > 0.
-        push_code: with every push to the Hub the code of the model, its processor and its pipeline, as `save_code` adds
-            it, so that `trust_remote_code=True` loads them where hf_bml is not installed. Only of models of hf_bml.
+        push_code: push the code of model, processor and pipeline along (see `save_code`), so that
+            `trust_remote_code=True` loads them where hf_bml is not installed. Only of models of hf_bml.
 
     Raises:
         ValueError: unknown modulation or option, a value out of its range, or a learning rate's factor that is no

@@ -16,8 +16,8 @@ TEXT = """\
 
 # {name}
 
-A `{model_class}` of {modalities} into {num_labels} classes. How it was trained was not recorded here: `hf-bml push` and
-`MultimodalBalancedTrainer.push_to_hub` write a card with data, settings and results.
+A `{model_class}` of {modalities} into {num_labels} classes. How it was trained was not recorded here: `hf-bml push`
+and `MultimodalBalancedTrainer.push_to_hub` write a card with data, settings and results.
 
 ## Load
 

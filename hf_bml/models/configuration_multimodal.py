@@ -90,7 +90,7 @@ class ModalitiesConfig(PreTrainedConfig):
         if came_with_repository:
             pipelines = getattr(self, "custom_pipelines", {}).values()
             references = [*self.auto_map.values(), *(pipeline["impl"] for pipeline in pipelines)]
-            keep_code(references, self._name_or_path, self._commit_hash, save_directory)
+            keep_code(type(self), references, self._name_or_path, save_directory)
 
     def complete_encoder(self, modality: str, options: Any) -> dict[str, Any]:
         """One modality's encoder config, checked, with its defaults filled in."""

@@ -26,7 +26,6 @@ from datasets import (
     Value,
     Video,
 )
-
 from datasets.formatting import _FORMAT_TYPES, _register_formatter
 from datasets.formatting.formatting import CustomFormatter
 
@@ -327,7 +326,7 @@ def _read_stored(name: str, values: list, transforms: ModalityTransforms, traini
     for value in values:
         if value is not None and not isinstance(value, dict):
             raise ValueError(
-                f"modality {name!r}: expected a prepared value, found {type(value).__name__}: a map or flatten_indices "
+                f"modality {name!r}: expected a prepared value, found {type(value).__name__}: map or flatten_indices "
                 "has written the tensors anew. Take this step before the processor is applied, or with "
                 "with_format('arrow'), and apply the processor again."
             )

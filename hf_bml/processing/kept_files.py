@@ -1,7 +1,7 @@
 """Files that belong to a transform, such as a tokenizer's, by their content in the cache folder of `datasets`.
 
-A processor's config holds the files' names and digests, so it stays plain JSON, and what it stands for does not hang on
-the place that they were loaded from. Worker processes read the files.
+A processor's config holds the files' names and digests, so it stays plain JSON, and the place that they were loaded
+from does not matter. Worker processes read the files.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def kept_files(digests: Mapping[str, str]) -> Path:
     folder = _folder_of(digests)
     if not folder.is_dir():
         raise ValueError(
-            f"expected the files {list(digests)} in {folder}, found none. Load the processor with from_pretrained from "
-            "where it was saved, or leave out `files`."
+            f"expected the files {list(digests)} in {folder}, found none. Load the processor with from_pretrained "
+            "from where it was saved, or leave out `files`."
         )
     return folder
 

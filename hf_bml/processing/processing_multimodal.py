@@ -11,7 +11,6 @@ from datasets import DatasetDict, IterableDatasetDict
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
 from transformers.utils import cached_file
-from transformers.utils.hub import extract_commit_hash
 
 from ..repository_code import keep_code
 from .collator import collate_present
@@ -54,7 +53,7 @@ class MultimodalProcessor:
     """
 
     _auto_class: ClassVar[str | None] = None
-    _origin: tuple[str, str | None, dict[str, str]] | None = None  # source, commit and `auto_map` of a loaded one
+    _origin: tuple[str, dict[str, str]] | None = None  # where a loaded one is from, and its `auto_map`
 
     def __init__(self, modalities: dict[str, dict[str, Any]], on_error: str = "raise"):
         if not modalities:
@@ -263,13 +262,13 @@ class MultimodalProcessor:
         path.parent.mkdir(parents=True, exist_ok=True)
         config = self.to_dict()
         if self._auto_class is not None and self._origin is not None:  # a copy of this class from a repository
-            source, commit, config["auto_map"] = self._origin
-            keep_code(config["auto_map"].values(), source, commit, path.parent)
+            source, config["auto_map"] = self._origin
+            keep_code(type(self), config["auto_map"].values(), source, path.parent)
         path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         written = [path]
         for modality, options in self.modalities.items():
             for name in options.get("files", ()):
-                written.append(path.with_name(tokenizer_file(modality, name)))
+                written.append(path.parent / tokenizer_file(modality, name))
                 written[-1].parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(kept_files(options["files"]) / name, written[-1])
         state = {
@@ -329,7 +328,7 @@ class MultimodalProcessor:
                         "found another one. The files are of different processors: save them again."
                     )
         processor = cls.from_dict(config)
-        processor._origin = str(name_or_path), extract_commit_hash(str(path), None), config.get("auto_map", {})
+        processor._origin = str(name_or_path), config.get("auto_map", {})
         return processor
 
     def push_to_hub(
