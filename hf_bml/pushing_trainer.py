@@ -23,8 +23,8 @@ STAGING_PREFIX = ".push-"
 
 
 class PushingTrainer(Trainer):
-    """Pushes model, processor, card, curves and, unless `push_code` is off, code: with `push_to_hub` in the arguments in
-    the background at every save, as `hub_strategy` says, and at the end of `train()`.
+    """Pushes model, processor, card, curves and, with `push_code`, code: with `push_to_hub` in the arguments in the
+    background at every save, as `hub_strategy` says, and at the end of `train()`.
 
     Where the Trainer raises, or says nothing, a push that fails is a warning that says what failed and how to push
     later; the next save tries again. Only `push_to_hub()`, which the user calls, raises.

@@ -115,11 +115,11 @@ def test_the_ways_that_the_messages_name(processor, data):
 @pytest.mark.parametrize(
     ("operation", "rows"),
     [
-        (lambda first, second: interleave_datasets([first, second]), 12),
-        (lambda first, second: interleave_datasets([first.shuffle(seed=0), second.take(2)]), 5),
-        (lambda first, second: interleave_datasets([first.filter(lambda row: row["labels"] == 1), second]), 6),
+        (lambda first, second: interleave_datasets([first, second]), 11),
+        (lambda first, second: interleave_datasets([first.shuffle(seed=0), second.take(2)]), 4),
+        (lambda first, second: interleave_datasets([first.filter(lambda row: row["labels"] == 1), second]), 5),
         (lambda first, second: concatenate_datasets([first, second]), 12),
-        (lambda first, second: interleave_datasets([first, second]).map(lambda row: {"own": 1}), 12),
+        (lambda first, second: interleave_datasets([first, second]).map(lambda row: {"own": 1}), 11),
     ],
 )
 def test_streams_join(processor, operation, rows):
@@ -127,4 +127,4 @@ def test_streams_join(processor, operation, rows):
         IterableDatasetDict({"train": raw().to_iterable_dataset(), "more": raw().to_iterable_dataset()})
     )
     joined = operation(streams["train"], streams["more"])
-    assert is_prepared(joined) and len(list(joined)) >= rows - 1
+    assert is_prepared(joined) and len(list(joined)) == rows

@@ -91,7 +91,7 @@ def test_files_that_do_not_belong_together(tokenizer_path, added_tokens_path, tm
 def test_a_config_alone_needs_the_files(tokenizer_path, tmp_path, monkeypatch):
     config = MultimodalProcessor({"text": {"type": "tokens", "tokenizer": tokenizer_path}}).to_dict()
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "another machine's")
-    with pytest.raises(ValueError, match="'text': expected the files .* Load the processor with from_pretrained"):
+    with pytest.raises(ValueError, match=r"'text': expected the files .* Load the processor with from_pretrained"):
         MultimodalProcessor.from_dict(config)
 
 
