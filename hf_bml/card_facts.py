@@ -32,8 +32,7 @@ class CardFacts:
     Attributes:
         name: of the model.
         model_class: class name of the model.
-        config: the model's config as `config.json` holds it, without paths of this machine; empty if the model has none
-            of ours.
+        config: the model's config as `config.json` holds it, without paths; empty if the model has none of ours.
         modalities: names in the model's order.
         processors: options per modality of the `MultimodalProcessor` beside the model; empty without one.
         modulations: all options per modulation.

@@ -157,7 +157,8 @@ def push(
     revision: str | None = None,
     delete: bool = False,
 ) -> CommitInfo:
-    """Uploads a staged folder in one commit; repository and branch are made if needed.
+    """Uploads a staged folder in one commit, or in parts if the Hub refuses so many files at once; repository and
+    branch are made if needed.
 
     Args:
         staged: what `stage` has laid out.
