@@ -89,7 +89,7 @@ class ModalitiesConfig(PreTrainedConfig):
             super().save_pretrained(save_directory, *args, **kwargs)
         if came_with_repository:
             pipelines = getattr(self, "custom_pipelines", {}).values()
-            references = [*self.auto_map.values(), *(pipeline["impl"] for pipeline in pipelines)]
+            references = [*getattr(self, "auto_map", {}).values(), *(pipeline["impl"] for pipeline in pipelines)]
             keep_code(type(self), references, self._name_or_path, save_directory)
 
     def complete_encoder(self, modality: str, options: Any) -> dict[str, Any]:
