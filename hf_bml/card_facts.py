@@ -33,7 +33,7 @@ class CardFacts:
     Attributes:
         name: of the model.
         model_class: class name of the model.
-        config: the model's config as `config.json` holds it; empty if the model has none of ours.
+        config: the model's config as `config.json` holds it, without paths; empty if the model has none of ours.
         modalities: names in the model's order.
         processors: options per modality of the `MultimodalProcessor` beside the model; empty without one.
         modulations: all options per modulation.
@@ -105,9 +105,9 @@ def facts_of_run(folder: str | Path, name: str | None = None) -> CardFacts:
         model_class=model_class,
         wrapped_class=f"transformers.{model_class}" if is_wrapped else None,
         is_pretrained=is_wrapped,
-        config=config,
+        config=hide_paths(config),
         modalities=modalities,
-        processors=read_json(folder / "processor_config.json").get("modalities", {}),
+        processors=hide_paths(read_json(folder / "processor_config.json").get("modalities", {})),
         modulations=with_all_options(options.get("modulations")),
         settings=without_paths(options),
         results=results or results_at(history, step),
@@ -141,9 +141,9 @@ def facts_of_trainer(trainer: Trainer, name: str | None = None) -> CardFacts:
     return CardFacts(
         name=name or (args.hub_model_id or Path(args.output_dir).resolve().name).split("/")[-1],
         model_class=type(without_adapter(model)).__name__,
-        config=config,
+        config=hide_paths(config),
         modalities=list(trainer.modalities),
-        processors=getattr(trainer.processing_class, "modalities", {}),
+        processors=hide_paths(getattr(trainer.processing_class, "modalities", {})),
         modulations={modulation.name: asdict(modulation.config) for modulation in trainer.modulation},
         settings=without_paths(options),
         results=results_at(state.log_history, step),
@@ -264,7 +264,7 @@ def hide_paths(value: Any) -> Any:
         return [hide_paths(item) for item in value]
     if isinstance(value, str):
         is_outside = PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()
-        return HIDDEN_PATH if is_outside or value.startswith(("~", "../", "file:")) else value
+        return HIDDEN_PATH if is_outside or value.startswith(("~", "../", "file:", "local-dir:")) else value
     return value
 
 

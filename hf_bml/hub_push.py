@@ -22,12 +22,15 @@ from huggingface_hub.errors import HfHubHTTPError
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 
 from .card_facts import hide_paths, read_json
+from .remote_code import CODE_FOLDER, own_config_class, save_code
 
 MODEL_FILES = (
     *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json", "*.py"),
     *("processor_config.json", "preprocessor_config.json", "*tokenizer*", "special_tokens_map.json", "vocab.*"),
     *("merges.txt", "added_tokens.json", "chat_template*", "README.md", "*.png", "adapter_config.json"),
 )
+MODEL_FOLDERS = ("tokenizer_*", CODE_FOLDER)
+CONFIGS = ("config.json", "adapter_config.json", "processor_config.json")
 ADVICE = {
     401: "log in with `hf auth login`, or set HF_TOKEN to a token with write permission",
     403: "the token must have the right to write there; is the name of the repository your own?",
@@ -39,13 +42,19 @@ class PushError(RuntimeError):
     """A push that failed, in one line; the folder is as it was."""
 
 
-def stage(folder: str | Path, destination: str | Path, checkpoints: Iterable[tuple[str | Path, str]] = ()) -> Path:
+def stage(
+    folder: str | Path,
+    destination: str | Path,
+    checkpoints: Iterable[tuple[str | Path, str]] = (),
+    code: bool = False,
+) -> Path:
     """Lays out what is pushed, by hard links where the file system has them.
 
     Args:
-        folder: of a model; its files that match MODEL_FILES are taken.
+        folder: of a model; its files that match MODEL_FILES are taken, and its folders that match MODEL_FOLDERS.
         destination: an empty or new folder.
         checkpoints: folders of checkpoints with the names that they get; they keep all that a training needs to go on.
+        code: add that of model, processor and pipeline (see `save_code`), if it is a model of this package.
 
     Returns:
         the destination.
@@ -54,8 +63,7 @@ def stage(folder: str | Path, destination: str | Path, checkpoints: Iterable[tup
         PushError: the folder holds no weights.
 
     Warns:
-        UserWarning: the model or its processor is configured with a place on this machine, such as a tokenizer's
-            folder, which others do not have.
+        UserWarning: the model or its processor needs a place on this machine, which others do not have.
     """
     folder, destination = Path(folder), Path(destination)
     destination.mkdir(parents=True, exist_ok=True)
@@ -63,19 +71,40 @@ def stage(folder: str | Path, destination: str | Path, checkpoints: Iterable[tup
     files = [path for path in files if any(fnmatch(path.name, pattern) for pattern in MODEL_FILES)]
     if not any(path.suffix == ".safetensors" for path in files):
         raise PushError(f"{folder} holds no model.safetensors; expected the folder of a trained model.")
+    folders = [path for pattern in MODEL_FOLDERS for path in folder.glob(pattern)]
+    files += [file for path in folders for file in path.rglob("*") if file.is_file() and file.suffix != ".pyc"]
     for path in files:
-        link(path, destination / path.name)
-        if path.name in ("config.json", "adapter_config.json", "processor_config.json"):
-            content = read_json(path)
-            if hide_paths(content) != content:
-                warnings.warn(
-                    f"{path} names a place on this machine, where others will not find anything. Use a name on the "
-                    "Hub, and train again or edit the file.",
-                    stacklevel=2,
-                )
+        target = destination / path.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        is_config = path.parent == folder and path.name in CONFIGS
+        (link_config if is_config else link)(path, target)
     for checkpoint, name in checkpoints:
         stage_checkpoint(Path(checkpoint), destination / name)
+    if code and own_config_class(read_json(destination / "config.json")) is not None:
+        save_code(destination)
     return destination
+
+
+def link_config(path: Path, target: Path) -> None:
+    """As `link`, without the places that the transformers encoders came from: all of them is in the model.
+
+    Warns:
+        UserWarning: the config names another place on this machine, which others do not have.
+    """
+    config, public = read_json(path), read_json(path)
+    for name, options in (public.get("modalities") or {}).items():
+        if options.get("type") == "transformers" and options.get("config"):
+            public["modalities"][name] = hide_paths(options)
+    if hide_paths(public) != public:
+        warnings.warn(
+            f"{path} names a place on this machine, where others will not find anything. Use a name on the Hub, and "
+            "train again or edit the file.",
+            stacklevel=3,
+        )
+    if public == config:
+        link(path, target)
+    else:
+        target.write_text(json.dumps(public, indent=2) + "\n", encoding="utf-8")
 
 
 def stage_checkpoint(folder: Path, destination: Path) -> None:
@@ -132,7 +161,8 @@ def push(
     revision: str | None = None,
     delete: bool = False,
 ) -> CommitInfo:
-    """Uploads a staged folder in one commit; repository and branch are made if needed.
+    """Uploads a staged folder in one commit, or in parts if the Hub refuses so many files at once; repository and
+    branch are made if needed.
 
     Args:
         staged: what `stage` has laid out.
@@ -173,7 +203,12 @@ def describe_failure(error: Exception, repo_id: str) -> str:
 
 
 def with_command(
-    failure: object, folder: str | Path, repo_id: str, private: bool | None = None, revision: str | None = None
+    failure: object,
+    folder: str | Path,
+    repo_id: str,
+    private: bool | None = None,
+    revision: str | None = None,
+    code: bool = True,
 ) -> str:
     """Why a push failed, in one line, and the command that pushes the run's folder later.
 
@@ -182,11 +217,17 @@ def with_command(
         'disk full. The run is kept; push it later with: hf-bml push runs/opm --repo-id me/opm'
     """
     reason = " ".join(str(failure).split()) or type(failure).__name__
-    command = push_command(folder, repo_id, private, revision)
+    command = push_command(folder, repo_id, private, revision, code)
     return f"{reason.rstrip('.')}. The run is kept; push it later with: {command}"
 
 
-def push_command(folder: str | Path, repo_id: str, private: bool | None = None, revision: str | None = None) -> str:
+def push_command(
+    folder: str | Path,
+    repo_id: str,
+    private: bool | None = None,
+    revision: str | None = None,
+    code: bool = True,
+) -> str:
     """The command that pushes a run's folder later.
 
     Example:
@@ -196,4 +237,5 @@ def push_command(folder: str | Path, repo_id: str, private: bool | None = None, 
     words = ["hf-bml", "push", str(folder), "--repo-id", repo_id]
     words += ["--private"] if private else []
     words += ["--revision", revision] if revision else []
+    words += [] if code else ["--without-code"]
     return shlex.join(words)

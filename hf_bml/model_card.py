@@ -46,6 +46,7 @@ class CardOptions:
         dataset_ids: Hub ids of the data.
         task: default "multimodal-classification".
         dataset_args: of the evaluation, for the metadata.
+        code: whether the code of a model of this package lies beside it (see `save_code`).
     """
 
     source: str | None = None
@@ -57,6 +58,7 @@ class CardOptions:
     dataset_ids: Sequence[str] = ()
     task: str | None = None
     dataset_args: Mapping[str, Any] | None = None
+    code: bool = False
 
 
 def render_card(facts: CardFacts, options: CardOptions | None = None, figures: Sequence[str] = ()) -> ModelCard:
@@ -227,8 +229,10 @@ def class_names(facts: CardFacts) -> list[str]:
 
 
 def short(options: Mapping[str, Any]) -> str:
-    """Options in one line, without those that are not set; of a long list, such as a vocabulary, its length."""
-    shown = {name: value for name, value in options.items() if name != "type" and value not in (None, [], {})}
+    """Options in one line, without those that are not set and digests; of a long list, such as a vocabulary, its
+    length."""
+    hidden = ("type", "files", "fitted")
+    shown = {name: value for name, value in options.items() if name not in hidden and value not in (None, [], {})}
     long = {name: f"of {len(value)}" for name, value in shown.items() if isinstance(value, list) and len(value) > 12}
     return ", ".join(f"{name} {value}" for name, value in {**shown, **long}.items())
 

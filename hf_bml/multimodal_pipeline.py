@@ -15,7 +15,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
 from .processing.collator import collate_present
-from .processing.dataset_processing import undecoded
+from .processing.dataset_processing import is_made_at_access, undecoded
 from .processing.processing_multimodal import MultimodalProcessor
 from .suggestion import did_you_mean
 
@@ -114,7 +114,7 @@ class MultimodalClassificationPipeline(Pipeline):
 
     def _raw_rows(self, rows: datasets.Dataset | datasets.IterableDataset) -> Any:
         """The columns of the modalities, media undecoded."""
-        if isinstance(rows, datasets.Dataset) and rows.format["type"] == "custom":
+        if is_made_at_access(rows):
             raise ValueError(
                 "Expected a dataset of raw columns, found one with a transform, as a processor leaves it. "
                 "Pass the dataset as it was before `processor.apply`."

@@ -18,13 +18,14 @@ from .card_facts import facts_of_trainer, public_path
 from .disk import disk_errors_named
 from .hub_push import PushError, make_repository, push, stage, with_command
 from .model_card import CardOptions, write_card
+from .remote_code import own_config_class
 
 STAGING_PREFIX = ".push-"
 
 
 class PushingTrainer(Trainer):
-    """Pushes model, processor, card and curves: with `push_to_hub` in the arguments in the background at every save,
-    as `hub_strategy` says, and at the end of `train()`.
+    """Pushes model, processor, card, curves and, with `push_code`, code: with `push_to_hub` in the arguments in the
+    background at every save, as `hub_strategy` says, and at the end of `train()`.
 
     Where the Trainer raises, or says nothing, a push that fails is a warning that says what failed and how to push
     later; the next save tries again. Only `push_to_hub()`, which the user calls, raises.
@@ -103,8 +104,14 @@ class PushingTrainer(Trainer):
     def _write_card(self, folder: str | Path, model_name: str | None = None, **given: Any) -> None:
         source = self.hub_model_id or public_path(self.args.output_dir)
         known = vars(self.card_options) if self.card_options is not None else {}
-        options = CardOptions(**{**known, "source": known.get("source") or source, **given})
-        write_card(facts_of_trainer(self, model_name), folder, options)
+        facts = facts_of_trainer(self, model_name)
+        code = self._pushes_code and own_config_class(facts.config) is not None
+        options = CardOptions(**{**known, "source": known.get("source") or source, "code": code, **given})
+        write_card(facts, folder, options)
+
+    @property
+    def _pushes_code(self) -> bool:
+        return getattr(self.args, "push_code", False)  # plain TrainingArguments have no such argument
 
     def push_to_hub(
         self,
@@ -210,14 +217,14 @@ class PushingTrainer(Trainer):
         with disk_errors_named(self.args.output_dir):
             staged = tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=self.args.output_dir)  # hard links need one disk
             try:
-                return stage(folder, staged, checkpoints)
+                return stage(folder, staged, checkpoints, self._pushes_code)
             except BaseException:
                 shutil.rmtree(staged, ignore_errors=True)
                 raise
 
     def _with_command(self, failure: str, options: Mapping[str, Any]) -> str:
         where = options["private"], options["revision"]
-        return with_command(failure, self.args.output_dir, self.hub_model_id, *where)
+        return with_command(failure, self.args.output_dir, self.hub_model_id, *where, self._pushes_code)
 
     def _warn_of_failure(self, failure: str) -> None:
         self._warn(self._with_command(failure, self._push_options(None, None, None)))

@@ -19,7 +19,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,8 @@ def save_code(folder: str | Path) -> list[Path]:
     """
     folder = Path(folder)
     config = _read(folder / "config.json")
-    config_class = CONFIG_MAPPING[config["model_type"]] if config.get("model_type") in CONFIG_MAPPING else None
-    if config_class is None or not _is_ours(config_class):
+    config_class = own_config_class(config)
+    if config_class is None:
         raise ValueError(
             f"{folder / 'config.json'}: expected a model of hf_bml, found model_type {config.get('model_type')!r}. "
             "Other models bring their own code, if they need any."
@@ -92,6 +92,12 @@ def save_code(folder: str | Path) -> list[Path]:
         processor = {**_read(path), "auto_map": {name: reference(found) for name, found in processors.items()}}
         written.append(_replace(path, json.dumps(processor, indent=2) + "\n"))
     return written
+
+
+def own_config_class(config: Mapping[str, Any]) -> type | None:
+    """The class of a `config.json`, if it is one of this package, whose code `save_code` adds."""
+    found = CONFIG_MAPPING[config["model_type"]] if config.get("model_type") in CONFIG_MAPPING else None
+    return found if found is not None and _is_ours(found) else None
 
 
 def saved_processor(folder: Path, config_class: type) -> dict[str, type]:

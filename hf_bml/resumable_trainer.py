@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 from accelerate.utils import broadcast_object_list
 from torch import nn
@@ -23,6 +22,7 @@ from .checkpoint import (
 )
 from .disk import check_writable, disk_errors_named
 from .learning_rate import SteppedTrainer
+from .processing.dataset_processing import is_made_at_access
 from .seeded_rows import SeededRows
 
 LOG_STATE_NAME = "log_state.pt"
@@ -102,8 +102,7 @@ class ResumableTrainer(SteppedTrainer):
 
     def _get_dataloader(self, dataset: Dataset, *args: Any, **kwargs: Any) -> DataLoader:
         """Rows that a transform makes at each access, such as augmented ones, are seeded one by one for training."""
-        is_transformed = isinstance(dataset, datasets.Dataset) and dataset.format["type"] == "custom"
-        if kwargs.get("is_training") and is_transformed:
+        if kwargs.get("is_training") and is_made_at_access(dataset):
             sampler = kwargs["sampler_fn"](dataset)
             kwargs["sampler_fn"] = lambda _: sampler
             dataset = SeededRows(self._remove_unused_columns(dataset, "Training"), self.args.seed)

@@ -156,6 +156,7 @@ class MultimodalBalancedTrainer(
         check_encoders_share_nothing(self.model, self.modulation)
         check_own_loss(self)
         check_options(self)
+        name_labels(self.model, self.train_dataset)
         if isinstance(self.train_dataset, datasets.IterableDataset):
             check_streamed_training(args, self.modulation)
         for modulation in self.modulation:
@@ -334,3 +335,14 @@ class MultimodalBalancedTrainer(
             return
         state = torch.load(path, map_location="cpu", weights_only=True)
         self._load_modulation_state(send_to_device(state, self.args.device))
+
+
+def name_labels(model: nn.Module, dataset: Any) -> None:
+    """Gives a model whose labels are still LABEL_0, LABEL_1, ... the data set's class names, if it has as many."""
+    feature = (getattr(dataset, "features", None) or {}).get("labels")
+    names = getattr(getattr(feature, "feature", feature), "names", None)  # of a list of labels, those of its items
+    config = getattr(model, "config", None)
+    unnamed = {number: f"LABEL_{number}" for number in range(len(names or ()))}
+    if names and getattr(config, "id2label", None) == unnamed:
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: number for number, name in enumerate(names)}

@@ -17,7 +17,7 @@ WITHOUT_EFFECT = (  # on what is computed: where a run reports to and what it go
     *("output_dir", "resume_from_checkpoint", "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node"),
     *("report_to", "run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
     *("push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push"),
-    *("hub_revision", "save_total_limit"),
+    *("hub_revision", "push_code", "save_total_limit"),
 )
 DICT_FIELDS = ("modulations", "lr_multipliers")  # JSON stands for their values, wherever they come from
 
@@ -53,6 +53,8 @@ class BalancedTrainingArguments(TrainingArguments):
         lr_drop_at: parts of the training, in (0, 1), after which the learning rate falls: 0.7 of 100 epochs is a drop
             after epoch 70. Needs `lr_scheduler_type="constant"`.
         lr_drop_factor: what it is multiplied by at each drop, > 0.
+        push_code: push the code of model, processor and pipeline along (see `save_code`), so that
+            `trust_remote_code=True` loads them where hf_bml is not installed. Only of models of hf_bml.
 
     Raises:
         ValueError: unknown modulation or option, a value out of its range, or a learning rate's factor that is no
@@ -78,6 +80,9 @@ class BalancedTrainingArguments(TrainingArguments):
     )
     lr_drop_factor: float = field(
         default=0.1, metadata={"help": "What the learning rate is multiplied by at each of lr_drop_at, > 0."}
+    )
+    push_code: bool = field(
+        default=True, metadata={"help": "Push the code, so that trust_remote_code loads the model without hf_bml."}
     )
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Remove columns that are not in the signature of the model's forward."}

@@ -1,6 +1,7 @@
 """What is laid out for a push, what is left behind, and what a failure says."""
 
 import json
+import warnings
 
 import pytest
 
@@ -53,6 +54,31 @@ def test_a_sealed_checkpoint_stays_complete(tmp_path):
     seal_state(checkpoint)
     staged = stage(run, tmp_path / "staged", [(checkpoint, "last-checkpoint")])
     assert is_complete(staged / "last-checkpoint") and is_complete(checkpoint)
+
+
+def test_the_place_that_an_encoder_came_from_is_not_pushed(tmp_path):
+    config = {"modalities": {"text": {"type": "transformers", "model": "/home/somebody/bert", "config": {"a": 1}}}}
+    run = write(tmp_path / "run", {**MODEL, "config.json": json.dumps(config)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # its config is stored and its weights are in the model: nothing is missing
+        staged = stage(run, tmp_path / "staged")
+    encoder = json.loads((staged / "config.json").read_text())["modalities"]["text"]
+    assert encoder == {"type": "transformers", "model": "PATH", "config": {"a": 1}}
+    assert json.loads((run / "config.json").read_text()) == config
+
+
+def test_folders_of_tokenizers_and_code_are_staged(tmp_path):
+    folders = {"tokenizer_text/tokenizer.json": "{}", "hf_bml_code/modeling.py": "pass"}
+    run = write(tmp_path / "run", {**MODEL, **folders, "runs/events": "x"})
+    assert names(stage(run, tmp_path / "staged")) == {*MODEL, *folders}
+
+
+@pytest.mark.parametrize(("model_type", "code"), [("multimodal", True), ("bert", False)])
+def test_code_is_that_of_our_own_models(tmp_path, model_type, code):
+    run = write(tmp_path / "run", {**MODEL, "config.json": json.dumps({"model_type": model_type})})
+    staged = stage(run, tmp_path / "staged", code=True)
+    assert (staged / "hf_bml_code" / "modeling_multimodal.py").is_file() is code
+    assert "auto_map" not in (run / "config.json").read_text()
 
 
 def test_checkpoints_keep_what_a_training_needs_to_go_on(tmp_path):
@@ -133,3 +159,4 @@ def test_other_errors_keep_their_first_line():
 def test_the_command_can_be_pasted():
     command = push_command("runs/my run", "me/x", True, "v2")
     assert command == "hf-bml push 'runs/my run' --repo-id me/x --private --revision v2"
+    assert push_command("run", "me/x", code=False) == "hf-bml push run --repo-id me/x --without-code"

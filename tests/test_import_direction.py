@@ -7,11 +7,12 @@ import hf_bml
 
 ROOT = Path(hf_bml.__file__).parent
 LEAVES = ("modulation", "models", "processing", "data", "metrics")
-SHARED = {"disk", "skipped_rows", "suggestion"}
+SHARED = {"disk", "repository_code", "skipped_rows", "suggestion"}
 RUN = {"card_facts", "checkpoint", "environment", "hub_push", "model_card", "preflight", "trainer", "training_args"}
 ALLOWED = {
     **{leaf: {leaf, *SHARED} for leaf in LEAVES},
     "disk": set(),
+    "repository_code": set(),
     "skipped_rows": set(),
     "suggestion": set(),
     "analysis": {"analysis", "models", "metrics", *SHARED},

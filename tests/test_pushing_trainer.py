@@ -6,6 +6,7 @@ import shlex
 import warnings
 
 import pytest
+from datasets import ClassLabel
 from huggingface_hub import ModelCard
 from safetensors.torch import load
 from tiny import tiny_dataset, tiny_model
@@ -21,7 +22,7 @@ PROCESSORS = {
     "audio": {"type": "features", "input_size": 5},
     "visual": {"type": "features", "input_size": 7},
 }
-ATTEMPTS = 6  # of huggingface_hub, for one request
+ATTEMPTS = 6  # of huggingface_hub, for one request; of many files it then tries parts, so that code is left out
 OF_THE_MODEL = {"README.md", "config.json", "curves.png", "model.safetensors", "processor_config.json"}
 
 
@@ -41,6 +42,13 @@ def pushed(hub, repo_id="user/run", position=-1):
     return hub.repositories["model", repo_id][position]
 
 
+def without_code(files):
+    """Names of the files, of which some must be code."""
+    names = {name for name in files if not name.startswith("hf_bml_code/")}
+    assert len(names) < len(files)
+    return names
+
+
 def same_weights(files, model):
     weights = load(files["model.safetensors"])
     return all(weights[name].equal(weight) for name, weight in model.state_dict().items())
@@ -53,12 +61,13 @@ def test_every_save_and_the_end(own_hub, training_args):
     trainer.train()
     assert own_hub.messages == [*(f"Training in progress, step {step}" for step in (4, 8)), "End of training"]
     first, last = pushed(own_hub, position=1), pushed(own_hub)
-    assert set(first) == set(last) == OF_THE_MODEL
+    assert without_code(first) == without_code(last) == OF_THE_MODEL
     assert not same_weights(first, trainer.model) and same_weights(last, trainer.model)
     during, after = (ModelCard(files["README.md"].decode()) for files in (first, last))
     assert "The training still goes on**: these are the weights of step 4 of 8." in during.text
     assert "still goes on" not in after.text and after.data.license == "mit"
-    assert 'AutoModel.from_pretrained("user/run")' in after.text
+    assert 'AutoModel.from_pretrained("user/run")' in after.text and "pip install ." in after.text
+    assert 'AutoModel.from_pretrained("user/run", trust_remote_code=True)' in after.text
     assert json.loads(last["config.json"])["id2label"]["2"] == "LABEL_2"
     assert json.loads(last["processor_config.json"])["modalities"] == PROCESSORS
 
@@ -72,7 +81,7 @@ def test_strategies(own_hub, training_args, tmp_path, strategy, folders):
     trainer.train()
     assert len(own_hub.messages) == (1 if strategy == "end" else 3)
     files = pushed(own_hub)
-    assert {name.split("/")[0] for name in files if "/" in name} == folders
+    assert {name.split("/")[0] for name in files if "/" in name} == {*folders, "hf_bml_code"}
     assert {name for name in files if "/" not in name} == OF_THE_MODEL
     for folder in folders:
         state = json.loads(files[f"{folder}/trainer_state.json"])
@@ -122,13 +131,13 @@ def test_a_hub_that_never_works_costs_one_warning(own_hub, training_args, tmp_pa
     assert not own_hub.messages
     own_hub.failures.clear()
     assert push_main(shlex.split(command)[2:]) == 0
-    assert set(pushed(own_hub)) == OF_THE_MODEL
+    assert without_code(pushed(own_hub)) == OF_THE_MODEL
     assert f"pushed to {own_hub.endpoint}/user/run" in capsys.readouterr().out
 
 
 def test_a_hub_that_fails_in_the_middle_gets_the_later_pushes(own_hub, training_args):
     failures = [("POST", "/commit/", 500)] * ATTEMPTS
-    trainer, messages = run_with_failures(own_hub, training_args, failures, hub_always_push=True)
+    trainer, messages = run_with_failures(own_hub, training_args, failures, hub_always_push=True, push_code=False)
     assert len(messages) == 1 and "HTTP 500" in messages[0]
     assert own_hub.messages == ["Training in progress, step 8", "End of training"]
     assert trainer.state.global_step == 8
@@ -147,7 +156,7 @@ def test_somebody_elses_repository(own_hub, training_args):
 
 
 def test_what_the_user_asks_for_raises(own_hub, training_args):
-    trainer = make_trainer(training_args, push_to_hub=False, hub_model_id=None, max_steps=1)
+    trainer = make_trainer(training_args, push_to_hub=False, hub_model_id=None, max_steps=1, push_code=False)
     trainer.train()
     assert not own_hub.repositories
     own_hub.failures += [("POST", "/commit/", 500)] * ATTEMPTS
@@ -162,7 +171,7 @@ def test_what_the_user_asks_for_raises(own_hub, training_args):
 
 
 def test_saving_the_model_pushes_it_and_survives_a_failure(own_hub, training_args, tmp_path):
-    trainer = make_trainer(training_args, save_strategy="no", max_steps=1)
+    trainer = make_trainer(training_args, save_strategy="no", max_steps=1, push_code=False)
     trainer.train()
     own_hub.failures += [("POST", "/commit/", 500)] * ATTEMPTS
     with pytest.warns(UserWarning, match=r"Not pushed to the Hub: .*HTTP 500"):
@@ -191,8 +200,37 @@ def test_whoever_calls_the_trainer_finds_its_signatures(name):
 
 def test_model_and_processor_by_themselves(own_hub):
     model = tiny_model()
-    model.push_to_hub("parts")
+    model.push_to_hub("parts", tags=["mine"])
     MultimodalProcessor(PROCESSORS).push_to_hub("user/parts")
     files = pushed(own_hub, "user/parts")
     assert {"config.json", "model.safetensors", "processor_config.json"} <= set(files)
     assert same_weights(files, model)
+    card = ModelCard(files["README.md"].decode())
+    assert "[More Information Needed]" not in card.text and "pip install ." in card.text
+    assert card.data.library_name == "hf_bml" and {"audio", "visual", "mine"} <= set(card.data.tags)
+    own_hub.add("model", "user/parts", {"README.md": b"# Mine"})
+    model.push_to_hub("parts")
+    assert b"# Mine" in pushed(own_hub, "user/parts")["README.md"]
+
+
+def test_without_code(own_hub, training_args, capsys):
+    failures = [("POST", "/repos/create", 401, True)]
+    trainer, [message] = run_with_failures(own_hub, training_args, failures, push_code=False, max_steps=1)
+    own_hub.failures.clear()
+    assert message.endswith("--repo-id user/run --without-code")
+    trainer.push_to_hub()
+    assert "trust_remote_code" not in pushed(own_hub)["README.md"].decode()
+    assert push_main(shlex.split(message.partition("hf-bml push ")[2])) == 0
+    assert not any(name.startswith("hf_bml_code/") for name in pushed(own_hub))
+
+
+def test_class_names_of_the_data_reach_the_model(training_args):
+    data = tiny_dataset().cast_column("labels", ClassLabel(names=["dog", "bell", "rain"]))
+    for num_labels, id2label, expected in [
+        (3, None, "bell"),
+        (4, None, "LABEL_1"),
+        (3, {0: "a", 1: "b", 2: "c"}, "b"),
+    ]:
+        model = tiny_model(num_labels=num_labels, **({} if id2label is None else {"id2label": id2label}))
+        MultimodalBalancedTrainer(model, training_args(), train_dataset=data)
+        assert model.config.id2label[1] == expected

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from transformers.dynamic_module_utils import get_imports, get_relative_import_f
 
 import hf_bml
 from hf_bml import (
+    MultimodalBalancedTrainer,
     MultimodalClassificationPipeline,
     MultimodalConfig,
     MultimodalForClassification,
@@ -25,6 +27,7 @@ from hf_bml import (
     remote_code,
     save_code,
 )
+from hf_bml.repository_code import keep_code
 
 REFUSE_HF_BML = """
 import json, sys
@@ -95,6 +98,27 @@ for folder in folders:
     facts[folder] = [type(found).__module__ for found in (model, model.config, model.architecture)]
 save_file(results, outputs)
 print(json.dumps(facts))
+"""
+)
+FINE_TUNING = (
+    REFUSE_HF_BML
+    + """
+from transformers import Trainer, TrainingArguments
+
+code = {"trust_remote_code": True}
+*folders, sample = sys.argv[1:]
+sample = json.loads(sample)
+source = "user/texts"
+for folder in folders:  # the first time from the Hub, then from a folder
+    model, processor = AutoModel.from_pretrained(source, **code), AutoProcessor.from_pretrained(source, **code)
+    batch = {**processor.prepare(**sample), "labels": torch.tensor([1])}
+    arguments = TrainingArguments(folder, max_steps=1, use_cpu=True, save_strategy="no", remove_unused_columns=False)
+    trainer = Trainer(model, arguments, train_dataset=[batch], data_collator=lambda rows: rows[0])
+    trainer.processing_class = processor
+    trainer.train()
+    trainer.save_model()
+    source = folder
+print(json.dumps(pipeline(model=source, **code)(sample, top_k=1)))
 """
 )
 PROCESSORS = {
@@ -208,6 +232,41 @@ def test_models_of_other_tasks_without_hf_bml(tmp_path):
     modules = list(itertools.chain(*json.loads(process.stdout.splitlines()[-1]).values()))
     assert all(module.startswith("transformers_modules.") for module in modules)
     assert {module.rpartition(".")[2] for module in modules} >= {"segments_psp", "question_answering_avsd"}
+
+
+@pytest.mark.slow
+def test_what_a_trainer_pushes_is_fine_tuned_and_saved_again_without_hf_bml(
+    own_hub, training_args, tokenizer_path, tmp_path
+):
+    model = tiny_text_model(tmp_path / "bert")
+    processor = MultimodalProcessor(
+        {"text": {"type": "tokens", "tokenizer": tokenizer_path}, "sensor": {"type": "features", "input_size": 5}}
+    )
+    trainer = MultimodalBalancedTrainer(model, training_args(hub_model_id="user/texts"), processing_class=processor)
+    trainer.push_to_hub()
+    assert str(tmp_path).encode() not in b"".join(own_hub.files("model", "user/texts").values())
+    for place in (tmp_path / "bert", tokenizer_path, training_args().output_dir):
+        shutil.rmtree(place)
+    sample = {"text": "the cat sat", "sensor": [1.0, 2.0, 3.0, 4.0, 5.0]}
+    process = subprocess.run(
+        [sys.executable, "-c", FINE_TUNING, str(tmp_path / "first"), str(tmp_path / "second"), json.dumps(sample)],
+        env={**own_hub.environment(tmp_path / "home"), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert process.returncode == 0, process.stderr[-3000:]
+    [found] = json.loads(process.stdout.splitlines()[-1])
+    [expected] = pipeline("multimodal-classification", model=str(tmp_path / "second"))(sample, top_k=1)
+    assert found == pytest.approx(expected)
+    assert not [path.name for path in (tmp_path / "second").iterdir() if path.suffix == ".py"]
+    config = json.loads((tmp_path / "second" / "config.json").read_text())
+    assert config["auto_map"]["AutoModel"] == "hf_bml_code/modeling_multimodal.MultimodalForClassification"
+
+
+def test_code_that_is_gone_is_a_warning(tmp_path):
+    with pytest.warns(UserWarning, match=r"lacks a part of the code that came with .*Copy the code's folder by hand"):
+        keep_code(MultimodalProcessor, ["hf_bml_code/modeling.Model"], str(tmp_path), tmp_path / "saved")
 
 
 def test_with_hf_bml_its_own_classes_are_used(saved, tmp_path):

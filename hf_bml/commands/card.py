@@ -9,6 +9,7 @@ from pathlib import Path
 from ..card_facts import facts_of_run, public_path
 from ..disk import disk_errors_named
 from ..model_card import CardOptions, write_card
+from ..remote_code import CODE_FOLDER
 from .errors import BAD_INPUT, OneLineErrors, print_error
 
 
@@ -62,7 +63,8 @@ def write_run_card(
         FileNotFoundError: `run_dir` holds no model.
     """
     name = name or (repo_id.split("/")[-1] if repo_id else None)
-    options = CardOptions(source=repo_id or public_path(run_dir), license=license)
+    code = any((Path(place) / CODE_FOLDER).is_dir() for place in (run_dir, folder))
+    options = CardOptions(source=repo_id or public_path(run_dir), license=license, code=code)
     return write_card(facts_of_run(run_dir, name), folder, options, figures_from=run_dir)
 
 

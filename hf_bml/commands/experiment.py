@@ -139,9 +139,9 @@ def push_results(recipe: Recipe, repo_id: str) -> None:
     training = recipe.training
     options = {"private": training.hub_private_repo, "revision": training.hub_revision}
     try:
-        push_run(training.output_dir, repo_id, token=training.hub_token, **options)
+        push_run(training.output_dir, repo_id, token=training.hub_token, with_code=training.push_code, **options)
     except Exception as error:  # such as a full disk: what the training has made is worth more
-        failure = with_command(error, training.output_dir, repo_id, **options)
+        failure = with_command(error, training.output_dir, repo_id, code=training.push_code, **options)
         warnings.warn(f"Not pushed to the Hub: {failure}", stacklevel=2)
 
 

@@ -15,7 +15,6 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from ..disk import disk_errors_named
 from ..hub_push import PushError, make_repository, push, stage
 from ..model_card import CARD_NAME
-from ..remote_code import save_code
 from .card import card_parser, write_run_card
 from .errors import BAD_INPUT, print_error
 
@@ -31,7 +30,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--private", action="store_true", default=None, help="if the repository is made here")
     parser.add_argument("--revision", help="branch, which is made if needed (default: main)")
     parser.add_argument("--checkpoints", action="store_true", help="with all checkpoints and their optimizer states")
-    parser.add_argument("--with-code", action="store_true", help="so that trust_remote_code loads it without hf_bml")
+    parser.add_argument(
+        "--with-code",
+        action="store_true",
+        default=True,
+        help="which is the default: trust_remote_code loads the model where hf_bml is not installed",
+    )
+    parser.add_argument("--without-code", dest="with_code", action="store_false", help="leave the code out")
     parser.add_argument("--card", type=Path, help="a card of your own instead of the run's")
     parser.add_argument("--message", default="Upload model", help="of the commit (default: %(default)s)")
     try:
@@ -51,7 +56,7 @@ def push_run(
     private: bool | None = None,
     revision: str | None = None,
     checkpoints: bool = False,
-    with_code: bool = False,
+    with_code: bool = True,
     card: str | Path | None = None,
     name: str | None = None,
     license: str | None = None,
@@ -63,7 +68,7 @@ def push_run(
         run_dir: as `hf-bml train` wrote it.
         repo_id, token, private, revision, message: see [`push`](../hub_push.py).
         checkpoints: also push all `checkpoint-STEP` of the folder, with what a training needs to go on.
-        with_code: also push the code of model, processor and pipeline, see `save_code`.
+        with_code: also push the code of model, processor and pipeline, see `save_code`; of models of hf_bml only.
         card: a Markdown file in place of the rendered card.
         name, license: for the card.
 
@@ -79,9 +84,7 @@ def push_run(
     place = run_dir if os.access(run_dir, os.W_OK) else tempfile.gettempdir()  # hard links need one disk
     with disk_errors_named(place), tempfile.TemporaryDirectory(prefix=".push-", dir=place) as staged:
         folders = sorted(run_dir.glob(f"{PREFIX_CHECKPOINT_DIR}-*")) if checkpoints else []
-        stage(run_dir, staged, [(folder, folder.name) for folder in folders])
-        if with_code:
-            save_code(staged)
+        stage(run_dir, staged, [(folder, folder.name) for folder in folders], with_code)
         repo_id = make_repository(repo_id, token, private, revision)
         (Path(staged) / CARD_NAME).unlink(missing_ok=True)  # else the run's own would be written through the link
         if card is None:

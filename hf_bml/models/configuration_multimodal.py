@@ -5,11 +5,13 @@ from __future__ import annotations
 import keyword
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any, ClassVar
 
 from torch import nn
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
+from ..repository_code import keep_code, own_code_only
 from ..suggestion import check_options
 from .configuration_encoders import (
     build_encoder_config,
@@ -85,6 +87,15 @@ class ModalitiesConfig(PreTrainedConfig):
                 f"problem_type must be single_label_classification or left out, found {self.problem_type!r}: the "
                 "models here tell one class out of several."
             )
+
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+        """As in every transformers config; of one that came with code from a repository, all of it goes along."""
+        with own_code_only(type(self)) as came_with_repository:
+            super().save_pretrained(save_directory, *args, **kwargs)
+        if came_with_repository:
+            pipelines = getattr(self, "custom_pipelines", {}).values()
+            references = [*getattr(self, "auto_map", {}).values(), *(pipeline["impl"] for pipeline in pipelines)]
+            keep_code(type(self), references, self._name_or_path, save_directory)
 
     def complete_encoder(self, modality: str, options: Any) -> dict[str, Any]:
         """One modality's encoder config, checked, with its defaults filled in."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,9 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
+from ..repository_code import own_code_only
 from ..suggestion import did_you_mean
+from .bare_card import replace_blank_card
 from .configuration_multimodal import ModalitiesConfig, MultimodalConfig
 from .encoders import build_encoder
 from .frozen import keep_frozen_statistics
@@ -147,6 +150,16 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         if mode:
             keep_frozen_statistics(self, self.encoders.values())
         return self
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """As in every transformers model; code that came with a repository goes along (see the config)."""
+        with own_code_only(type(self)):
+            super().save_pretrained(*args, **kwargs)
+
+    def _upload_modified_files(self, working_dir: str, repo_id: str, *args: Any, **kwargs: Any) -> Any:
+        """What every way of pushing a model ends in: with a card that says something, unless there is one."""
+        replace_blank_card(Path(working_dir) / "README.md", self.config, type(self).__name__, repo_id)
+        return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
 
     def get_input_embeddings(self) -> None:
         """None: no single embedding stands for all modalities. Accelerate asks before it shards a model (FSDP2)."""

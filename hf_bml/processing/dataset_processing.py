@@ -26,15 +26,25 @@ from datasets import (
     Value,
     Video,
 )
+from datasets.formatting import _FORMAT_TYPES, _register_formatter
+from datasets.formatting.formatting import CustomFormatter
 
 from ..skipped_rows import rows_are_skipped
 from .cached_map import cached_map
 from .modality_transforms import Failure, ModalityTransforms
-from .tensor_storage import SOURCE, decode_value, encode_value, stored_source, tensor_features
+from .tensor_storage import (
+    SOURCE,
+    decode_value,
+    encode_value,
+    stored_source,
+    tensor_features,
+    with_guarded_bytes,
+)
 
 logger = logging.getLogger(__name__)
 
 STREAM_BATCH_SIZE = 8
+FORMAT = "hf_bml"  # name of `PreparedFormatter`
 FAILURES = "_failures"  # column of the cached table: JSON, or None for a row without failure
 Report = dict[str, list[dict[str, Any]]]
 
@@ -91,8 +101,13 @@ def process_stream(
         arguments = {"config": config, "training": name == training_split}
         arguments["integers"] = integer_columns(split.features or {}, transforms.by_modality)
         splits[name] = undecoded(split, transforms.by_modality).map(
-            stream_batch, batched=True, batch_size=STREAM_BATCH_SIZE, fn_kwargs=arguments
+            stream_batch,
+            batched=True,
+            batch_size=STREAM_BATCH_SIZE,
+            fn_kwargs=arguments,
+            features=Features(),  # of no column: else `datasets` infers types of tensors, which fails, to interleave
         )
+        splits[name].info.features = None  # no column is declared, and none is missing
         if transforms.on_error == "raise":  # every row gives one: rows can be counted without being transformed
             splits[name].rows_transformed_at_once = STREAM_BATCH_SIZE
     return ProcessedStreams(splits, passed)
@@ -110,7 +125,7 @@ def undecoded(split: Dataset | IterableDataset, modalities: Iterable[str]) -> Da
     for name in modalities:
         feature = (split.features or {}).get(name)
         undecoded_feature = _undecoded_feature(feature)
-        if undecoded_feature != feature:
+        if undecoded_feature != feature or (stored_source(feature) and isinstance(split, IterableDataset)):
             split = split.cast_column(name, undecoded_feature)
     return split
 
@@ -142,6 +157,7 @@ def _typed(value: Any, dtype: str) -> Any:
 
 
 def _undecoded_feature(feature: Any) -> Any:
+    feature = with_guarded_bytes(feature, guarded=False)
     if isinstance(feature, Audio | Image | Video):
         return type(feature)(decode=False)
     if isinstance(feature, List):
@@ -154,7 +170,9 @@ def _process_split(
 ) -> tuple[Dataset, list[dict[str, Any]]]:
     transforms = transforms_of(config)
     check_columns(transforms.by_modality, split.column_names)
-    split = undecoded(split.with_format(None), transforms.by_modality)
+    split = split.with_format(None)
+    split.info.features = unguarded(split.features, split.features)
+    split = undecoded(split, transforms.by_modality)
     storage = {key: _storage(transform, split.features[key]) for key, transform in transforms.by_modality.items()}
     prepared = [modality for modality in storage if stored_source(split.features[modality])]
     for modality in prepared:
@@ -186,8 +204,10 @@ def _process_split(
     if FAILURES in split.column_names:
         split, failed = _take_failures(name, split)
     integers = integer_columns(split.features, [key for key, kind in storage.items() if kind == "raw"])
-    reader = partial(read_batch, config=config, storage=storage, training=training, integers=integers)
-    return split.with_transform(reader), failed
+    split = split.with_format(FORMAT, config=config, storage=storage, training=training, integers=integers)
+    for modality in (*stored, *prepared):
+        split.info.features[modality] = with_guarded_bytes(split.features[modality])
+    return split, failed
 
 
 def store_batch(
@@ -224,7 +244,7 @@ def store_batch(
 def read_batch(
     batch: dict[str, list], config: str, storage: dict[str, str], training: bool, integers: dict[str, str]
 ) -> dict[str, list]:
-    """`Dataset.with_transform` function; `batch` may hold only some columns, as in `dataset["labels"]`."""
+    """What `PreparedFormatter` returns; `batch` may hold only some columns, as in `dataset["labels"]`."""
     transforms = transforms_of(config)
     columns = {}
     for name, values in typed_batch(batch, integers).items():
@@ -236,6 +256,44 @@ def read_batch(
         else:
             columns[name] = values
     return columns
+
+
+class PreparedFormatter(CustomFormatter):
+    """The format of prepared data sets: a transform that `datasets` can write to the disk, compare and read again.
+
+    Args:
+        config, storage, training, integers: of `read_batch`, JSON-able.
+        features: the columns' types.
+        options: what `datasets` gives any formatter.
+    """
+
+    def __init__(
+        self,
+        config: str,
+        storage: dict[str, str],
+        training: bool,
+        integers: dict[str, str],
+        features: Features | None = None,
+        **options: Any,
+    ):
+        reader = partial(read_batch, config=config, storage=storage, training=training, integers=integers)
+        super().__init__(reader, features=None if features is None else unguarded(features, storage), **options)
+
+
+if FORMAT not in _FORMAT_TYPES:  # a copy of this module may have come with a repository
+    _register_formatter(PreparedFormatter, FORMAT)
+
+
+def unguarded(features: Features, names: Iterable[str]) -> Features:
+    """Types of columns, those of the named ones with plain bytes (see `TensorBytes`)."""
+    return Features(
+        {**features, **{key: with_guarded_bytes(features[key], False) for key in names if key in features}}
+    )
+
+
+def is_made_at_access(dataset: Any) -> bool:
+    """Whether a transform makes the rows of a `Dataset` at each access: a processor's, or one of the user's own."""
+    return isinstance(dataset, Dataset) and dataset.format["type"] in ("custom", FORMAT)
 
 
 def stream_batch(batch: dict[str, list], config: str, training: bool, integers: dict[str, str]) -> dict[str, list]:
@@ -265,6 +323,13 @@ def stream_batch(batch: dict[str, list], config: str, training: bool, integers: 
 
 
 def _read_stored(name: str, values: list, transforms: ModalityTransforms, training: bool) -> list:
+    for value in values:
+        if value is not None and not isinstance(value, dict):
+            raise ValueError(
+                f"modality {name!r}: expected a prepared value, found {type(value).__name__}: map or flatten_indices "
+                "has written the tensors anew. Take this step before the processor is applied, or with "
+                "with_format('arrow'), and apply the processor again."
+            )
     decoded = [decode_value(value) for value in values]
     is_final = _storage(transforms.by_modality[name]) == "final"
     return decoded if is_final else transforms.finish(name, decoded, training)
@@ -274,7 +339,10 @@ def _read_stored(name: str, values: list, transforms: ModalityTransforms, traini
 def source_of(name: str, config: str) -> str:
     """Digest of what decides a modality's stored tensors: its part of the processor's config, and the version."""
     description = json.loads(config)
-    own = json.dumps([description["modalities"][name], description.get("version")], sort_keys=True)
+    options = description["modalities"][name]
+    if "tokenizer" in options:  # a name on the Hub stands for its files, whose bytes hang on the versions installed
+        options = {key: value for key, value in options.items() if key != "files"}
+    own = json.dumps([options, description.get("version")], sort_keys=True)
     return hashlib.sha256(own.encode()).hexdigest()[:16]
 
 

@@ -12,6 +12,7 @@ from .features import FeatureVector
 from .fitted_state import stored_state
 from .frames import FrameTransform
 from .ivector import IVector
+from .kept_files import kept_files
 from .media_file import file_name, one_line
 from .multi_window_spectrogram import MultiWindowSpectrogram
 from .optical_flow import OpticalFlow
@@ -60,7 +61,8 @@ class ModalityTransforms:
 
     Args:
         modalities: `{name: {"type": key of PROCESSORS, **options of that class}}`; a type that is fitted also has
-            `fitted`, the name of what it learned (see `fitted_state`).
+            `fitted`, the name of what it learned (see `fitted_state`); one that has files has `files`, their digests,
+            which come before the place that its options name (see `kept_files`).
         on_error: "raise", or "mask" / "skip": a value that cannot be used becomes `None`. Random frames of a video can
             meet damage that its evaluation frames do not: these are used then, with one warning per file.
 
@@ -183,11 +185,15 @@ def _build_transform(name: str, config: dict[str, Any]) -> Any:
         raise ValueError(f"modality {name!r}: {_unknown('type', config['type'], list(PROCESSORS))}")
     processor = PROCESSORS[config["type"]]
     state_name = options.pop("fitted", None) if hasattr(processor, "fit") else None
+    source = getattr(processor, "source_option", None)
+    files = options.pop("files", None) if source is not None else None
     valid = list(inspect.signature(processor).parameters)
     for option in options:
         if option not in valid:
             raise ValueError(f"modality {name!r}: {_unknown(config['type'] + ' option', option, valid)}")
     try:
+        if files is not None:
+            options[source] = str(kept_files(files))
         transform = processor(**options)
         if state_name is not None:
             transform.load_state(stored_state(state_name))

@@ -1,6 +1,7 @@
 """One processor for all modalities of a dataset, described by a plain JSON-able dict."""
 
 import json
+import shutil
 from collections import defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,13 +10,14 @@ from typing import Any, ClassVar
 from datasets import DatasetDict, IterableDatasetDict
 from huggingface_hub import HfApi
 from safetensors.torch import load_file, save_file
-from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import cached_file
 
+from ..repository_code import keep_code
 from .collator import collate_present
 from .dataset_processing import Report, check_columns, process_dataset, process_stream
 from .fitted_state import store_state, stored_state
 from .fitting import fit_modality
+from .kept_files import keep_files, kept_files
 from .modality_transforms import ModalityTransforms
 
 CONFIG_NAME = "processor_config.json"
@@ -51,6 +53,7 @@ class MultimodalProcessor:
     """
 
     _auto_class: ClassVar[str | None] = None
+    _origin: tuple[str, dict[str, str]] | None = None  # where a loaded one is from, and its `auto_map`
 
     def __init__(self, modalities: dict[str, dict[str, Any]], on_error: str = "raise"):
         if not modalities:
@@ -62,7 +65,18 @@ class MultimodalProcessor:
                 f"Expected a JSON-able config, found: {error}. Use numbers, strings, lists and dicts."
             ) from error
         self._transforms = ModalityTransforms(self.modalities, on_error)
+        self._keep_files()
         self.failures: Report = {}
+
+    def _keep_files(self) -> None:
+        for name, transform in self.transforms.items():
+            options, source = self.modalities[name], getattr(transform, "source_option", None)
+            if source is not None and "files" not in options:
+                with TemporaryDirectory() as folder:
+                    transform.save_files(Path(folder))
+                    options["files"] = keep_files(Path(folder))
+                if Path(options[source]).is_dir():  # a place that others do not have
+                    del options[source]
 
     @property
     def transforms(self) -> dict[str, Any]:
@@ -150,7 +164,7 @@ class MultimodalProcessor:
         Deterministic modalities are computed once with `Dataset.map` and cached, for data in memory in the folder
         `hf_bml` of the cache of `datasets`: the fingerprint depends only on the data, the size and time of the files
         that it points to, and this processor's config, so other processes find the cache, and a repaired or rewritten
-        file is processed again. A tokenizer counts by its name or path. Random modalities are transformed at each
+        file is processed again. A tokenizer counts by its content. Random modalities are transformed at each
         access, augmented in `training_split` only: from their cached deterministic part where there is one (decoded
         frames, optical flow), else from the raw value. Files of features are read at each access, too. Media columns
         are read undecoded, so no FFmpeg is needed. Keep raw images in `datasets.Image` columns: nested lists and
@@ -238,7 +252,8 @@ class MultimodalProcessor:
         return cls(config["modalities"], config.get("on_error", "raise"))
 
     def save_pretrained(self, save_directory: str | Path, **unused: Any) -> list[str]:
-        """Write `processor_config.json` and, with fitted transforms, `processor_state.safetensors`.
+        """Write `processor_config.json`; with tokenizers their files, each modality's in `tokenizer_<modality>`; and,
+        with fitted transforms, `processor_state.safetensors`.
 
         Returns:
             The paths, as transformers processors do.
@@ -246,19 +261,26 @@ class MultimodalProcessor:
         path = Path(save_directory) / CONFIG_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
         config = self.to_dict()
-        if self._auto_class is not None:  # a copy of this class that came with a repository goes along
-            custom_object_save(self, path.parent, config=config)
+        if self._auto_class is not None and self._origin is not None:  # a copy of this class from a repository
+            source, config["auto_map"] = self._origin
+            keep_code(type(self), config["auto_map"].values(), source, path.parent)
         path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        written = [path]
+        for modality, options in self.modalities.items():
+            for name in options.get("files", ()):
+                written.append(path.parent / tokenizer_file(modality, name))
+                written[-1].parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(kept_files(options["files"]) / name, written[-1])
         state = {
             f"{modality}.{name}": tensor
             for modality, options in self.modalities.items()
             if "fitted" in options
             for name, tensor in stored_state(options["fitted"]).items()
         }
-        if not state:
-            return [str(path)]
-        save_file(state, path.with_name(STATE_NAME))
-        return [str(path), str(path.with_name(STATE_NAME))]
+        if state:
+            written.append(path.with_name(STATE_NAME))
+            save_file(state, written[-1])
+        return list(map(str, written))
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoProcessor") -> None:
@@ -267,7 +289,8 @@ class MultimodalProcessor:
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> "MultimodalProcessor":
-        """Read `processor_config.json`, and what its transforms learned, from a folder or a Hub repository.
+        """Read `processor_config.json`, its tokenizers, and what its transforms learned, from a folder or a Hub
+        repository.
 
         Args:
             name_or_path: Folder, or repository id.
@@ -276,7 +299,7 @@ class MultimodalProcessor:
 
         Raises:
             OSError: No such files there.
-            ValueError: The format's version differs, or the two files do not belong together.
+            ValueError: The format's version differs, or the files do not belong together.
         """
         hub_options = {key: value for key, value in options.items() if key in HUB_OPTIONS}
         path = cached_file(str(name_or_path), CONFIG_NAME, **hub_options)
@@ -293,7 +316,20 @@ class MultimodalProcessor:
                     f"{name_or_path}: expected the fitted states {expected} of {CONFIG_NAME} in {STATE_NAME}, found "
                     f"{found}. The files are of different processors: save them again."
                 )
-        return cls.from_dict(config)
+        for modality, options in config["modalities"].items():
+            with TemporaryDirectory() as folder:
+                for name in options.get("files", ()):
+                    file = cached_file(str(name_or_path), tokenizer_file(modality, name), **hub_options)
+                    (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(file, Path(folder) / name)
+                if "files" in options and keep_files(Path(folder)) != options["files"]:
+                    raise ValueError(
+                        f"{name_or_path}: expected the tokenizer of {CONFIG_NAME} in {tokenizer_file(modality, '')}, "
+                        "found another one. The files are of different processors: save them again."
+                    )
+        processor = cls.from_dict(config)
+        processor._origin = str(name_or_path), config.get("auto_map", {})
+        return processor
 
     def push_to_hub(
         self,
@@ -322,3 +358,8 @@ class MultimodalProcessor:
                 create_pr=create_pr,
             )
         return str(commit)
+
+
+def tokenizer_file(modality: str, name: str) -> str:
+    """Where a file of a modality's tokenizer lies beside the processor's config."""
+    return f"tokenizer_{modality}/{name}"

@@ -18,6 +18,34 @@ from torch import Tensor
 SOURCE = "prepared_by"  # beside the tensors: digest of the modality's processor
 
 
+class TensorBytes(Value):
+    """Column type of a tensor's bytes in a prepared data set: as `Value("binary")`, which it is in files, but only
+    the format that `MultimodalProcessor.apply` sets can read it. Others would give the bytes without a word."""
+
+    def __init__(self) -> None:
+        super().__init__("binary")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Value) and other.dtype == self.dtype
+
+    def decode_example(self, value: bytes, token_per_repo_id: Any = None) -> bytes:
+        """Raises ValueError."""
+        raise ValueError(
+            "Expected the format that MultimodalProcessor.apply sets, found another one, in which a prepared column "
+            "gives bytes instead of tensors. Keep the format, or apply the processor to this data set."
+        )
+
+
+def with_guarded_bytes(feature: Any, guarded: bool = True) -> Any:
+    """The column type of stored tensors with `TensorBytes` (or, not guarded, with plain bytes) in it."""
+    if not isinstance(feature, dict):
+        return feature
+    feature = {key: with_guarded_bytes(kind, guarded) for key, kind in feature.items()}
+    if feature.keys() >= {"data", "shape", "dtype"}:
+        feature["data"] = TensorBytes() if guarded else Value("binary")
+    return feature
+
+
 def tensor_features() -> Features:
     """Column type of one stored tensor."""
     return Features({"data": Value("binary"), "shape": List(Value("int32")), "dtype": Value("string")})

@@ -1,7 +1,9 @@
 """Text -> token ids: by a tokenizer from the Hub or a folder, or by the words of the training split."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +13,8 @@ from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+OF_THE_LOADING = ("is_local", "local_files_only", "name_or_path")  # which say nothing about the tokenizer
 
 
 class Tokenize:
@@ -26,6 +30,7 @@ class Tokenize:
 
     is_random = False
     reads_files = False  # a text is no path
+    source_option = "tokenizer"  # names what `save_files` writes, so that it travels with the processor
     output_keys = ("input_ids", "attention_mask")
 
     def __init__(self, tokenizer: str, max_length: int = 128):
@@ -33,6 +38,14 @@ class Tokenize:
             raise ValueError(f"Expected max_length >= 1, found {max_length}. Raise max_length.")
         self.tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer)
         self.max_length = min(max_length, self.tokenizer.model_max_length)
+
+    def save_files(self, folder: Path) -> None:
+        """Write the tokenizer's files into a folder: the same bytes for the same tokenizer, wherever it is from."""
+        self.tokenizer.save_pretrained(folder)
+        path = folder / TOKENIZER_CONFIG
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config = {key: value for key, value in config.items() if key not in OF_THE_LOADING}
+        path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
     @property
     def vocab_size(self) -> int:
@@ -102,6 +115,8 @@ class Words(Tokenize):
         >>> Words(["where", "is", "it"])(["Is IT here"])[0]["input_ids"]
         tensor([3, 4, 1])
     """
+
+    source_option = None
 
     def __init__(self, vocabulary: Sequence[str] | None = None, max_length: int = 32, minimum_count: int = 1):
         for name, value in (("max_length", max_length), ("minimum_count", minimum_count)):

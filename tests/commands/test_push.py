@@ -71,7 +71,7 @@ def test_a_pushed_run_is_loaded_and_its_quick_start_gives_a_label(run_dir, own_h
     assert main(command) == 0
     assert f"pushed to {own_hub.endpoint}/user/digits, commit " in capsys.readouterr().out
     files = own_hub.files("model", "user/digits")
-    assert set(files) == OF_THE_MODEL
+    assert without_code(files) == OF_THE_MODEL
     assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")} == before
     assert str(run_dir).encode() not in b"".join(files.values())
     card = files["README.md"].decode()
@@ -111,18 +111,24 @@ def test_checkpoints_only_when_asked_for(run_dir, own_hub):
     assert {"checkpoint-2/optimizer.pt", "checkpoint-4/trainer_state.json"} <= files
     assert not any(name.endswith("training_args.bin") for name in files)
     assert main(["push", str(run_dir / "checkpoint-2"), "--repo-id", "user/early"]) == 0
-    assert set(own_hub.files("model", "user/early")) == OF_THE_MODEL
+    assert without_code(own_hub.files("model", "user/early")) == OF_THE_MODEL
     card = own_hub.files("model", "user/early")["README.md"].decode()
     assert "these are the weights of step 2 of 4" in card and "trained on digits" in card
 
 
-def test_with_code(run_dir, own_hub):
-    assert main(["push", str(run_dir), "--repo-id", "user/code", "--with-code"]) == 0
+def without_code(files):
+    """Names of the files, of which some must be code."""
+    assert "hf_bml_code/modeling_multimodal.py" in files
+    return {name for name in files if not name.startswith("hf_bml_code/")}
+
+
+@pytest.mark.parametrize(("option", "has_code"), [("--with-code", True), ("--without-code", False)])
+def test_with_and_without_code(run_dir, own_hub, option, has_code):
+    assert main(["push", str(run_dir), "--repo-id", "user/code", option]) == 0
     files = own_hub.files("model", "user/code")
-    code = {name for name in files if name.startswith("hf_bml_code/")}
-    assert set(files) - code == OF_THE_MODEL and "hf_bml_code/modeling_multimodal.py" in code
-    auto_map = json.loads(files["config.json"])["auto_map"]
-    assert auto_map["AutoModel"] == "hf_bml_code/modeling_multimodal.MultimodalForClassification"
+    assert ("hf_bml_code/modeling_multimodal.py" in files) is has_code
+    assert ("auto_map" in json.loads(files["config.json"])) is has_code
+    assert ("trust_remote_code=True" in files["README.md"].decode()) is has_code
     assert "auto_map" not in json.loads((run_dir / "config.json").read_text())
 
 
@@ -162,7 +168,7 @@ def test_training_with_push_to_hub_ends_with_the_results_on_the_hub(run_dir, own
     assert own_hub.messages[-2:] == ["End of training", "Upload model"]
     data = ModelCard(own_hub.files("model", "user/run")["README.md"].decode()).data
     assert {result.dataset_split for result in data.eval_results} == {"validation", "test"}
-    assert set(own_hub.files("model", "user/run")) == OF_THE_MODEL
+    assert without_code(own_hub.files("model", "user/run")) == OF_THE_MODEL
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["hub_model_id"] == "user/run" and "hub_token" not in config
     requests = len(own_hub.requests)
