@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .learning_rate import parameter_multipliers
+from .log_interval import LogShortTrainings
 from .modulation import BalanceState, DiscrepancyMonitor, Modulation, ModulationStack, build_modulations
 from .preflight import (
     check_collator,
@@ -124,6 +125,7 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, StreamingTrain
         for modulation in self.modulation:
             modulation.attach(self.model, partial(train_copies, self))
         self.add_callback(IdleModulationWarning(self))
+        self.add_callback(LogShortTrainings())
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any):
         self.monitor = DiscrepancyMonitor(self.modalities)

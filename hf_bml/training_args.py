@@ -24,7 +24,8 @@ class BalancedTrainingArguments(TrainingArguments):
     """`transformers.TrainingArguments` and the modulations.
 
     Defaults that differ from `TrainingArguments`: `remove_unused_columns=False` (the columns are the modalities) and
-    `label_names=["labels"]`.
+    `label_names=["labels"]`. With the default `logging_steps=500`, a training of fewer than 10,000 steps logs after
+    every twentieth of it.
 
     Args:
         modulations: options per modulation, such as `{"opm": {"q_base": 0.5, "lam": 0.5}, "ogm": {"alpha": 0.8}}`;
