@@ -62,9 +62,12 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, StreamingTrain
 
     Scores are summed over all micro-batches and processes of an optimizer step; ratios and coefficients are formed
     once per optimizer step, so gradient accumulation, DDP and FSDP2 give the update of the big batch. As in any
-    Trainer, micro-batches of unequal size weigh equally in the gradient, and BatchNorm takes its statistics from a
-    process's micro-batch (`sync_batch_norm`: from those of all processes). A step that fp16 skips because a gradient
-    overflowed leaves no trace in the modulations. The trainer only says when; what is done is their business.
+    Trainer, micro-batches of unequal size, at the end of an epoch, weigh equally in the gradient; in the scores
+    samples do, and in both with a `compute_loss_func` that divides a sum by `num_items_in_batch`. DDP fills an
+    incomplete last batch up with repeated samples, which count in the scores too. `dataloader_drop_last` avoids both.
+    BatchNorm takes its statistics from a process's micro-batch (`sync_batch_norm`: from those of all processes). A
+    step that fp16 skips because a gradient overflowed leaves no trace in the modulations. The trainer only says when;
+    what is done is their business.
 
     Args:
         model: a model with `encoders`, a `nn.ModuleDict` by modality, such as [`MultimodalForClassification`].
@@ -122,6 +125,8 @@ class MultimodalBalancedTrainer(ResumableTrainer, PushingTrainer, StreamingTrain
         held_out = max((modulation.held_out_fraction for modulation in self.modulation), default=0.0)
         if held_out and self.train_dataset is not None:
             self.train_dataset, self.held_out_dataset = hold_out(self.train_dataset, held_out, args.seed)
+            for modulation in self.modulation:
+                modulation.warn_if_few_held_out(len(self.held_out_dataset))
         for modulation in self.modulation:
             modulation.attach(self.model, partial(train_copies, self))
         self.add_callback(IdleModulationWarning(self))

@@ -278,6 +278,13 @@ class Modulation:
                 stacklevel=2,
             )
 
+    def warn_if_few_held_out(self, rows: int) -> None:
+        """Warns when the trainer is built if what the method keeps for itself (`held_out_fraction`) is too little.
+
+        Args:
+            rows: of the held-out part of the training split.
+        """
+
     def is_active(self, state: BalanceState) -> bool:
         """Whether a step lies in the active window."""
         now = state.epoch if self.config.unit == "epochs" else state.step
