@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .learning_rate import parameter_multipliers
-from .log_interval import LogShortTrainings
 from .modulation import BalanceState, DiscrepancyMonitor, Modulation, ModulationStack, build_modulations
 from .preflight import (
     check_collator,
@@ -35,7 +34,7 @@ from .pushing_trainer import PushingTrainer
 from .resumable_trainer import ResumableTrainer
 from .side_training import hold_out, train_copies
 from .streaming_trainer import StreamingTrainer
-from .training_args import BalancedTrainingArguments
+from .training_args import BalancedTrainingArguments, LogShortTrainings
 from .unwrapping_trainer import UnwrappingTrainer
 
 MODULATION_STATE_NAME = "modulation_state.pt"
