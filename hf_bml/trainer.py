@@ -44,7 +44,7 @@ from .resumable_trainer import ResumableTrainer
 from .searching_trainer import SearchingTrainer
 from .side_training import hold_out, train_copies
 from .streaming_trainer import StreamingTrainer
-from .training_args import BalancedTrainingArguments
+from .training_args import BalancedTrainingArguments, LogShortTrainings
 from .unwrapping_trainer import UnwrappingTrainer
 
 MODULATION_STATE_NAME = "modulation_state.pt"
@@ -73,10 +73,13 @@ class MultimodalBalancedTrainer(
 
     Scores are summed over all micro-batches and processes of an optimizer step; ratios and coefficients are formed
     once per optimizer step, so gradient accumulation, DDP and FSDP2 give the update of the big batch. As in any
-    Trainer, micro-batches of unequal size weigh equally in the gradient, and BatchNorm takes its statistics from a
-    process's micro-batch (`sync_batch_norm`: from those of all processes). A step that fp16 skips because a gradient
-    overflowed leaves no trace in the modulations. Weights that are not finite end the training (see
-    [`FiniteTrainer`](finite_trainer.py)). The trainer only says when; what is done is their business.
+    Trainer, micro-batches of unequal size, at the end of an epoch, weigh equally in the gradient; in the scores
+    samples do, and in both with a `compute_loss_func` that divides a sum by `num_items_in_batch`. DDP fills an
+    incomplete last batch up with repeated samples, which count in the scores too. `dataloader_drop_last` avoids both.
+    BatchNorm takes its statistics from a process's micro-batch (`sync_batch_norm`: from those of all processes). A
+    step that fp16 skips because a gradient overflowed leaves no trace in the modulations. Weights that are not finite
+    end the training (see [`FiniteTrainer`](finite_trainer.py)). The trainer only says when; what is done is the
+    modulations' business.
 
     Args:
         model: a model with `encoders`, a `nn.ModuleDict` by modality, such as [`MultimodalForClassification`].
@@ -123,6 +126,7 @@ class MultimodalBalancedTrainer(
         self._split: tuple[Any, Any] = None, None  # the training split, whole and without the held-out part
         self._prepare_data()
         self.add_callback(IdleModulationWarning(self))
+        self.add_callback(LogShortTrainings())
 
     @property
     def num_labels(self) -> int:
@@ -173,6 +177,8 @@ class MultimodalBalancedTrainer(
             whole = self.train_dataset
             self.train_dataset, self.held_out_dataset = hold_out(whole, share, self.args.seed)
             self._split = whole, self.train_dataset
+            for modulation in self.modulation:
+                modulation.warn_if_few_held_out(len(self.held_out_dataset))
         check_last_batch(self)
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from transformers import SchedulerType, TrainingArguments
+from transformers import SchedulerType, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from .disk import check_output_dir
 from .learning_rate import check_multipliers
@@ -19,6 +19,7 @@ WITHOUT_EFFECT = (  # on what is computed: where a run reports to and what it go
     *("push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push"),
     *("hub_revision", "push_code", "save_total_limit"),
 )
+LEAST_LOGS = 20
 DICT_FIELDS = ("modulations", "lr_multipliers")  # JSON stands for their values, wherever they come from
 
 
@@ -39,7 +40,8 @@ class BalancedTrainingArguments(TrainingArguments):
     """`transformers.TrainingArguments` and the modulations.
 
     Defaults that differ from `TrainingArguments`: `remove_unused_columns=False` (the columns are the modalities) and
-    `label_names=["labels"]`.
+    `label_names=["labels"]`. With the default `logging_steps=500`, a training of fewer than 10,000 steps logs after
+    every twentieth of it.
 
     Args:
         modulations: options per modulation, such as `{"opm": {"q_base": 0.5, "lam": 0.5}, "ogm": {"alpha": 0.8}}`;
@@ -128,3 +130,14 @@ class BalancedTrainingArguments(TrainingArguments):
                 "lr_drop_at is a schedule of its own and needs lr_scheduler_type: constant, found "
                 f"{str(self.lr_scheduler_type.value)!r}. Set it, or leave lr_drop_at out."
             )
+
+
+class LogShortTrainings(TrainerCallback):
+    """Lets a training log at least 20 times where `logging_steps` was left at the Trainer's 500: balance is what these
+    trainings are watched for, and a short one would show nothing of it."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if args.logging_steps == TrainingArguments.logging_steps:
+            state.logging_steps = max(1, min(state.logging_steps, state.max_steps // LEAST_LOGS))

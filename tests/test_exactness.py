@@ -4,17 +4,32 @@ import itertools
 import math
 import shutil
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import tiny_questions
 import torch
-from exactness import BATCH, MODALITIES, SAMPLES, ExactTrainer, Run, arguments, exact_dataset, exact_model, train
+from exactness import (
+    BATCH,
+    LABELS,
+    MODALITIES,
+    SAMPLES,
+    ExactTrainer,
+    Run,
+    arguments,
+    build_trainer,
+    exact_dataset,
+    exact_model,
+    train,
+)
 from tiny_questions import tiny_question_dataset, tiny_question_model
 from tiny_segments import ARCHITECTURES, tiny_segment_dataset, tiny_segment_model
 from torch import nn
+from transformers import Trainer
 
 from hf_bml import MultimodalDataCollator
+from hf_bml.modulation import discriminative_scores
 
 NO_CLIPPING = {"max_grad_norm": 0}
 
@@ -214,12 +229,44 @@ def test_steps_are_those_of_an_independent_loop(outcome, modulations, samples, m
     assert_same(expected, outcome(run), 1e-10)
 
 
+def distance(first, second):
+    return max((value - second["weights"][name]).abs().max().item() for name, value in first["weights"].items())
+
+
+@pytest.mark.parametrize("micro_batches", [2, 4])
+@pytest.mark.parametrize("modulations", ["none", "opm+ogm_ge"])
+def test_a_loss_divided_by_the_number_of_items_is_exact_at_ragged_ends(outcome, modulations, micro_batches):
+    """37 samples: the fifth step of an epoch has 5, as 4 + 1 or 2 + 2 + 1. The model's own mean weighs these parts
+    equally."""
+    run = Run(modulations, samples=37, micro_batches=micro_batches, own_loss=True)
+    assert_same(outcome(run.whole), outcome(run))
+    mean = replace(run, own_loss=False)
+    assert distance(outcome(mean), outcome(mean.whole)) > 1e-3
+
+
+def test_a_ragged_end_is_the_plain_trainers(outcome, tmp_path):
+    run = Run("none", samples=37, micro_batches=4)
+    dataset = exact_dataset(run).remove_columns("index")
+    collator = MultimodalDataCollator(list(MODALITIES), LABELS)
+    plain = Trainer(exact_model(), arguments(run, str(tmp_path), 1), train_dataset=dataset, data_collator=collator)
+    plain.train()
+    assert_same(outcome(run), {"weights": plain.model.state_dict()}, 0)
+
+
+@pytest.mark.parametrize("micro_batches", [1, 2, 4])
+def test_samples_weigh_equally_in_the_scores_of_a_ragged_end(tmp_path, micro_batches):
+    run = Run("ogm", samples=37, micro_batches=micro_batches, arguments={"max_steps": 5, "learning_rate": 0.0})
+    trainer = build_trainer(run, str(tmp_path))
+    trainer.train()
+    rows = exact_dataset(run)[32:37]
+    with torch.no_grad():
+        unimodal_logits = exact_model()(**{name: rows[name] for name in MODALITIES}).unimodal_logits
+    expected = discriminative_scores(unimodal_logits, rows["labels"])
+    torch.testing.assert_close(trainer.monitor.scores, expected, atol=1e-12, rtol=0)
+
+
 def test_what_is_not_promised(outcome):
     """Micro-batches of unequal size, or coefficients in the graph, are not the big batch."""
-
-    def distance(first, second):
-        return max((value - second["weights"][name]).abs().max().item() for name, value in first["weights"].items())
-
     unequal = Run("ogm", samples=35, micro_batches=4)
     assert distance(outcome(unequal), outcome(unequal.whole)) > 1e-3
     in_graph = Run("graph", micro_batches=4)

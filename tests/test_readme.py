@@ -58,6 +58,11 @@ def test_the_python_examples_run(tmp_path):
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "balance/ratio_audio" in done.stdout
+    found = re.findall(r"^seed (\d), (plain|OPM): test accuracy ([\d.]+)%$", done.stdout, flags=re.MULTILINE)
+    accuracy = {(seed, method): float(value) for seed, method, value in found}
+    assert len(accuracy) == 6
+    for seed in "012":  # by 5 points and more, where another order of the sums moves an accuracy by less than 2
+        assert accuracy[seed, "OPM"] > accuracy[seed, "plain"], f"the README says that OPM helps; {accuracy}"
 
 
 @pytest.mark.parametrize("text", [text for language, text in BLOCKS if language == "py"])

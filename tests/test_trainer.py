@@ -311,6 +311,15 @@ def test_no_warning_where_the_scale_counts_or_is_not_used(training_args, modulat
     MultimodalBalancedTrainer(tiny_model(), args).create_optimizer()
 
 
+@pytest.mark.parametrize(
+    ("options", "logs"), [({}, 20), ({"max_steps": 7}, 7), ({"logging_steps": 10}, 4), ({"logging_strategy": "no"}, 0)]
+)
+def test_a_short_training_logs_its_balance_unless_told_otherwise(training_args, options, logs):
+    options = {"logging_steps": 500, "max_steps": 40, **options}  # 500 is the Trainer's default
+    history = train(training_args(modulations={}, **options)).state.log_history
+    assert len([entry for entry in history if "balance/ratio_audio" in entry]) == logs
+
+
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_label_smoothing_and_an_own_loss_are_those_of_the_plain_trainer(training_args, accumulation):
     def loss(outputs, labels, num_items_in_batch=None):

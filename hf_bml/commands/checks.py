@@ -15,6 +15,9 @@ from ..checkpoint import resume_point as find_resume_point
 from ..data import check_options, dataset_function
 from ..learning_rate import parameter_multipliers
 from ..metrics.question_answering import TYPE_PREFIX, type_metric_names
+from ..models import INTERACTIONS
+from ..models.encoders import encoder_class
+from ..models.interaction import Interaction
 from ..models.modeling_multimodal import MultimodalPreTrainedModel
 from ..modulation import CopyLosses, ModulationStack, build_modulations
 from ..preflight import check_streamed_training
@@ -80,6 +83,9 @@ def check_model(recipe: Recipe) -> None:
     try:
         config = build_config(recipe)
         remote = [name for name, options in config.modalities.items() if on_hub(options)]
+        interaction = INTERACTIONS.get(recipe.model.interaction, Interaction)
+        for name in remote:
+            encoder_class(name, config.modalities[name]["type"], interaction.staged)
         if remote:  # a stand-in has no stages or tokens that an interaction could join
             stand_in = {"type": "sequence", "input_size": 1, "hidden_size": 4, "num_heads": 1}
             local = {"modalities": {**config.modalities, **dict.fromkeys(remote, stand_in)}}

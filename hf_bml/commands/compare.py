@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..analysis.comparison import Row, is_control
+from ..modulation import MODULATIONS
 from ..suggestion import did_you_mean
-from .checks import check_compared_metric, check_recipe
+from .checks import check_compared_metric, check_model, check_recipe
 from .errors import BAD_INPUT, print_error
 from .methods import Method, check_used, parse_method
 from .parser import RecipeParser, quiet_libraries, series_parser
@@ -24,7 +26,8 @@ and NAME.png into output_dir (default runs/<dataset>).
 A method is `none`, or modulations joined by `+`, each with options if need be: `opm:q_base=0.3,lam=0.25+ogm`. Options
 that it does not give come from --modulations.opm.q_base, else from the recipe's `modulations`, else from the defaults
 below. A modulation that needs another model, such as one with an interaction, gets it; `none@METHOD` is plain training
-of the model that METHOD needs.
+of the model that METHOD needs. Where the recipe's encoders do not allow that model, the method is left out, and the
+table's notes say why.
 
 Every run has a folder METHOD-HASH/seed-SEED; the hash covers all options that change what is computed. A finished run
 is not trained again; an interrupted one goes on from its newest checkpoint (--resume_from_checkpoint false: anew)."""
@@ -60,9 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         others, _ = split_dotted(arguments)
         chosen, _ = parser.parse_known_args(others)
-        runs = plan(parser, chosen, arguments)
+        runs, left_out = plan(parser, chosen, arguments)
         folder = Path(runs[0][1].training.output_dir).parents[1]  # above METHOD-HASH/seed-SEED
-        run_series(runs, folder, chosen.name, chosen.compare, chosen.control)
+        if runs[0][1].training.process_index == 0:
+            print("".join(f"{note}\n" for note in left_out), end="")
+        run_series(runs, folder, chosen.name, chosen.compare, chosen.control, left_out)
         end_processes()
     except (ValueError, OSError) as error:
         print_error("hf-bml compare", error)
@@ -70,16 +75,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def plan(parser: RecipeParser, chosen: argparse.Namespace, arguments: Sequence[str]) -> list[tuple[Row, Recipe]]:
-    """All runs with their rows, recipe by recipe, method by method, validated before the first one starts."""
+def plan(
+    parser: RecipeParser, chosen: argparse.Namespace, arguments: Sequence[str]
+) -> tuple[list[tuple[Row, Recipe]], list[str]]:
+    """All runs with their rows, recipe by recipe, method by method, validated before the first one starts; and a
+    sentence on every method that a recipe's encoders do not allow."""
     check_series(chosen)
     check_name(chosen.name)
     runs: list[tuple[Row, Recipe]] = []
+    left_out: list[str] = []
     for path in chosen.recipes:
         base = parse_recipe(parser, path, arguments, {"modulations": None})
         folder = output_root(base)
         for method in methods_of(path, chosen, arguments):
             changed = changed_model_options(method, base)
+            if reason := not_applicable(method, base, partial(parse_recipe, parser, path, arguments)):
+                left_out.append(f"{base.name}, {method.label}: not applicable. {reason}")
+                continue
             row = Row(
                 method.label,
                 recipe=base.name if len(chosen.recipes) > 1 else "",
@@ -98,9 +110,11 @@ def plan(parser: RecipeParser, chosen: argparse.Namespace, arguments: Sequence[s
                 recipe = parse_recipe(parser, path, arguments, {**changes, **own})
                 recipe.name = f"{base.name}, {method.label}"
                 runs.append((row, recipe))
+    if not runs:
+        raise ValueError(" ".join(left_out))
     check_compared_metric(chosen.compare, runs[0][1])
     check_control(chosen.control, [row for row, _ in runs])
-    return runs
+    return runs, left_out
 
 
 def methods_of(path: str, chosen: argparse.Namespace, arguments: Sequence[str]) -> list[Method]:
@@ -136,6 +150,34 @@ def changed_model_options(method: Method, base: Recipe) -> dict[str, Any]:
             f"{base.model.model_name_or_path!r}, whose model is as it is. Leave one of them out."
         )
     return changed
+
+
+def not_applicable(method: Method, base: Recipe, parse: Callable[[dict[str, Any]], Recipe]) -> str:
+    """Why the recipe's model cannot have the options that the method needs; empty if it can.
+
+    Args:
+        method: the method.
+        base: the recipe without modulations.
+        parse: the same recipe with changed options.
+
+    Raises:
+        ValueError: the recipe's model cannot be built as it is.
+    """
+    changed = changed_model_options(method, base)
+    if not changed:
+        return ""
+    check_model(base)
+    try:
+        check_model(parse({**changed, "modulations": None}))
+    except ValueError as error:
+        every = (*method.modulations, *method.borrowed)
+        owners = " and ".join(name for name in every if MODULATIONS[name].model_options)
+        needed = ", ".join(f"{option}: {value}" for option, value in changed.items())
+        return (
+            f"{owners} needs a model with {needed}, which this recipe does not allow: {error} Change the recipe, or "
+            f"leave {owners} out of --modulations."
+        )
+    return ""
 
 
 def check_control(control: str | None, rows: Sequence[Row]) -> None:

@@ -171,10 +171,11 @@ def without_prefix(metrics: Mapping[str, float]) -> dict[str, float]:
 
 
 def draw_curves(history: list[dict[str, Any]], modalities: list[str], folder: Path, title: str) -> None:
-    """`curves.png`, if matplotlib is installed."""
+    """`curves.png`, if matplotlib is installed and anything was logged."""
     try:
         from ..analysis.curves import plot_curves
     except ImportError:
         print(f"{CURVES_NAME} is not drawn: matplotlib is missing. Install it with: pip install 'hf_bml[plots]'")
         return
-    plot_curves(history, modalities, folder / CURVES_NAME, title)
+    if not plot_curves(history, modalities, folder / CURVES_NAME, title):
+        print(f"{CURVES_NAME} is not drawn: nothing was logged. Set logging_strategy: epoch, or steps.")

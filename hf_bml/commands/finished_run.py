@@ -160,7 +160,7 @@ def predict(
     dataset: Dataset,
     with_features: bool = False,
     absent: Sequence[str] | None = None,
-    absence: str = "zero_input",
+    absence: str = "modality_mask",
 ) -> Predictions:
     """What the trainer's model predicts on a split, in eval mode; every process gets all of it.
 
@@ -169,7 +169,7 @@ def predict(
         dataset: a processed split.
         with_features: whether the features are kept, too.
         absent: modalities that every sample lacks, in the manner of `absence`, see `WithoutModalities`.
-        absence: `zero_input` or `modality_mask`.
+        absence: `modality_mask` or `zero_input`.
 
     Raises:
         ValueError: no label, NaN in logits, or outputs that are no classification of samples or segments.

@@ -11,6 +11,7 @@ from typing import Any
 from ..analysis.coalitions import all_coalitions
 from ..analysis.missing_modality import PAPER_FIXED_RATES, PAPER_RATES, check_rates, missing_grid
 from ..analysis.summary import markdown_table
+from ..processing import FeatureVector
 from ..processing.absent_modalities import ABSENCE
 from .errors import BAD_INPUT, OneLineErrors, is_main_process, print_error
 from .finished_run import check_modality, check_split, load_run, predict
@@ -60,7 +61,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--absence",
         default=ABSENCE[0],
-        help="zero_input (default, as the paper): the input tensor is zero; modality_mask: the model is told",
+        help="modality_mask (default): the model is told, and the modality's feature is zero; zero_input, as in the "
+        "paper: the input tensor is zero, which in a log spectrogram is loud noise, not silence",
     )
     return parser
 
@@ -73,7 +75,7 @@ def missing_run(
     fixed_rates: Sequence[float] = PAPER_FIXED_RATES,
     rates: Sequence[float] = PAPER_RATES,
     seeds: Sequence[int] = DEFAULT_SEEDS,
-    absence: str = "zero_input",
+    absence: str = ABSENCE[0],
 ) -> dict[str, Any]:
     """Evaluates a run's final model with missing modalities.
 
@@ -88,11 +90,11 @@ def missing_run(
         varied: modalities that are missing at several rates; default all, but never with itself fixed.
         fixed_rates, rates: in [0, 1].
         seeds: of the masks.
-        absence: `zero_input` or `modality_mask`, see `WithoutModalities`.
+        absence: `modality_mask` or `zero_input`, see `WithoutModalities`.
 
     Returns:
         JSON-able: `split`, `absence`, `seeds`, `grids` (see `missing_grid`), and the accuracy with nothing missing,
-        `complete`.
+        `complete`; with `zero_input` also `zeros`, by modality what its zeros stand for if not silence or the like.
 
     Raises:
         FileNotFoundError: not a run's folder.
@@ -130,6 +132,10 @@ def missing_run(
     ]
     found = {"split": split, "absence": absence, "seeds": list(seeds), "grids": grids}
     found["complete"] = float(correct[tuple(modalities)].mean())
+    if absence == "zero_input":
+        transforms = run.processor.transforms if run.processor is not None else {}
+        zeros = {name: transforms.get(name, FeatureVector).zeros for name in modalities}
+        found["zeros"] = {name: what for name, what in zeros.items() if what}
     if trainer.is_world_process_zero():
         write_json(found, Path(run_dir) / MISSING_NAME)
         log_to_tensorboard(run, split, {None: scalars(found)})
@@ -137,7 +143,7 @@ def missing_run(
 
 
 def scalars(found: dict[str, Any]) -> dict[str, float]:
-    """The mean accuracies, as trackers know them: `missing/zero_input/audio_10/visual_12.5`, rates in per cent."""
+    """The mean accuracies, as trackers know them: `missing/modality_mask/audio_10/visual_12.5`, rates in per cent."""
     named = {"missing/complete": found["complete"]}
     for grid in found["grids"]:
         for rate, accuracy in zip(grid["rates"], grid["accuracy"], strict=True):
@@ -158,9 +164,10 @@ def report(found: dict[str, Any]) -> str:
         rows.append([f"{grid['fixed']} {100 * grid['fixed_rate']:g} %", grid["varied"], *cells])
     table = markdown_table(["fixed", "varied", *[f"{100 * rate:g} %" for rate in rates]], rows)
     seeds = ", ".join(map(str, found["seeds"]))
+    zeros = "".join(f"\nzeros are not silence for {name}: {what}" for name, what in found.get("zeros", {}).items())
     return (
         f"{found['split']} split, accuracy times 100, {found['absence']}, mean ± standard deviation over masks "
-        f"({seeds})\nnothing missing: {100 * found['complete']:.1f}\n\n{table}"
+        f"({seeds})\nnothing missing: {100 * found['complete']:.1f}{zeros}\n\n{table}"
     )
 
 

@@ -43,6 +43,10 @@ def series_parser(**options: Any) -> RecipeParser:
 
 
 HELP = {  # where the text of transformers does not say what these commands do
+    "eval_strategy": "When to evaluate: no, steps or epoch. If not given: every eval_steps if there are any, else ten "
+    "times in a training of max_steps, else every epoch; %(default)s with load_best_model_at_end.",
+    "logging_steps": "Log every so many steps, or such a part of the training if below 1. With the default, a shorter "
+    "training than 10,000 steps logs 20 times.",
     "output_dir": "Folder of the run; runs/DATASET/RECIPE if not given.",
     "optim_args": "Options of the optimizer as key=value,key=value, such as momentum=0.9 for sgd.",
     "resume_from_checkpoint": "`auto` for the newest checkpoint in output_dir, anew if there is none; `last`: "

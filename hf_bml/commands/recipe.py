@@ -296,17 +296,22 @@ def parse_recipe(
         check_types(parser, options)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    parser.set_defaults(**options)
+    parser.set_defaults(**{"eval_strategy": None, **options})
     try:
         namespace, unknown = parser.parse_known_args(others)
     finally:
-        parser.set_defaults(**{name: defaults[name] for name in options})
+        parser.set_defaults(**{name: defaults[name] for name in ["eval_strategy", *options]})
     if unknown:
         option = unknown[0].split("=")[0].lstrip("-")
         hint = did_you_mean(option, OPTION_NAMES)
         raise ValueError(f"unknown option {unknown[0]!r}.{hint} See hf-bml train --help.")
     chosen = {**{name: getattr(namespace, name) for name in sorted(OPTION_NAMES)}, **(changes or {})}
     explicit = {name: value for name, value in chosen.items() if value != defaults[name]}
+    if chosen["eval_strategy"] is None:
+        del explicit["eval_strategy"]
+        chosen.update(default_evaluation(chosen))
+    elif "eval_strategy" not in explicit:  # an explicit "no" is not the default of a recipe
+        explicit["eval_strategy"] = chosen["eval_strategy"]
     try:
         blocks = [block(**{f.name: chosen[f.name] for f in fields(block) if f.init}) for block in BLOCKS]
         check_task_options(blocks[0].task, [*options, *explicit])
@@ -320,6 +325,17 @@ def parse_recipe(
         if name in explicit:
             explicit[name] = getattr(blocks[2], name)
     return Recipe(Path(path).stem, *blocks, explicit=explicit)
+
+
+def default_evaluation(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The evaluation options of a recipe that gives no `eval_strategy`: after every epoch, or ten times in a training
+    of `max_steps`; every `eval_steps` if these are given. With `load_best_model_at_end`, which the Trainer ties to
+    `save_strategy`, the recipe must say."""
+    if chosen["load_best_model_at_end"]:
+        return {"eval_strategy": "no"}
+    if chosen["eval_steps"] is not None:
+        return {"eval_strategy": "steps"}
+    return {"eval_strategy": "steps", "eval_steps": 0.1} if chosen["max_steps"] > 0 else {"eval_strategy": "epoch"}
 
 
 def check_types(parser: HfArgumentParser, options: Mapping[str, Any]) -> None:

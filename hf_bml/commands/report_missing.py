@@ -47,7 +47,8 @@ def parts_of_way(groups: Sequence[RunGroup], way: Way, figures: FigureFolder, na
     path = figures.path(name)
     missing_curves.plot_missing(missing, path, figures.styles)
     caption = (
-        f"Accuracy on {split} when samples lack a modality at random (paper Fig. 6), {ABSENCE_TEXTS[absence]}; all "
+        f"Accuracy on {split} when samples lack a modality at random (paper Fig. 6), {ABSENCE_TEXTS[absence]}"
+        f"{zeros_text(missing)}; all "
         f"runs see the same masks, of {'seed' if len(masks) == 1 else 'the seeds'} {listed(map(str, masks))}."
     )
     parts: list[Any] = [Figure(path, caption, f"Accuracy over the share of missing modalities of {listed(missing)}.")]
@@ -68,6 +69,12 @@ def parts_of_way(groups: Sequence[RunGroup], way: Way, figures: FigureFolder, na
         header = ["run", "seeds", "nothing missing", *[f"{varied} {100 * r:g} %" for r in rates]]
         parts.append(Table(f"Accuracy on {split} in per cent, {title}.", header, lines, folded=True))
     return parts
+
+
+def zeros_text(missing: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Of which modalities zeros are not silence, as far as the `missing.json` of the runs say so."""
+    found = {name: what for seeds in missing.values() for run in seeds for name, what in run.get("zeros", {}).items()}
+    return "".join(f" (not silence for {name}: {what})" for name, what in found.items())
 
 
 def accuracy_cell(mean: float, spread: float = math.nan) -> str:

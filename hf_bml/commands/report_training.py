@@ -8,7 +8,7 @@ from typing import Any
 
 from ..analysis import overlaid_curves
 from ..analysis.bars import plot_times
-from ..analysis.report_page import Figure, Table
+from ..analysis.report_page import Figure, Table, Text
 from ..analysis.verdict import listed
 from .report_figures import FigureFolder
 from .report_results import text
@@ -21,7 +21,8 @@ def training_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[An
     """Losses, accuracies on validation, and times."""
     histories, rows = histories_of(groups), [group.row for group in groups]
     keys, labels = overlaid_curves.keys_of(histories), listed(histories)
-    parts: list[Any] = []
+    parts: list[Any] = not_logged(groups, "loss", "training loss", "logging")
+    parts += not_logged(groups, "eval_loss", "validation loss and accuracy", "eval")
     band = " Bands are one standard deviation over seeds." if any(len(row.runs) > 1 for row in rows) else ""
     if "loss" in keys or "eval_loss" in keys:
         path = figures.path("loss")
@@ -57,7 +58,7 @@ def balance_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any
         return []
     histories, modalities = histories_of(several), modalities_of(several)
     keys, labels = overlaid_curves.keys_of(histories), listed(histories)
-    parts: list[Any] = []
+    parts: list[Any] = not_logged(several, "balance/ratio_", "discrepancy ratio", "logging")
     if any(f"balance/ratio_{modality}" in keys for modality in modalities):
         caption = (
             "Discrepancy ratio of each modality (paper Eq. 7, Fig. 5), mean over the steps of an epoch: above 1, the "
@@ -85,6 +86,29 @@ def balance_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any
         header = ["run", "seed", "modulation", "fact", "value"]
         parts.append(Table("What modulations recorded.", header, summaries, folded=len(summaries) > MANY_ROWS))
     return parts
+
+
+def not_logged(groups: Sequence[RunGroup], prefix: str, what: str, kind: str) -> list[Text]:
+    """A line on the runs that logged nothing whose name begins with `prefix`, and the options that are to blame.
+
+    Args:
+        groups: of runs.
+        prefix: of what is missing.
+        what: the same in words.
+        kind: `logging` or `eval`, as in `logging_strategy` and `logging_steps`.
+    """
+    lines = []
+    for group in groups:
+        history, options = group.first.history, group.first.options
+        if any(key.startswith(prefix) for run in group.runs for entry in run.history for key in entry):
+            continue
+        names = [name for name in (f"{kind}_strategy", f"{kind}_steps") if name in options]
+        asked = ", ".join(f"{name}: {options[name]}" for name in names) or f"neither {kind}_strategy nor {kind}_steps"
+        steps = max((entry["step"] for entry in history if "step" in entry), default=None)
+        lines.append(f"{group.label}: {asked}" + (f", in a training of {steps} steps" if steps else ""))
+    if not lines:
+        return []
+    return [Text(f"No {what} was logged during the training of these runs, so it is not shown. Their options:", lines)]
 
 
 def modulation_table(histories: Mapping[str, Sequence[Any]], shown: Mapping[str, str]) -> tuple[list[str], list[Any]]:

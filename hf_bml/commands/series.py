@@ -64,7 +64,12 @@ def check_name(name: str) -> None:
 
 
 def run_series(
-    plan: Sequence[tuple[Row, Recipe]], folder: Path, name: str, compare: str, control: str | None = None
+    plan: Sequence[tuple[Row, Recipe]],
+    folder: Path,
+    name: str,
+    compare: str,
+    control: str | None = None,
+    left_out: Sequence[str] = (),
 ) -> None:
     """Runs a plan; the main process reports, and keeps what is finished up to date.
 
@@ -74,13 +79,14 @@ def run_series(
         name: what their names begin with.
         compare: the metric of the paired differences.
         control: see `comparison_table`.
+        left_out: notes on what is not in the plan.
 
     Raises:
         ValueError: see `run_plan`.
     """
     rows = run_plan(plan, folder, name, compare)
     if plan[0][1].training.process_index == 0:
-        text = write_comparison(rows, folder, name, compare, control, str(plan[0][1].data.dataset))
+        text = write_comparison(rows, folder, name, compare, control, str(plan[0][1].data.dataset), left_out)
         print(f"\n{text}\nwritten to {folder / name}.md, .csv, _runs.csv, .json and .png")
 
 
@@ -174,14 +180,20 @@ def write_results(rows: Sequence[Row], folder: Path, name: str) -> None:
 
 
 def write_comparison(
-    rows: Sequence[Row], folder: Path, name: str, compare: str, control: str | None = None, title: str = ""
+    rows: Sequence[Row],
+    folder: Path,
+    name: str,
+    compare: str,
+    control: str | None = None,
+    title: str = "",
+    left_out: Sequence[str] = (),
 ) -> str:
     """Writes `NAME.md`, `NAME.csv` (a line per row), `NAME_runs.csv` (a line per run) and `NAME.png`.
 
     Returns:
         the Markdown: the table and what a reader must know.
     """
-    notes = comparison_notes(rows, compare, control)
+    notes = [*comparison_notes(rows, compare, control), *left_out]
     text = "\n\n".join([comparison_table(rows, compare, control), *notes]) + "\n"
     with disk_errors_named(folder):
         (folder / f"{name}.md").write_text(text, encoding="utf-8")

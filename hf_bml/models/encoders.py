@@ -240,6 +240,17 @@ ENCODERS = {
 STAGED_ENCODERS = {"timm": StagedTimmEncoder, "conv": ConvEncoder}
 
 
+def encoder_class(modality: str, kind: str, staged: bool) -> type[nn.Module]:
+    """The class of an encoder of a known type; ValueError if it must run stage by stage and cannot."""
+    classes = STAGED_ENCODERS if staged else ENCODERS
+    if kind not in classes:
+        raise ValueError(
+            f"Encoder of modality {modality!r}: type {kind!r} does not run stage by stage, which this interaction "
+            f"needs. Use one of {list(classes)}, or interaction: cross_attention."
+        )
+    return classes[kind]
+
+
 def build_encoder(modality: str, options: dict[str, Any], staged: bool = False) -> nn.Module:
     """The encoder of one modality. `options` is completed in place with what a checkpoint must know to rebuild it.
 
@@ -252,14 +263,9 @@ def build_encoder(modality: str, options: dict[str, Any], staged: bool = False) 
         ValueError: the model cannot be built or its weights cannot be loaded, whatever the library's own error.
     """
     config = build_encoder_config(modality, options)
-    classes = STAGED_ENCODERS if staged else ENCODERS
-    if options["type"] not in classes:
-        raise ValueError(
-            f"Encoder of modality {modality!r}: type {options['type']!r} does not run stage by stage, which this "
-            f"interaction needs. Use one of {list(classes)}, or interaction: cross_attention."
-        )
+    kind = encoder_class(modality, options["type"], staged)
     try:
-        encoder = classes[options["type"]](config)
+        encoder = kind(config)
     except Exception as error:
         source = getattr(config, "model", None) or getattr(config, "architecture", None)
         what = options["type"] if source is None else f"{options['type']} model {source!r}"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..suggestion import check_options
-from .discrepancy import MEASURES, TRANSFORMS, comparable_scores, score_totals
+from .discrepancy import MEASURES, TRANSFORMS, comparable_scores, score_totals, snapped
 from .running_mean import RunningMean
 
 
@@ -167,13 +167,15 @@ class DiscrepancyConfig(ModulationConfig):
         check_choice("transform", self.transform, tuple(TRANSFORMS))
         check_range("threshold", self.threshold, low=1 if self.measure == "ratio" else 0)
 
-    def dominance(self, discrepancy: Tensor) -> Tensor:
-        """A discrepancy `(modalities,)` moved so that the threshold comes to lie at 1."""
-        return discrepancy if self.threshold == 1 else discrepancy + (1 - self.threshold)
+    def dominance(self, discrepancy: Tensor, scale: Tensor | float = 1.0) -> Tensor:
+        """A discrepancy `(modalities,)` moved so that the threshold comes to lie at 1; what only rounding tells from
+        it is exactly 1. `scale` as in [`snapped`]: 1 for ratios, the largest score for differences."""
+        return snapped(discrepancy + (1 - self.threshold), 1.0, scale)
 
     def measured(self, scores: Tensor, observed: Tensor | None) -> Tensor:
         """The dominance `(modalities,)` by the chosen measure; arguments as of the measures."""
-        return self.dominance(MEASURES[self.measure](scores, observed))
+        scale = 1.0 if self.measure == "ratio" else scores.amax()
+        return self.dominance(MEASURES[self.measure](scores, observed), scale)
 
     def discrepancy(self, state: BalanceState) -> Tensor:
         """What the modulation follows, `(modalities,)`, acting above 1; `state` must hold scores."""
@@ -290,6 +292,13 @@ class Modulation:
                 "will never act. Train longer, or set start (preset 'released' starts after six epochs).",
                 stacklevel=2,
             )
+
+    def warn_if_few_held_out(self, rows: int) -> None:
+        """Warns when the trainer is built if what the method keeps for itself (`held_out_fraction`) is too little.
+
+        Args:
+            rows: of the held-out part of the training split.
+        """
 
     def is_active(self, state: BalanceState) -> bool:
         """Whether a step lies in the active window."""

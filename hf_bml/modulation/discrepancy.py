@@ -13,6 +13,8 @@ from torch import Tensor
 
 from .running_mean import RunningMean
 
+ROUNDING = 64  # in units of the dtype's eps: what two sums of 1e5 probabilities may differ by through rounding alone
+
 
 def true_class_probabilities(unimodal_logits: Mapping[str, Tensor], labels: Tensor) -> Tensor:
     """Softmax probability that each modality alone gives to the true class, `s_i^m` of paper Eq. 6.
@@ -27,8 +29,8 @@ def true_class_probabilities(unimodal_logits: Mapping[str, Tensor], labels: Tens
     """
     logits = torch.stack([logits.detach() for logits in unimodal_logits.values()])
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    true_logit = logits.gather(-1, labels.expand(logits.shape[:-1]).unsqueeze(-1)).squeeze(-1)
-    return (true_logit - logits.logsumexp(-1)).exp()
+    true_class = labels.expand(logits.shape[:-1]).unsqueeze(-1)
+    return logits.log_softmax(-1).gather(-1, true_class).squeeze(-1).exp()
 
 
 def discriminative_scores(unimodal_logits: Mapping[str, Tensor], labels: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -86,11 +88,33 @@ def comparable_scores(score_sums: Tensor, counts: Tensor) -> tuple[Tensor, Tenso
     return score_sums / counts.clamp_min(1) * counts.amax(), counts > 0
 
 
+def snapped(values: Tensor, point: float, scale: Tensor | float = 1.0) -> Tensor:
+    """`values` with exactly `point` in place of what only rounding tells from it.
+
+    Two modalities whose scores are equal (both saturated, both untrained) get sums that differ in their last bits;
+    without this, these bits would decide whether one of them is dominant.
+
+    Args:
+        values: any shape.
+        point: where a decision is made.
+        scale: magnitude of the numbers that `values` were computed from. The tolerance is `64 eps scale`: for ratios
+            7.6e-6 in float32 and 1.4e-14 in float64.
+
+    Example:
+        >>> import torch
+        >>> snapped(torch.tensor([1.000001, 1.00001]), 1.0).tolist() == [1.0, torch.tensor(1.00001).item()]
+        True
+    """
+    tolerance = ROUNDING * torch.finfo(values.dtype).eps * scale
+    return torch.where((values - point).abs() <= tolerance, point, values)
+
+
 def discrepancy_ratios(scores: Tensor, observed: Tensor | None = None) -> Tensor:
     """Discrepancy ratio `rho^m`: the mean over the other modalities of `S^m / S^j` (paper Eq. 7).
 
     A ratio above 1 means that the modality is more discriminative than the others. The smallest score always has
-    a ratio of at most 1, so at least one modality is never held back.
+    a ratio of at most 1, so at least one modality is never held back. A ratio that only rounding tells from 1 is 1,
+    see [`snapped`].
 
     Args:
         scores: `(modalities,)`, non-negative; values below 1e-8 count as 1e-8 in a denominator.
@@ -109,10 +133,10 @@ def discrepancy_ratios(scores: Tensor, observed: Tensor | None = None) -> Tensor
         return torch.ones_like(scores)
     quotients = (scores[:, None] / scores.clamp_min(1e-8)).fill_diagonal_(0)
     if observed is None:
-        return quotients.sum(1) / (len(scores) - 1)
+        return snapped(quotients.sum(1) / (len(scores) - 1), 1.0)
     seen = observed.to(scores.dtype)
     count = seen.sum() - seen  # others that were observed
-    ratios = (quotients * seen).sum(1) / count.clamp_min(1)
+    ratios = snapped((quotients * seen).sum(1) / count.clamp_min(1), 1.0)
     return torch.where(observed & (count > 0), ratios, 1.0)
 
 

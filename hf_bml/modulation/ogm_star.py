@@ -46,9 +46,9 @@ class OGMStarConfig(OGMConfig):
         check_choice("mode", self.mode, ("adaptive", "constant"))
         check_range("constant", self.constant, low=1)
 
-    def dominance(self, discrepancy: Tensor) -> Tensor:
+    def dominance(self, discrepancy: Tensor, scale: Tensor | float = 1.0) -> Tensor:
         """How far a modality is behind, `(modalities,)`, acting above 1."""
-        return super().dominance(discrepancy.reciprocal() if self.measure == "ratio" else -discrepancy)
+        return super().dominance(discrepancy.reciprocal() if self.measure == "ratio" else -discrepancy, scale)
 
 
 def raised_coefficients(behind: Tensor, alpha: float, z: Callable[[Tensor], Tensor] = tanh_shifted) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-ABSENCE = ("zero_input", "modality_mask")
+ABSENCE = ("modality_mask", "zero_input")
 
 Value = Tensor | dict[str, Tensor]
 
@@ -27,8 +27,9 @@ class WithoutModalities:
         collator: makes the batch, such as [`MultimodalDataCollator`].
         modalities: all names, in the order of the model.
         absent: those that are taken away; none or all are fine too.
-        absence: `zero_input` sets the input tensor to zero and says nothing to the model, as in the paper's test of
-            missing modalities; `modality_mask` marks the modality as absent, so that its feature is zero.
+        absence: `modality_mask` marks the modality as absent, so that its feature is zero; `zero_input` sets the
+            input tensor to zero and says nothing to the model, as in the paper's test of missing modalities. What
+            zeros stand for depends on the processor: in a log spectrogram they are loud (see its `zeros`).
 
     Raises:
         ValueError: an unknown modality or absence.
@@ -39,7 +40,7 @@ class WithoutModalities:
         collator: Callable[[list[Any]], dict[str, Any]],
         modalities: Sequence[str],
         absent: Iterable[str],
-        absence: str = "zero_input",
+        absence: str = "modality_mask",
     ):
         self.collator = collator
         self.modalities = list(modalities)

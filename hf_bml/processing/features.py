@@ -34,6 +34,7 @@ class FeatureVector:
     is_random = False
     stores_files = False
     output_keys = None
+    zeros = "features that are all 0, which no clip may have"
 
     def __init__(self, input_size: int | None = None, step: int = 1):
         if isinstance(step, bool) or not isinstance(step, int) or step < 1:

@@ -66,6 +66,7 @@ class FrameTransform:
     """
 
     output_keys = None
+    zeros = None  # an even picture in the colour `mean`
 
     def __init__(
         self,

@@ -228,6 +228,7 @@ class IVector:
 
     is_random = False
     output_keys = None
+    zeros = None  # the mean of the whitened training vectors
     reads_video = True  # the value can be a video file, whose sound is read
 
     def __init__(

@@ -70,6 +70,11 @@ class MultiWindowSpectrogram:
             for length in window_lengths
         ]
 
+    @property
+    def zeros(self) -> str | None:
+        """What an input of zeros stands for."""
+        return self.spectrograms[0].zeros
+
     def __call__(self, values: list[Any], training: bool = False) -> list[Tensor]:
         """Transform clips (any form `read_waveform` accepts); `training` changes nothing."""
         return [self._stack(waveform) for waveform in self.spectrograms[0].extract(values)]

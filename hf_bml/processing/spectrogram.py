@@ -247,6 +247,11 @@ class LogSpectrogram:
         self.min_rms = min_rms
 
     @property
+    def zeros(self) -> str | None:
+        """What an input of zeros stands for, if that is not silence, an even picture or the like."""
+        return f"noise at {'the mean log level of a clip' if self.standardize else 'log level 0, louder than a clip'}"
+
+    @property
     def is_random(self) -> bool:
         """Whether training output depends on random draws."""
         return self.random_crop

@@ -32,6 +32,7 @@ class Tokenize:
     reads_files = False  # a text is no path
     source_option = "tokenizer"  # names what `save_files` writes, so that it travels with the processor
     output_keys = ("input_ids", "attention_mask")
+    zeros = "a text of the token with id 0, as long as the sample's own"
 
     def __init__(self, tokenizer: str, max_length: int = 128):
         if max_length < 1:

@@ -40,6 +40,7 @@ class VideoSnippets:
     """
 
     output_keys = None
+    zeros = None  # an even picture, or no motion
     reads_video = True  # the value can be a video file
     extra_length = 0  # frames beyond new_length that a snippet needs
 

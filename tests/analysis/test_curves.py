@@ -45,5 +45,11 @@ def test_the_last_panel_shows_what_the_modulations_did(tmp_path, drawn, keys, la
     lines = drawn[0].axes[-1].get_lines()
     assert [line.get_label() for line in lines] == labels
     assert all(line.get_ydata().tolist() == values for line in lines)
-    [ratio] = [line for line in drawn[0].axes[2].get_lines() if line.get_label() == "a"]
+    assert [axis.get_title() for axis in drawn[0].axes] == ["Discrepancy ratio", "Modulation"]  # no empty panels
+    [ratio] = [line for line in drawn[0].axes[0].get_lines() if line.get_label() == "a"]
     assert ratio.get_ydata().tolist() == [2.0, 2.0]
+
+
+def test_nothing_is_drawn_of_nothing(tmp_path):
+    assert not plot_curves([{"epoch": 1.0, "train_runtime": 1.0}], ["a"], tmp_path / "curves.png")
+    assert not (tmp_path / "curves.png").exists()

@@ -205,6 +205,30 @@ def test_a_method_gets_the_model_that_it_needs(compare, with_heads, own, tmp_pat
     assert {line["model"] for line in rows_of(tmp_path / "runs" / "comparison.csv")} == {""}
 
 
+UNSUITABLE = "own, {}: not applicable. greedy needs a model with interaction: mmtm, which this recipe does not allow: "
+
+
+def test_a_method_that_the_encoders_do_not_allow_is_left_out(compare, tmp_path, capsys):
+    """MMTM, on which greedy works, joins the stages of CNNs; these are sequences of vectors."""
+    methods = ["none", "greedy", "none@greedy", "opm"]
+    assert [modulations for modulations, _ in compare("--modulations", *methods)] == [None, {"opm": {}}]
+    printed, text = capsys.readouterr().out, (tmp_path / "runs" / "comparison.md").read_text()
+    for label in ("greedy", "none@greedy"):
+        assert UNSUITABLE.format(label) in printed and UNSUITABLE.format(label) in text
+    assert "type 'sequence' does not run stage by stage" in text and "leave greedy out of --modulations." in text
+    assert compare("--modulations", "greedy", status=2) == []  # nothing is left to compare
+    assert UNSUITABLE.format("greedy") in capsys.readouterr().err
+
+
+def test_a_text_model_on_the_hub_is_known_to_be_unsuitable(compare, own, capsys):
+    """Without a download."""
+    own.write_text(
+        own.read_text().replace("  b: {<<: *encoder, input_size: 1}", "  b: {type: transformers, model: x/y}")
+    )
+    assert compare("--modulations", "greedy", status=2) == []
+    assert UNSUITABLE.format("greedy") in capsys.readouterr().err
+
+
 def test_no_other_model_for_a_checkpoint(compare, with_heads, tmp_path, capsys):
     compare("--modulations", "none")
     [weights] = (tmp_path / "runs").glob("none-*/seed-42/model.safetensors")

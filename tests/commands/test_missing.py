@@ -16,7 +16,8 @@ NAMES = ["audio", "visual"]
 def test_file_and_table(finished, capsys):
     assert main(["missing", "run", "--rates", "0.1", "0.5"]) == 0
     found = json.loads((finished / "missing.json").read_text())
-    assert (found["split"], found["seeds"], found["absence"]) == ("test", [0, 1, 2, 3, 4], "zero_input")
+    assert (found["split"], found["seeds"], found["absence"]) == ("test", [0, 1, 2, 3, 4], "modality_mask")
+    assert "zeros" not in found
     assert [(grid["fixed"], grid["fixed_rate"], grid["varied"]) for grid in found["grids"]] == [
         ("audio", 0.1, "visual"), ("audio", 0.2, "visual"), ("visual", 0.1, "audio"), ("visual", 0.2, "audio")
     ]  # fmt: skip
@@ -25,6 +26,16 @@ def test_file_and_table(finished, capsys):
     first = found["grids"][0]
     assert f"| {100 * first['accuracy'][1]:.1f} ± {100 * first['std'][1]:.1f} " in printed
     assert f"nothing missing: {100 * found['complete']:.1f}" in printed
+
+
+def test_zero_input_says_where_zeros_are_not_silence(finished, capsys):
+    assert main(["missing", "run", "--rates", "0.1", "--absence", "zero_input"]) == 0
+    line = "zeros are not silence for audio: features that are all 0, which no clip may have"
+    assert line in capsys.readouterr().out
+    found = json.loads((finished / "missing.json").read_text())
+    assert (
+        found["absence"] == "zero_input" and list(found["zeros"]) == NAMES and line.endswith(found["zeros"]["audio"])
+    )
 
 
 @pytest.mark.parametrize("absence", ["zero_input", "modality_mask"])
@@ -67,7 +78,7 @@ def test_lookup_equals_masking_the_inputs_of_every_sample(finished, absence):
         (["run", "--fixed", "audio", "--varied", "audio"], "expected two different modalities"),
         (["run", "--rates", "1.5"], "--rates: expected probabilities in [0, 1], found [1.5]"),
         (["run", "--seeds", "1", "1"], "--seeds must differ"),
-        (["run", "--absence", "nan"], "--absence must be one of zero_input, modality_mask, found 'nan'"),
+        (["run", "--absence", "nan"], "--absence must be one of modality_mask, zero_input, found 'nan'"),
         (["run", "--rate", "many"], "invalid float value: 'many'"),
     ],
 )

@@ -196,6 +196,7 @@ def test_missing_modalities_of_other_masks_are_not_compared(tmp_path):
         "a": {"seeds": [0], "grids": grids},
         "b": {"seeds": [0], "absence": "modality_mask", "grids": grids},
         "c": {"seeds": [0], "grids": others},
+        "d": {"seeds": [1], "grids": grids, "zeros": {"audio": "noise"}},
     }
     runs = [write_run(tmp_path / name, history=False) for name in ways]
     for run, way in zip(runs, ways.values(), strict=True):
@@ -203,6 +204,7 @@ def test_missing_modalities_of_other_masks_are_not_compared(tmp_path):
     text = read(write_report(runs, tmp_path / "report"))
     assert "differ in split, kind of absence or masks. Only equal ones are compared." in text
     assert "whose input is then zero; all runs see the same masks, of seed 0." in text
+    assert "whose input is then zero (not silence for audio: noise); all runs see the same masks, of seed 1." in text
     assert "of which the model is told by its mask; all runs see the same masks, of seed 0." in text
     assert "a 1 75.0 70.0 60.0 - c 1 75.0 - 50.0 40.0" in text and "b 1 75.0 70.0 60.0" in text
     assert "nan" not in text

@@ -48,7 +48,7 @@ def test_everything_stands_beside_the_training(run):
         assert found.pop(name) == [(step, pytest.approx(value)) for step, value in zip(steps, values, strict=True)]
     single = {
         "test/missing/complete": missing["complete"],
-        "test/missing/zero_input/audio_10/visual_12.5": missing["grids"][0]["accuracy"][0],
+        "test/missing/modality_mask/audio_10/visual_12.5": missing["grids"][0]["accuracy"][0],
         **{f"test/analysis/ece_{name}": value["ece"] for name, value in analysis["calibration"].items()},
         **{f"test/analysis/shapley_{name}": value for name, value in analysis["shapley"]["values"].items()},
     }

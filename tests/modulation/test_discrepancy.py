@@ -10,6 +10,11 @@ from hf_bml.modulation.discrepancy import (
     discriminative_scores,
     true_class_probabilities,
 )
+from hf_bml.modulation.ogm import OGM
+from hf_bml.modulation.ogm_star import OGMStar
+from hf_bml.modulation.opm import OPM
+
+TOLERANCE = 64 * torch.finfo(torch.float32).eps
 
 
 def test_scores_and_ratios_of_the_hand_computed_case():
@@ -56,6 +61,110 @@ def test_half_precision_logits_are_scored_in_float32_and_detached():
     assert scores.dtype == torch.float32
     assert not scores.requires_grad
     assert 0 < scores.item() < 1e-12
+
+
+@pytest.mark.parametrize("classes", [2, 10, 5000])
+@pytest.mark.parametrize("offset", [0, -300, 1e4, -1e4])
+def test_scores_are_those_of_float64_whatever_is_added_to_the_logits(offset, classes):
+    generator = torch.Generator().manual_seed(0)
+    logits = 5 * torch.randn(40, classes, generator=generator) + offset
+    logits[::3, 1] = -math.inf  # a class that is masked out
+    labels = torch.randint(0, classes, (40,), generator=generator)
+    labels[0] = 1
+    found = true_class_probabilities({"a": logits}, labels)[0]
+    expected = logits.double().softmax(-1)[torch.arange(40), labels]
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=0)
+    assert found[0] == 0
+
+
+def test_an_offset_of_1e4_does_not_move_a_score():
+    score = true_class_probabilities({"a": torch.tensor([[10001.0, 10000.0]])}, torch.tensor([0]))
+    assert score.item() == pytest.approx(1 / (1 + math.exp(-1)), rel=1e-6)  # 0.7311, once 0.7309
+
+
+def test_an_infinite_logit_gives_no_score():
+    logits = {"a": torch.tensor([[math.inf, 0.0], [0.0, 1.0]])}
+    assert true_class_probabilities(logits, torch.tensor([0, 1])).isnan().tolist() == [[True, False]]
+
+
+def near_perfect_cases(dtype=torch.float32):
+    """204 batches in which both modalities are almost certain of the true class, by the same or different margins."""
+    generator = torch.Generator().manual_seed(0)
+    for case in range(204):
+        shape = (8 + 8 * (case % 5), 2 + case % 7)
+        labels = torch.randint(0, shape[1], shape[:1], generator=generator)
+        margin = 6 + 30 * torch.rand(2, generator=generator)
+        logits = torch.randn(2, *shape, generator=generator) * (case % 3)
+        logits[:, torch.arange(shape[0]), labels] += margin[:, None]
+        yield dict(zip("ab", logits.to(dtype), strict=True)), labels
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_rounding_decides_nothing_where_all_are_almost_certain(dtype):
+    """Where the ratio in float64 is 1 within rounding, nobody is dominant; elsewhere float32 decides as float64."""
+    near = 0
+    for logits, labels in near_perfect_cases(dtype):
+        ratios = discrepancy_ratios(discriminative_scores(logits, labels))
+        scores = [value.double().softmax(-1)[torch.arange(len(labels)), labels].sum() for value in logits.values()]
+        distance = abs((scores[0] / scores[1]).item() - 1)
+        if distance < TOLERANCE / 2:
+            near += 1
+            assert ratios.tolist() == [1.0, 1.0]
+        elif distance > 2 * TOLERANCE:
+            assert (ratios > 1).tolist() == [(scores[0] > scores[1]).item(), (scores[1] > scores[0]).item()]
+    assert 20 < near < 180
+
+
+def tie(case):
+    """Scores that differ by rounding alone: the same ones summed in another order, over segments or over samples that
+    have the modality."""
+    generator = torch.Generator().manual_seed(case)
+    logits = 3 * torch.randn(96, 5, generator=generator)
+    labels = torch.randint(0, 5, (96,), generator=generator)
+    order = torch.argsort(labels)  # sorted by label, then shifted by one class and far from zero
+    other = logits[order][:, [4, 0, 1, 2, 3]] + 100.0
+    first = discriminative_scores({"a": logits}, labels)
+    second = discriminative_scores({"b": other}, (labels[order] + 1) % 5)
+    return torch.cat([first, second])
+
+
+@pytest.mark.parametrize(
+    ("modulation", "options"),
+    [
+        (OPM, {}),
+        (OPM, {"measure": "difference", "threshold": 0}),
+        (OGM, {}),
+        (OGM, {"coefficient": "released"}),
+        (OGMStar, {}),
+        (OGMStar, {"mode": "constant"}),
+    ],
+)
+def test_a_tie_of_scores_modulates_nobody(modulation, options):
+    config = modulation(**options).config
+    scores = [tie(case) for case in range(20)]
+    assert any(a != b for a, b in scores)
+    for each in scores:
+        assert config.measured(each, None).tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("measure", "threshold", "counts"),
+    [("ratio", 1.25, (5, 4)), ("ratio", 3, (9, 3)), ("difference", 1, (4, 3)), ("difference", 20, (60, 40))],
+)
+def test_a_threshold_is_not_crossed_by_rounding(measure, threshold, counts):
+    """Saturated modalities that are right on so many samples: the discrepancy is the threshold itself."""
+    config = OPM(measure=measure, threshold=threshold).config
+    for scale in (1 - 1e-6, 1 + 1e-6):
+        scores = torch.tensor([counts[0] * scale, counts[1]])
+        assert config.measured(scores, None)[0] == 1.0
+    assert config.measured(torch.tensor([counts[0] * 1.0001, counts[1]]), None)[0] > 1
+
+
+def test_the_tolerance_is_that_of_the_dtype():
+    scores = torch.tensor([1 + 1e-9, 1.0], dtype=torch.float64)
+    assert (discrepancy_ratios(scores) > 1).tolist() == [True, False]
+    assert discrepancy_ratios(scores.float()).tolist() == [1.0, 1.0]
+    assert discrepancy_ratios(torch.tensor([1.00002, 1.0]))[0] > 1
 
 
 def test_ratios_of_one_modality_and_of_vanishing_scores():

@@ -1,4 +1,5 @@
 import math
+import warnings
 
 import pytest
 import torch
@@ -24,6 +25,29 @@ def test_weights_of_the_hand_computed_case():
     assert [generalisation_gain(each) for each in losses] == pytest.approx([0.8, 0.5, 0.9])
     assert [overfitting_gain(each) for each in losses] == pytest.approx([0.7, 0.5, 0.8])
     assert blending_weights(losses) == pytest.approx([0.324010, 0.396912, 0.279079], abs=1e-6)
+
+
+@pytest.mark.parametrize(("rows", "spread"), [(4, "0.50"), (40, "0.27"), (299, "0.10"), (300, None)])
+def test_few_held_out_rows_are_said_to_be_unstable(rows, spread):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        GradientBlending().warn_if_few_held_out(rows)
+    expected = [] if spread is None else [f"what {rows} held-out rows say (held_out=0.08), which is unstable"]
+    assert len(caught) == len(expected)
+    for warning, text in zip(caught, expected, strict=True):
+        assert text in str(warning.message) and f"differ by about {spread} with other rows" in str(warning.message)
+
+
+def test_weights_from_few_rows_spread_as_the_warning_says():
+    """Held-out losses drawn anew, around a gain of 1 and a growth of the gap of 1.5."""
+    generator = torch.Generator().manual_seed(0)
+
+    def weights(rows):
+        noise = 3 / math.sqrt(rows) * torch.randn(2, generator=generator, dtype=torch.float64)
+        return blending_weights([CopyLosses(2.3, 2.3, -0.2, 1.3 + each) for each in noise.tolist()])
+
+    spread = {rows: torch.tensor([weights(rows)[0] for _ in range(400)]).std().item() for rows in (10, 40, 1000)}
+    assert spread[10] > 0.3 and spread[40] > 0.2 and spread[1000] < 0.1
 
 
 def test_only_the_growth_counts():
@@ -97,7 +121,8 @@ def test_estimate_and_training_equal_an_independent_loop(training_args):
         max_grad_norm=0,
         max_steps=12,
     )
-    trainer = MultimodalBalancedTrainer(blending_model(), args, train_dataset=dataset)
+    with pytest.warns(UserWarning, match="what 8 held-out rows say"):
+        trainer = MultimodalBalancedTrainer(blending_model(), args, train_dataset=dataset)
     rest, held_out = trainer.train_dataset, trainer.held_out_dataset
     assert len(rest) == 40 and len(held_out) == 8
     trainer.train()

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from hf_bml.processing import MultimodalDataCollator
+from hf_bml.processing import LogSpectrogram, MultimodalDataCollator, MultimodalProcessor
 from hf_bml.processing.absent_modalities import WithoutModalities, zero_input
 
 NAMES = ["audio", "text", "tokens"]
@@ -55,5 +55,35 @@ def test_zero_input_keeps_shape_and_type():
 def test_bad_input():
     with pytest.raises(ValueError, match="found \\['sound'\\]"):
         batch_of(["sound"], "zero_input")
-    with pytest.raises(ValueError, match="zero_input, modality_mask, found 'none'"):
+    with pytest.raises(ValueError, match="modality_mask, zero_input, found 'none'"):
         batch_of([], "none")
+
+
+@pytest.mark.parametrize(
+    ("config", "zeros"),
+    [
+        ({"type": "log_spectrogram"}, "noise at the mean log level of a clip"),
+        ({"type": "log_spectrogram", "standardize": False}, "noise at log level 0, louder than a clip"),
+        ({"type": "multi_window"}, "noise at the mean log level of a clip"),
+        ({"type": "features"}, "features that are all 0, which no clip may have"),
+        ({"type": "words"}, "a text of the token with id 0, as long as the sample's own"),
+        ({"type": "ivector"}, None),
+        ({"type": "frames"}, None),
+        ({"type": "video"}, None),
+        ({"type": "rgb_difference"}, None),
+        ({"type": "optical_flow"}, None),
+    ],
+)
+def test_every_processor_says_what_its_zeros_are(config, zeros):
+    try:
+        [transform] = MultimodalProcessor({"it": config}).transforms.values()
+    except ValueError as error:
+        pytest.skip(str(error))  # an extra, such as OpenCV, is missing
+    assert transform.zeros == zeros
+
+
+def test_zeros_of_a_log_spectrogram_are_louder_than_silence():
+    """Nearly silent clips lie far below zero; that is why `modality_mask` is the default."""
+    quiet = torch.randn(8000, generator=torch.Generator().manual_seed(0)).numpy() * 1e-3
+    [spectrogram] = LogSpectrogram(sampling_rate=8000, duration=1.0, standardize=False)([quiet])
+    assert spectrogram.max() < -5
