@@ -80,7 +80,8 @@ def stage(
         (link_config if is_config else link)(path, target)
     for checkpoint, name in checkpoints:
         stage_checkpoint(Path(checkpoint), destination / name)
-    if code and own_config_class(read_json(destination / "config.json")) is not None:
+    config = destination / "config.json"  # an adapter has none: its base model brings the code
+    if code and config.is_file() and own_config_class(read_json(config)) is not None:
         save_code(destination)
     return destination
 

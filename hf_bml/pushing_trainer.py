@@ -105,7 +105,7 @@ class PushingTrainer(Trainer):
         source = self.hub_model_id or public_path(self.args.output_dir)
         known = vars(self.card_options) if self.card_options is not None else {}
         facts = facts_of_trainer(self, model_name)
-        code = self._pushes_code and own_config_class(facts.config) is not None
+        code = self._pushes_code and facts.adapter_base is None and own_config_class(facts.config) is not None
         options = CardOptions(**{**known, "source": known.get("source") or source, "code": code, **given})
         write_card(facts, folder, options)
 
