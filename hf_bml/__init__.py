@@ -4,6 +4,8 @@ __version__ = "0.1.0"
 
 from transformers import AutoProcessor
 
+from .hub.pipeline import MultimodalClassificationPipeline, register_pipeline
+from .hub.remote_code import save_code
 from .models import (
     BalancedModel,
     MultimodalClassifierOutput,
@@ -15,14 +17,12 @@ from .models import (
     QuestionAnsweringOutput,
     SegmentClassificationConfig,
     SegmentClassifierOutput,
-    balance,
 )
+from .models.balanced import wrap as balance
 from .modulation import MODULATIONS, OGM, OPM, DiscrepancyMonitor, Modulation, OGMConfig, OPMConfig
-from .multimodal_pipeline import MultimodalClassificationPipeline, register_pipeline
 from .processing import MultimodalDataCollator, MultimodalProcessor
-from .remote_code import save_code
-from .trainer import MultimodalBalancedTrainer
-from .training_args import BalancedTrainingArguments
+from .training.trainer import MultimodalBalancedTrainer
+from .training.training_args import BalancedTrainingArguments
 
 # here, because processing and models are leaves
 for config_class in (MultimodalConfig, SegmentClassificationConfig, QuestionAnsweringConfig):

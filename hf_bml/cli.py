@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from . import __version__
-from .suggestion import did_you_mean
+from .ground.suggestion import did_you_mean
 
 COMMANDS = {
     "train": "train recipes, over several seeds if asked, and test them",

@@ -5,7 +5,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from hf_bml.data.ave import BACKGROUND, CLASSES, SEGMENTS
+from hf_bml.data.catalogue.ave import BACKGROUND, CLASSES, SEGMENTS
 
 EVENTS = ("Bark", "Flute", "Truck", "Violin, fiddle")
 

@@ -25,7 +25,7 @@ from torch.distributed.tensor.debug import CommDebugMode
 from hf_bml import BalancedTrainingArguments, MultimodalBalancedTrainer
 from hf_bml.modulation import OGM, OPM, BalanceState
 from hf_bml.modulation.ogm import gradient_entry_std
-from hf_bml.preflight import check_parallelism
+from hf_bml.training.preflight import check_parallelism
 
 FLOAT32 = {"dtype": torch.float32}  # FSDP1 clips in float32 only
 BACKENDS = {"ddp": {}, "fsdp2": {"fsdp": 2}}

@@ -21,7 +21,7 @@ from tiny import tiny_dataset, tiny_model
 from transformers import TrainerCallback, TrainerState, modeling_utils
 
 from hf_bml import BalancedTrainingArguments, MultimodalBalancedTrainer
-from hf_bml.checkpoint import newest_complete_checkpoint
+from hf_bml.training.checkpoint import newest_complete_checkpoint
 
 gc.freeze()  # a train() that collects garbage would copy the memory of the server
 CONTEXT = multiprocessing.get_context("forkserver")

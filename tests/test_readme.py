@@ -15,11 +15,11 @@ import pytest
 
 from hf_bml import MultimodalConfig
 from hf_bml.cli import COMMANDS
-from hf_bml.commands.tasks import TASKS
 from hf_bml.data import dataset_names
 from hf_bml.models import ENCODERS, FUSIONS, INTERACTIONS
 from hf_bml.modulation import MODULATIONS
 from hf_bml.processing import PROCESSORS
+from hf_bml.study.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -6,11 +6,11 @@ import pytest
 import torch
 import yaml
 
-from hf_bml.commands.checks import check_dataset_options, check_encoder_inputs, check_processors
-from hf_bml.commands.experiment import build_model
-from hf_bml.commands.recipe import parse_recipe
 from hf_bml.commands.train import build_parser
 from hf_bml.processing import MultimodalProcessor
+from hf_bml.study.checks import check_dataset_options, check_encoder_inputs, check_processors
+from hf_bml.study.experiment import build_model
+from hf_bml.study.recipe import parse_recipe
 
 ROOT = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(path for path in ROOT.rglob("*.yaml") if path.parent.name != "accelerate_configs")

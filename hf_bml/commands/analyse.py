@@ -18,12 +18,12 @@ from ..analysis.embedding import embed_modalities
 from ..analysis.predictions import Predictions
 from ..analysis.shapley import shapley_values
 from ..analysis.summary import markdown_table
-from .errors import BAD_INPUT, OneLineErrors, is_main_process, print_error
-from .finished_run import FinishedRun, check_split, load_run, predict
-from .json_file import write_json
-from .parser import quiet_libraries
-from .series import end_processes
-from .tensorboard_log import log_to_tensorboard
+from ..study.errors import BAD_INPUT, OneLineErrors, is_main_process, print_error
+from ..study.finished_run import FinishedRun, check_split, load_run, predict
+from ..study.json_file import write_json
+from ..study.parser import quiet_libraries
+from ..study.series import end_processes
+from ..study.tensorboard_log import log_to_tensorboard
 
 JOINT = "joint"
 DESCRIPTION = """\

@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..card_facts import facts_of_run, public_path
-from ..disk import disk_errors_named
-from ..model_card import CardOptions, write_card
-from ..remote_code import CODE_FOLDER
-from .errors import BAD_INPUT, OneLineErrors, print_error
+from ..ground.disk import disk_errors_named
+from ..hub.card import CardOptions, write_card
+from ..hub.facts import facts_of_run, public_path
+from ..hub.remote_code import CODE_FOLDER
+from ..study.errors import BAD_INPUT, OneLineErrors, print_error
 
 
 def card_parser(**options: str) -> OneLineErrors:

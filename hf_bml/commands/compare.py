@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.comparison import Row, is_control
+from ..ground.suggestion import did_you_mean
 from ..modulation import MODULATIONS
-from ..suggestion import did_you_mean
-from .checks import check_compared_metric, check_model, check_recipe
-from .errors import BAD_INPUT, print_error
-from .methods import Method, check_used, parse_method
-from .parser import RecipeParser, quiet_libraries, series_parser
-from .recipe import Recipe, parse_recipe, recipe_options, split_dotted
-from .series import check_name, check_series, end_processes, output_root, own_folder, resume, run_series
+from ..study.checks import check_compared_metric, check_model, check_recipe
+from ..study.errors import BAD_INPUT, print_error
+from ..study.methods import Method, check_used, parse_method
+from ..study.parser import RecipeParser, quiet_libraries, series_parser
+from ..study.recipe import Recipe, parse_recipe, recipe_options, split_dotted
+from ..study.series import check_name, check_series, end_processes, output_root, own_folder, resume, run_series
 
 DESCRIPTION = """\
 Trains every method on every recipe, once per seed, tests it, and writes NAME.md, NAME.csv, NAME_runs.csv, NAME.json

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..analysis.summary import run_table
-from .errors import BAD_INPUT, OneLineErrors, is_main_process, print_error
-from .experiment import without_prefix
-from .finished_run import check_split, load_run
-from .json_file import write_json
-from .parser import quiet_libraries
-from .series import end_processes
+from ..study.errors import BAD_INPUT, OneLineErrors, is_main_process, print_error
+from ..study.experiment import without_prefix
+from ..study.finished_run import check_split, load_run
+from ..study.json_file import write_json
+from ..study.parser import quiet_libraries
+from ..study.series import end_processes
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,12 +13,12 @@ from ..analysis.missing_modality import PAPER_FIXED_RATES, PAPER_RATES, check_ra
 from ..analysis.summary import markdown_table
 from ..processing import FeatureVector
 from ..processing.absent_modalities import ABSENCE
-from .errors import BAD_INPUT, OneLineErrors, is_main_process, print_error
-from .finished_run import check_modality, check_split, load_run, predict
-from .json_file import write_json
-from .parser import quiet_libraries
-from .series import end_processes
-from .tensorboard_log import log_to_tensorboard
+from ..study.errors import BAD_INPUT, OneLineErrors, is_main_process, print_error
+from ..study.finished_run import check_modality, check_split, load_run, predict
+from ..study.json_file import write_json
+from ..study.parser import quiet_libraries
+from ..study.series import end_processes
+from ..study.tensorboard_log import log_to_tensorboard
 
 MISSING_NAME = "missing.json"
 DEFAULT_SEEDS = (0, 1, 2, 3, 4)

@@ -10,13 +10,13 @@ from typing import Any
 
 from ..analysis.linear_probe import ProbeSettings, probe_accuracy
 from ..analysis.summary import markdown_table
-from .alone import alone_recipe, parse_alone, train_alone
-from .errors import BAD_INPUT, is_main_process, print_error
-from .finished_run import FinishedRun, SavedModel, check_split, load_run, predict
-from .json_file import write_json
-from .parser import HelpFormatter, RecipeParser, quiet_libraries
-from .series import end_processes
-from .tensorboard_log import log_to_tensorboard
+from ..study.alone import alone_recipe, parse_alone, train_alone
+from ..study.errors import BAD_INPUT, is_main_process, print_error
+from ..study.finished_run import FinishedRun, SavedModel, check_split, load_run, predict
+from ..study.json_file import write_json
+from ..study.parser import HelpFormatter, RecipeParser, quiet_libraries
+from ..study.series import end_processes
+from ..study.tensorboard_log import log_to_tensorboard
 
 PROBE_NAME = "probe.json"
 DESCRIPTION = """\

@@ -12,11 +12,11 @@ from pathlib import Path
 from huggingface_hub import CommitInfo
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..disk import disk_errors_named
-from ..hub_push import PushError, make_repository, push, stage
-from ..model_card import CARD_NAME
+from ..ground.disk import disk_errors_named
+from ..hub.card import CARD_NAME
+from ..hub.push import PushError, make_repository, push, stage
+from ..study.errors import BAD_INPUT, print_error
 from .card import card_parser, write_run_card
-from .errors import BAD_INPUT, print_error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

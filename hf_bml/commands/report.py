@@ -9,14 +9,14 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..analysis.report_page import Section, Text, render_page
 from ..data.splits import SPLITS
-from ..disk import disk_errors_named
-from ..suggestion import did_you_mean
-from .checks import check_metric
-from .errors import BAD_INPUT, OneLineErrors, print_error
-from .parser import quiet_libraries
-from .run_files import RunGroup, read_groups
+from ..ground.disk import disk_errors_named
+from ..ground.suggestion import did_you_mean
+from ..report.page import Section, Text, render_page
+from ..study.checks import check_metric
+from ..study.errors import BAD_INPUT, OneLineErrors, print_error
+from ..study.parser import quiet_libraries
+from ..study.run_files import RunGroup, read_groups
 
 PAGE_NAME = "report.html"
 FIGURES_NAME = "figures"
@@ -82,10 +82,10 @@ def write_report(
     groups, unfinished = read_groups(run_dirs)
     check_metric("--compare", compare, sorted({name for group in groups for run in group.row.runs for name in run}))
     try:
-        from ..analysis.figure_style import run_styles
-        from .report_figures import FigureFolder
-        from .report_sections import build_sections
-        from .report_sensitivity import find_sweeps
+        from ..figures.style import run_styles
+        from ..report.figure_folder import FigureFolder
+        from ..report.sections import build_sections
+        from ..report.sections.sensitivity import find_sweeps
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "matplotlib":
             raise

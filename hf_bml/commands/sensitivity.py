@@ -21,15 +21,15 @@ from ..analysis.sensitivity import (
     sensitivity_table,
     short_names,
 )
-from ..disk import disk_errors_named
-from ..suggestion import did_you_mean
-from .checks import check_compared_metric, check_recipe
-from .errors import BAD_INPUT, print_error
-from .fingerprint import fingerprint
-from .methods import option_text
-from .parser import RecipeParser, quiet_libraries, series_parser
-from .recipe import OPTION_NAMES, Recipe, RecipeLoader, parse_recipe, split_dotted
-from .series import check_name, check_series, end_processes, output_root, own_folder, resume, run_plan
+from ..ground.disk import disk_errors_named
+from ..ground.suggestion import did_you_mean
+from ..study.checks import check_compared_metric, check_recipe
+from ..study.errors import BAD_INPUT, print_error
+from ..study.fingerprint import fingerprint
+from ..study.methods import option_text
+from ..study.parser import RecipeParser, quiet_libraries, series_parser
+from ..study.recipe import OPTION_NAMES, Recipe, RecipeLoader, parse_recipe, split_dotted
+from ..study.series import check_name, check_series, end_processes, output_root, own_folder, resume, run_plan
 
 DESCRIPTION = """\
 Trains a recipe with every combination of the given values, once per seed, and writes NAME.md, NAME.csv, NAME_runs.csv,
@@ -213,7 +213,7 @@ def draw_sensitivity(sweep: Sweep, path: Path, metric: str, dataset: str) -> Non
         print(f"{path.name} is not drawn: it shows one or two options, found {len(sweep.options)}.")
         return
     try:
-        from ..analysis.sensitivity_figure import plot_sensitivity
+        from ..figures.sensitivity_grid import plot_sensitivity
     except ImportError:
         print(f"{path.name} is not drawn: matplotlib is missing. Install it with: pip install 'hf_bml[plots]'")
         return

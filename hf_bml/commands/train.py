@@ -10,12 +10,12 @@ from typing import Any
 
 from ..analysis.comparison import Row
 from ..analysis.summary import median_after_warm_up, run_table
-from ..checkpoint import AUTO, resume_request
-from .checks import check_compared_metric, check_recipe, check_resume
-from .errors import BAD_INPUT, print_error
-from .parser import RecipeParser, quiet_libraries, series_parser
-from .recipe import Recipe, parse_recipe, split_dotted
-from .series import announce_and_run, check_series, end_processes, output_root, run_or_reuse, run_series
+from ..study.checks import check_compared_metric, check_recipe, check_resume
+from ..study.errors import BAD_INPUT, print_error
+from ..study.parser import RecipeParser, quiet_libraries, series_parser
+from ..study.recipe import Recipe, parse_recipe, split_dotted
+from ..study.series import announce_and_run, check_series, end_processes, output_root, run_or_reuse, run_series
+from ..training.checkpoint import AUTO, resume_request
 
 SUMMARY_NAME = "summary"
 

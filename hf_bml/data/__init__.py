@@ -17,7 +17,7 @@ from typing import Any
 
 from datasets import DatasetDict
 
-from ..suggestion import did_you_mean
+from ..ground.suggestion import did_you_mean
 from .data_report import data_report
 from .from_columns import from_columns
 from .location import find_data_file

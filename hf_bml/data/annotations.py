@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..suggestion import did_you_mean
+from ..ground.suggestion import did_you_mean
 
 logger = logging.getLogger(__name__)
 

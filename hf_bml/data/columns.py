@@ -6,7 +6,7 @@ from typing import Any
 
 from datasets import Audio, ClassLabel, Dataset, Image, IterableDataset, Value, Video
 
-from ..suggestion import did_you_mean
+from ..ground.suggestion import did_you_mean
 from .data_report import shortened
 
 MEDIA = (Audio, Image, Video)

@@ -2,11 +2,11 @@
 
 from transformers import AutoConfig, AutoModel
 
-from .balance import BalancedModel, balance
+from .balanced.wrap import BalancedModel, balance
 from .configuration_multimodal import MultimodalConfig
 from .configuration_question_answering import QuestionAnsweringConfig
 from .configuration_segment_classification import SegmentClassificationConfig
-from .encoders import ENCODERS
+from .encoders.build import ENCODERS
 from .fusion import FUSIONS
 from .interaction import INTERACTIONS
 from .modeling_multimodal import MultimodalClassifierOutput, MultimodalForClassification

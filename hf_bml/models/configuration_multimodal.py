@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 from torch import nn
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
-from ..repository_code import keep_code, own_code_only
-from ..suggestion import check_options
-from .configuration_encoders import (
+from ..ground.repository_code import keep_code, own_code_only
+from ..ground.suggestion import check_options
+from .encoders.configuration import (
     build_encoder_config,
     check_fraction,
     check_name,

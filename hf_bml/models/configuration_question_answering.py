@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, ClassVar
 
-from ..suggestion import check_options
-from .configuration_encoders import check_name, check_weight
+from ..ground.suggestion import check_options
 from .configuration_multimodal import ModalitiesConfig
+from .encoders.configuration import check_name, check_weight
 from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
 
 

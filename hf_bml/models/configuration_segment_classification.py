@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, ClassVar
 
-from ..suggestion import check_options
-from .configuration_encoders import build_encoder_config, check_name, check_weight
+from ..ground.suggestion import check_options
 from .configuration_multimodal import ModalitiesConfig
+from .encoders.configuration import build_encoder_config, check_name, check_weight
 from .segments import SEGMENT_ARCHITECTURES
 from .segments.inputs import SEGMENT_INPUT_CONFIGS
 from .segments.losses import SEGMENT_LOSSES

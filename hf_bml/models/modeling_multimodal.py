@@ -14,11 +14,11 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from ..repository_code import own_code_only
-from ..suggestion import did_you_mean
+from ..ground.repository_code import own_code_only
+from ..ground.suggestion import did_you_mean
 from .bare_card import replace_blank_card
 from .configuration_multimodal import ModalitiesConfig, MultimodalConfig
-from .encoders import build_encoder
+from .encoders.build import build_encoder
 from .frozen import keep_frozen_statistics
 from .fusion import evaluation_mode
 from .interaction import INTERACTIONS, Interaction, fill_absent

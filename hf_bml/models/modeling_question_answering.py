@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from .configuration_question_answering import QuestionAnsweringConfig
-from .encoders import build_encoder
+from .encoders.build import build_encoder
+from .encoders.sequences import Tokens
 from .fusion import drop_features, evaluation_mode
 from .interaction.base import call, fill_absent
 from .modeling_multimodal import (
@@ -22,7 +23,6 @@ from .modeling_multimodal import (
 from .precision import cross_entropy, full_precision_scores
 from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
 from .question_answering.base import seen_tokens
-from .sequences import Tokens
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..suggestion import did_you_mean
+from ..ground.suggestion import did_you_mean
 from .annealed_dropout import AnnealedDropout, AnnealedDropoutConfig
 from .base import BalanceState, CopyLosses, MicroBatch, Modulation, ModulationConfig, TrainCopies
 from .curriculum_dropout import CurriculumDropout, CurriculumDropoutConfig

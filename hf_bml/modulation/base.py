@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..suggestion import check_options
+from ..ground.suggestion import check_options
 from .discrepancy import MEASURES, TRANSFORMS, comparable_scores, score_totals, snapped
 from .running_mean import RunningMean
 

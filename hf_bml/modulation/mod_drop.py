@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..suggestion import did_you_mean
+from ..ground.suggestion import did_you_mean
 from .base import MicroBatch, Modulation, ModulationConfig, check_choice, check_range
 
 

@@ -1,20 +1,20 @@
 """From raw dataset columns to batches of tensors."""
 
 from .collator import MultimodalDataCollator
-from .features import FeatureVector
-from .frames import FrameTransform
-from .ivector import IVector
-from .media_file import MediaError
+from .media.file import MediaError
+from .media.video_frames import VideoFrames
+from .media.waveform import read_waveform
 from .modality_transforms import PROCESSORS
-from .multi_window_spectrogram import MultiWindowSpectrogram
-from .optical_flow import OpticalFlow, encode_flow, optical_flow
-from .processing_multimodal import MultimodalProcessor
-from .rgb_difference import RGBDifference
-from .spectrogram import LogSpectrogram, log_spectrogram
-from .text import Tokenize, Words
-from .video import read_video
-from .video_frames import VideoFrames
-from .waveform import read_waveform
+from .processor import MultimodalProcessor
+from .transforms.features import FeatureVector
+from .transforms.frames import FrameTransform
+from .transforms.ivector import IVector
+from .transforms.multi_window_spectrogram import MultiWindowSpectrogram
+from .transforms.optical_flow import OpticalFlow, encode_flow, optical_flow
+from .transforms.rgb_difference import RGBDifference
+from .transforms.spectrogram import LogSpectrogram, log_spectrogram
+from .transforms.text import Tokenize, Words
+from .transforms.video import read_video
 
 __all__ = [
     "PROCESSORS",

@@ -29,9 +29,9 @@ from datasets import (
 from datasets.formatting import _FORMAT_TYPES, _register_formatter
 from datasets.formatting.formatting import CustomFormatter
 
-from ..skipped_rows import rows_are_skipped
 from .cached_map import cached_map
 from .modality_transforms import Failure, ModalityTransforms
+from .skipped_rows import rows_are_skipped
 from .tensor_storage import (
     SOURCE,
     decode_value,

@@ -15,7 +15,7 @@ import datasets
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from ..disk import disk_errors_named
+from ..ground.disk import disk_errors_named
 
 
 def state_folder() -> Path:

@@ -7,19 +7,19 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..suggestion import did_you_mean
-from .features import FeatureVector
+from ..ground.suggestion import did_you_mean
 from .fitted_state import stored_state
-from .frames import FrameTransform
-from .ivector import IVector
 from .kept_files import kept_files
-from .media_file import file_name, one_line
-from .multi_window_spectrogram import MultiWindowSpectrogram
-from .optical_flow import OpticalFlow
-from .rgb_difference import RGBDifference
-from .spectrogram import LogSpectrogram
-from .text import Tokenize, Words
-from .video_frames import VideoFrames
+from .media.file import file_name, one_line
+from .media.video_frames import VideoFrames
+from .transforms.features import FeatureVector
+from .transforms.frames import FrameTransform
+from .transforms.ivector import IVector
+from .transforms.multi_window_spectrogram import MultiWindowSpectrogram
+from .transforms.optical_flow import OpticalFlow
+from .transforms.rgb_difference import RGBDifference
+from .transforms.spectrogram import LogSpectrogram
+from .transforms.text import Tokenize, Words
 
 logger = logging.getLogger(__name__)
 

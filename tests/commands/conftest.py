@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from hf_bml.cli import main
-from hf_bml.commands import experiment
+from hf_bml.study import experiment
 
 MODULE = """
 from datasets import Dataset, DatasetDict

@@ -8,7 +8,7 @@ from PIL import Image
 
 from hf_bml import MODULATIONS, Modulation, MultimodalBalancedTrainer
 from hf_bml.cli import main
-from hf_bml.commands import experiment
+from hf_bml.study import experiment
 
 METHODS = ["--modulations", "none", "opm", "ogm:alpha=0.3+opm:q_base=0.2"]
 

@@ -9,8 +9,8 @@ from PIL import Image
 from streams import write_recipe
 
 from hf_bml.cli import main
-from hf_bml.commands.parser import series_parser
-from hf_bml.commands.recipe import parse_recipe
+from hf_bml.study.parser import series_parser
+from hf_bml.study.recipe import parse_recipe
 
 ROWS = """
 import numpy as np

@@ -7,8 +7,8 @@ import torch
 from hf_bml.analysis.missing_modality import presence
 from hf_bml.cli import main
 from hf_bml.commands.evaluate import evaluate
-from hf_bml.commands.finished_run import load_run
 from hf_bml.commands.missing import missing_run
+from hf_bml.study.finished_run import load_run
 
 NAMES = ["audio", "visual"]
 
@@ -89,7 +89,7 @@ def test_bad_input_is_one_line(finished, capsys, arguments, message):
 
 
 def test_a_single_modality_has_no_grid(finished, capsys):
-    from hf_bml.commands.alone import alone_recipe, train_alone
+    from hf_bml.study.alone import alone_recipe, train_alone
 
     recipe = alone_recipe(load_run(finished), "audio")
     train_alone([recipe])

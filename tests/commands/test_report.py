@@ -25,8 +25,8 @@ from hf_bml.commands.missing import missing_run
 from hf_bml.commands.probe import probe_run
 from hf_bml.commands.report import write_report
 from hf_bml.commands.sensitivity import write_sensitivity
-from hf_bml.commands.series import write_comparison, write_results
-from hf_bml.disk import DiskError
+from hf_bml.ground.disk import DiskError
+from hf_bml.study.series import write_comparison, write_results
 
 OPM = {"modulations": {"opm": {"q_base": 0.5}}}
 RECIPE = """

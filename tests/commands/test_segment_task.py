@@ -14,12 +14,12 @@ from media_samples import write_clip
 
 from hf_bml.cli import main as cli
 from hf_bml.commands.analyse import analyse_run
-from hf_bml.commands.checks import check_recipe
 from hf_bml.commands.evaluate import evaluate
-from hf_bml.commands.experiment import label_names
-from hf_bml.commands.recipe import parse_recipe
 from hf_bml.commands.train import build_parser, main
 from hf_bml.data import load_multimodal_dataset
+from hf_bml.study.checks import check_recipe
+from hf_bml.study.experiment import label_names
+from hf_bml.study.recipe import parse_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "ave"
 SMALL = {"avga": ["--architecture_options.attention_size=16"], "psp": ["--architecture_options.attention_size=16"]}

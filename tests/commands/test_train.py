@@ -12,8 +12,8 @@ from PIL import Image
 
 from hf_bml import OPM, MultimodalForClassification
 from hf_bml.cli import main
-from hf_bml.commands import experiment
-from hf_bml.commands.run_files import read_groups
+from hf_bml.study import experiment
+from hf_bml.study.run_files import read_groups
 
 RECIPE = """
 dataset: digits
@@ -157,10 +157,10 @@ def test_a_disk_that_refuses_is_one_line(own, tmp_path, capsys, monkeypatch, fun
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
     if function == "check_writable":
-        monkeypatch.setattr("hf_bml.commands.experiment.build_data", None)  # never reached
-        monkeypatch.setattr("hf_bml.disk.writing_refused", lambda folder: OSError(errno.EROFS, "", folder))
+        monkeypatch.setattr("hf_bml.study.experiment.build_data", None)  # never reached
+        monkeypatch.setattr("hf_bml.ground.disk.writing_refused", lambda folder: OSError(errno.EROFS, "", folder))
     else:
-        monkeypatch.setattr("hf_bml.commands.experiment.write_recipe", refuse)
+        monkeypatch.setattr("hf_bml.study.experiment.write_recipe", refuse)
     assert main(["train", "own.yaml", "--output_dir", str(tmp_path / "run")]) == 2
     expected = f"hf-bml train: cannot write to '{tmp_path / 'run'}': Read-only file system. Choose a folder that can"
     assert [line for line in capsys.readouterr().err.splitlines() if line.startswith(expected)]

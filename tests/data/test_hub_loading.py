@@ -9,7 +9,7 @@ import pytest
 from datasets import Audio, ClassLabel, Dataset, Features, Value, Video
 from media_samples import needs_media_columns
 
-from hf_bml.data import ave, cremad, kinetics_sounds, ucf101, vggsound
+from hf_bml.data.catalogue import ave, cremad, kinetics_sounds, ucf101, vggsound
 
 LOAD = """
 import json, sys

@@ -10,8 +10,8 @@ from tiny_images import MODALITIES, tiny_image_dataset, tiny_image_model
 from torch.profiler import ProfilerActivity, profile
 
 from hf_bml import MODULATIONS, MultimodalBalancedTrainer
-from hf_bml.commands.parser import nested_options
-from hf_bml.trainer import MODULATION_STATE_NAME
+from hf_bml.study.parser import nested_options
+from hf_bml.training.trainer import MODULATION_STATE_NAME
 
 STEPS = {"per_device_train_batch_size": 8, "max_steps": 18, "logging_steps": 5, "learning_rate": 0.05}  # 3 epochs
 

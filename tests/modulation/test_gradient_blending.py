@@ -188,7 +188,7 @@ def test_online_estimates_anew_every_super_epoch_and_resumes_without(training_ar
         blending_model(seed=5), training_args(**options, output_dir=str(tmp_path)), train_dataset=dataset
     )
     calls = []
-    monkeypatch.setattr("hf_bml.trainer.train_copies", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr("hf_bml.training.trainer.train_copies", lambda *arguments: calls.append(arguments))
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-12"))
     assert not calls
     assert resumed.modulation.summary()["gradient_blending"]["estimates"] == estimates

@@ -64,7 +64,7 @@ def processed_table(cache):
 
 SCRIPT = """
 import json, sys
-from hf_bml.processing.ivector import IVector
+from hf_bml.processing.transforms.ivector import IVector
 from hf_bml.processing.modality_transforms import ModalityTransforms
 from test_cached_map import processed_table
 IVector.fit = ModalityTransforms.__call__ = ModalityTransforms.extract = None  # nothing may be computed again

@@ -14,7 +14,7 @@ import torch
 from datasets import Dataset, DatasetDict, Features, IterableDatasetDict, Value, load_from_disk
 
 from hf_bml.processing import MultimodalProcessor
-from hf_bml.processing.ivector import IVector
+from hf_bml.processing.transforms.ivector import IVector
 
 IVECTOR = {
     "type": "ivector",
@@ -179,7 +179,7 @@ SCRIPT = """
 import json, sys
 from datasets import DatasetDict, config, disable_progress_bars, load_from_disk
 from hf_bml.processing import MultimodalProcessor
-from hf_bml.processing.ivector import IVector
+from hf_bml.processing.transforms.ivector import IVector
 disable_progress_bars()
 IVector.fit = None  # nothing may be computed again
 config.HF_DATASETS_CACHE = sys.argv[3]

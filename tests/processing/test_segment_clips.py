@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from hf_bml.processing import MultimodalDataCollator
-from hf_bml.processing.spectrogram import LogSpectrogram
+from hf_bml.processing.transforms.spectrogram import LogSpectrogram
 
 
 def sample(labels=(0, 2), **changes):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..configuration_encoders import check_size
+from ..encoders.configuration import check_size
 from ..fusion import FusionHead, evaluation_mode, layers
 from .base import Inputs, StagedInteraction, call
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..configuration_encoders import check_fraction, check_size
-from ..sequences import Tokens, masked_mean, sinusoidal_positions
+from ..encoders.configuration import check_fraction, check_size
+from ..encoders.sequences import Tokens, masked_mean, sinusoidal_positions
 from .base import Inputs, Interaction, call, fill_absent
 
 

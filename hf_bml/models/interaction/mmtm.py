@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..configuration_encoders import check_size, is_number
-from ..image_encoders import StageMaps
+from ..encoders.configuration import check_size, is_number
+from ..encoders.image import StageMaps
 from .base import Inputs, StagedInteraction, call, fill_absent
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ..sequences import Tokens
+from ..encoders.sequences import Tokens
 
 
 class Architecture(nn.Module):

@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..encoders.sequences import Tokens
 from ..interaction.cross_attention import CrossAttentionOptions, attend
-from ..sequences import Tokens
 from .base import Architecture, seen_tokens
 
 

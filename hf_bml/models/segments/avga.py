@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..configuration_encoders import check_size
+from ..encoders.configuration import check_size
 from .base import RecurrentLayer, SegmentArchitecture, SegmentPrediction
 from .guided_attention import GuidedAttention, guide_and_guided, where_present
 from .inputs import SegmentInput

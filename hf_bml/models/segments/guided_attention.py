@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...suggestion import did_you_mean
+from ...ground.suggestion import did_you_mean
 
 
 def guide_and_guided(options: Any, modalities: Sequence[str]) -> tuple[str, str]:

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..configuration_encoders import ENCODER_CONFIGS, check_size
-from ..encoders import build_encoder
-from ..sequences import Tokens
+from ..encoders.build import build_encoder
+from ..encoders.configuration import ENCODER_CONFIGS, check_size
+from ..encoders.sequences import Tokens
 
 
 @dataclass

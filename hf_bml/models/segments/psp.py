@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..configuration_encoders import check_fraction, check_size, check_weight
+from ..encoders.configuration import check_fraction, check_size, check_weight
 from ..precision import at_least_float32
 from .base import RecurrentLayer, SegmentArchitecture, SegmentPrediction
 from .guided_attention import GuidedAttention, guide_and_guided, where_present

@@ -1,11 +1,11 @@
 import pytest
 import torch
+from hf_bml.models.encoders.build.sequences import sinusoidal_positions
 from tiny import TINY_BERT, KeepOnly, scrambled, tiny_image_config, tiny_images
 from torch import nn
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
 from hf_bml.models.interaction.cross_attention import CrossAttentionLayer, CrossAttentionOptions, attend
-from hf_bml.models.sequences import sinusoidal_positions
 
 OPTIONS = {"hidden_size": 8, "num_heads": 2, "num_layers": 2}
 

@@ -2,9 +2,9 @@ import itertools
 
 import pytest
 import torch
+from hf_bml.models.encoders.build.sequences import Tokens
 
 from hf_bml.models.question_answering.avsd import AVSD, AVSDOptions, last_position
-from hf_bml.models.sequences import Tokens
 
 SIZES = {"text": 4, "audio": 4, "visual": 4}
 

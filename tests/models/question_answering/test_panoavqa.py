@@ -1,9 +1,9 @@
 import pytest
 import torch
+from hf_bml.models.encoders.build.sequences import Tokens
 from torch import nn
 
 from hf_bml.models.question_answering.panoavqa import CrossModalLayer, PanoAVQA, PanoAVQAOptions
-from hf_bml.models.sequences import Tokens
 
 SIZES = {"text": 4, "audio": 5, "visual": 6}
 

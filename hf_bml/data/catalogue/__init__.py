@@ -1,0 +1,1 @@
+"""Data sets: one file each, with one `load(**options) -> datasets.DatasetDict`."""

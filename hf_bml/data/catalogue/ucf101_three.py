@@ -1,0 +1,41 @@
+"""UCF-101-Three: UCF-101 with RGB, optical flow and RGB difference.
+
+Source and licence, privacy, columns, splits and pitfalls: see `hf_bml.data.catalogue.ucf101`. The third column is the video once
+more; a processor takes the differences of neighbouring frames at the video's own rate.
+
+Licence: none stated; for research. The videos belong to their uploaders.
+
+Privacy: people in YouTube videos; whether they agreed to this use is not known.
+"""
+
+import os
+
+from datasets import DatasetDict
+
+from . import ucf101
+
+
+def load(
+    split: int = 1,
+    data_dir: str | os.PathLike | None = None,
+    flow_dir: str | os.PathLike = "tvl1_flow",
+    hub_id: str | None = None,
+    revision: str | None = None,
+) -> DatasetDict:
+    """UCF-101 actions with three modalities.
+
+    Args:
+        split: Number of the official split, 1 to 3.
+        data_dir: The release's folder, see `hf_bml.data.catalogue.ucf101`.
+        flow_dir: Folder of `u` and `v`, absolute or below the release's. If it does not exist, flow is the video.
+        hub_id: Read this Hub data set (columns video and label) instead of the folder.
+        revision: Its commit; None takes the one that `hf_bml.data.catalogue.ucf101` knows, if any.
+
+    Returns:
+        Splits train, validation and test with the columns `visual`, `flow`, `difference` and `labels`.
+
+    Raises:
+        ValueError: `split` is unknown, or a list is malformed.
+        FileNotFoundError: The folder, a list, or all clips of a split are missing.
+    """
+    return ucf101.load(split, ucf101.MODALITIES, data_dir, flow_dir, hub_id, revision)

@@ -1,0 +1,98 @@
+"""How good each encoder has become: linear probes over the training (paper Fig. 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .curves import series
+from .overlaid_curves import Histories, draw_mean, keys_of
+from .style import (
+    JOINT,
+    JOINT_COLOUR,
+    Styles,
+    epoch_axis,
+    finish_axis,
+    legend_below,
+    panel_title,
+    panels,
+    percent_axis,
+    run_styles,
+    save,
+)
+
+Probe = Mapping[str, Any]  # what probe.json holds
+ALONE = "trained alone"
+
+
+def probe_curve(entries: Sequence[Mapping[str, Any]], modality: str) -> tuple[list[float], list[float]]:
+    """Epochs and probe accuracies of a modality's encoder."""
+    timed = [entry for entry in entries if entry["epoch"] is not None]
+    found = [(entry["epoch"], entry["accuracy"][modality]) for entry in timed if modality in entry["accuracy"]]
+    return [epoch for epoch, _ in found], [accuracy for _, accuracy in found]
+
+
+def alone_curve(probe: Probe, modality: str) -> tuple[list[float], list[float]]:
+    """The same of the model that was trained on this modality alone; empty where there is none."""
+    entries = [e for e in probe.get("alone", {}).get(modality, {}).get("checkpoints", []) if e["epoch"] is not None]
+    return [entry["epoch"] for entry in entries], [entry["accuracy"] for entry in entries]
+
+
+def final_probe(probe: Probe, modality: str) -> float | None:
+    """The probe accuracy of the model that the run kept, or of the last one; None without any."""
+    entries = [entry for entry in probe["checkpoints"] if modality in entry["accuracy"]]
+    kept = [entry for entry in entries if entry.get("final")] or entries
+    return kept[-1]["accuracy"][modality] if kept else None
+
+
+def final_alone(probe: Probe, modality: str) -> float | None:
+    """The accuracy of the model trained on the modality alone, None where there is none."""
+    return probe.get("alone", {}).get(modality, {}).get("accuracy")
+
+
+def plot_probes(
+    probes: Mapping[str, Sequence[Probe]],
+    modalities: Sequence[str],
+    path: str | Path,
+    histories: Histories | None = None,
+    styles: Styles | None = None,
+) -> None:
+    """Draws probe accuracy over the epochs, a panel per modality, into a PNG.
+
+    A dashed grey line shows a model that was trained on the modality alone, where a run has one: over its epochs, or
+    its final accuracy throughout if one model of it was probed.
+
+    Args:
+        probes: every seed's probe, per run; all on one split, with the same settings.
+        modalities: names.
+        path: the PNG.
+        histories: every seed's log, per run, for a last panel with the validation accuracy of all modalities.
+        styles: line options per run; by default those of the runs shown.
+    """
+    with_joint = histories is not None and "eval_accuracy" in keys_of(histories)
+    figure, axes = panels(len(modalities) + with_joint, sharey=True)
+    styles = styles or run_styles(histories if histories is not None else probes)
+    split = next(probe["split"] for seeds in probes.values() for probe in seeds)
+    for axis, modality in zip(axes, modalities, strict=False):
+        for label, seeds in probes.items():
+            draw_mean(axis, [probe_curve(probe["checkpoints"], modality) for probe in seeds], label, **styles[label])
+        every = [probe for seeds in probes.values() for probe in seeds]
+        style = {"color": JOINT_COLOUR, "linestyle": "--", "linewidth": 2.2}
+        finals = [value for probe in every if (value := final_alone(probe, modality)) is not None]
+        curves = [alone_curve(probe, modality) for probe in every]
+        if any(len(epochs) > 1 for epochs, _ in curves):
+            draw_mean(axis, curves, ALONE, **style)
+        elif finals:  # one point would not be seen
+            axis.axhline(sum(finals) / len(finals), label=ALONE, **style)
+        axis.set_title(f"{modality} encoder, probe on {split}")
+    if with_joint:
+        for label, seeds in histories.items():
+            draw_mean(axes[-1], [series(seed, "eval_accuracy") for seed in seeds], label, **styles[label])
+        axes[-1].set_title(f"{panel_title(JOINT)}, validation")
+    for axis in axes:
+        percent_axis(axis, "accuracy", limits=(0, 1.02))
+        epoch_axis(axis)
+        finish_axis(axis)
+    legend_below(figure, axes)
+    save(figure, path)

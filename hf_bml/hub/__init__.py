@@ -1,0 +1,1 @@
+"""What is shared: cards, pushes, code beside weights, the pipeline."""

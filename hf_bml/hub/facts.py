@@ -1,0 +1,274 @@
+"""What a model card tells about a run, read from the run's folder or from a trainer; nothing is made up.
+
+What is not known, such as the test scores of a training that still goes on, is left out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, field, fields
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import transformers
+import yaml
+from transformers import PreTrainedModel, Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from ..models.wrappers import adapter_base, without_adapter
+from ..modulation import build_modulations
+from ..training.training_args import WITHOUT_EFFECT
+from .environment import environment
+
+HIDDEN_PATH = "PATH"  # stands in a card for a path of the machine that trained
+SPLITS = {"eval": "validation", "validation": "validation", "test": "test"}  # of the prefixes of logged metrics
+TIMING = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+
+
+@dataclass
+class CardFacts:
+    """One run, as its card shows it.
+
+    Attributes:
+        name: of the model.
+        model_class: class name of the model.
+        config: the model's config as `config.json` holds it, without paths; empty if the model has none of ours.
+        modalities: names in the model's order.
+        processors: options per modality of the `MultimodalProcessor` beside the model; empty without one.
+        modulations: all options per modulation.
+        settings: options of the training, without the machine's paths.
+        results: metrics by split of these very weights, as fractions.
+        ratios: discrepancy ratio per modality as last logged.
+        history: `TrainerState.log_history`.
+        step: optimizer step of these weights; None if not known.
+        max_steps: of the whole training; None if not known.
+        is_finished: whether the training came to its end.
+        wrapped_class: of a model that `balance` wrapped, its own class with its module.
+        adapter_base: folder or Hub id of the model that a PEFT adapter was trained for, empty if it has none; None if
+            the weights are not an adapter.
+        is_pretrained: whether that class has `from_pretrained`.
+        balance: the arguments of `balance`; `logits` None for a function. Empty if they are not known.
+        seed, train_seconds: of the run; None if not known.
+        environment: versions, device, date.
+    """
+
+    name: str
+    model_class: str = "MultimodalForClassification"
+    config: dict[str, Any] = field(default_factory=dict)
+    modalities: list[str] = field(default_factory=list)
+    processors: dict[str, dict[str, Any]] = field(default_factory=dict)
+    modulations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, dict[str, float]] = field(default_factory=dict)
+    ratios: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    step: int | None = None
+    max_steps: int | None = None
+    is_finished: bool = True
+    wrapped_class: str | None = None
+    adapter_base: str | None = None
+    is_pretrained: bool = False
+    balance: dict[str, Any] = field(default_factory=dict)
+    seed: int | None = None
+    train_seconds: float | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+
+
+def facts_of_run(folder: str | Path, name: str | None = None) -> CardFacts:
+    """Facts of a folder that `hf-bml train` or a trainer has written: a run's, or one of its checkpoints.
+
+    Args:
+        folder: holds `config.json`, and whatever there is of `config.yaml` (for a checkpoint, in the folder above),
+            `processor_config.json`, `trainer_state.json` and `metrics.json`.
+        name: of the model; default the folder's.
+
+    Raises:
+        FileNotFoundError: there is no `config.json`.
+    """
+    folder = Path(folder).resolve()
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"{folder} holds no config.json; expected the folder of a trained model.")
+    config, state, metrics = (read_json(folder / f"{part}.json") for part in ("config", "trainer_state", "metrics"))
+    is_checkpoint = folder.name.startswith(f"{PREFIX_CHECKPOINT_DIR}-")
+    options = read_yaml((folder.parent if is_checkpoint else folder) / "config.yaml")
+    history = state.get("log_history", [])
+    step = state.get("global_step")
+    if options.get("load_best_model_at_end") and not is_checkpoint:
+        step = state.get("best_global_step") or step
+    modalities = config.get("modality_order") or list(config.get("modalities") or metrics.get("final_ratios", {}))
+    results = {split: numbers(metrics[split]) for split in ("validation", "test") if split in metrics}
+    model_class = (config.get("architectures") or [CardFacts.model_class])[0]
+    is_wrapped = "modalities" not in config and hasattr(transformers, model_class)  # none of these is trained as it is
+    return CardFacts(
+        name=name or folder.name,
+        model_class=model_class,
+        wrapped_class=f"transformers.{model_class}" if is_wrapped else None,
+        is_pretrained=is_wrapped,
+        config=hide_paths(config),
+        modalities=modalities,
+        processors=hide_paths(read_json(folder / "processor_config.json").get("modalities", {})),
+        modulations=with_all_options(options.get("modulations")),
+        settings=without_paths(options),
+        results=results or results_at(history, step),
+        ratios=metrics.get("final_ratios") or last_ratios(history, modalities),
+        history=history,
+        step=step,
+        max_steps=state.get("max_steps"),
+        is_finished=bool(metrics) or is_finished(history),
+        seed=metrics.get("seed", options.get("seed")),
+        train_seconds=None if metrics.get("resumed_from") else metrics.get("train_seconds"),
+        environment=metrics.get("environment", {}),
+    )
+
+
+def facts_of_trainer(trainer: Trainer, name: str | None = None) -> CardFacts:
+    """Facts of a trainer as it is now.
+
+    Args:
+        trainer: with `modalities`, `modulation` and `run_options` as [`MultimodalBalancedTrainer`] has them.
+        name: of the model; default that of its repository, or of the output folder.
+    """
+    args, state, model = trainer.args, trainer.state, trainer.accelerator.unwrap_model(trainer.model)
+    config = getattr(model, "config", None)
+    config = config.to_dict() if hasattr(config, "to_dict") else {}
+    finished = is_finished(state.log_history)
+    step = state.best_global_step if finished and args.load_best_model_at_end else state.global_step
+    options = trainer.run_options if trainer.run_options is not None else changed_arguments(args)
+    wrapped = getattr(model, "wrapped_model", None)
+    saved = model if wrapped is None else wrapped
+    kind = type(without_adapter(saved))
+    return CardFacts(
+        name=name or (args.hub_model_id or Path(args.output_dir).resolve().name).split("/")[-1],
+        model_class=type(without_adapter(model)).__name__,
+        config=hide_paths(config),
+        modalities=list(trainer.modalities),
+        processors=hide_paths(getattr(trainer.processing_class, "modalities", {})),
+        modulations={modulation.name: asdict(modulation.config) for modulation in trainer.modulation},
+        settings=without_paths(options),
+        results=results_at(state.log_history, step),
+        ratios=last_ratios(state.log_history, trainer.modalities),
+        history=list(state.log_history),
+        step=step,
+        max_steps=state.max_steps,
+        is_finished=finished,
+        wrapped_class=None if wrapped is None else public_class(kind),
+        adapter_base=hide_paths(adapter_base(saved)),
+        is_pretrained=wrapped is not None and issubclass(kind, PreTrainedModel),
+        balance=getattr(model, "balance_arguments", {}),
+        seed=args.seed,
+        environment=environment(args.world_size),
+    )
+
+
+def public_class(kind: type) -> str:
+    """A class with the module that it is imported from.
+
+    Example:
+        >>> from transformers import CLIPModel
+        >>> public_class(CLIPModel)
+        'transformers.CLIPModel'
+    """
+    is_public = getattr(transformers, kind.__name__, None) is kind
+    return f"{'transformers' if is_public else kind.__module__}.{kind.__name__}"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The file's mapping; empty without the file."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The file's mapping; empty without the file."""
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def with_all_options(modulations: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """The modulations of a recipe with their defaults filled in."""
+    return {modulation.name: asdict(modulation.config) for modulation in build_modulations(modulations)}
+
+
+def is_finished(history: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a training has come to its end, which it logs."""
+    return any("train_runtime" in entry for entry in history)
+
+
+def results_at(history: Sequence[Mapping[str, Any]], step: int | None) -> dict[str, dict[str, float]]:
+    """Logged metrics by split of the weights of one step.
+
+    Args:
+        history: `TrainerState.log_history`.
+        step: of the weights. What was logged after the training's end is of the weights that it ended with, and
+            those are taken to be the ones asked for.
+
+    Example:
+        >>> results_at([{"eval_accuracy": 0.5, "step": 10}, {"eval_accuracy": 0.7, "step": 20}], step=20)
+        {'validation': {'accuracy': 0.7}}
+    """
+    results: dict[str, dict[str, float]] = {}
+    ended = False
+    for entry in history:
+        ended |= "train_runtime" in entry
+        if entry.get("step") != step and not ended:
+            continue
+        for key, value in numbers(entry).items():
+            prefix, _, metric = key.partition("_")
+            if prefix in SPLITS and metric not in TIMING:
+                results.setdefault(SPLITS[prefix], {})[metric] = value
+    return results
+
+
+def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The entries that are plain numbers."""
+    return {name: value for name, value in metrics.items() if isinstance(value, (int, float))}
+
+
+def last_ratios(history: Sequence[Mapping[str, Any]], modalities: Sequence[str]) -> dict[str, float]:
+    """The last logged discrepancy ratio of each modality."""
+    ratios = {}
+    for modality in modalities:
+        key = f"balance/ratio_{modality}"
+        values = [entry[key] for entry in history if key in entry]
+        if values:
+            ratios[modality] = values[-1]
+    return ratios
+
+
+def changed_arguments(args: Any) -> dict[str, Any]:
+    """The training arguments that differ from their defaults and that plain YAML can hold."""
+    changed = {}
+    for argument in fields(args):
+        value = getattr(args, argument.name)
+        default = argument.default if argument.default is not MISSING else argument.default_factory()
+        value = getattr(value, "value", value)  # of an enumeration
+        if argument.init and value != default and isinstance(value, (str, int, float, bool, dict)):
+            changed[argument.name] = value
+    return changed
+
+
+def without_paths(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options that say how a model was trained: none that only reports, no token, and no path of this machine."""
+    return {name: hide_paths(value) for name, value in options.items() if name not in WITHOUT_EFFECT}
+
+
+def hide_paths(value: Any) -> Any:
+    """The value with HIDDEN_PATH for every path outside the working folder.
+
+    Example:
+        >>> hide_paths({"data_dir": "/home/me/clips", "path": "user/clips", "sizes": [8, 8]})
+        {'data_dir': 'PATH', 'path': 'user/clips', 'sizes': [8, 8]}
+    """
+    if isinstance(value, Mapping):
+        return {key: hide_paths(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [hide_paths(item) for item in value]
+    if isinstance(value, str):
+        is_outside = PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute()
+        return HIDDEN_PATH if is_outside or value.startswith(("~", "../", "file:", "local-dir:")) else value
+    return value
+
+
+def public_path(folder: str | Path) -> str:
+    """The folder as it may be shown: as it was given, but of one outside the working folder its name only."""
+    shown = Path(folder).as_posix()
+    return Path(folder).resolve().name if hide_paths(shown) == HIDDEN_PATH else shown

@@ -1,0 +1,1 @@
+"""Any model that classifies, made ready for balanced training: `balance()`."""

@@ -1,0 +1,1 @@
+"""Encoders: one file a kind, built by `build_encoder` from the options in `configuration`."""

@@ -1,0 +1,151 @@
+"""What all transforms of videos share: choosing snippets of consecutive frames, reading and caching them."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from ..transforms.frames import read_clip
+from ..transforms.video import check_decoder, read_video
+from .file import MediaError
+from .frame_sampling import SAMPLINGS, frame_grid, sample_grid, snippets
+
+
+class VideoSnippets:
+    """Base of `VideoFrames`, `RGBDifference` and `OpticalFlow`.
+
+    A value is anything `read_video` takes, or frames already decoded: a list of images, or an array or tensor with a
+    leading frame axis, which count as one frame a second. Only the frames that are used are decoded.
+
+    What does not depend on chance is computed once (`extract`) and cached: the chosen snippets for "uniform" sampling,
+    the snippets of the grid where `fps` is given. Random sampling without `fps` decodes at every access.
+
+    Args:
+        num_frames: Snippets per clip.
+        sampling: "uniform" (first to last, evenly), "random" (random times in training), or "segment" (TSN: a random
+            one in each segment in training, the centre in evaluation); see `frame_sampling.sample_grid`.
+        fps: First reduce the clip to that many snippets a second, as the paper's extraction at 1 fps does.
+        new_length: Results per snippet, at consecutive frames of the video's own rate.
+        short_side: Shrink frames to this short side when they are read; `None` keeps their size.
+        decoder: "pyav" or "torchcodec", see `read_video`.
+        num_channels: Of the frames that are read, 3 (colour) or 1 (grey).
+        augments: Whether `_finish` draws random numbers in training.
+
+    Attributes:
+        num_channels: Of the result.
+
+    Raises:
+        ValueError: An option is out of range, or the decoder cannot be loaded.
+    """
+
+    output_keys = None
+    zeros = None  # an even picture, or no motion
+    reads_video = True  # the value can be a video file
+    extra_length = 0  # frames beyond new_length that a snippet needs
+
+    def __init__(
+        self,
+        num_frames: int,
+        sampling: str,
+        fps: float | None,
+        new_length: int,
+        short_side: int | None,
+        decoder: str,
+        num_channels: int,
+        augments: bool,
+    ):
+        for name, value in (("num_frames", num_frames), ("new_length", new_length), ("short_side", short_side or 1)):
+            if value < 1:
+                raise ValueError(f"Expected {name} >= 1, found {value}. Raise {name}.")
+        if sampling not in SAMPLINGS:
+            raise ValueError(f"Expected sampling out of {list(SAMPLINGS)}, found {sampling!r}. Choose one of them.")
+        if fps is not None and fps <= 0:
+            raise ValueError(f"Expected fps > 0, found {fps}. Give frames per second, or None for all frames.")
+        check_decoder(decoder)
+        self.num_frames = num_frames
+        self.sampling = sampling
+        self.fps = fps
+        self.new_length = new_length
+        self.short_side = short_side
+        self.decoder = decoder
+        self.num_channels = self.decoded_channels = num_channels
+        self.augments = augments
+
+    @property
+    def is_random(self) -> bool:
+        """Whether training output depends on random draws."""
+        return self.sampling != "uniform" or self.augments
+
+    @property
+    def has_extract(self) -> bool:
+        """Whether `extract` saves decoding at each access."""
+        return self.sampling == "uniform" or self.fps is not None
+
+    def __call__(self, values: list[Any], training: bool = False) -> list[Tensor]:
+        """Transform videos; `training` switches random sampling and augmentation on."""
+        return [self._finish(self._snippets(value, self.sampling, training), training) for value in values]
+
+    def extract(self, values: list[Any]) -> list[Tensor]:
+        """The deterministic part, uint8: chosen snippets for "uniform" sampling, else all snippets of the grid."""
+        sampling = "uniform" if self.sampling == "uniform" else None
+        return [self._snippets(value, sampling, training=False) for value in values]
+
+    def finish(self, extracted: list[Tensor], training: bool = False) -> list[Tensor]:
+        """From `extract`'s results to those of a call."""
+        return [self._finish(self._sample_extracted(stored, training), training) for stored in extracted]
+
+    def _sample_extracted(self, stored: Tensor, training: bool) -> Tensor:
+        if self.sampling == "uniform":
+            return stored
+        times = torch.arange(len(stored), dtype=torch.float64) / self.fps
+        return stored[sample_grid(times, 1 / self.fps, self.num_frames, self.sampling, training)]
+
+    def _select(self, timestamps: Tensor, sampling: str | None, training: bool, length: int) -> Tensor:
+        """Indices of the frames of all snippets, int64 (snippets * length,); no sampling: of the whole grid."""
+        starts, times, period = frame_grid(timestamps, self.fps, length)
+        if sampling is not None:
+            starts = starts[sample_grid(times, period, self.num_frames, sampling, training)]
+        return snippets(starts, length, len(timestamps))
+
+    def _snippets(self, value: Any, sampling: str | None, training: bool) -> Tensor:
+        """Read and process: uint8, the first axis counts snippets."""
+        length = self.new_length + self.extra_length
+
+        def select(timestamps: Tensor) -> Tensor:
+            if len(timestamps) <= self.extra_length:
+                raise MediaError(
+                    f"Expected more than {self.extra_length} frame, found {len(timestamps)}. "
+                    "Set a clip without motion to None."
+                )
+            return self._select(timestamps, sampling, training, length)
+
+        frames = self._shrink(self._frames(value, select))
+        return self._process(frames.unflatten(0, (-1, length)))
+
+    def _frames(self, value: Any, select: Any) -> Tensor:
+        """Decode: uint8 (selected, channels, height, width)."""
+        if is_decoded(value):
+            frames = read_clip(value, self.decoded_channels)
+            frames = frames[select(torch.arange(len(frames), dtype=torch.float64))]
+            return v2.functional.to_dtype(frames, torch.uint8, scale=True)
+        frames, _ = read_video(value, select, self.decoder)
+        return v2.functional.rgb_to_grayscale(frames) if self.decoded_channels == 1 else frames
+
+    def _shrink(self, frames: Tensor) -> Tensor:
+        if self.short_side is None or min(frames.shape[-2:]) <= self.short_side:
+            return frames
+        return v2.functional.resize(frames, [self.short_side], antialias=True)
+
+    def _process(self, clip: Tensor) -> Tensor:
+        """Frames uint8 (snippets, length, channels, height, width) -> what is cached, one row per snippet."""
+        return clip
+
+    def _finish(self, clip: Tensor, training: bool) -> Tensor:
+        """What is cached -> the model's input, augmented in training."""
+        raise NotImplementedError(f"{type(self).__name__} is abstract: override `_finish`.")
+
+
+def is_decoded(value: Any) -> bool:
+    """Whether a value holds decoded frames: a list of images, or an array or tensor with a leading frame axis."""
+    return isinstance(value, list | tuple) or (hasattr(value, "ndim") and value.ndim >= 3)

@@ -1,0 +1,1 @@
+"""What turns a column into tensors: one file a transform."""

@@ -1,0 +1,118 @@
+"""Precomputed features: vectors, sequences of vectors over time, or frames of vectors at their positions."""
+
+import io
+import mmap
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..media.file import media_file, one_line
+
+
+class FeatureVector:
+    """Numbers, or a `.npy` file of them -> float32 tensor `(dim,)`, `(time, dim)` or `(frames, positions, dim)`.
+
+    A file is given as its path or as `{"bytes", "path"}`. It is read whenever its sample is, since a copy in the cache
+    would take as long to read, and more room where samples share a file.
+
+    Args:
+        input_size: Required `dim`; `None` accepts any.
+        step: Keep every `step`-th vector of a sequence, or frame, from the first on: of one a second, 6 keeps ten of a
+            minute. Vectors without time need 1.
+
+    Raises:
+        ValueError: A value is not an array of finite numbers with 1 to 3 axes, is empty, or has another `dim`; or a
+            file cannot be read.
+
+    Example:
+        >>> FeatureVector(input_size=2)([[1, 2], [[1, 2], [3, 4], [5, 6]]])[1].shape
+        torch.Size([3, 2])
+    """
+
+    is_random = False
+    stores_files = False
+    output_keys = None
+    zeros = "features that are all 0, which no clip may have"
+
+    def __init__(self, input_size: int | None = None, step: int = 1):
+        if isinstance(step, bool) or not isinstance(step, int) or step < 1:
+            raise ValueError(f"Expected step to be an integer >= 1, found {step!r}.")
+        self.input_size = input_size
+        self.step = step
+
+    def __call__(self, values: list[Any], training: bool = False) -> list[Tensor]:
+        """Transform every value; `training` changes nothing."""
+        return [self._read(value) for value in values]
+
+    def _read(self, value: Any) -> Tensor:
+        file = media_file(value, "array")
+        if file is None:
+            return self._tensor(value)
+        content, name = file
+        try:
+            return self._tensor(read_npy(content))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+
+    def _tensor(self, value: Any) -> Tensor:
+        try:
+            array = value if isinstance(value, np.ndarray) else np.array(value, dtype=np.float32)
+            shape = array.shape
+            if array.dtype.kind == "c":
+                raise TypeError("complex ones. Split them into real and imaginary part")
+            with np.errstate(over="ignore"):  # infinity is refused below
+                array = np.array(array[:: self.step] if array.ndim > 1 else array, dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"Expected numbers of shape (dim,), (time, dim) or (frames, positions, dim), found: {error}. Give all "
+                "rows the same length."
+            ) from error
+        if array.ndim not in (1, 2, 3) or array.size == 0:
+            raise ValueError(
+                f"Expected a non-empty array of shape (dim,), (time, dim) or (frames, positions, dim), found shape "
+                f"{shape}. Reshape the features, or set them to None if they are absent."
+            )
+        if array.ndim == 1 and self.step > 1:
+            raise ValueError(
+                f"Expected (time, dim) or (frames, positions, dim) for step={self.step}, found shape {shape}. Leave "
+                "step out."
+            )
+        if self.input_size is not None and array.shape[-1] != self.input_size:
+            raise ValueError(
+                f"Expected input_size={self.input_size} features, found shape {shape}. "
+                "Set input_size to the last dimension."
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"Expected finite features, found {int((~np.isfinite(array)).sum())} NaN or infinite of {array.size}. "
+                "Replace them, for instance by 0, when building the dataset."
+            )
+        return torch.from_numpy(array)
+
+
+def read_npy(content: bytes | str) -> np.ndarray:
+    """Array of a `.npy` file, given by its bytes or its path: of the latter, only what is used is read from disk.
+
+    Raises:
+        ValueError: Not a `.npy` file of numbers; nothing is unpickled.
+    """
+    try:
+        file = io.BytesIO(content) if isinstance(content, bytes) else _mapped(content)
+        version = np.lib.format.read_magic(file)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, is_fortran, dtype = read_header(file)
+        if dtype.hasobject or min(shape, default=0) < 0:
+            raise ValueError("Python objects, or a negative length")
+        buffer = content if isinstance(content, bytes) else file
+        return np.ndarray(shape, dtype, buffer, file.tell(), order="F" if is_fortran else "C")
+    except Exception as error:  # a damaged header raises nearly anything
+        raise ValueError(
+            f"Expected a .npy file of numbers, found: {one_line(error)}. Save it with numpy.save."
+        ) from error
+
+
+def _mapped(path: str) -> mmap.mmap:
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

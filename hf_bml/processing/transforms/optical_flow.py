@@ -1,0 +1,193 @@
+"""Optical flow: horizontal and vertical displacements (u, v) from a frame to the next.
+
+Flow is kept the way TSN's jpg files keep it (Wang et al. 2016): displacements in pixels per frame, bounded to +-20,
+are mapped linearly to [0, 255] and rounded; `/ 255 - 0.5` then gives the model's input in [-0.5, 0.5], 0.025 a
+pixel. Pixels are those of the video after `short_side`; resizing and cropping do not rescale displacements. A
+horizontal flip negates u.
+
+Computing flow needs OpenCV (`pip install hf_bml[flow]`); reading the released u/v jpg folders does not.
+"""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..media.file import MediaError
+from ..media.image_crop import ImageCrop
+from ..media.video_snippets import VideoSnippets
+from .frames import read_clip
+
+METHODS = ("dis", "farneback")
+FARNEBACK = {
+    "pyr_scale": 0.5,
+    "levels": 3,
+    "winsize": 15,
+    "iterations": 3,
+    "poly_n": 5,
+    "poly_sigma": 1.2,
+    "flags": 0,
+}
+
+
+def optical_flow(frames: Tensor, method: str = "dis") -> Tensor:
+    """Dense flow from each frame to the next, by OpenCV.
+
+    Args:
+        frames: Grey, uint8 (frames, height, width), frames >= 2.
+        method: "dis" (dense inverse search, Kroeger et al. 2016, medium preset) or "farneback" (2003).
+
+    Returns:
+        float32 (frames - 1, 2, height, width): u, positive to the right, and v, positive downwards, in pixels.
+
+    Raises:
+        ValueError: Unknown method, or OpenCV is missing.
+        MediaError: OpenCV cannot handle the frames; they are too small, for instance.
+    """
+    cv2 = _opencv()
+    if method not in METHODS:
+        raise ValueError(f"Expected method out of {list(METHODS)}, found {method!r}. Choose one of them.")
+    images = list(frames.numpy())
+    try:
+        if method == "dis":
+            engine = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+            flows = [engine.calc(first, second, None) for first, second in pairwise(images)]
+        else:
+            flows = [
+                cv2.calcOpticalFlowFarneback(first, second, None, **FARNEBACK) for first, second in pairwise(images)
+            ]
+    except cv2.error as error:
+        raise MediaError(
+            f"Expected frames that OpenCV can follow, found size {tuple(frames.shape[1:])}: {error.err}. "
+            "Use larger frames."
+        ) from error
+    return torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).contiguous()
+
+
+def encode_flow(flow: Tensor, bound: float = 20.0) -> Tensor:
+    """Displacements in pixels -> uint8: -bound and less is 0, +bound and more is 255."""
+    return ((flow.clamp(-bound, bound) + bound) * (255 / (2 * bound))).round().to(torch.uint8)
+
+
+class OpticalFlow(VideoSnippets):
+    """A video -> optical flow `(num_frames, 2 * new_length, height, width)`, float32 in [-0.5, 0.5].
+
+    The channels are u, v of the first pair of frames, then of the next. Frames are neighbours at the video's own rate,
+    also where `fps` reduces the choice of snippets. A value is anything `VideoSnippets` takes, or flow in the released
+    form: `{"u": folder, "v": folder}` with files `frame000001.jpg`, ..., or `{"u": images, "v": images}`.
+
+    Args:
+        num_frames: Snippets per clip; this and the next five options: see `VideoSnippets`.
+        sampling: "uniform", "random" or "segment".
+        fps: First reduce the clip to that many snippets a second. Flow takes time: without it, random sampling
+            computes flow at every access.
+        new_length: Flow fields per snippet, stacked as channels (TSN: 5).
+        short_side: Shrink frames to this short side before flow is computed.
+        decoder: "pyav" or "torchcodec".
+        method: "dis" or "farneback".
+        bound: Displacements are bounded to +-bound pixels.
+        image_fps: Rate of flow in the released form, images a second: that of the video, where `fps` is given.
+        size: Output height and width; this and all further options: see `FrameTransform`.
+        augment: "none" or "crop_flip".
+        crop_scale: Range of the crop's area.
+        crop_ratio: Range of the crop's width / height.
+        flip: Probability of a horizontal flip, which negates u.
+        evaluation: "resize" or "center_crop".
+
+    Raises:
+        ValueError: An option is out of range, or OpenCV is needed and missing.
+        MediaError: A video cannot be used, or has a single frame; u and v differ in number or size.
+    """
+
+    extra_length = 1
+
+    def __init__(
+        self,
+        num_frames: int = 3,
+        sampling: str = "uniform",
+        fps: float | None = None,
+        new_length: int = 1,
+        short_side: int | None = None,
+        decoder: str = "pyav",
+        method: str = "dis",
+        bound: float = 20.0,
+        image_fps: float = 1.0,
+        size: int | tuple[int, int] | list[int] = 224,
+        augment: str = "none",
+        crop_scale: tuple[float, float] | list[float] = (0.08, 1.0),
+        crop_ratio: tuple[float, float] | list[float] = (3 / 4, 4 / 3),
+        flip: float = 0.5,
+        evaluation: str = "resize",
+    ):
+        if method not in METHODS:
+            raise ValueError(f"Expected method out of {list(METHODS)}, found {method!r}. Choose one of them.")
+        if bound <= 0:
+            raise ValueError(f"Expected bound > 0, found {bound}. Give pixels, 20 as in TSN.")
+        if image_fps <= 0:
+            raise ValueError(f"Expected image_fps > 0, found {image_fps}. Give the rate of the video, 25 for UCF-101.")
+        self.method = method
+        self.bound = bound
+        self.image_fps = image_fps
+        self.crop = ImageCrop(size, augment, crop_scale, crop_ratio, flip, evaluation)
+        super().__init__(num_frames, sampling, fps, new_length, short_side, decoder, 1, self.crop.is_random)
+        self.num_channels = 2 * new_length
+
+    def _snippets(self, value: Any, sampling: str | None, training: bool) -> Tensor:
+        if not isinstance(value, dict) or not {"u", "v"} <= set(value):
+            return super()._snippets(value, sampling, training)
+        components = {name: _images(value[name]) for name in ("u", "v")}
+        counts = {name: len(images) for name, images in components.items()}
+        if counts["u"] != counts["v"] or not counts["u"]:
+            raise MediaError(
+                f"{value['u']!s:.200}: expected as many images of u as of v, found {counts}. Complete them."
+            )
+        timestamps = torch.arange(counts["u"], dtype=torch.float64) / self.image_fps
+        chosen = self._select(timestamps, sampling, training, self.new_length).tolist()
+        u, v = (read_clip([images[index] for index in chosen], 1) for images in components.values())
+        if u.shape != v.shape:
+            raise MediaError(
+                f"{value['u']!s:.200}: expected u and v of one size, found {tuple(u.shape[2:])} and "
+                f"{tuple(v.shape[2:])}. Extract the flow again."
+            )
+        fields = self._shrink(torch.cat([u, v], dim=1))  # (snippets * new_length, 2, height, width)
+        return fields.unflatten(0, (-1, self.new_length)).flatten(1, 2)
+
+    def _process(self, clip: Tensor) -> Tensor:
+        flows = [encode_flow(optical_flow(frames[:, 0], self.method), self.bound) for frames in clip]
+        return torch.stack(flows).flatten(1, 2)  # (snippets, 2 * new_length, height, width)
+
+    def _finish(self, clip: Tensor, training: bool) -> Tensor:
+        fields, flipped = self.crop(clip, training)
+        if flipped:
+            fields = fields.clone()
+            fields[:, 0::2] = 255 - fields[:, 0::2]
+        return fields.to(torch.float32).div_(255).sub_(0.5)
+
+
+def _images(component: Any) -> list[Any]:
+    """Images of one component in order: the files of a folder by number, or the list itself."""
+    if not isinstance(component, str | Path):
+        return list(component)
+    paths = sorted(Path(component).glob("frame*.jpg"), key=_number)
+    if not paths:
+        raise MediaError(f"{component}: expected a folder with frame000001.jpg, ..., found none. Correct the path.")
+    return paths
+
+
+def _number(path: Path) -> tuple[int, str]:
+    """Order of files whose numbers may lack zeros in front."""
+    return int("".join(filter(str.isdecimal, path.stem)) or 0), path.name
+
+
+def _opencv() -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise ValueError(
+            "Optical flow needs OpenCV, found no module cv2. Install it with `pip install hf_bml[flow]` "
+            "(opencv-python-headless), or use the released u/v images."
+        ) from error
+    return cv2

@@ -1,0 +1,129 @@
+"""What `hf-bml analyse` found, in a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from ...figures import class_bars, confusion_matrix, embedding_scatter, reliability, shapley_bars
+from ...figures.style import JOINT, panel_title
+from ...study.run_files import RunGroup, analyses_of, modalities_of, per_group
+from ..figure_folder import FigureFolder
+from ..page import Figure, Table, Text
+from ..verdict import listed, percent
+
+
+def class_parts(groups: Sequence[RunGroup], split: str, figures: FigureFolder) -> list[Any]:
+    """Accuracy per class and confusions."""
+    analyses = analyses_of(groups, split)
+    if not analyses:
+        return []
+    classes = next(iter(analyses.values()))[0]["classes"]
+    shown = len(class_bars.select_classes(analyses))
+    path = figures.path("classes")
+    class_bars.plot_classes(analyses, path, figures.styles)
+    caption = (
+        f"Accuracy per class on {split} (paper Fig. 8), of all modalities and of each alone as the model estimates it."
+    )
+    if shown < len(classes):
+        caption += (
+            f" Shown are the {shown} of {len(classes)} classes where one modality leads most in the first run; the "
+            "tables have all, with their numbers in the matrices below."
+        )
+    parts: list[Any] = [Figure(path, caption, f"Bars of the accuracy per class of {listed(analyses)}.")]
+    for label, seeds in analyses.items():
+        parts.append(Table(f"{label}: accuracy per class in per cent.", *class_bars.class_rows(seeds), folded=True))
+    for number, (label, seeds) in enumerate(analyses.items()):
+        counts = summed_confusion(seeds)
+        worst = confusion_matrix.most_confused(counts, classes, 1)
+        most = f" Most often taken for another: {worst[0][0]} for {worst[0][1]}." if worst else ""
+        summed = f", summed over {len(seeds)} seeds" if len(seeds) > 1 else ""
+        caption = f"{label}: confusion on {split}{summed}, in per cent of the true class.{most}"
+        path = figures.path(f"confusion_{number}")
+        confusion_matrix.plot_confusion(counts, classes, path)
+        parts.append(Figure(path, caption, f"Confusion matrix of {label}.{most}", wide=False))
+    for label, seeds in analyses.items():
+        pairs = confusion_matrix.most_confused(summed_confusion(seeds), classes)
+        lines = [[true, taken, str(count), percent(share)] for true, taken, count, share in pairs]
+        header = ["true class", "predicted as", "samples", "share of the class"]
+        parts.append(Table(f"{label}: most frequent confusions.", header, lines, folded=True))
+    return parts
+
+
+def summed_confusion(seeds: Sequence[Mapping[str, Any]]) -> list[list[int]]:
+    """The confusion matrices of several seeds as one."""
+    return np.sum([seed["confusion"] for seed in seeds], axis=0).tolist()
+
+
+def calibration_parts(groups: Sequence[RunGroup], split: str, figures: FigureFolder) -> list[Any]:
+    """Reliability diagrams and expected calibration errors."""
+    calibrations: dict[str, dict[str, list[Any]]] = {}
+    for label, seeds in analyses_of(groups, split).items():
+        for seed in seeds:
+            for name, found in (seed.get("calibration") or {}).items():
+                if found is not None and any(b["count"] for b in found["bins"]):
+                    calibrations.setdefault(name, {}).setdefault(label, []).append(found)
+    if not calibrations:
+        return []
+    names = [name for name in (JOINT, *modalities_of(groups)) if name in calibrations]
+    calibrations = {name: calibrations[name] for name in names}
+    labels = list(dict.fromkeys(label for runs in calibrations.values() for label in runs))
+    lines = []
+    for label in labels:
+        errors = [[found["ece"] for found in runs.get(label, [])] for runs in calibrations.values()]
+        lines.append([label, *[f"{100 * fmean(values):.1f}" if values else "-" for values in errors]])
+    caption = (
+        f"Accuracy over the confidence of predictions on {split}, in bins: below the dotted line a prediction claims "
+        "more than it keeps. The lower row shows how many samples have which confidence."
+    )
+    path = figures.path("calibration")
+    reliability.plot_reliability(calibrations, path, figures.styles)
+    title = "Expected calibration error in percentage points, mean over seeds; 0 is perfect."
+    return [
+        Figure(path, caption, f"Reliability diagrams of {listed(labels)}."),
+        Table(title, ["run", *[panel_title(name) for name in names]], lines),
+    ]
+
+
+def shapley_parts(groups: Sequence[RunGroup], split: str, figures: FigureFolder) -> list[Any]:
+    """Shapley values, and the accuracies behind them."""
+    several = [group for group in groups if len(group.modalities) > 1]
+    found = per_group(several, lambda run: run.analyses.get(split, {}).get("shapley"))
+    if not found:
+        return []
+    coalitions = list(dict.fromkeys(name for seeds in found.values() for seed in seeds for name in seed["coalitions"]))
+    lines = []
+    for label, seeds in found.items():
+        values = [[seed["coalitions"][name] for seed in seeds if name in seed["coalitions"]] for name in coalitions]
+        lines.append([label, *[percent(fmean(own)) if own else "-" for own in values]])
+    caption = (
+        f"Shapley value of each modality on {split}: its mean gain in accuracy over all orders of adding modalities. "
+        "The values of a run add up to its accuracy with all modalities minus that with none."
+    )
+    path = figures.path("shapley")
+    shapley_bars.plot_shapley(found, path)
+    header = ["run", *[name.replace("+", " + ") or "none" for name in coalitions]]
+    return [
+        Figure(path, caption, f"Bars of the Shapley values of {listed(found)}."),
+        Table("Accuracy with only these modalities present, mean over seeds.", header, lines),
+    ]
+
+
+def embedding_parts(groups: Sequence[RunGroup], split: str, figures: FigureFolder) -> list[Any]:
+    """t-SNE of every modality's features, of the first seed."""
+    parts: list[Any] = []
+    for number, group in enumerate(groups):
+        run = next((run for run in group.runs if run.analyses.get(split, {}).get("tsne")), None)
+        if run is not None:
+            analysis = run.analyses[split]
+            seed = f", seed {run.result['seed']}" if len(group.runs) > 1 else ""
+            caption = f"{group.label}{seed}: t-SNE of each modality's features on {split}, coloured by class."
+            path = figures.path(f"features_{number}")
+            embedding_scatter.plot_embeddings(analysis["tsne"], analysis["classes"], path)
+            parts.append(Figure(path, caption, f"Scatter plots of the features of {group.label}."))
+    if parts:
+        parts.append(Text("Distances between clusters and their sizes mean little in t-SNE; neighbourhoods do."))
+    return parts

@@ -1,0 +1,69 @@
+"""The verdict of a report: what every run shows, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from ...study.run_files import RunGroup
+from ..page import Cards, Text
+from ..verdict import Evidence, listed, verdict
+from .probes import Kind, alone_probes, alone_tests, final_probes, probe_kinds
+
+MANY_RUNS = 5  # from here on, one of the intervals may miss 0 by chance
+
+
+def summary_parts(groups: Sequence[RunGroup], split: str) -> list[Any]:
+    """A card per run: what it shows, and against the first one."""
+    kind, *others = probe_kinds(groups) or [None]
+    all_evidence = [evidence(group, groups, split, kind) for group in groups]
+    first = all_evidence[0]
+    note = " (the others are compared to it)" if len(groups) > 1 else ""
+    cards = [(f"{groups[0].label}{note}", verdict(first))]
+    cards += [(group.label, verdict(own, first)) for group, own in zip(groups[1:], all_evidence[1:], strict=True)]
+    parts: list[Any] = [Cards(cards)]
+    if any(len(group.runs) > 1 for group in groups):
+        parts.append(Text("Numbers are means over seeds; intervals are Student's, of differences paired by seed."))
+    if others:
+        parts.append(
+            Text(f"Probes differ in split or settings; here stand those on {kind[0]} with {kind[1] or 'no settings'}.")
+        )
+    if len(groups) > MANY_RUNS:
+        parts.append(
+            Text(
+                f"{len(groups) - 1} runs are compared to one: one in twenty 95 % intervals excludes 0 by chance, "
+                "and the best of many is not as good as it looks."
+            )
+        )
+    mixed = [group.label for group in groups if len({run.result.get("fingerprint") for run in group.runs}) > 1]
+    if mixed:
+        parts.append(Text(f"The seeds of {listed(mixed)} were trained with different options or versions."))
+    return parts
+
+
+def evidence(group: RunGroup, groups: Sequence[RunGroup], split: str, kind: Kind | None) -> Evidence:
+    """What a verdict on a group rests on.
+
+    Args:
+        group: the group.
+        groups: all, among them models of one modality.
+        split: of the analyses.
+        kind: of the probes; None without any.
+    """
+    several = group.modalities if len(group.modalities) > 1 else []
+    probes, alone = {}, {}
+    if kind is not None:
+        probes = {m: values for m in group.modalities if (values := final_probes(group, m, kind))}
+        alone = {m: fmean(values) for m in several if (values := alone_probes(group, groups, m, kind))}
+    alone_test = {m: fmean(values) for m in several if (values := alone_tests(group, groups, m))}
+    samples = next((run.analyses[split]["samples"] for run in group.runs if split in run.analyses), None)
+    return Evidence(
+        group.row,
+        group.modalities,
+        probes,
+        kind[0] if kind is not None else "",
+        alone,
+        alone_test,
+        samples if split == "test" else None,
+    )

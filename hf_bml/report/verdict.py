@@ -1,0 +1,197 @@
+"""What results mean, in plain words: who dominates, what a method changed, and whether seeds can tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from statistics import fmean
+
+from ..analysis.comparison import Row, difference
+
+BALANCED_UP_TO = 1.1  # discrepancy ratio
+BEHIND = 0.03  # share of samples by which an encoder must be worse than one trained alone to be called so
+JUDGED_FROM = 3  # seeds; Student's interval of two pairs rests on one degree of freedom
+
+
+@dataclass
+class Evidence:
+    """What a verdict rests on.
+
+    Attributes:
+        row: the runs' flat results.
+        modalities: the model's, in its order.
+        probes: final probe accuracy by seed, per modality; those of runs that are compared were all made alike. Empty
+            where no probe was made.
+        probed_on: the split of the probes.
+        alone: accuracy of the same probe on a model trained on the modality alone; may be empty.
+        alone_test: test accuracy of such a model itself, which is another measure than a probe's; may be empty.
+        samples: of the test split; None if not known.
+    """
+
+    row: Row
+    modalities: list[str]
+    probes: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
+    probed_on: str = ""
+    alone: Mapping[str, float] = field(default_factory=dict)
+    alone_test: Mapping[str, float] = field(default_factory=dict)
+    samples: int | None = None
+
+    def over(self, seeds: Collection[int]) -> Evidence:
+        """The same of some seeds only."""
+        probes = {m: {seed: v for seed, v in own.items() if seed in seeds} for m, own in self.probes.items()}
+        row = replace(self.row, runs=[run for run in self.row.runs if run["seed"] in seeds])
+        return replace(self, row=row, probes={modality: own for modality, own in probes.items() if own})
+
+    def ratios(self) -> dict[str, float]:
+        """Mean discrepancy ratio of the last log per modality, where it was logged."""
+        found = {modality: self.row.mean(f"ratio_{modality}") for modality in self.modalities}
+        return {modality: ratio for modality, ratio in found.items() if not math.isnan(ratio)}
+
+    def dominant(self) -> str | None:
+        """The modality with the largest ratio; None for one modality or without ratios."""
+        ratios = self.ratios()
+        return max(ratios, key=lambda modality: ratios[modality]) if len(ratios) > 1 else None
+
+
+def verdict(run: Evidence, first: Evidence | None = None) -> list[str]:
+    """Sentences about a run, and against the first one, over the seeds that both have.
+
+    Args:
+        run: what is known of it.
+        first: of the run that it is compared to; None for the first itself, or for other data.
+    """
+    sentences = []
+    common = set(run.row.seeds) & set(first.row.seeds) if first is not None else set()
+    if common and (left_out := set(run.row.seeds) ^ set(first.row.seeds)):
+        also = "" if len(left_out) == 1 else "s"
+        sentences.append(
+            f"Over the {counted(len(common))} in common with {first.row.label}; {len(left_out)} other{also} left out."
+        )
+    if common:
+        run, first = run.over(common), first.over(common)
+    sentences.append(balance_sentence(run, first))
+    if first is None:
+        sentences.append(f"Test accuracy {percent(run.row.mean('accuracy'))}{spread_text(run)}.")
+    else:
+        sentences.append(accuracy_sentence(run, first))
+    sentences += encoder_sentences(run, first)
+    return [sentence for sentence in sentences if sentence]
+
+
+def balance_sentence(run: Evidence, first: Evidence | None) -> str:
+    """Who dominates by the discrepancy ratio at the end of training."""
+    ratios, leader = run.ratios(), run.dominant()
+    if leader is None:
+        return f"One modality, {run.modalities[0]}: nothing to balance." if len(run.modalities) == 1 else ""
+    ratio = ratios[leader]
+    before = first.ratios() if first is not None else {}
+    old_leader = first.dominant() if first is not None else None
+    if ratio <= BALANCED_UP_TO:
+        text = f"Balanced at the end of training: the largest discrepancy ratio is {ratio:.2f} ({leader})"
+    else:
+        others = ", ".join(f"{name} {value:.2f}" for name, value in ratios.items() if name != leader)
+        text = f"{sentence_case(leader)} dominates at the end of training: discrepancy ratio {ratio:.2f} ({others})"
+    if old_leader is not None and before[old_leader] > BALANCED_UP_TO and old_leader in ratios:
+        text += f"; the ratio of {old_leader} went {before[old_leader]:.2f} → {ratios[old_leader]:.2f}"
+    return text + "."
+
+
+def accuracy_sentence(run: Evidence, first: Evidence) -> str:
+    """The change of the test accuracy, and whether it can be told from chance."""
+    new, old = run.row.mean("accuracy"), first.row.mean("accuracy")
+    text = f"Test accuracy {100 * old:.1f} → {percent(new)} ({points(new - old)} points)"
+    found = difference(run.row, first.row, "accuracy")
+    if found is None:
+        return f"{text}. No seed in common with {first.row.label}: not compared as pairs, so noise cannot be judged."
+    seeds = len(set(run.row.seeds) & set(first.row.seeds))
+    interval = f"95 % interval of the paired difference {points(found.low)} to {points(found.high)}"
+    if seeds < JUDGED_FROM or math.isnan(found.low):
+        if seeds == 1:
+            text += ". One seed in common: noise between seeds is not known"
+        elif math.isnan(found.low):
+            text += f". The same difference in all {counted(seeds)}: noise between seeds cannot be judged"
+        else:
+            text += f". Two seeds in common are too few to judge noise between seeds ({interval})"
+        if run.samples:
+            error = math.sqrt((new * (1 - new) + old * (1 - old)) / run.samples)
+            text += f"; the {run.samples} test samples alone leave a standard error of up to {100 * error:.1f} points"
+        return f"{text}."
+    evidence = f"({interval}, {counted(seeds)})"
+    if found.low > 0:
+        return f"{text}: better, beyond the noise between seeds {evidence}."
+    if found.high < 0:
+        return f"{text}: worse, beyond the noise between seeds {evidence}."
+    return f"{text}: within noise {evidence}."
+
+
+def counted(seeds: int) -> str:
+    """`1 seed`, `2 seeds`."""
+    return f"{seeds} seed" if seeds == 1 else f"{seeds} seeds"
+
+
+def encoder_sentences(run: Evidence, first: Evidence | None) -> list[str]:
+    """How good every encoder is: by its probe if there is one, else by its share of the joint head."""
+    if len(run.modalities) < 2:
+        return []
+    probed = {m: run.probes[m] for m in run.modalities if m in run.probes}
+    own = probed or {m: values for m in run.modalities if (values := run.row.by_seed(f"accuracy_{m}"))}
+    if not own:
+        return []
+    parts, behind, seeds = [], [], 0
+    for modality, values in own.items():
+        before: Mapping[int, float] = {}
+        if first is not None:
+            before = first.probes.get(modality, {}) if probed else first.row.by_seed(f"accuracy_{modality}")
+        common = [seed for seed in values if seed in before]
+        value = fmean(values[seed] for seed in common or values)
+        seeds = max(seeds, len(common or values))
+        old = f"{100 * fmean(before[seed] for seed in common):.1f} → " if common else ""
+        parts.append(f"{modality} {old}{percent(value)}{alone_text(run, modality, bool(probed))}")
+        gap = run.alone.get(modality, math.nan) - value
+        if probed and gap > BEHIND:
+            behind.append(f"{modality} by {100 * gap:.1f} points")
+    kind = "Predictions of each modality alone, through the joint head"
+    if probed:
+        kind = f"Linear probes on {run.probed_on}" + (f", {counted(seeds)}" if seeds < len(run.row.runs) else "")
+    sentences = [f"{kind}: {', '.join(parts)}."]
+    if behind:
+        sentences.append(f"Under-trained compared to training alone: {', '.join(behind)}.")
+    return sentences
+
+
+def alone_text(run: Evidence, modality: str, probed: bool) -> str:
+    """What training on the modality alone reaches, named where it is another measure; empty if not known."""
+    if probed and modality in run.alone:
+        return f" (trained alone {percent(run.alone[modality])})"
+    if modality in run.alone_test:
+        measure = ", its own test accuracy and no probe's," if probed else ""
+        return f" (trained alone{measure} {percent(run.alone_test[modality])})"
+    return ""
+
+
+def spread_text(run: Evidence) -> str:
+    """` ± 2.1 over 5 seeds`, or that there is one."""
+    spread = run.row.spread("accuracy")
+    return " (one seed)" if math.isnan(spread) else f" ± {100 * spread:.1f} over {len(run.row.runs)} seeds"
+
+
+def percent(value: float) -> str:
+    """`61.3 %`."""
+    return f"{100 * value:.1f} %"
+
+
+def points(value: float) -> str:
+    """`+3.2` or `−3.2`, of a difference of shares."""
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def sentence_case(text: str) -> str:
+    """With a capital, and otherwise as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def listed(texts: Iterable[str]) -> str:
+    """`a, b and c`."""
+    *before, last = texts
+    return f"{', '.join(before)} and {last}" if before else last

@@ -1,0 +1,82 @@
+"""Solely trained unimodal models: a run's own recipe with one modality and no modulation (paper Fig. 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..commands.train import build_parser
+from .checks import check_recipe
+from .finished_run import FinishedRun, check_modality, run_config
+from .recipe import Recipe, parse_recipe
+from .series import run_or_reuse
+
+FOLDER = "alone"
+JOINT_ONLY = {  # what joins or balances modalities
+    "modulations": None,
+    "fusion": "concat",
+    "conditioning": None,
+    "interaction": None,
+    "interaction_options": None,
+    "bias_split": None,
+    "unimodal_prediction": "auto",
+    "auxiliary_loss_weight": None,
+}
+NOT_PUSHED = {"push_to_hub": False, "hub_model_id": None}  # the repository is the joint model's
+
+
+def parse_alone(texts: Sequence[str], modalities: Sequence[str]) -> dict[str, Path | None]:
+    """Reads `audio` and `audio=RUN_DIR`; nothing means every modality.
+
+    Returns:
+        per modality the folder of its finished run, or None if it is to be trained.
+
+    Raises:
+        ValueError: unknown modality, or one that stands twice.
+    """
+    chosen: dict[str, Path | None] = {}
+    for text in texts or modalities:
+        name, _, folder = text.partition("=")
+        check_modality("--alone", name, modalities)
+        if name in chosen:
+            raise ValueError(f"--alone: {name!r} stands twice.")
+        chosen[name] = Path(folder) if folder else None
+    return chosen
+
+
+def alone_recipe(run: FinishedRun, modality: str) -> Recipe:
+    """The run's recipe reduced to one modality, in `RUN_DIR/alone/<modality>`; all else is equal, the seed too.
+
+    It is pushed nowhere, and trackers get it under a name of its own.
+
+    Raises:
+        ValueError: the run started from a checkpoint or solves another task, so that no recipe says what a model of
+            one modality is; or an option needs another modality.
+    """
+    config, folder = run_config(run.folder), run.folder / FOLDER / modality
+    original = parse_recipe(build_parser(), config, [config])
+    task = getattr(original.model, "task", "classification")
+    if original.model.model_name_or_path is not None or task != "classification":
+        found = original.model.model_name_or_path or f"task {task}"
+        raise ValueError(
+            f"--alone: expected a run whose recipe describes a classifier from scratch, found {found}. Train the "
+            f"unimodal model yourself, and pass --alone {modality}=RUN_DIR."
+        )
+    changes = {**JOINT_ONLY, **NOT_PUSHED, "modalities": {modality: original.model.modalities[modality]}}
+    changes["output_dir"] = str(folder)
+    if "run_name" in original.explicit:
+        changes["run_name"] = f"{original.explicit['run_name']}, {modality} alone"
+    changes["resume_from_checkpoint"] = "auto"
+    recipe = parse_recipe(build_parser(), config, [config], changes)
+    try:
+        check_recipe(recipe)
+    except ValueError as error:
+        raise ValueError(f"--alone {modality}: {error} Or pass --alone {modality}=RUN_DIR.") from error
+    recipe.name = f"{modality} alone"
+    return recipe
+
+
+def train_alone(recipes: Sequence[Recipe]) -> None:
+    """Trains the recipes that have no finished run; an interrupted one goes on from its newest checkpoint."""
+    for recipe in recipes:
+        run_or_reuse(recipe)

@@ -1,0 +1,143 @@
+"""The methods of a comparison, as the command line writes them.
+
+none                                  plain training
+opm                                   a modulation with its default options
+opm:q_base=0.3,lam=0.25+ogm           with options (values are YAML), and together with another one
+none@greedy                           plain training of the model that greedy needs
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from ..analysis.comparison import PLAIN
+from ..ground.suggestion import did_you_mean
+from ..modulation import MODULATIONS
+from .recipe import RecipeLoader
+
+
+@dataclass
+class Method:
+    """A combination of modulations, and the model it runs on.
+
+    Attributes:
+        modulations: the options given per modulation, in the order in which they act; empty for plain training.
+        borrowed: further modulations whose model is needed, without themselves.
+    """
+
+    modulations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    borrowed: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> str:
+        """The modulations' names joined by `+`, or `none`."""
+        return "+".join(self.modulations) or PLAIN
+
+    @property
+    def label(self) -> str:
+        """As the command line writes it, all given options included; `parse_method` reads it again."""
+        parts = [
+            name + (":" + ",".join(f"{key}={option_text(value)}" for key, value in options.items()) if options else "")
+            for name, options in self.modulations.items()
+        ]
+        return ("+".join(parts) or PLAIN) + ("@" + "+".join(self.borrowed) if self.borrowed else "")
+
+    @property
+    def plain(self) -> str:
+        """The label of plain training of the same model."""
+        owners = [name for name in (*self.modulations, *self.borrowed) if MODULATIONS[name].model_options]
+        return Method(borrowed=tuple(dict.fromkeys(owners))).label
+
+    @property
+    def model_options(self) -> dict[str, Any]:
+        """What the model's config must be set to for these modulations.
+
+        Raises:
+            ValueError: two of them need different values.
+        """
+        options: dict[str, Any] = {}
+        for name in (*self.modulations, *self.borrowed):
+            for option, value in MODULATIONS[name].model_options.items():
+                if options.setdefault(option, value) != value:
+                    raise ValueError(
+                        f"{self.label!r}: its modulations need the model option {option} to be {options[option]!r} "
+                        f"and {value!r} at once. Compare them in separate methods."
+                    )
+        return options
+
+
+def parse_method(text: str, defaults: Mapping[str, Mapping[str, Any] | None] | None = None) -> Method:
+    """Reads `opm:q_base=0.3+ogm@greedy`.
+
+    Args:
+        text: see the module.
+        defaults: options per modulation where the text gives none.
+
+    Raises:
+        ValueError: unknown modulation, one that stands twice, or options of another form. Names and values of options
+            are the modulations' own business.
+
+    Example:
+        >>> parse_method("opm:q_base=0.3+ogm", {"ogm": {"alpha": 0.8}}).modulations
+        {'opm': {'q_base': 0.3}, 'ogm': {'alpha': 0.8}}
+    """
+    combination, at, model = text.partition("@")
+    method = Method(borrowed=tuple(model.split("+")) if at else ())
+    for part in re.split(r"\+(?=[A-Za-z_])", combination) if combination != PLAIN else ():
+        name, colon, options = part.partition(":")
+        check_modulation(name, text)
+        if name in method.modulations:
+            raise ValueError(f"{text!r}: {name} stands twice.")
+        given = parse_options(options, text) if colon else {}
+        method.modulations[name] = {**((defaults or {}).get(name) or {}), **given}
+    for name in method.borrowed:
+        check_modulation(name, text)
+        if not MODULATIONS[name].model_options:
+            raise ValueError(f"{text!r}: {name} needs no model of its own. Leave out '@{name}'.")
+    return method
+
+
+def check_modulation(name: str, text: str) -> None:
+    """Raises ValueError, naming the closest valid one, for a modulation that does not exist."""
+    if name == PLAIN:
+        raise ValueError(f"{text!r}: none stands alone; it is plain training.")
+    if name not in MODULATIONS:
+        hint = did_you_mean(name, [PLAIN, *MODULATIONS])
+        raise ValueError(f"{text!r}: unknown modulation {name!r}.{hint} Known: {', '.join([PLAIN, *MODULATIONS])}.")
+
+
+def parse_options(text: str, where: str) -> dict[str, Any]:
+    """Reads `q_base=0.3,lam=0.25`; values are YAML, so lists and mappings stand in brackets.
+
+    Raises:
+        ValueError: another form, or a value that is not YAML.
+    """
+    pairs, count = re.subn(r"(^|,)\s*(\w+)=", r"\1 \2: ", text)
+    try:
+        options = yaml.load(f"{{{pairs}}}", Loader=RecipeLoader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{where!r}: the options {text!r} cannot be read: {error}") from error
+    if not count or len(options) != count:
+        raise ValueError(f"{where!r}: expected options like q_base=0.3,lam=0.25 after the colon, found {text!r}.")
+    return options
+
+
+def option_text(value: Any) -> str:
+    """A value as `parse_options` reads it: words as they are, everything else as JSON."""
+    is_word = isinstance(value, str) and re.fullmatch(r"[\w.-]+", value)
+    return value if is_word and yaml.load(value, RecipeLoader) == value else json.dumps(value, default=str)
+
+
+def check_used(methods: Iterable[Method], given: Iterable[str]) -> None:
+    """Raises ValueError for a modulation that options were given for, but that no method contains."""
+    used = {name for method in methods for name in method.modulations}
+    for name in given:
+        if name not in used:
+            hint = did_you_mean(name, used)
+            raise ValueError(f"--modulations.{name}: no method contains {name!r}.{hint}")

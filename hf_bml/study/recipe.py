@@ -1,0 +1,372 @@
+"""Recipes: a flat YAML of model, data and training options, any of which the command line can override."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+import yaml
+from transformers import HfArgumentParser
+from transformers.hf_argparser import string_to_bool
+
+from ..ground.suggestion import did_you_mean
+from ..models import FUSIONS, INTERACTIONS, QUESTION_ANSWERING_ARCHITECTURES, SEGMENT_ARCHITECTURES
+from ..models.segments.losses import SEGMENT_LOSSES
+from ..training.training_args import BalancedTrainingArguments
+from .tasks import TASKS, check_task_name, check_task_options
+
+ARCHITECTURES = {**SEGMENT_ARCHITECTURES, **QUESTION_ANSWERING_ARCHITECTURES}
+
+
+def nested_names(owners: Mapping[str, Any]) -> str:
+    """`mmtm: stages, ratio; ...`, the options of everything that has an `options_class`."""
+    options = {name: fields(owner.options_class) for name, owner in owners.items()}
+    return "; ".join(f"{name}: {', '.join(f.name for f in own)}" for name, own in options.items())
+
+
+@dataclass
+class ModelArguments:
+    """What is trained: a task, the options of its config under their own names, or a checkpoint."""
+
+    task: str = field(
+        default="classification",
+        metadata={"help": f"What the model predicts: {', '.join(TASKS)}. Model options depend on it."},
+    )
+    modalities: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": "Encoder config per modality, each with a `type` and its options; the order counts."},
+    )
+    fusion: str = field(default="concat", metadata={"help": f"Fusion head: {', '.join(FUSIONS)}."})
+    conditioning: str | None = field(
+        default=None,
+        metadata={"help": "The modality that conditions the others in film and gated; default the first."},
+    )
+    interaction: str | None = field(
+        default=None, metadata={"help": f"What the encoders exchange before fusion: {', '.join(INTERACTIONS)}."}
+    )
+    interaction_options: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": f"Options of the interaction ({nested_names(INTERACTIONS)})."}
+    )
+    head_hidden_sizes: list[int] = field(
+        default_factory=list, metadata={"help": "Hidden layer sizes of the head; none for a linear head."}
+    )
+    head_dropout: float = field(default=0.0, metadata={"help": "Dropout before every layer of the head, in [0, 1)."})
+    head_init_std: float | None = field(
+        default=None, metadata={"help": "Standard deviation of the head's initial weights; TSN 0.001; default Xavier."}
+    )
+    bias_split: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Share of the linear head's bias per modality in its own prediction."}
+    )
+    unimodal_prediction: str = field(
+        default="auto",
+        metadata={
+            "help": "How a modality's own prediction is estimated: auto (exact split, else zero_out), zero_out, or "
+            "probe, a linear head beside the training."
+        },
+    )
+    auxiliary_loss_weight: float | None = field(
+        default=None,
+        metadata={"help": "Adds a classifier per modality and this times their losses; 0 adds them without a loss."},
+    )
+    question: str | None = field(
+        default=None, metadata={"help": "The modality that asks; default the first one that takes token ids."}
+    )
+    architecture: str | None = field(
+        default=None,
+        metadata={
+            "help": f"Architecture of segment_classification: {', '.join(SEGMENT_ARCHITECTURES)}; of "
+            f"question_answering: {', '.join(QUESTION_ANSWERING_ARCHITECTURES)}."
+        },
+    )
+    architecture_options: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": f"Options of the architecture ({nested_names(ARCHITECTURES)})."}
+    )
+    segment_loss: str | None = field(
+        default=None,
+        metadata={"help": f"Loss of segment_classification: {', '.join(SEGMENT_LOSSES)}; default the first."},
+    )
+    model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "Start from this checkpoint (folder or Hub id) with its own config."},
+    )
+
+    def __post_init__(self) -> None:
+        check_task_name(self.task)
+        parse_json_fields(self)
+
+
+@dataclass
+class DataArguments:
+    """What it is trained on."""
+
+    dataset: str = field(
+        default="digits",
+        metadata={"help": "A dataset of hf_bml.data, or `package.module:function` that returns a DatasetDict."},
+    )
+    dataset_options: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Keywords of the dataset's load function, such as {data_dir: ...}."}
+    )
+    processors: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": "Processor config per modality, each with a `type` and its options."}
+    )
+    on_error: str = field(
+        default="raise",
+        metadata={"help": "What becomes of a file that cannot be used: raise; mask, absent; or skip, the sample out."},
+    )
+    dataset_num_proc: int | None = field(default=None, metadata={"help": "Processes that prepare the data."})
+    stream_buffer_size: int = field(
+        default=1000,
+        metadata={
+            "help": "Raw rows in memory, per process that loads data, that a streamed training split is shuffled in; "
+            "0: the shards alone are shuffled."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        parse_json_fields(self)
+        if self.stream_buffer_size < 0:
+            raise ValueError(f"stream_buffer_size must be at least 0, found {self.stream_buffer_size}.")
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether the data is asked to be read while training."""
+        return bool((self.dataset_options or {}).get("streaming"))
+
+
+@dataclass
+class Recipe:
+    """A parsed recipe.
+
+    Attributes:
+        name: the YAML's stem.
+        model, data, training: the parsed blocks.
+        explicit: the options that differ from the defaults, as YAML can hold them; a recipe again.
+    """
+
+    name: str
+    model: ModelArguments
+    data: DataArguments
+    training: BalancedTrainingArguments
+    explicit: dict[str, Any]
+
+
+BLOCKS = (ModelArguments, DataArguments, BalancedTrainingArguments)
+OPTION_NAMES = [f.name for block in BLOCKS for f in fields(block) if f.init]
+
+
+class RecipeLoader(yaml.SafeLoader):
+    """Safe YAML that also reads `1e-2` as a number and refuses a key that stands twice."""
+
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        """Checks the keys as they are written, before `<<` merges others in."""
+        node = super().compose_mapping_node(anchor)
+        keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = {value for tag, value in keys if keys.count((tag, value)) > 1 and tag != "tag:yaml.org,2002:merge"}
+        if twice:
+            raise ValueError(f"the keys {sorted(twice)} stand twice in one mapping ({node.start_mark}).")
+        return node
+
+
+RecipeLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def parse_json_fields(arguments: Any) -> None:
+    """Replaces JSON strings, as the command line gives them, by mappings, in all fields that hold one.
+
+    Raises:
+        ValueError: neither a mapping nor JSON of one.
+    """
+    hints = get_type_hints(type(arguments))
+    for name in (name for name, hint in hints.items() if dict in map(get_origin, get_args(hint))):
+        value = getattr(arguments, name)
+        if isinstance(value, str):
+            try:
+                value = json.loads(value)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"--{name} must be a JSON mapping, found {value!r} ({error}).") from error
+        if value is not None and not isinstance(value, Mapping):
+            raise ValueError(f"{name} must be a mapping, found {value!r}.")
+        setattr(arguments, name, value)
+
+
+def read_recipe(path: str | Path) -> dict[str, Any]:
+    """Reads a recipe's YAML.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a mapping, a key twice, or an unknown key (the closest valid one is named).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"recipe {path} does not exist; expected the path of a YAML file.")
+    try:
+        options = yaml.load(path.read_text(encoding="utf-8"), Loader=RecipeLoader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not isinstance(options, dict):
+        raise ValueError(f"{path}: expected a mapping of options, found {type(options).__name__}.")
+    for key in options:
+        if key not in OPTION_NAMES:
+            raise ValueError(f"{path}: unknown key {key!r}.{did_you_mean(key, OPTION_NAMES)} See hf-bml train --help.")
+    return options
+
+
+def split_dotted(arguments: Sequence[str]) -> tuple[list[str], list[tuple[list[str], Any]]]:
+    """Takes `--modulations.opm.q_base 0.8` and `--modulations.opm.q_base=0.8` out of a command line.
+
+    Returns:
+        the other arguments, and the dotted ones as (path, value read as YAML). Only the option's own name may be
+        written with `-` for `_`; the keys inside a mapping are taken as they are.
+
+    Raises:
+        ValueError: no value, or one that is not YAML.
+    """
+    others: list[str] = []
+    dotted: list[tuple[list[str], Any]] = []
+    remaining = iter(arguments)
+    for argument in remaining:
+        name, equals, value = argument.partition("=")
+        if not (name.startswith("--") and "." in name):
+            others.append(argument)
+            continue
+        if not equals:
+            value = next(remaining, None)
+            if value is None:
+                raise ValueError(f"{argument} needs a value.")
+        first, *rest = name[2:].split(".")
+        try:
+            dotted.append(([first.replace("-", "_"), *rest], yaml.load(value, Loader=RecipeLoader)))
+        except (yaml.YAMLError, ValueError) as error:
+            raise ValueError(f"{name}: {value!r} is not YAML: {error}") from error
+    return others, dotted
+
+
+def set_nested(options: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Sets `options[path[0]][path[1]]... = value`, creating mappings on the way."""
+    for key in path[:-1]:
+        if options.get(key) is None:
+            options[key] = {}
+        if not isinstance(options[key], dict):
+            raise ValueError(f"--{'.'.join(path)}: {key!r} is not a mapping but {options[key]!r}.")
+        options = options[key]
+    options[path[-1]] = value
+
+
+def recipe_options(path: str | Path, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """A recipe's YAML with the dotted options of a command line, and that command line's other arguments.
+
+    Raises:
+        ValueError, FileNotFoundError: see `read_recipe`; a dotted option that does not exist or is no mapping.
+    """
+    options = read_recipe(path)
+    others, dotted = split_dotted(arguments)
+    for nested, value in dotted:
+        if nested[0] not in OPTION_NAMES:
+            raise ValueError(f"unknown option --{'.'.join(nested)}.{did_you_mean(nested[0], OPTION_NAMES)}")
+        set_nested(options, nested, value)
+    return options, others
+
+
+def parse_recipe(
+    parser: HfArgumentParser, path: str | Path, arguments: Sequence[str], changes: Mapping[str, Any] | None = None
+) -> Recipe:
+    """A recipe's YAML with the command line's overrides.
+
+    Args:
+        parser: made of BLOCKS; it may have further options, which are ignored here.
+        path: the YAML.
+        arguments: the command line.
+        changes: options that win over both.
+
+    Raises:
+        ValueError, FileNotFoundError: see `recipe_options`, and the blocks' own validation.
+    """
+    options, others = recipe_options(path, arguments)
+    defaults: dict[str, Any] = {}
+    for action in parser._actions:  # the second action of a switch is its --no_ form
+        is_text = isinstance(action.default, str)  # which argparse converts
+        defaults.setdefault(action.dest, parser._get_value(action, action.default) if is_text else action.default)
+    try:
+        check_types(parser, options)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    parser.set_defaults(**{"eval_strategy": None, **options})
+    try:
+        namespace, unknown = parser.parse_known_args(others)
+    finally:
+        parser.set_defaults(**{name: defaults[name] for name in ["eval_strategy", *options]})
+    if unknown:
+        option = unknown[0].split("=")[0].lstrip("-")
+        hint = did_you_mean(option, OPTION_NAMES)
+        raise ValueError(f"unknown option {unknown[0]!r}.{hint} See hf-bml train --help.")
+    chosen = {**{name: getattr(namespace, name) for name in sorted(OPTION_NAMES)}, **(changes or {})}
+    explicit = {name: value for name, value in chosen.items() if value != defaults[name]}
+    if chosen["eval_strategy"] is None:
+        del explicit["eval_strategy"]
+        chosen.update(default_evaluation(chosen))
+    elif "eval_strategy" not in explicit:  # an explicit "no" is not the default of a recipe
+        explicit["eval_strategy"] = chosen["eval_strategy"]
+    try:
+        blocks = [block(**{f.name: chosen[f.name] for f in fields(block) if f.init}) for block in BLOCKS]
+        check_task_options(blocks[0].task, [*options, *explicit])
+    except (AttributeError, TypeError) as error:  # TrainingArguments does not check every type
+        raise ValueError(f"{path}: an option has the wrong type: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    for block in blocks[:2]:  # a JSON string of the command line becomes the mapping it stands for
+        explicit.update({f.name: getattr(block, f.name) for f in fields(block) if f.name in explicit})
+    for name in ("modulations", "lr_multipliers"):
+        if name in explicit:
+            explicit[name] = getattr(blocks[2], name)
+    return Recipe(Path(path).stem, *blocks, explicit=explicit)
+
+
+def default_evaluation(chosen: Mapping[str, Any]) -> dict[str, Any]:
+    """The evaluation options of a recipe that gives no `eval_strategy`: after every epoch, or ten times in a training
+    of `max_steps`; every `eval_steps` if these are given. With `load_best_model_at_end`, which the Trainer ties to
+    `save_strategy`, the recipe must say."""
+    if chosen["load_best_model_at_end"]:
+        return {"eval_strategy": "no"}
+    if chosen["eval_steps"] is not None:
+        return {"eval_strategy": "steps"}
+    return {"eval_strategy": "steps", "eval_steps": 0.1} if chosen["max_steps"] > 0 else {"eval_strategy": "epoch"}
+
+
+def check_types(parser: HfArgumentParser, options: Mapping[str, Any]) -> None:
+    """A YAML's numbers are numbers and its switches are switches; argparse itself looks at text only.
+
+    Raises:
+        ValueError: naming the option, its type and the value.
+    """
+    for action in parser._actions:
+        value = options.get(action.dest)
+        if value is None or action.nargs in ("+", "*"):
+            continue
+        if action.type is float and not is_number(value):
+            raise ValueError(f"{action.dest} must be a number, found {value!r}.")
+        if action.type is int and not (is_number(value) and float(value).is_integer()):
+            raise ValueError(f"{action.dest} must be a whole number, found {value!r}.")
+        if action.type is string_to_bool and not isinstance(value, (bool, str)):
+            raise ValueError(f"{action.dest} must be true or false, found {value!r}.")
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, or text that reads as one."""
+    if isinstance(value, str):
+        try:
+            float(value)
+        except ValueError:
+            return False
+        return True
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def write_recipe(options: Mapping[str, Any], path: str | Path) -> None:
+    """Writes options as a recipe's YAML."""
+    Path(path).write_text(yaml.safe_dump(dict(options), sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -1,0 +1,96 @@
+"""What a recipe can train for: per task the model, its config, and the metrics of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from transformers import EvalPrediction, PreTrainedConfig
+
+from ..ground.suggestion import did_you_mean
+from ..metrics import classification_metrics, question_answering_metrics, segment_classification_metrics
+from ..models import (
+    MultimodalConfig,
+    MultimodalForClassification,
+    MultimodalForQuestionAnswering,
+    MultimodalForSegmentClassification,
+    QuestionAnsweringConfig,
+    SegmentClassificationConfig,
+)
+from ..models.configuration_multimodal import ModalitiesConfig
+from ..models.modeling_multimodal import MultimodalPreTrainedModel
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of `hf-bml train`.
+
+    Attributes:
+        config_class: of the model; its own fields are the task's model options.
+        model_class: has the face of `MultimodalForClassification`.
+        metrics: for `Trainer(compute_metrics=...)`; yields at least `accuracy` and, where the modalities have
+            predictions of their own, `accuracy_<modality>`.
+        metric_names: what `metrics` yields, without those of single modalities. `f1_binary` exists for two classes.
+        collator_options: keywords of `MultimodalDataCollator`. If a column in `passed_on` holds classes, `metrics`
+            takes their names as `type_names`.
+    """
+
+    config_class: type[ModalitiesConfig]
+    model_class: type[MultimodalPreTrainedModel]
+    metrics: Callable[[EvalPrediction], dict[str, float]]
+    metric_names: tuple[str, ...]
+    collator_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def option_names(self) -> list[str]:
+        """The model options: the config's own fields but `modality_order`, which `modalities` gives."""
+        inherited = {f.name for f in fields(PreTrainedConfig)} | {"modality_order"}
+        return [f.name for f in fields(self.config_class) if f.name not in inherited]
+
+
+TASKS: dict[str, Task] = {
+    "classification": Task(
+        MultimodalConfig,
+        MultimodalForClassification,
+        classification_metrics,
+        ("accuracy", "mean_average_precision", "mean_average_precision_classes", "f1_weighted", "f1_binary"),
+    ),
+    "question_answering": Task(
+        QuestionAnsweringConfig,
+        MultimodalForQuestionAnswering,
+        question_answering_metrics,
+        ("accuracy",),
+        collator_options={"passed_on": ("question_type",)},
+    ),
+    "segment_classification": Task(
+        SegmentClassificationConfig,
+        MultimodalForSegmentClassification,
+        segment_classification_metrics,
+        ("accuracy", "event_accuracy"),
+        {"segments": True},
+    ),
+}
+
+
+def check_task_name(name: object) -> None:
+    """Raises ValueError, naming the closest valid one, unless there is such a task."""
+    if name not in TASKS:
+        raise ValueError(f"task must be one of {list(TASKS)}, found {name!r}.{did_you_mean(name, TASKS)}")
+
+
+def check_task_options(name: str, given: Iterable[str]) -> None:
+    """Raises ValueError if one of the `given` options belongs to the models of other tasks only.
+
+    Args:
+        name: the task.
+        given: options of a recipe, of whatever kind.
+    """
+    own = TASKS[name].option_names
+    for option in given:
+        owners = [other for other, task in TASKS.items() if option in task.option_names]
+        if owners and option not in own:
+            raise ValueError(
+                f"the option {option!r} belongs to the task {' and '.join(owners)}, but the recipe has task: {name}, "
+                f"whose model options are {own}. Leave it out, or set task: {' or '.join(owners)}."
+            )

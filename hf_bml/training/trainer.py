@@ -1,0 +1,354 @@
+"""`transformers.Trainer` that watches how discriminative each modality is, and lets modulations act on it."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from accelerate.utils import send_to_device
+from timm.layers import convert_sync_batchnorm
+from torch import Tensor, nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from ..metrics import JointPredictions
+from ..models.encoders.build import token_limits
+from ..modulation import BalanceState, DiscrepancyMonitor, Modulation, ModulationStack, build_modulations
+from .finite import FiniteTrainer
+from .last_batch import check_last_batch
+from .learning_rate import parameter_multipliers
+from .preflight import (
+    check_collator,
+    check_dataset,
+    check_encoders_share_nothing,
+    check_given_optimizer,
+    check_model,
+    check_output,
+    check_own_loss,
+    check_parallelism,
+    check_streamed_training,
+    check_sync_batch_norm,
+    check_tokens,
+    checked_batch,
+    prime_collator,
+    warn_if_not_compiled,
+)
+from .pushing import PushingTrainer
+from .refused_options import check_options
+from .resumable import ResumableTrainer
+from .searching import SearchingTrainer
+from .side_training import hold_out, train_copies
+from .streaming import StreamingTrainer
+from .training_args import BalancedTrainingArguments, LogShortTrainings
+from .unwrapping import UnwrappingTrainer
+
+MODULATION_STATE_NAME = "modulation_state.pt"
+# In the class name, lower case:
+SCALE_FREE_OPTIMIZERS = ("ada", "ademamix", "lamb", "lion", "muon", "prodigy", "rmsprop", "soap", "sophia")
+
+
+class IdleModulationWarning(TrainerCallback):
+    """Warns of modulations that never act, as soon as the training's length is known in epochs and in steps."""
+
+    def __init__(self, trainer: MultimodalBalancedTrainer):
+        self._trainer = trainer
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        epochs = state.num_train_epochs if args.max_steps > 0 else args.num_train_epochs
+        for modulation in self._trainer.modulation:
+            modulation.warn_if_idle(self._trainer.model.encoders, epochs, state.max_steps)
+
+
+class MultimodalBalancedTrainer(
+    SearchingTrainer, FiniteTrainer, ResumableTrainer, PushingTrainer, StreamingTrainer, UnwrappingTrainer
+):
+    """Trains a multimodal model with modulations; without any it is a plain Trainer that logs the discrepancy.
+
+    Scores are summed over all micro-batches and processes of an optimizer step; ratios and coefficients are formed
+    once per optimizer step, so gradient accumulation, DDP and FSDP2 give the update of the big batch. As in any
+    Trainer, micro-batches of unequal size, at the end of an epoch, weigh equally in the gradient; in the scores
+    samples do, and in both with a `compute_loss_func` that divides a sum by `num_items_in_batch`. DDP fills an
+    incomplete last batch up with repeated samples, which count in the scores too. `dataloader_drop_last` avoids both.
+    BatchNorm takes its statistics from a process's micro-batch (`sync_batch_norm`: from those of all processes). A
+    step that fp16 skips because a gradient overflowed leaves no trace in the modulations. Weights that are not finite
+    end the training (see [`FiniteTrainer`](finite_trainer.py)). The trainer only says when; what is done is the
+    modulations' business.
+
+    Args:
+        model: a model with `encoders`, a `nn.ModuleDict` by modality, such as [`MultimodalForClassification`].
+        args: [`BalancedTrainingArguments`].
+        modulations: modulation objects; default: those described in `args.modulations`.
+        kwargs: as for `transformers.Trainer`.
+
+    Raises:
+        TypeError, ValueError: the model, a dataset or the way of launching does not fit (see `preflight`).
+
+    A subclass may override `compute_loss` as transformers' documentation says: the modulations see the labels, and
+    change the loss that it returns. Modulations are built anew, and hooks set, when a training starts, from the model
+    and the arguments of that moment.
+
+    With `push_to_hub` in the arguments it pushes as [`PushingTrainer`](pushing_trainer.py) says.
+
+    Logged with the loss, as means since the last log: `balance/score_<m>`, `balance/ratio_<m>`,
+    `unimodal/accuracy_<m>` and whatever the modulations log.
+    """
+
+    loss_is_scaled_for_ga = False  # the model's loss is a mean over the micro-batch
+
+    def __init__(
+        self,
+        model: nn.Module | None = None,
+        args: BalancedTrainingArguments | None = None,
+        modulations: Iterable[Modulation] | None = None,
+        **kwargs: Any,
+    ):
+        args = args if args is not None else BalancedTrainingArguments()
+        super().__init__(model=model, args=args, **kwargs)
+        if self.compute_loss_func is not None:
+            self.loss_is_scaled_for_ga = True  # as in Trainer: such a function divides by num_items_in_batch
+        self.given_modulations = None if modulations is None else list(modulations)
+        self.modulation = ModulationStack((), ())
+        self._prepare_balancing()
+        check_given_optimizer(self, self.modulation)
+        warn_if_not_compiled(self)
+        for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
+            columns = getattr(self.model, "required_columns", self.modalities)
+            check_dataset(dataset, split, columns, self.num_labels)
+            check_tokens(dataset, split, token_limits(self.model.encoders))
+        prime_collator(self.data_collator, self.train_dataset, self.eval_dataset)
+        self._split: tuple[Any, Any] = None, None  # the training split, whole and without the held-out part
+        self._prepare_data()
+        self.add_callback(IdleModulationWarning(self))
+        self.add_callback(LogShortTrainings())
+
+    @property
+    def num_labels(self) -> int:
+        """Classes that the model tells apart."""
+        return getattr(self.model, "num_labels", None) or self.model.config.num_labels
+
+    def _prepare_balancing(self) -> None:
+        """Builds what hangs on the model and the arguments, which may be others at the next training."""
+        args = self.args
+        if isinstance(args, BalancedTrainingArguments):
+            args.check()
+        check_model(self.model)
+        parameter_multipliers(self.model, getattr(args, "lr_multipliers", None) or {})
+        self.modalities = tuple(self.model.encoders)
+        check_collator(self.data_collator, self.modalities)
+        for modulation in self.modulation:
+            modulation.detach()
+        modulations = self.given_modulations
+        if modulations is None:
+            modulations = build_modulations(getattr(args, "modulations", None))
+        self.modulation = ModulationStack(modulations, self.modalities)
+        self.modulation.reset()
+        self.monitor = DiscrepancyMonitor(self.modalities)
+        self._step_is_open = False
+        self._state_before_step: dict[str, Any] | None = None
+        self._encoder_parameters: dict[str, list[nn.Parameter]] = {}
+        if getattr(args, "sync_batch_norm", False) and args.world_size > 1:
+            check_sync_batch_norm(args.device)
+            convert_sync_batchnorm(self.model)
+        check_parallelism(self, self.modulation)
+        check_encoders_share_nothing(self.model, self.modulation)
+        check_own_loss(self)
+        check_options(self)
+        name_labels(self.model, self.train_dataset)
+        if isinstance(self.train_dataset, datasets.IterableDataset):
+            check_streamed_training(args, self.modulation)
+        for modulation in self.modulation:
+            modulation.attach(self.model, partial(train_copies, self))
+
+    def _prepare_data(self) -> None:
+        """Sets the part of the training split aside that modulations ask for, and looks at the batches of the rest."""
+        whole, rest = self._split
+        if self.train_dataset is rest:
+            self.train_dataset = whole
+        self.held_out_dataset = None
+        share = max((modulation.held_out_fraction for modulation in self.modulation), default=0.0)
+        if share and self.train_dataset is not None:
+            whole = self.train_dataset
+            self.train_dataset, self.held_out_dataset = hold_out(whole, share, self.args.seed)
+            self._split = whole, self.train_dataset
+            for modulation in self.modulation:
+                modulation.warn_if_few_held_out(len(self.held_out_dataset))
+        check_last_batch(self)
+
+    def _inner_training_loop(self, *args: Any, **kwargs: Any):
+        self._prepare_balancing()
+        self._prepare_data()
+        return super()._inner_training_loop(*args, **kwargs)
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        optimizer = super().create_optimizer(model)
+        sensitive = [m.name for m in self.modulation if m.needs_gradient_scale]
+        name = type(getattr(optimizer, "optimizer", optimizer)).__name__
+        if sensitive and any(family in name.lower() for family in SCALE_FREE_OPTIMIZERS):
+            warnings.warn(
+                f"{sensitive} scale gradients, but {name} divides each gradient by its own running size, which "
+                "cancels a constant scale. Use `optim: sgd` with `optim_args: momentum=0.9`.",
+                stacklevel=2,
+            )
+        return optimizer
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        check_output(outputs, loss, training=model.training)
+        return (loss, outputs) if return_outputs else loss
+
+    def _balanced_loss(
+        self, compute_loss: Callable[..., Any], model: nn.Module, inputs: Any, **options: Any
+    ) -> Tensor:
+        """What `compute_loss`, which a subclass may override, gives for a training batch, as the modulations make it.
+
+        Raises:
+            ValueError: the batch has no labels, or `compute_loss` does not return what it should.
+        """
+        if "labels" not in inputs:
+            raise ValueError(f"A training batch needs `labels`, found {sorted(inputs)}.")
+        labels = inputs["labels"]
+        self.modulation.begin_micro_batch(labels)
+        extra = {"modulation": self.modulation} if self.modulation.active else {}
+        loss, outputs = compute_loss(model, {**inputs, **extra}, return_outputs=True, **options)
+        check_output(outputs, loss, training=True)
+        self.monitor.update(outputs["unimodal_logits"], labels, outputs.get("modality_mask"))
+        loss = self.modulation.modulate_loss(loss, outputs, labels)
+        self.watch(loss, outputs["unimodal_logits"])
+        return loss
+
+    def prediction_step(self, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
+        loss, predictions, labels = super().prediction_step(*args, **kwargs)
+        return loss, JointPredictions(predictions) if isinstance(predictions, tuple) else predictions, labels
+
+    def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
+        """The labels of data that could not be checked before, a stream or a Dataset class, are checked here."""
+        collator = super()._get_collator_with_removed_columns(data_collator, description)
+        if description not in ("Training", "Evaluation"):
+            return collator
+        return partial(checked_batch, collator=collator, num_labels=self.num_labels, description=description)
+
+    def _prepare_input(self, data: Any) -> Any:
+        """Also casts to the precision of `bf16_full_eval` and `fp16_full_eval`, in which the model is evaluated."""
+        data, args = super()._prepare_input(data), self.args
+        if self.is_in_train or not (args.bf16_full_eval or args.fp16_full_eval):
+            return data
+        is_float = isinstance(data, Tensor) and data.is_floating_point()
+        return data.to(torch.float16 if args.fp16_full_eval else torch.bfloat16) if is_float else data
+
+    def _set_signature_columns_if_needed(self) -> None:
+        """The columns that `remove_unused_columns=True` keeps."""
+        columns = getattr(self.model, "input_columns", self.modalities)
+        if not columns:
+            raise ValueError(
+                "remove_unused_columns: true needs the names of the model's inputs, but its forward takes any (*args, "
+                "**kwargs). Leave it out, or name them in the forward."
+            )
+        self._signature_columns = ["labels", "modality_mask", *columns]
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        if not self._step_is_open:
+            self.modulation.begin_step(self._balance_state())
+            if self.accelerator.mixed_precision == "fp16":  # what begin_step computed holds if the step is skipped
+                self._state_before_step = copy.deepcopy(self._modulation_state())
+            self._step_is_open = True
+        compute_loss = self.compute_loss
+        self.compute_loss = partial(self._balanced_loss, compute_loss)
+        try:
+            loss = super().training_step(model, inputs, num_items_in_batch)
+        finally:
+            self.compute_loss = compute_loss
+        if self.accelerator.sync_gradients:
+            self.monitor.step(self._sum_over_processes)
+            self.modulation.modulate_gradients(self._parameters_by_modality(model), self._balance_state())
+            self._step_is_open = False
+        return loss
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        if self._state_before_step is not None and self.accelerator.optimizer_step_was_skipped:
+            self._load_modulation_state(self._state_before_step)
+        self._state_before_step = None
+        super()._maybe_log_save_evaluate(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            balance = {**self.monitor.logs(), **self.modulation.logs()}
+            if balance:
+                tensors = [value.to(self.args.device, torch.float32) for value in balance.values()]
+                values = torch.stack(tensors).tolist()  # the only host sync
+                logs = {**logs, **dict(zip(balance, values, strict=True))}
+        super().log(logs, start_time)
+
+    def _balance_state(self) -> BalanceState:
+        return BalanceState(
+            modalities=self.modalities,
+            step=self.state.global_step,
+            max_steps=self.state.max_steps,
+            epoch=self.state.epoch or 0.0,
+            scores=self.monitor.scores,
+            ratios=self.monitor.ratios,
+            observed=self.monitor.observed,
+            seed=self.args.seed,
+            rank=self.args.process_index,
+            sum_over_processes=self._sum_over_processes,
+        )
+
+    @property
+    def _sum_over_processes(self) -> Callable[[Tensor], Tensor] | None:
+        return partial(self.accelerator.reduce, reduction="sum") if self.accelerator.num_processes > 1 else None
+
+    def _parameters_by_modality(self, model: nn.Module) -> dict[str, list[nn.Parameter]]:
+        if not self._encoder_parameters:
+            encoders = self.accelerator.unwrap_model(model).encoders
+            self._encoder_parameters = {name: list(encoder.parameters()) for name, encoder in encoders.items()}
+        return self._encoder_parameters
+
+    def _modulation_state(self) -> dict[str, Any]:
+        return {"monitor": self.monitor.state_dict(), "modulations": self.modulation.state_dict()}
+
+    def _load_modulation_state(self, state: dict[str, Any]) -> None:
+        self.monitor.load_state_dict(state["monitor"])
+        self.modulation.load_state_dict(state["modulations"])
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save:
+            torch.save(self._modulation_state(), Path(output_dir) / MODULATION_STATE_NAME)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        path = Path(checkpoint) / MODULATION_STATE_NAME
+        if not path.is_file():
+            warnings.warn(
+                f"{path} is missing: the modulations start anew, as at the beginning of a run.", stacklevel=2
+            )
+            return
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self._load_modulation_state(send_to_device(state, self.args.device))
+
+
+def name_labels(model: nn.Module, dataset: Any) -> None:
+    """Gives a model whose labels are still LABEL_0, LABEL_1, ... the data set's class names, if it has as many."""
+    feature = (getattr(dataset, "features", None) or {}).get("labels")
+    names = getattr(getattr(feature, "feature", feature), "names", None)  # of a list of labels, those of its items
+    config = getattr(model, "config", None)
+    unnamed = {number: f"LABEL_{number}" for number in range(len(names or ()))}
+    if names and getattr(config, "id2label", None) == unnamed:
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: number for number, name in enumerate(names)}

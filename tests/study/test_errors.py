@@ -1,0 +1,28 @@
+import pytest
+
+from hf_bml.study.errors import OneLineErrors, one_line, print_error
+
+WORKER = """Caught ValueError in DataLoader worker process 0.
+Original Traceback (most recent call last):
+  File "worker.py", line 1, in _worker_loop
+ValueError: modality 'audio': expected finite values
+"""
+
+
+def test_texts_of_several_lines_become_one():
+    assert one_line(ValueError("a\n  b\n")) == "a b"
+    assert one_line(ValueError(WORKER)) == "modality 'audio': expected finite values"
+
+
+@pytest.mark.parametrize(("rank", "printed"), [("0", "prog: text\n"), ("1", "")])
+def test_only_the_main_process_prints(monkeypatch, capsys, rank, printed):
+    monkeypatch.setenv("RANK", rank)
+    print_error("prog", ValueError("text"))
+    assert capsys.readouterr().err == printed
+
+
+def test_parser_raises():
+    parser = OneLineErrors(prog="prog")
+    parser.add_argument("--number", type=int)
+    with pytest.raises(ValueError, match=r"invalid int value: 'x'\. See prog --help\."):
+        parser.parse_args(["--number", "x"])
