@@ -1,114 +1,78 @@
-"""Leaves import no other part of the package; nothing imports commands (architecture, import rules)."""
+"""Rooms import downwards only, leaves not each other, and no file imports itself by a detour."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import hf_bml
 
 ROOT = Path(hf_bml.__file__).parent
-LEAVES = ("modulation", "models", "processing", "data", "metrics")
-SHARED = {"disk", "repository_code", "skipped_rows", "suggestion"}
-RUN = {"card_facts", "checkpoint", "environment", "hub_push", "model_card", "preflight", "trainer", "training_args"}
-ALLOWED = {
-    **{leaf: {leaf, *SHARED} for leaf in LEAVES},
-    "disk": set(),
-    "repository_code": set(),
-    "skipped_rows": set(),
-    "suggestion": set(),
-    "analysis": {"analysis", "models", "metrics", *SHARED},
-    "training_args": {"disk", "learning_rate", "modulation"},
-    "preflight": {"models", "modulation"},
-    "checkpoint": set(),
-    "seeded_rows": set(),
-    "streamed_rows": {"seeded_rows", "skipped_rows"},
-    "streaming_trainer": {"streamed_rows"},
-    "unwrapping_trainer": {"models"},
-    "learning_rate": SHARED,
-    "finite_trainer": set(),
-    "resumable_trainer": {"checkpoint", "disk", "learning_rate", "processing", "seeded_rows"},
-    "side_training": {"learning_rate", "modulation"},
-    "environment": set(),
-    "card_facts": {"environment", "models", "modulation", "training_args"},
-    "card_quick_start": {"card_facts", "models"},
-    "model_card": {"analysis", "card_facts", "card_quick_start", "data", "models"},
-    "hub_push": {"card_facts", "remote_code"},
-    "pushing_trainer": {"card_facts", "disk", "hub_push", "model_card", "remote_code"},
-    "refused_options": set(),
-    "searching_trainer": {"modulation", "training_args"},
-    "last_batch": {"side_training"},
-    "trainer": {
-        "finite_trainer",
-        "last_batch",
-        "learning_rate",
-        "metrics",
-        "models",
-        "modulation",
-        "preflight",
-        "pushing_trainer",
-        "refused_options",
-    }
-    | {
-        "resumable_trainer",
-        "searching_trainer",
-        "side_training",
-        "streaming_trainer",
-        "training_args",
-        "unwrapping_trainer",
-    },
-    "multimodal_pipeline": {"processing", *SHARED},
-    "remote_code": {"hf_bml"},
-    "cli": {"commands", "hf_bml", *SHARED},
-    "commands": {"analysis", "commands", "learning_rate", "remote_code", *RUN, *LEAVES, *SHARED},
-    "__init__": {
-        "models",
-        "modulation",
-        "multimodal_pipeline",
-        "processing",
-        "remote_code",
-        "trainer",
-        "training_args",
-    },
-}
+LEAVES = {"modulation", "models", "processing", "data", "metrics"}
+FLOORS = ["commands", "report", "study", "training", "hub", "figures", "analysis", "leaves", "ground"]  # from the top
+TOP = {"", "cli"}  # hf_bml itself and the command line may import anything; nothing imports them
 
 
-def part_of(path: Path) -> str:
-    return path.relative_to(ROOT).parts[0].removesuffix(".py")
+
+def module_of(path: Path) -> str:
+    """Name relative to the package; that of `__init__.py` at its top is ""."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported_parts(path: Path) -> set[str]:
-    """Parts of hf_bml that a file imports, anywhere in it, relative or absolute."""
+FILES = {module_of(path): path for path in ROOT.rglob("*.py")}
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Modules of hf_bml that a file imports, anywhere in it, under TYPE_CHECKING too; "" is the package itself."""
     package = ["hf_bml", *path.relative_to(ROOT).parts[:-1]]
-    parts = set()
+    found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = []
         if isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
-            module = [*base, *(node.module.split(".") if node.module else [])]
-            names = [[*module, alias.name] for alias in node.names] if module == ["hf_bml"] else [module]
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            submodules = [f"{module}.{alias.name}" for alias in node.names]
+            names = [name if name.partition(".")[2] in FILES else module for name in submodules]
         elif isinstance(node, ast.Import):
-            names = [alias.name.split(".") for alias in node.names]
-        for name in names:
-            if name[0] == "hf_bml":
-                is_part = len(name) > 1 and ((ROOT / name[1]).is_dir() or (ROOT / f"{name[1]}.py").is_file())
-                parts.add(name[1] if is_part else "hf_bml")
-    return parts
+            names = [alias.name for alias in node.names]
+        found |= {name.partition(".")[2] for name in names if name.split(".")[0] == "hf_bml"}
+    return found
 
 
-FILES = sorted(ROOT.rglob("*.py"))
+def floor_of(room: str) -> int:
+    return FLOORS.index("leaves" if room in LEAVES else room)
 
 
-def test_imports_follow_the_rules():
-    new = sorted({part_of(path) for path in FILES} - set(ALLOWED))
-    assert not new, f"new parts: say here what they may import: {new}"
-    found = {str(path.relative_to(ROOT)): sorted(imported_parts(path) - ALLOWED[part_of(path)]) for path in FILES}
-    forbidden = {path: parts for path, parts in found.items() if parts}
-    assert not forbidden, f"must not import: {forbidden}"
+def test_imports_lead_downwards():
+    wrong = []
+    for module, path in FILES.items():
+        room = module.split(".")[0]
+        if room in TOP:
+            continue
+        for target in imported_modules(path):
+            other = target.split(".")[0]
+            if other != room and (other in TOP or floor_of(other) <= floor_of(room)):
+                wrong.append(f"{module} imports {target or 'hf_bml'}")
+    assert not wrong
+
+
+def test_nothing_imports_itself_by_a_detour():
+    try:
+        TopologicalSorter({module: imported_modules(path) - {module} for module, path in FILES.items()}).prepare()
+    except CycleError as error:
+        raise AssertionError(f"a circle of imports: {error.args[1]}") from error
 
 
 def test_the_walk_sees_imports():
-    assert imported_parts(ROOT / "trainer.py") == ALLOWED["trainer"]
-    assert {"analysis"} <= imported_parts(ROOT / "commands" / "experiment.py")  # inside a function
+    assert {"hub.facts", "modulation"} <= imported_modules(ROOT / "training" / "pushing.py") | {"modulation"}
+    assert "figures.curves" in imported_modules(ROOT / "study" / "experiment.py")  # inside a function
+
+
+def test_rooms_are_known():
+    assert {module_of(path) for path in ROOT.glob("*.py")} <= TOP
+    rooms = {path.parent.name for path in ROOT.glob("*/__init__.py")}
+    assert rooms <= {"testing", *LEAVES, *FLOORS}
 
 
 def test_no_file_names_that_say_nothing():
-    assert not [path for path in FILES if path.stem in {"utils", "util", "helpers", "misc", "common"}]
+    assert not [path for path in FILES.values() if path.stem in {"utils", "util", "helpers", "misc", "common"}]

@@ -12,7 +12,7 @@ from ..analysis.comparison import Row
 from ..analysis.summary import median_after_warm_up, run_table
 from ..study.checks import check_compared_metric, check_recipe, check_resume
 from ..study.errors import BAD_INPUT, print_error
-from ..study.parser import RecipeParser, quiet_libraries, series_parser
+from ..study.parser import RecipeParser, quiet_libraries, train_parser
 from ..study.recipe import Recipe, parse_recipe, split_dotted
 from ..study.series import announce_and_run, check_series, end_processes, output_root, run_or_reuse, run_series
 from ..training.checkpoint import AUTO, resume_request
@@ -20,20 +20,11 @@ from ..training.checkpoint import AUTO, resume_request
 SUMMARY_NAME = "summary"
 
 
-def build_parser() -> RecipeParser:
-    """The command's options, and those of the recipe."""
-    return series_parser(
-        prog="hf-bml train",
-        usage="hf-bml train RECIPE [RECIPE ...] [--seeds SEED ...] [--OPTION VALUE ...]",
-        description="Trains each recipe (once per seed), tests it, and compares the recipes to the first one.",
-    )
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns 0, or 2 with one line on stderr for bad input."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     quiet_libraries()
-    parser = build_parser()
+    parser = train_parser()
     try:
         others, _ = split_dotted(arguments)
         chosen, _ = parser.parse_known_args(others)

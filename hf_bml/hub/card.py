@@ -20,7 +20,7 @@ from .quick_start import balance_call, prediction_code, sample_tensors, sample_v
 
 CARD_NAME = "README.md"
 CURVES_NAME = "curves.png"
-TEMPLATE = Path(__file__).with_name("model_card_template.md")
+TEMPLATE = Path(__file__).with_name("template.md")
 METRICS = {  # id on the Hub and name, where they are not the metric's own
     "accuracy": ("accuracy", "accuracy"),
     "mean_average_precision": ("mean_average_precision", "mean average precision"),

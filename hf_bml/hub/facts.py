@@ -18,12 +18,17 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..models.wrappers import adapter_base, without_adapter
 from ..modulation import build_modulations
-from ..training.training_args import WITHOUT_EFFECT
 from .environment import environment
 
 HIDDEN_PATH = "PATH"  # stands in a card for a path of the machine that trained
 SPLITS = {"eval": "validation", "validation": "validation", "test": "test"}  # of the prefixes of logged metrics
 TIMING = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
+WITHOUT_EFFECT = (  # on what is computed: where a run reports to and what it goes on from
+    *("output_dir", "resume_from_checkpoint", "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node"),
+    *("report_to", "run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
+    *("push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push"),
+    *("hub_revision", "push_code", "save_total_limit"),
+)
 
 
 @dataclass

@@ -20,6 +20,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,10 @@ from transformers import CONFIG_MAPPING, PROCESSOR_MAPPING
 from transformers.models.auto.processing_auto import processor_class_from_name
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .. import __version__
 
 CODE_FOLDER = "hf_bml_code"
 PROCESSOR_NAME = "processor_config.json"
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parents[1]
 HEADER = """\
 # Copied by save_code from hf_bml {version}, hf_bml/{path}; only its relative imports differ.
 # Licence: Apache-2.0, https://www.apache.org/licenses/LICENSE-2.0
@@ -206,7 +206,7 @@ def flat_source(module: str, names: dict[str, str]) -> str:
         if RELATIVE_IMPORT.match(rest) is None:
             raise ValueError(f"{path}, line {node.lineno}: expected `from ... import` on one line, found {line!r}.")
         lines[node.lineno - 1] = indent + RELATIVE_IMPORT.sub(f"from .{names[target]} import", rest, count=1)
-    return HEADER.format(version=__version__, path=path.relative_to(PACKAGE).as_posix()) + "".join(lines)
+    return HEADER.format(version=version(PACKAGE.name), path=path.relative_to(PACKAGE).as_posix()) + "".join(lines)
 
 
 def _is_ours(found: type) -> bool:

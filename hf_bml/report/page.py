@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jinja2
 
-TEMPLATE_NAME = "report_template.html"
+TEMPLATE_NAME = "template.html"
 
 
 @dataclass

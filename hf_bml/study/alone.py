@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..commands.train import build_parser
+from .parser import train_parser
 from .checks import check_recipe
 from .finished_run import FinishedRun, check_modality, run_config
 from .recipe import Recipe, parse_recipe
@@ -54,7 +54,7 @@ def alone_recipe(run: FinishedRun, modality: str) -> Recipe:
             one modality is; or an option needs another modality.
     """
     config, folder = run_config(run.folder), run.folder / FOLDER / modality
-    original = parse_recipe(build_parser(), config, [config])
+    original = parse_recipe(train_parser(), config, [config])
     task = getattr(original.model, "task", "classification")
     if original.model.model_name_or_path is not None or task != "classification":
         found = original.model.model_name_or_path or f"task {task}"
@@ -67,7 +67,7 @@ def alone_recipe(run: FinishedRun, modality: str) -> Recipe:
     if "run_name" in original.explicit:
         changes["run_name"] = f"{original.explicit['run_name']}, {modality} alone"
     changes["resume_from_checkpoint"] = "auto"
-    recipe = parse_recipe(build_parser(), config, [config], changes)
+    recipe = parse_recipe(train_parser(), config, [config], changes)
     try:
         check_recipe(recipe)
     except ValueError as error:

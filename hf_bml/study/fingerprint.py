@@ -18,9 +18,9 @@ from typing import Any
 
 from ..data import dataset_function
 from ..data.location import DATA_VARIABLE
+from ..hub.facts import WITHOUT_EFFECT
 from ..modulation import build_modulations
 from ..processing import PROCESSORS
-from ..training.training_args import WITHOUT_EFFECT
 from .assembly import build_config, processor_configs, recipe_task
 from .recipe import DataArguments, ModelArguments, Recipe
 

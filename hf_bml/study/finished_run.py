@@ -14,7 +14,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..analysis.predictions import Predictions, as_predictions
-from ..commands.train import build_parser
+from .parser import train_parser
 from ..data.splits import SPLITS
 from ..ground.suggestion import did_you_mean
 from ..processing import MultimodalProcessor
@@ -138,7 +138,7 @@ def load_run(run_dir: str | Path) -> FinishedRun:
     here = [f"--model_name_or_path={run_dir}", f"--output_dir={run_dir}"]  # nothing lands where the training's would
     # Nothing is trained, reported or pushed, and every sample counts.
     plain = ["resume_from_checkpoint=false", "report_to=none", "push_to_hub=false", "dataloader_drop_last=false"]
-    recipe = parse_recipe(build_parser(), config, [config, *here, *[f"--{option}" for option in plain]])
+    recipe = parse_recipe(train_parser(), config, [config, *here, *[f"--{option}" for option in plain]])
     check_recipe(recipe)
     return FinishedRun(run_dir, recipe, *build_data(recipe, augment=False))
 

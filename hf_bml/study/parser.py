@@ -42,6 +42,15 @@ def series_parser(**options: Any) -> RecipeParser:
     return parser
 
 
+def train_parser() -> RecipeParser:
+    """The options of `hf-bml train`, and those of the recipe."""
+    return series_parser(
+        prog="hf-bml train",
+        usage="hf-bml train RECIPE [RECIPE ...] [--seeds SEED ...] [--OPTION VALUE ...]",
+        description="Trains each recipe (once per seed), tests it, and compares the recipes to the first one.",
+    )
+
+
 HELP = {  # where the text of transformers does not say what these commands do
     "eval_strategy": "When to evaluate: no, steps or epoch. If not given: every eval_steps if there are any, else ten "
     "times in a training of max_steps, else every epoch; %(default)s with load_best_model_at_end.",

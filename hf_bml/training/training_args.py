@@ -13,12 +13,6 @@ from ..ground.disk import check_output_dir
 from ..modulation import build_modulations
 from .learning_rate import check_multipliers
 
-WITHOUT_EFFECT = (  # on what is computed: where a run reports to and what it goes on from
-    *("output_dir", "resume_from_checkpoint", "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node"),
-    *("report_to", "run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
-    *("push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push"),
-    *("hub_revision", "push_code", "save_total_limit"),
-)
 LEAST_LOGS = 20
 DICT_FIELDS = ("modulations", "lr_multipliers")  # JSON stands for their values, wherever they come from
 

@@ -26,8 +26,8 @@ from hf_bml.models import QUESTION_ANSWERING_ARCHITECTURES, SEGMENT_ARCHITECTURE
 from hf_bml.modulation import MODULATIONS
 from hf_bml.processing import PROCESSORS
 
-PUBLISHED = Path(__file__).parents[1] / "model_cards"
-GOLDEN = Path(__file__).with_name("model_card_golden.md")
+PUBLISHED = Path(__file__).parents[2] / "model_cards"
+GOLDEN = Path(__file__).with_name("card_golden.md")
 FACTS = CardFacts(
     name="digits-opm",
     config={

@@ -18,7 +18,7 @@ from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "recipes" / "accelerate_configs"
 EXPECTED = {
     "cpu": (DistributedType.NO, {"use_cpu": True, "num_processes": 1, "mixed_precision": "no"}),

@@ -21,8 +21,8 @@ pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="deepspeed is not installed"),
 ]
-WORKER = Path(__file__).with_name("deepspeed_worker.py")
-RECIPES = Path(__file__).parents[1] / "recipes"
+WORKER = Path(__file__).parents[1].joinpath("deepspeed_worker.py")
+RECIPES = Path(__file__).parents[2] / "recipes"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu"}
 
 

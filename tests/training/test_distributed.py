@@ -13,7 +13,7 @@ from exactness import BATCH, Run, train
 from filelock import FileLock
 
 pytestmark = pytest.mark.slow
-WORKER = Path(__file__).with_name("distributed_worker.py")
+WORKER = Path(__file__).parents[1].joinpath("distributed_worker.py")
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}
 SAME_AS_ONE_PROCESS = {name: run.whole for name, run in RUNS.items()}
 SAME_AS_ONE_PROCESS["last batch is filled up"] = Run("opm+ogm_ge", samples=36, repeated=4)

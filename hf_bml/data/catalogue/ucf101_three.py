@@ -1,7 +1,7 @@
 """UCF-101-Three: UCF-101 with RGB, optical flow and RGB difference.
 
-Source and licence, privacy, columns, splits and pitfalls: see `hf_bml.data.catalogue.ucf101`. The third column is the video once
-more; a processor takes the differences of neighbouring frames at the video's own rate.
+Source and licence, privacy, columns, splits and pitfalls: see `hf_bml.data.catalogue.ucf101`. The third column is the
+video once more; a processor takes the differences of neighbouring frames at the video's own rate.
 
 Licence: none stated; for research. The videos belong to their uploaders.
 

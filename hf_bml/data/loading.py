@@ -1,0 +1,103 @@
+"""Finds a data set by its name or dotted path, loads and checks it.
+
+Example:
+    >>> dataset = load_multimodal_dataset("digits", snr_db=20.0)
+    >>> dataset["train"].column_names
+    ['audio', 'visual', 'labels']
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+from datasets import DatasetDict
+
+from ..suggestion import did_you_mean
+from . import catalogue
+from .from_columns import load as load_columns
+from .validation import check_dataset_dict
+
+FROM_COLUMNS = "from_columns"
+
+
+def dataset_names() -> list[str]:
+    """Names of the data sets in `hf_bml.data.catalogue`, and `from_columns`, sorted."""
+    return sorted([FROM_COLUMNS, *(module.name for module in pkgutil.iter_modules(catalogue.__path__))])
+
+
+def load_multimodal_dataset(name: str, **options: Any) -> DatasetDict:
+    """Load a data set by name and check it.
+
+    Args:
+        name: A name out of `dataset_names()`, or the dotted path of a function that returns a
+            `datasets.DatasetDict`: "package.module:function" or "package.module.function".
+        options: Keyword arguments of the data set's `load` (or of the function).
+
+    Returns:
+        Splits train, validation and test, none empty, with equal columns, among them integer `labels`.
+
+    Raises:
+        ValueError: The name or an option is unknown, or the result breaks the contract of `check_dataset_dict`.
+    """
+    load = dataset_function(name)
+    check_options(load, options, name)
+    return check_dataset_dict(load(**options), name)
+
+
+def dataset_function(name: str) -> Callable[..., DatasetDict]:
+    """The function behind a data set's name, as `load_multimodal_dataset` takes it.
+
+    Raises:
+        ValueError: No such data set, module or function.
+    """
+    return _user_function(name) if "." in name or ":" in name else _package_function(name)
+
+
+def _package_function(name: str) -> Callable[..., DatasetDict]:
+    names = dataset_names()
+    if name not in names:
+        raise ValueError(
+            f"Expected the name of a data set, found {name!r}.{did_you_mean(name, names)} Known names: "
+            f"{', '.join(names)}. For a data set of your own give 'package.module:function'."
+        )
+    return load_columns if name == FROM_COLUMNS else importlib.import_module(f"{catalogue.__name__}.{name}").load
+
+
+def _user_function(path: str) -> Callable[..., DatasetDict]:
+    module_name, _, function_name = path.partition(":") if ":" in path else path.rpartition(".")
+    if not module_name or not function_name or module_name.startswith("."):
+        raise ValueError(f"Expected 'package.module:function', found {path!r}. Give both the module and the function.")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise ValueError(
+            f"Expected an importable module in {path!r}, found no module '{error.name}'. Correct the path or put the "
+            f"module on PYTHONPATH. Data sets of this package: {', '.join(dataset_names())}."
+        ) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        functions = [key for key, value in vars(module).items() if inspect.isfunction(value)]
+        raise ValueError(
+            f"Expected a function '{function_name}' in module '{module_name}', found none."
+            f"{did_you_mean(function_name, functions)} Functions there: {', '.join(functions) or 'none'}."
+        )
+    return function
+
+
+def check_options(load: Callable[..., DatasetDict], options: dict[str, Any], name: str) -> None:
+    """Raises ValueError, naming the closest valid one, for an option that a data set's function does not take."""
+    parameters = inspect.signature(load).parameters
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for option in options:
+        if option not in parameters:
+            raise ValueError(
+                f"Expected an option of data set '{name}', found {option!r}.{did_you_mean(option, list(parameters))} "
+                f"Options: {', '.join(parameters) or 'none'}."
+            )
