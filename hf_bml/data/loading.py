@@ -16,7 +16,7 @@ from typing import Any
 
 from datasets import DatasetDict
 
-from ..suggestion import did_you_mean
+from ..ground.suggestion import did_you_mean
 from . import catalogue
 from .from_columns import load as load_columns
 from .validation import check_dataset_dict
