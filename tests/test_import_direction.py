@@ -12,7 +12,6 @@ FLOORS = ["commands", "report", "study", "training", "hub", "figures", "analysis
 TOP = {"", "cli"}  # hf_bml itself and the command line may import anything; nothing imports them
 
 
-
 def module_of(path: Path) -> str:
     """Name relative to the package; that of `__init__.py` at its top is ""."""
     parts = path.relative_to(ROOT).with_suffix("").parts

@@ -103,11 +103,14 @@ class KeepOnly:
     def __init__(self, keep_mask):
         self.keep_mask = keep_mask
 
-    def keep_modalities(self, unimodal_logits, modality_mask):
-        return self.keep_mask if modality_mask is None else self.keep_mask & modality_mask
+    def keep_modalities(self, view):
+        return self.keep_mask if view.modality_mask is None else self.keep_mask & view.modality_mask
 
     def modulate_features(self, features, keep_mask):
         return features
+
+    def forward_losses(self, features):
+        return {}
 
 
 def tiny_text_model(folder) -> MultimodalForClassification:

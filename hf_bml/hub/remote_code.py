@@ -29,7 +29,6 @@ from transformers import CONFIG_MAPPING, PROCESSOR_MAPPING
 from transformers.models.auto.processing_auto import processor_class_from_name
 from transformers.pipelines import PIPELINE_REGISTRY
 
-
 CODE_FOLDER = "hf_bml_code"
 PROCESSOR_NAME = "processor_config.json"
 PACKAGE = Path(__file__).parents[1]

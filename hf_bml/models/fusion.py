@@ -20,13 +20,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-if TYPE_CHECKING:  # the configuration imports FUSIONS
-    from .configuration_multimodal import MultimodalConfig
+from .options import HeadOptions
 
 
 def layers(sizes: Sequence[int], dropout: float) -> nn.Sequential:
@@ -79,11 +77,13 @@ class FusionHead(nn.Module):
 
     Attributes:
         zero_out_is_blind: whether the zero-out prediction is the same for every modality, whatever it has learned.
+        splits_exactly: whether the joint logits are the sum of `unimodal_logits`.
     """
 
     zero_out_is_blind = False
+    splits_exactly = False
 
-    def __init__(self, sizes: Mapping[str, int], config: MultimodalConfig):
+    def __init__(self, sizes: Mapping[str, int], config: HeadOptions):
         super().__init__()
         self.sizes = dict(sizes)
 
@@ -110,12 +110,12 @@ class FusionHead(nn.Module):
 class ConcatHead(FusionHead):
     """Concatenation and a linear or multi-layer classifier (paper Eq. 1; multi-layer: Sec. 4.3.7)."""
 
-    def __init__(self, sizes: Mapping[str, int], config: MultimodalConfig):
+    def __init__(self, sizes: Mapping[str, int], config: HeadOptions):
         super().__init__(sizes, config)
         self.classifier = layers(
             [sum(sizes.values()), *config.head_hidden_sizes, config.num_labels], config.head_dropout
         )
-        self.is_linear = not config.head_hidden_sizes
+        self.splits_exactly = not config.head_hidden_sizes
         split = config.bias_split or {}
         self.bias_split = {modality: split.get(modality, 1 / len(sizes)) for modality in sizes}
 
@@ -124,7 +124,7 @@ class ConcatHead(FusionHead):
 
     def unimodal_logits(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Linear head: `W^m phi^m + gamma^m b`, which sums to the joint logits for `sum gamma = 1` (Eq. 2)."""
-        if not self.is_linear:
+        if not self.splits_exactly:
             return self.zero_out_logits(features)
         linear = self.classifier[-1]
         blocks = linear.weight.split(list(self.sizes.values()), dim=1)
@@ -137,7 +137,9 @@ class ConcatHead(FusionHead):
 class SumHead(FusionHead):
     """One classifier per modality, logits added; the split is exact, each with its own full bias."""
 
-    def __init__(self, sizes: Mapping[str, int], config: MultimodalConfig):
+    splits_exactly = True
+
+    def __init__(self, sizes: Mapping[str, int], config: HeadOptions):
         super().__init__(sizes, config)
         self.classifiers = nn.ModuleDict(
             {
@@ -160,7 +162,7 @@ class SumHead(FusionHead):
 class ConditionedHead(FusionHead):
     """Base of the heads in which one modality x conditions the others, y (their concatenation)."""
 
-    def __init__(self, sizes: Mapping[str, int], config: MultimodalConfig):
+    def __init__(self, sizes: Mapping[str, int], config: HeadOptions):
         super().__init__(sizes, config)
         self.conditioning = config.conditioning or next(iter(sizes))
         self.condition_size = sizes[self.conditioning]
@@ -178,7 +180,7 @@ class FiLMHead(ConditionedHead):
     The biases start at zero, so before training y alone predicts a constant.
     """
 
-    def __init__(self, sizes: Mapping[str, int], config: MultimodalConfig):
+    def __init__(self, sizes: Mapping[str, int], config: HeadOptions):
         super().__init__(sizes, config)
         self.film = nn.Linear(self.condition_size, 2 * self.content_size)
         self.classifier = layers(
@@ -198,7 +200,7 @@ class GatedHead(ConditionedHead):
     constant.
     """
 
-    def __init__(self, sizes: Mapping[str, int], config: MultimodalConfig):
+    def __init__(self, sizes: Mapping[str, int], config: HeadOptions):
         super().__init__(sizes, config)
         width = max(sizes.values())
         self.gate = nn.Linear(self.condition_size, width)
@@ -219,7 +221,7 @@ class ProductHead(FusionHead):
 
     zero_out_is_blind = True
 
-    def __init__(self, sizes: Mapping[str, int], config: MultimodalConfig):
+    def __init__(self, sizes: Mapping[str, int], config: HeadOptions):
         super().__init__(sizes, config)
         width = max(sizes.values())
         self.factors = nn.ModuleDict(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +16,16 @@ from transformers.utils import ModelOutput
 
 from ..ground.repository_code import own_code_only
 from ..ground.suggestion import did_you_mean
+from ..ground.task import cross_entropy
 from .bare_card import replace_blank_card
 from .configuration_multimodal import ModalitiesConfig, MultimodalConfig
 from .encoders.build import build_encoder
+from .face import ForwardView, ModelFace, Modulating, call_detached
 from .frozen import keep_frozen_statistics
-from .fusion import evaluation_mode
+from .fusion import drop_features, evaluation_mode
 from .interaction import INTERACTIONS, Interaction, fill_absent
-from .precision import cross_entropy, full_precision_scores
+from .precision import full_precision_scores
+from .prediction import Prediction
 
 # What PEFT, torch.compile and torch's parametrizations put into a parameter's name:
 RENAMED = {"base_layer", "base_model", "original_module", "_orig_mod", "parametrizations"}
@@ -41,6 +44,7 @@ class MultimodalClassifierOutput(ModelOutput):
         auxiliary_logits: per modality `(batch, num_labels)` of its own classifier, if the model has such.
         keep_mask: bool `(batch, modalities)`, the modalities that reached the head.
         modality_mask: bool `(batch, modalities)`, the modalities the samples have; None if no sample lacks one.
+        losses: in training with labels, what `loss` is the sum of, `joint` and `auxiliary`, and what modulations add.
     """
 
     loss: Tensor | None = None
@@ -50,6 +54,7 @@ class MultimodalClassifierOutput(ModelOutput):
     auxiliary_logits: dict[str, Tensor] | None = None
     keep_mask: Tensor | None = None
     modality_mask: Tensor | None = None
+    losses: dict[str, Tensor] | None = None
 
 
 def batch_tensor(inputs: Tensor | dict[str, Tensor]) -> Tensor:
@@ -109,20 +114,40 @@ def check_weights_not_renamed(kind: str, names: Iterable[str]) -> None:
             )
 
 
-class MultimodalPreTrainedModel(PreTrainedModel):
-    """What the models of all tasks share: weight initialisation, loading, and the checks of a batch.
+@dataclass
+class Pass:
+    """What the encoders have made of a batch, before a head sees it.
+
+    Attributes:
+        started: per modality what its encoder computed by itself; None for one that the whole batch lacks.
+        modality_mask: bool `(batch, modalities)`, the modalities the samples have; None if no sample lacks one.
+        shown: per modality the features that modulations see, with a graph.
+        features: per modality those of the output, if they are others.
+        own_logits: per modality what its own classifier predicts; empty without such.
+    """
+
+    started: dict[str, Any]
+    modality_mask: Tensor | None
+    shown: dict[str, Tensor] = field(default_factory=dict)
+    features: dict[str, Tensor] = field(default_factory=dict)
+    own_logits: dict[str, Tensor] = field(default_factory=dict)
+
+
+class MultimodalPreTrainedModel(ModelFace, PreTrainedModel):
+    """What the models of all tasks share: the forward, weight initialisation, loading, and the checks of a batch.
+
+    A task's model overrides `_start`, `_look`, `_score`, `_predict`, and `_join` where joining is more than dropping.
 
     Attributes:
         encoders: `nn.ModuleDict` by modality, in modality order; their parameters are the paper's theta^m.
-        gradient_enters_by_features: whether the loss reaches an encoder's parameters only through the feature that
-            modulations see.
+        auxiliary_heads: `nn.ModuleDict` by modality, classifiers of single modalities; empty without.
     """
 
     config_class = MultimodalConfig
     base_model_prefix = "multimodal"
     main_input_name = "modalities"
     accepts_loss_kwargs = False
-    gradient_enters_by_features = True
+    output_class: ClassVar[type[ModelOutput]] = MultimodalClassifierOutput
     encoders: nn.ModuleDict
 
     def __init__(self, config: ModalitiesConfig):
@@ -132,6 +157,130 @@ class MultimodalPreTrainedModel(PreTrainedModel):
                 f"{type(config).__name__}.modalities is empty: give an encoder config per modality, for example "
                 "{'audio': {'type': 'timm', 'architecture': 'resnet18', 'in_channels': 1}}."
             )
+
+    def forward(
+        self,
+        labels: Tensor | None = None,
+        modality_mask: Tensor | None = None,
+        modulation: Modulating | None = None,
+        **modalities: Tensor | dict[str, Tensor] | None,
+    ) -> Any:
+        """
+        Args:
+            labels: class indices `(batch,)`, or `(batch, segments)` of a model that labels segments.
+            modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality: its feature is zero
+                and it counts in no score. Absent inputs may hold anything finite, zeros by convention; in training
+                the encoder sees repeated present samples in their place, so that batch statistics are of real inputs,
+                and if there are none it keeps its running statistics.
+            modulation: the trainer's `ModulationStack`, or whatever has the methods of `face.Modulating`.
+            modalities: one keyword per modality: a tensor (the encoder's main input), a dict of encoder keywords, or
+                None when every sample lacks it. Tensors have a row per sample.
+        """
+        self._check_inputs(modalities, modality_mask)
+        modalities = self._present_inputs(modalities, modality_mask)
+        buffers = self._buffers_before(modality_mask)
+        started = {name: self._started(name, modalities[name]) for name in self.encoders}
+        current = self._look(started, self._present(modalities, modality_mask), labels)
+        own_logits = current.own_logits
+        unimodal_logits = self._score(current)
+        keep_mask = current.modality_mask
+        if modulation is not None:
+            view = ForwardView(
+                unimodal_logits=unimodal_logits,
+                modality_mask=current.modality_mask,
+                features=current.shown,
+                inputs=modalities,
+                own_logits=own_logits if self._own_logits_are_trained else {},
+                split=self._split,
+                predict=lambda features, keep, detached: self._fuse(current, features, keep, detached),
+            )
+            keep_mask = modulation.keep_modalities(view)
+        seen = self._join(current, keep_mask)
+        if modulation is not None:
+            seen = modulation.modulate_features(seen, keep_mask)
+        prediction = self._predict(current, seen, keep_mask)
+        further = modulation.forward_losses(seen) if modulation is not None else {}
+        restore_buffers(buffers)
+        loss, losses = None, None
+        if labels is not None:
+            loss = joint = self._joint_loss(prediction, labels)
+            losses = {"joint": joint}
+            if self.training and own_logits:
+                losses["auxiliary"] = self._auxiliary_loss(own_logits, labels, current.modality_mask)
+                loss = loss + losses["auxiliary"]
+        if keep_mask is None:
+            shape = len(prediction.logits), len(self.encoders)
+            keep_mask = torch.ones(shape, dtype=torch.bool, device=prediction.logits.device)
+        return self.output_class(
+            loss=loss,
+            logits=prediction.logits,
+            unimodal_logits=unimodal_logits,
+            features=current.features or current.shown,
+            auxiliary_logits=own_logits or None,
+            keep_mask=keep_mask,
+            modality_mask=current.modality_mask,
+            losses={**(losses or {}), **further} or None if self.training else None,
+        )
+
+    def _started(self, name: str, inputs: Tensor | dict[str, Tensor] | None) -> Any:
+        if inputs is None:
+            return None
+        try:
+            return self._start(name, inputs)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"Modality {name!r}: {error}") from error
+
+    def _start(self, name: str, inputs: Tensor | dict[str, Tensor]) -> Any:
+        """What a modality's encoder computes of its input by itself."""
+        raise NotImplementedError(f"{type(self).__name__} is abstract: override `_start`.")
+
+    def _look(self, started: dict[str, Any], modality_mask: Tensor | None, labels: Tensor | None) -> Pass:
+        """The features that modulations see, zero where a modality is absent, and the own classifiers' logits."""
+        raise NotImplementedError(f"{type(self).__name__} is abstract: override `_look`.")
+
+    def _score(self, current: Pass) -> dict[str, Tensor]:
+        """What each modality alone predicts: detached, outside autocast, in float32 or better."""
+        raise NotImplementedError(f"{type(self).__name__} is abstract: override `_score`.")
+
+    def _join(self, current: Pass, keep_mask: Tensor | None) -> dict[str, Tensor]:
+        """The features that the head sees under a keep mask, before `modulate_features`."""
+        return current.shown if keep_mask is None else drop_features(current.shown, keep_mask)
+
+    def _predict(
+        self, current: Pass, seen: dict[str, Tensor], keep_mask: Tensor | None, detached: bool = False
+    ) -> Prediction:
+        """What the head predicts; with `detached`, its parameters are constants."""
+        raise NotImplementedError(f"{type(self).__name__} is abstract: override `_predict`.")
+
+    def _fuse(self, current: Pass, features: dict[str, Tensor], keep_mask: Tensor | None, detached: bool) -> Tensor:
+        if reason := self.why_not_fuse():
+            raise ValueError(reason)
+        seen = features if keep_mask is None else drop_features(features, keep_mask)
+        return self._predict(current, seen, keep_mask, detached).logits
+
+    @property
+    def _own_logits_are_trained(self) -> bool:
+        """Whether the own classifiers' losses reach the encoders."""
+        return self.config.auxiliary_loss_weight is not None
+
+    @property
+    def _split(self) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None:
+        """The head's exact split of features into logits by modality; None if it has none."""
+        return None
+
+    def _joint_loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
+        return self.task.loss(prediction.logits, labels)
+
+    def _auxiliary_loss(
+        self, auxiliary_logits: dict[str, Tensor], labels: Tensor, modality_mask: Tensor | None
+    ) -> Tensor:
+        """The summed losses of the modalities' own classifiers, each over the samples that have it."""
+        weight = self.config.auxiliary_loss_weight
+        losses = [
+            cross_entropy(logits, labels, None if modality_mask is None else modality_mask[:, column])
+            for column, logits in enumerate(auxiliary_logits.values())
+        ]
+        return (1.0 if weight is None else weight) * sum(losses)
 
     @classmethod
     def from_pretrained(cls, *args: Any, output_loading_info: bool = False, **kwargs: Any) -> Any:
@@ -160,6 +309,131 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         """What every way of pushing a model ends in: with a card that says something, unless there is one."""
         replace_blank_card(Path(working_dir) / "README.md", self.config, type(self).__name__, repo_id)
         return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
+=======
+    def forward(
+        self,
+        labels: Tensor | None = None,
+        modality_mask: Tensor | None = None,
+        modulation: Modulating | None = None,
+        **modalities: Tensor | dict[str, Tensor] | None,
+    ) -> Any:
+        """
+        Args:
+            labels: class indices `(batch,)`, or `(batch, segments)` of a model that labels segments.
+            modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality: its feature is zero
+                and it counts in no score. Absent inputs may hold anything finite, zeros by convention; in training
+                the encoder sees repeated present samples in their place, so that batch statistics are of real inputs,
+                and if there are none it keeps its running statistics.
+            modulation: the trainer's `ModulationStack`, or whatever has the methods of `face.Modulating`.
+            modalities: one keyword per modality: a tensor (the encoder's main input), a dict of encoder keywords, or
+                None when every sample lacks it. Tensors have a row per sample.
+        """
+        self._check_inputs(modalities, modality_mask)
+        modalities = self._present_inputs(modalities, modality_mask)
+        buffers = self._buffers_before(modality_mask)
+        started = {name: self._started(name, modalities[name]) for name in self.encoders}
+        current = self._look(started, self._present(modalities, modality_mask), labels)
+        own_logits = current.own_logits
+        unimodal_logits = self._score(current)
+        keep_mask = current.modality_mask
+        if modulation is not None:
+            view = ForwardView(
+                unimodal_logits=unimodal_logits,
+                modality_mask=current.modality_mask,
+                features=current.shown,
+                inputs=modalities,
+                own_logits=own_logits if self._own_logits_are_trained else {},
+                split=self._split,
+                predict=lambda features, keep, detached: self._fuse(current, features, keep, detached),
+            )
+            keep_mask = modulation.keep_modalities(view)
+        seen = self._join(current, keep_mask)
+        if modulation is not None:
+            seen = modulation.modulate_features(seen, keep_mask)
+        prediction = self._predict(current, seen, keep_mask)
+        further = modulation.forward_losses(seen) if modulation is not None else {}
+        restore_buffers(buffers)
+        loss, losses = None, None
+        if labels is not None:
+            loss = joint = self._joint_loss(prediction, labels)
+            losses = {"joint": joint}
+            if self.training and own_logits:
+                losses["auxiliary"] = self._auxiliary_loss(own_logits, labels, current.modality_mask)
+                loss = loss + losses["auxiliary"]
+        if keep_mask is None:
+            shape = len(prediction.logits), len(self.encoders)
+            keep_mask = torch.ones(shape, dtype=torch.bool, device=prediction.logits.device)
+        return self.output_class(
+            loss=loss,
+            logits=prediction.logits,
+            unimodal_logits=unimodal_logits,
+            features=current.features or current.shown,
+            auxiliary_logits=own_logits or None,
+            keep_mask=keep_mask,
+            modality_mask=current.modality_mask,
+            losses={**(losses or {}), **further} or None if self.training else None,
+        )
+
+    def _started(self, name: str, inputs: Tensor | dict[str, Tensor] | None) -> Any:
+        if inputs is None:
+            return None
+        try:
+            return self._start(name, inputs)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"Modality {name!r}: {error}") from error
+
+    def _start(self, name: str, inputs: Tensor | dict[str, Tensor]) -> Any:
+        """What a modality's encoder computes of its input by itself."""
+        raise NotImplementedError(f"{type(self).__name__} is abstract: override `_start`.")
+
+    def _look(self, started: dict[str, Any], modality_mask: Tensor | None, labels: Tensor | None) -> Pass:
+        """The features that modulations see, zero where a modality is absent, and the own classifiers' logits."""
+        raise NotImplementedError(f"{type(self).__name__} is abstract: override `_look`.")
+
+    def _score(self, current: Pass) -> dict[str, Tensor]:
+        """What each modality alone predicts: detached, outside autocast, in float32 or better."""
+        raise NotImplementedError(f"{type(self).__name__} is abstract: override `_score`.")
+
+    def _join(self, current: Pass, keep_mask: Tensor | None) -> dict[str, Tensor]:
+        """The features that the head sees under a keep mask, before `modulate_features`."""
+        return current.shown if keep_mask is None else drop_features(current.shown, keep_mask)
+
+    def _predict(
+        self, current: Pass, seen: dict[str, Tensor], keep_mask: Tensor | None, detached: bool = False
+    ) -> Prediction:
+        """What the head predicts; with `detached`, its parameters are constants."""
+        raise NotImplementedError(f"{type(self).__name__} is abstract: override `_predict`.")
+
+    def _fuse(self, current: Pass, features: dict[str, Tensor], keep_mask: Tensor | None, detached: bool) -> Tensor:
+        if reason := self.why_not_fuse():
+            raise ValueError(reason)
+        seen = features if keep_mask is None else drop_features(features, keep_mask)
+        return self._predict(current, seen, keep_mask, detached).logits
+
+    @property
+    def _own_logits_are_trained(self) -> bool:
+        """Whether the own classifiers' losses reach the encoders."""
+        return self.config.auxiliary_loss_weight is not None
+
+    @property
+    def _split(self) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None:
+        """The head's exact split of features into logits by modality; None if it has none."""
+        return None
+
+    def _joint_loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
+        return self.task.loss(prediction.logits, labels)
+
+    def _auxiliary_loss(
+        self, auxiliary_logits: dict[str, Tensor], labels: Tensor, modality_mask: Tensor | None
+    ) -> Tensor:
+        """The summed losses of the modalities' own classifiers, each over the samples that have it."""
+        weight = self.config.auxiliary_loss_weight
+        losses = [
+            cross_entropy(logits, labels, None if modality_mask is None else modality_mask[:, column])
+            for column, logits in enumerate(auxiliary_logits.values())
+        ]
+        return (1.0 if weight is None else weight) * sum(losses)
+>>>>>>> 161395d (Recipes say only what differs from the one that they extend; draft of the second edition's modulations and models)
 
     def get_input_embeddings(self) -> None:
         """None: no single embedding stands for all modalities. Accelerate asks before it shards a model (FSDP2)."""
@@ -236,17 +510,6 @@ class MultimodalPreTrainedModel(PreTrainedModel):
         present = torch.tensor(given, device=example.device).expand(len(example), -1)
         return present if modality_mask is None else modality_mask.bool() & present
 
-    def _auxiliary_loss(
-        self, auxiliary_logits: dict[str, Tensor], labels: Tensor, modality_mask: Tensor | None
-    ) -> Tensor:
-        """The summed cross-entropies of the modalities' own classifiers, each over the samples that have it."""
-        weight = self.config.auxiliary_loss_weight
-        losses = [
-            cross_entropy(logits, labels, None if modality_mask is None else modality_mask[:, column])
-            for column, logits in enumerate(auxiliary_logits.values())
-        ]
-        return (1.0 if weight is None else weight) * sum(losses)
-
 
 class MultimodalForClassification(MultimodalPreTrainedModel):
     """One encoder per modality, a fusion head, and the unimodal predictions that balancing needs (paper Sec. 3.1).
@@ -307,89 +570,61 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         self.post_init()
         self._no_split_modules = indivisible_modules(self)
 
-    def forward(
-        self,
-        labels: Tensor | None = None,
-        modality_mask: Tensor | None = None,
-        modulation: Any = None,
-        **modalities: Tensor | dict[str, Tensor] | None,
-    ) -> MultimodalClassifierOutput:
-        """
-        Args:
-            labels: class indices `(batch,)`.
-            modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality: its feature is zero
-                and it counts in no score. Absent inputs may hold anything finite, zeros by convention; in training
-                the encoder sees repeated present samples in their place, so that batch statistics are of real inputs,
-                and if there are none it keeps its running statistics.
-            modulation: the trainer's `ModulationStack`, or whatever has its `keep_modalities(unimodal_logits,
-                modality_mask)` and, called after it, `modulate_features(features, keep_mask)`.
-            modalities: one keyword per modality: a tensor (the encoder's main input), a dict of encoder keywords, or
-                None when every sample lacks it. Tensors have a row per sample.
-        """
-        self._check_inputs(modalities, modality_mask)
-        modalities = self._present_inputs(modalities, modality_mask)
-        buffers = self._buffers_before(modality_mask)
-        started = {name: self._start(name, modalities[name]) for name in self.encoders}
-        modality_mask = self._present(modalities, modality_mask)
-        features = self._unimodal_features(started, modality_mask)
-        auxiliary_logits = self._auxiliary_logits(features)
-        unimodal_logits = self._unimodal_logits(features)
-        keep_mask = modality_mask
-        if modulation is not None:
-            keep_mask = modulation.keep_modalities(unimodal_logits, modality_mask)
-        seen = self.interaction(self.encoders, started, keep_mask)
-        if modulation is not None:
-            seen = modulation.modulate_features(seen, keep_mask)
-        logits = self.head(seen)
-        restore_buffers(buffers)
-        loss = None
-        if labels is not None:
-            loss = cross_entropy(logits, labels)
-            if self.training and auxiliary_logits:
-                loss = loss + self._auxiliary_loss(auxiliary_logits, labels, modality_mask)
-        if keep_mask is None:
-            keep_mask = torch.ones(len(logits), len(features), dtype=torch.bool, device=logits.device)
-        return MultimodalClassifierOutput(
-            loss=loss,
-            logits=logits,
-            unimodal_logits=unimodal_logits,
-            features=features,
-            auxiliary_logits=auxiliary_logits or None,
-            keep_mask=keep_mask,
-            modality_mask=modality_mask,
-        )
+    def _start(self, name: str, inputs: Tensor | dict[str, Tensor]) -> Any:
+        return self.interaction.start(self.encoders[name], inputs)
 
-    def _start(self, name: str, inputs: Tensor | dict[str, Tensor] | None) -> Any:
-        if inputs is None:
-            return None
-        try:
-            return self.interaction.start(self.encoders[name], inputs)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"Modality {name!r}: {error}") from error
-
-    def _unimodal_features(self, started: dict[str, Any], modality_mask: Tensor | None) -> dict[str, Tensor]:
+    def _look(self, started: dict[str, Any], modality_mask: Tensor | None, labels: Tensor | None) -> Pass:
         """The feature of each modality when it is alone, `(batch, dim)`, zero where it is absent.
 
         With an interaction that mixes modalities it takes a pass of its own, without gradient and in eval mode.
         """
         if self.interaction.features_are_unimodal:
-            return self.interaction(self.encoders, started, modality_mask)
-        with torch.no_grad(), evaluation_mode(self):
-            features = {
-                name: None if state is None else self.interaction.alone(self.encoders, name, state)
-                for name, state in started.items()
-            }
-        return fill_absent(features, self.interaction.sizes, modality_mask)
+            features = self.interaction(self.encoders, started, modality_mask)
+        else:
+            with torch.no_grad(), evaluation_mode(self):
+                alone = {
+                    name: None if state is None else self.interaction.alone(self.encoders, name, state)
+                    for name, state in started.items()
+                }
+            features = fill_absent(alone, self.interaction.sizes, modality_mask)
+        return Pass(started, modality_mask, features, own_logits=self._classified(features))
 
-    def _auxiliary_logits(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _classified(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """What each modality's own classifier predicts; a probe learns without the encoder noticing."""
-        if self.config.auxiliary_loss_weight is None:
+        if not self._own_logits_are_trained:
             features = {name: feature.detach() for name, feature in features.items()}
         return {name: head(self.interaction.own(name, features[name])) for name, head in self.auxiliary_heads.items()}
 
-    def _unimodal_logits(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Detached unimodal predictions, computed outside autocast in float32 or better."""
-        predict = {"probe": self._auxiliary_logits, "zero_out": self.head.zero_out_logits}.get(
+    def _score(self, current: Pass) -> dict[str, Tensor]:
+        predict = {"probe": self._classified, "zero_out": self.head.zero_out_logits}.get(
             self.config.unimodal_prediction, self.head.unimodal_logits
         )
-        return full_precision_scores(predict, features, next(self.head.parameters()).dtype)
+        return full_precision_scores(predict, current.shown, next(self.head.parameters()).dtype)
+
+    @property
+    def _split(self) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None:
+        return self.head.unimodal_logits if self.head.splits_exactly else None
+
+    def _join(self, current: Pass, keep_mask: Tensor | None) -> dict[str, Tensor]:
+        return self.interaction(self.encoders, current.started, keep_mask)
+
+    def _predict(
+        self, current: Pass, seen: dict[str, Tensor], keep_mask: Tensor | None, detached: bool = False
+    ) -> Prediction:
+        return Prediction(call_detached(self.head, seen) if detached else self.head(seen))
+
+    @property
+    def gradient_enters_by_features(self) -> bool:
+        """Not where the encoders exchange more than features, nor past them, to classifiers of single modalities."""
+        return self.interaction.features_are_unimodal and not (self.auxiliary_heads and self._own_logits_are_trained)
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        return list(self.head.parameters())
+
+    def why_not_fuse(self) -> str | None:
+        if self.config.interaction is None:
+            return None
+        return (
+            f"With interaction {self.config.interaction!r} the joint prediction is no function of the modalities' own "
+            "features. Use late fusion (interaction: null)."
+        )

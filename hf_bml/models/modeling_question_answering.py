@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,15 +11,17 @@ from torch import Tensor, nn
 from .configuration_question_answering import QuestionAnsweringConfig
 from .encoders.build import build_encoder
 from .encoders.sequences import Tokens
-from .fusion import drop_features, evaluation_mode
+from .face import Modulating, call_detached
+from .fusion import evaluation_mode
 from .interaction.base import call, fill_absent
 from .modeling_multimodal import (
     MultimodalClassifierOutput,
     MultimodalPreTrainedModel,
+    Pass,
     indivisible_modules,
-    restore_buffers,
 )
-from .precision import cross_entropy, full_precision_scores
+from .precision import full_precision_scores
+from .prediction import Prediction
 from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
 from .question_answering.base import seen_tokens
 
@@ -76,6 +77,7 @@ class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
     """
 
     config_class = QuestionAnsweringConfig
+    output_class = QuestionAnsweringOutput
 
     def __init__(self, config: QuestionAnsweringConfig):
         super().__init__(config)
@@ -109,16 +111,11 @@ class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
         """The columns of a dataset that the model reads beside labels."""
         return [*self.encoders, "question_type"]
 
-    @property
-    def required_columns(self) -> list[str]:
-        """Those that every dataset must have."""
-        return list(self.encoders)
-
     def forward(
         self,
         labels: Tensor | None = None,
         modality_mask: Tensor | None = None,
-        modulation: Any = None,
+        modulation: Modulating | None = None,
         question_type: Tensor | None = None,
         **modalities: Tensor | dict[str, Tensor] | None,
     ) -> QuestionAnsweringOutput:
@@ -130,54 +127,27 @@ class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
             question_type: `(batch,)`, handed through.
             modalities: one keyword per modality, as of [`MultimodalForClassification`].
         """
-        self._check_inputs(modalities, modality_mask)
-        modalities = self._present_inputs(modalities, modality_mask)
-        buffers = self._buffers_before(modality_mask)
-        started = {name: self._start(name, modalities[name]) for name in self.encoders}
-        modality_mask = self._present(modalities, modality_mask)
-        tokens = self._filled(started, modality_mask)
-        values = {name: given.values for name, given in tokens.items()}
-        features = fill_absent(
-            {name: None if started[name] is None else tokens[name].mean() for name in tokens},
-            self.sizes,
-            modality_mask,
-        )
-        auxiliary_logits = {name: head(features[name]) for name, head in self.auxiliary_heads.items()}
-        given = {name: tokens[name] for name in tokens if started[name] is not None}
-        unimodal_logits = self._unimodal_logits(given)
-        keep_mask = modality_mask
-        if modulation is not None:
-            keep_mask = modulation.keep_modalities(unimodal_logits, modality_mask)
-            if keep_mask is not None:
-                values = drop_features(values, keep_mask)
-            values = modulation.modulate_features(values, keep_mask)
-        logits = self.architecture(self._kept(replaced(given, values), keep_mask))
-        restore_buffers(buffers)
-        loss = None
-        if labels is not None:
-            loss = cross_entropy(logits, labels)
-            if self.training and auxiliary_logits:
-                loss = loss + self._auxiliary_loss(auxiliary_logits, labels, modality_mask)
-        if keep_mask is None:
-            keep_mask = torch.ones(len(logits), len(features), dtype=torch.bool, device=logits.device)
-        return QuestionAnsweringOutput(
-            loss=loss,
-            logits=logits,
-            unimodal_logits=unimodal_logits,
-            features=features,
-            auxiliary_logits=auxiliary_logits or None,
-            keep_mask=keep_mask,
-            modality_mask=modality_mask,
-            question_type=question_type,
-        )
+        output = super().forward(labels, modality_mask, modulation, **modalities)
+        output["question_type"] = question_type
+        return output
 
-    def _start(self, name: str, inputs: Tensor | dict[str, Tensor] | None) -> Tokens | None:
-        if inputs is None:
-            return None
-        try:
-            return call(self.encoders[name].tokens, inputs)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"Modality {name!r}: {error}") from error
+    def _start(self, name: str, inputs: Tensor | dict[str, Tensor]) -> Tokens:
+        return call(self.encoders[name].tokens, inputs)
+
+    def _look(self, started: dict[str, Tokens | None], modality_mask: Tensor | None, labels: Tensor | None) -> Pass:
+        tokens = self._filled(started, modality_mask)
+        means = {name: None if started[name] is None else tokens[name].mean() for name in tokens}
+        features = fill_absent(means, self.sizes, modality_mask)
+        own_logits = {name: head(features[name]) for name, head in self.auxiliary_heads.items()}
+        given = {name: tokens[name] for name in tokens if started[name] is not None}
+        shown = {name: each.values for name, each in tokens.items()}
+        return Pass(given, modality_mask, shown, features, own_logits)
+
+    def _predict(
+        self, current: Pass, seen: dict[str, Tensor], keep_mask: Tensor | None, detached: bool = False
+    ) -> Prediction:
+        tokens = self._kept(replaced(current.started, seen), keep_mask)
+        return Prediction(call_detached(self.architecture, tokens) if detached else self.architecture(tokens))
 
     def _filled(self, started: Mapping[str, Tokens | None], modality_mask: Tensor | None) -> dict[str, Tokens]:
         """Tokens with a mask, zero where that is False; one such token where the whole batch lacks a modality."""
@@ -200,24 +170,22 @@ class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
         keep = dict(zip(self.encoders, keep_mask.bool().unbind(1), strict=True))
         return {name: given._replace(mask=given.mask & keep[name].unsqueeze(1)) for name, given in tokens.items()}
 
-    def _unimodal_logits(self, tokens: Mapping[str, Tokens]) -> dict[str, Tensor]:
-        """What the architecture predicts from each modality alone, in eval mode; the others' tokens are masked.
-
-        Detached, computed outside autocast in float32 or better.
-        """
+    def _score(self, current: Pass) -> dict[str, Tensor]:
+        """What the architecture predicts from each modality alone, in eval mode; the others' tokens are masked."""
+        tokens = current.started
 
         def predict(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            given = replaced(tokens, values)
             with evaluation_mode(self.architecture):
-                alone = {name: self.architecture({name: given}) for name, given in replaced(tokens, values).items()}
-            if len(alone) < len(self.encoders):
-                nothing = {
-                    name: given._replace(mask=torch.zeros_like(given.mask))
-                    for name, given in replaced(tokens, values).items()
-                }
-                with evaluation_mode(self.architecture):
+                alone = {name: self.architecture({name: each}) for name, each in given.items()}
+                if len(alone) < len(self.encoders):
+                    nothing = {n: each._replace(mask=torch.zeros_like(each.mask)) for n, each in given.items()}
                     without = self.architecture(nothing)
-                alone = {name: alone.get(name, without) for name in self.encoders}
+                    alone = {name: alone.get(name, without) for name in self.encoders}
             return alone
 
         dtype = next(self.architecture.parameters()).dtype
         return full_precision_scores(predict, {name: given.values for name, given in tokens.items()}, dtype)
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        return list(self.architecture.parameters())

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
-from transformers.utils import ModelOutput
 
+from ..ground.task import CLASSIFICATION, Task
 from .configuration_segment_classification import SegmentClassificationConfig
+from .face import call_detached
 from .fusion import drop_features
 from .interaction.base import call
-from .modeling_multimodal import MultimodalPreTrainedModel, indivisible_modules, restore_buffers
+from .modeling_multimodal import MultimodalClassifierOutput, MultimodalPreTrainedModel, Pass, indivisible_modules
 from .precision import full_precision_scores
+from .prediction import Prediction
 from .segments import SEGMENT_ARCHITECTURES
 from .segments.base import RecurrentLayer
 from .segments.inputs import build_segment_input
-from .segments.losses import SEGMENT_LOSSES
+from .segments.losses import SoftMarginTask, pair_similarity_loss
+
+SOFT_MARGIN = SoftMarginTask()
 
 
 @dataclass
-class SegmentClassifierOutput(ModelOutput):
-    """Output of [`MultimodalForSegmentClassification`].
+class SegmentClassifierOutput(MultimodalClassifierOutput):
+    """Output of [`MultimodalForSegmentClassification`]: that of a classifier with a segment axis.
 
     Args:
         loss: the mean over all segments, a scalar, when labels are given; in training with the auxiliary heads' part.
@@ -34,15 +37,8 @@ class SegmentClassifierOutput(ModelOutput):
         auxiliary_logits: per modality `(batch, segments, num_labels)` of its own classifier, if the model has such.
         keep_mask: bool `(batch, modalities)`, the modalities that reached the recurrent layers.
         modality_mask: bool `(batch, modalities)`, the modalities the samples have; None if no sample lacks one.
+        losses: as of a classifier.
     """
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    unimodal_logits: dict[str, Tensor] | None = None
-    features: dict[str, Tensor] | None = None
-    auxiliary_logits: dict[str, Tensor] | None = None
-    keep_mask: Tensor | None = None
-    modality_mask: Tensor | None = None
 
 
 class MultimodalForSegmentClassification(MultimodalPreTrainedModel):
@@ -52,6 +48,10 @@ class MultimodalForSegmentClassification(MultimodalPreTrainedModel):
     `S^m = sum_i sum_t softmax(logits^m_it)[y_it]`. A modality that is dropped or that a sample lacks is zero there for
     the whole clip. `encoders[name]` holds all that lies before the modalities meet for good, recurrent layers included
     (see `models/segments`).
+
+    A modality's input is features `(batch, segments, dim)`, `(batch, segments, positions, dim)` or `(batch, segments,
+    height, width, dim)`; the main input of an encoder, `(batch, segments, ...)`; a dict of keywords; or None when
+    every sample lacks it. Labels are class indices `(batch, segments)`.
 
     Args:
         config: with the modalities that its architecture needs.
@@ -81,6 +81,7 @@ class MultimodalForSegmentClassification(MultimodalPreTrainedModel):
     """
 
     config_class = SegmentClassificationConfig
+    output_class = SegmentClassifierOutput
     gradient_enters_by_features = False  # recurrent layers lie behind the feature, and a guide acts before another's
 
     def __init__(self, config: SegmentClassificationConfig):
@@ -114,69 +115,39 @@ class MultimodalForSegmentClassification(MultimodalPreTrainedModel):
             for parameter in module.parameters():
                 init.uniform_(parameter, -bound, bound)
 
-    def forward(
-        self,
-        labels: Tensor | None = None,
-        modality_mask: Tensor | None = None,
-        modulation: Any = None,
-        **modalities: Tensor | dict[str, Tensor] | None,
-    ) -> SegmentClassifierOutput:
-        """
-        Args:
-            labels: class indices `(batch, segments)`.
-            modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality: its feature is zero in
-                all segments and it counts in no score. Absent inputs may hold anything finite.
-            modulation: as for [`MultimodalForClassification`].
-            modalities: one keyword per modality: features `(batch, segments, dim)`, `(batch, segments, positions,
-                dim)` or `(batch, segments, height, width, dim)`; the main input of an encoder, `(batch, segments,
-                ...)`; a dict of keywords; or None when every sample lacks it.
-        """
-        self._check_inputs(modalities, modality_mask)
-        modalities = self._present_inputs(modalities, modality_mask)
-        buffers = self._buffers_before(modality_mask)
-        inputs = {name: self._read(name, modalities[name]) for name in self.encoders}
-        shape = self._check_segments(inputs, labels)
-        modality_mask = self._present(modalities, modality_mask)
+    @property
+    def task(self) -> Task:
+        """What the segments' losses are; PSP's similarity of branches is added to the joint one."""
+        return SOFT_MARGIN if self.config.segment_loss == "soft_margin" else CLASSIFICATION
+
+    def _start(self, name: str, inputs: Tensor | dict[str, Tensor]) -> Tensor:
+        """A modality's segments `(batch, segments, [positions,] dim)`."""
+        return call(self.encoders[name].input, inputs)
+
+    def _look(self, started: dict[str, Tensor | None], modality_mask: Tensor | None, labels: Tensor | None) -> Pass:
+        shape = self._check_segments(started, labels)
         presence = {}
         if modality_mask is not None:
             presence = dict(zip(self.encoders, modality_mask.unbind(1), strict=True))
-        auxiliary_logits = self._auxiliary_logits(inputs, modality_mask, shape)
-        features = self.architecture.features(self.encoders, inputs, presence)
+        own_logits = self._classified(started, modality_mask, shape)
+        features = self.architecture.features(self.encoders, started, presence)
         features = self._filled(features, self.architecture.sizes, modality_mask, shape)
-        unimodal_logits = self._unimodal_logits(features)
-        seen, keep_mask = features, modality_mask
-        if modulation is not None:
-            keep_mask = modulation.keep_modalities(unimodal_logits, modality_mask)
-            seen = features if keep_mask is None else drop_features(features, keep_mask)
-            seen = modulation.modulate_features(seen, keep_mask)
-        prediction = self.architecture(self.encoders, seen)
-        restore_buffers(buffers)
-        loss = None
-        if labels is not None:
-            compute = SEGMENT_LOSSES[self.config.segment_loss]
-            loss = compute(prediction, labels, self.architecture.options)
-            if self.training and auxiliary_logits:
-                loss = loss + self._auxiliary_loss(auxiliary_logits, labels, modality_mask)
-        if keep_mask is None:
-            keep_mask = torch.ones(shape[0], len(features), dtype=torch.bool, device=prediction.logits.device)
-        return SegmentClassifierOutput(
-            loss=loss,
-            logits=prediction.logits,
-            unimodal_logits=unimodal_logits,
-            features=features,
-            auxiliary_logits=auxiliary_logits or None,
-            keep_mask=keep_mask,
-            modality_mask=modality_mask,
-        )
+        return Pass(started, modality_mask, features, own_logits=own_logits)
 
-    def _read(self, name: str, inputs: Tensor | dict[str, Tensor] | None) -> Tensor | None:
-        """A modality's segments `(batch, segments, [positions,] dim)`."""
-        if inputs is None:
-            return None
-        try:
-            return call(self.encoders[name].input, inputs)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"Modality {name!r}: {error}") from error
+    def _predict(
+        self, current: Pass, seen: dict[str, Tensor], keep_mask: Tensor | None, detached: bool = False
+    ) -> Prediction:
+        if detached:
+            return call_detached(self.architecture, self.encoders, seen)
+        return self.architecture(self.encoders, seen)
+
+    def _joint_loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
+        loss = super()._joint_loss(prediction, labels)
+        if self.config.segment_loss != "pair_similarity":
+            return loss
+        background = prediction.logits.shape[-1] - 1
+        pair = pair_similarity_loss(*prediction.branches.values(), labels, background)
+        return loss + self.architecture.options.similarity_weight * pair
 
     def _check_segments(self, inputs: dict[str, Tensor | None], labels: Tensor | None) -> tuple[int, int]:
         """`(batch, segments)`, the same for all modalities and the labels."""
@@ -206,23 +177,24 @@ class MultimodalForSegmentClassification(MultimodalPreTrainedModel):
         }
         return filled if modality_mask is None else drop_features(filled, modality_mask)
 
-    def _auxiliary_logits(
-        self, inputs: dict[str, Tensor | None], modality_mask: Tensor | None, shape: tuple[int, int]
+    def _classified(
+        self, started: dict[str, Tensor | None], modality_mask: Tensor | None, shape: tuple[int, int]
     ) -> dict[str, Tensor]:
         """What each modality's own classifier predicts, `(batch, segments, num_labels)`."""
         if not self.auxiliary_heads:
             return {}
         states = {
             name: None if values is None else self.architecture.alone(self.encoders, name, values)
-            for name, values in inputs.items()
+            for name, values in started.items()
         }
         states = self._filled(states, dict.fromkeys(states, self.architecture.own_size), modality_mask, shape)
         return {name: head(states[name]) for name, head in self.auxiliary_heads.items()}
 
-    def _unimodal_logits(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What each modality alone predicts, in full precision."""
-
+    def _score(self, current: Pass) -> dict[str, Tensor]:
         def predict(features: dict[str, Tensor]) -> dict[str, Tensor]:
             return self.architecture.zero_out_logits(self.encoders, features)
 
-        return full_precision_scores(predict, features, next(self.architecture.parameters()).dtype)
+        return full_precision_scores(predict, current.shown, next(self.architecture.parameters()).dtype)
+
+    def head_parameters(self) -> list[nn.Parameter]:
+        return list(self.architecture.parameters())

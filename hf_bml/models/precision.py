@@ -1,31 +1,13 @@
-"""Float32 where half precision would be too coarse: losses and scores."""
+"""Float32 where half precision would be too coarse: scores."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-
-def at_least_float32(values: Tensor) -> Tensor:
-    """`values` in float32, or in their own dtype if that is wider."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def cross_entropy(logits: Tensor, labels: Tensor, present: Tensor | None = None) -> Tensor:
-    """Mean cross-entropy in float32 or better, a scalar.
-
-    Args:
-        logits: `(batch, num_labels)`, or `(batch, segments, num_labels)`, all segments of a sample being averaged.
-        labels: `(batch,)` or `(batch, segments)`.
-        present: optional bool `(batch,)`; other samples do not count. 0 if there are none.
-    """
-    logits = at_least_float32(logits).flatten(0, -2)
-    if present is None:
-        return nn.functional.cross_entropy(logits, labels.flatten())
-    losses = nn.functional.cross_entropy(logits, labels.flatten(), reduction="none").view(len(present), -1).mean(1)
-    return torch.where(present, losses, 0.0).sum() / present.sum().clamp_min(1)
+from ..ground.task import at_least_float32
 
 
 @torch.no_grad()

@@ -6,11 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..ground.suggestion import did_you_mean
-from .annealed_dropout import AnnealedDropout, AnnealedDropoutConfig
-from .base import BalanceState, CopyLosses, MicroBatch, Modulation, ModulationConfig, TrainCopies
-from .curriculum_dropout import CurriculumDropout, CurriculumDropoutConfig
+from .base import PHASES, Modulation, Title
+from .config import DiscrepancyConfig, ModulationConfig
 from .discrepancy import DiscrepancyMonitor, discrepancy_differences, discrepancy_ratios, discriminative_scores
-from .dropout import Dropout, DropoutConfig
+from .dropout import (
+    AnnealedDropout,
+    AnnealedDropoutConfig,
+    CurriculumDropout,
+    CurriculumDropoutConfig,
+    Dropout,
+    DropoutConfig,
+)
 from .evolutional_dropout import EvolutionalDropout, EvolutionalDropoutConfig
 from .gradient_blending import GradientBlending, GradientBlendingConfig
 from .greedy import Greedy, GreedyConfig
@@ -19,6 +25,7 @@ from .ogm import OGM, OGMConfig, gradient_coefficients
 from .ogm_star import OGMStar, OGMStarConfig
 from .opm import OPM, OPMConfig, drop_probabilities
 from .stack import ModulationStack
+from .step import CopyLosses, EpochPlan, Gradients, MicroBatch, Needs, Run, Step
 
 MODULATIONS: dict[str, type[Modulation]] = {
     "opm": OPM,
@@ -37,19 +44,22 @@ __all__ = [
     "MODULATIONS",
     "OGM",
     "OPM",
+    "PHASES",
     "AnnealedDropout",
     "AnnealedDropoutConfig",
-    "BalanceState",
     "CopyLosses",
     "CurriculumDropout",
     "CurriculumDropoutConfig",
+    "DiscrepancyConfig",
     "DiscrepancyMonitor",
     "Dropout",
     "DropoutConfig",
+    "EpochPlan",
     "EvolutionalDropout",
     "EvolutionalDropoutConfig",
     "GradientBlending",
     "GradientBlendingConfig",
+    "Gradients",
     "Greedy",
     "GreedyConfig",
     "MicroBatch",
@@ -58,11 +68,14 @@ __all__ = [
     "Modulation",
     "ModulationConfig",
     "ModulationStack",
+    "Needs",
     "OGMConfig",
     "OGMStar",
     "OGMStarConfig",
     "OPMConfig",
-    "TrainCopies",
+    "Run",
+    "Step",
+    "Title",
     "build_modulations",
     "discrepancy_differences",
     "discrepancy_ratios",

@@ -11,35 +11,38 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..ground.task import CLASSIFICATION, Task
 from .running_mean import RunningMean
+
 
 ROUNDING = 64  # in units of the dtype's eps: what two sums of 1e5 probabilities may differ by through rounding alone
 
 
-def true_class_probabilities(unimodal_logits: Mapping[str, Tensor], labels: Tensor) -> Tensor:
-    """Softmax probability that each modality alone gives to the true class, `s_i^m` of paper Eq. 6.
+def unimodal_scores(unimodal_logits: Mapping[str, Tensor], labels: Tensor, task: Task = CLASSIFICATION) -> Tensor:
+    """What each modality's own prediction is worth, `s_i^m`: the probability of the true class (paper Eq. 6).
 
     Args:
         unimodal_logits: per modality `(batch, num_labels)`, any floating dtype; further dimensions between the
             two (segments) are allowed.
         labels: class indices `(batch,)`, or `(batch, segments)` for segment logits.
+        task: whose score it is.
 
     Returns:
         `(modalities, batch, ...)`, float32 (float64 for float64 logits), without gradient.
     """
-    logits = torch.stack([logits.detach() for logits in unimodal_logits.values()])
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    true_class = labels.expand(logits.shape[:-1]).unsqueeze(-1)
-    return logits.log_softmax(-1).gather(-1, true_class).squeeze(-1).exp()
+    return task.score(torch.stack([logits.detach() for logits in unimodal_logits.values()]), labels)
 
 
-def discriminative_scores(unimodal_logits: Mapping[str, Tensor], labels: Tensor, mask: Tensor | None = None) -> Tensor:
+def discriminative_scores(
+    unimodal_logits: Mapping[str, Tensor], labels: Tensor, mask: Tensor | None = None, task: Task = CLASSIFICATION
+) -> Tensor:
     """Batch score `S^m = sum_i s_i^m`: the summed true-class probability of every modality (paper Eq. 6).
 
     Args:
         unimodal_logits: per modality `(batch, num_labels)`, or `(batch, segments, num_labels)`.
         labels: `(batch,)` or `(batch, segments)`, integer class indices.
         mask: optional bool `(batch, modalities)`; a sample that lacks a modality does not count for it.
+        task: whose score it is.
 
     Returns:
         `(modalities,)`, in the order of `unimodal_logits`.
@@ -50,28 +53,27 @@ def discriminative_scores(unimodal_logits: Mapping[str, Tensor], labels: Tensor,
         >>> discriminative_scores(logits, torch.tensor([0]))
         tensor([0.9000, 0.6000])
     """
-    probabilities = true_class_probabilities(unimodal_logits, labels)
-    if mask is not None:
-        probabilities = torch.where(_modality_first(mask, probabilities), probabilities, 0.0)
-    return probabilities.flatten(1).sum(1)
+    return score_totals(unimodal_logits, labels, mask, task)[0]
 
 
-def score_totals(unimodal_logits: Mapping[str, Tensor], labels: Tensor, mask: Tensor | None = None) -> Tensor:
+def score_totals(
+    unimodal_logits: Mapping[str, Tensor], labels: Tensor, mask: Tensor | None = None, task: Task = CLASSIFICATION
+) -> Tensor:
     """What the scores of a micro-batch add up from, so that micro-batches and ranks can be summed.
 
     Args:
         unimodal_logits: per modality `(batch, num_labels)` or `(batch, segments, num_labels)`.
         labels: `(batch,)` or `(batch, segments)`.
         mask: optional bool `(batch, modalities)`, False where a sample lacks a modality.
+        task: whose score it is.
 
     Returns:
         `(3, modalities)`: summed true-class probability, correct predictions, predictions that count.
     """
-    probabilities = true_class_probabilities(unimodal_logits, labels)
-    correct = torch.stack([logits.argmax(-1) for logits in unimodal_logits.values()]) == labels
+    logits = torch.stack([logits.detach() for logits in unimodal_logits.values()])
+    scores, correct = task.score(logits, labels), task.correct(logits, labels)
     present = torch.ones_like(correct) if mask is None else _modality_first(mask, correct).expand_as(correct)
-    totals = torch.stack([torch.where(present, probabilities, 0.0), correct & present, present])
-    return totals.flatten(2).sum(2)
+    return torch.stack([torch.where(present, scores, 0.0), correct & present, present]).flatten(2).sum(2)
 
 
 def comparable_scores(score_sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -189,15 +191,22 @@ class DiscrepancyMonitor:
         self._means = RunningMean(self.modalities)
 
     @torch.no_grad()
-    def update(self, unimodal_logits: Mapping[str, Tensor], labels: Tensor, mask: Tensor | None = None) -> None:
+    def update(
+        self,
+        unimodal_logits: Mapping[str, Tensor],
+        labels: Tensor,
+        mask: Tensor | None = None,
+        task: Task = CLASSIFICATION,
+    ) -> None:
         """Adds one micro-batch.
 
         Args:
             unimodal_logits: per modality `(batch, num_labels)` or `(batch, segments, num_labels)`.
             labels: `(batch,)` or `(batch, segments)`.
             mask: optional bool `(batch, modalities)`, False where a sample lacks a modality.
+            task: whose score it is.
         """
-        totals = score_totals(unimodal_logits, labels, mask)
+        totals = score_totals(unimodal_logits, labels, mask, task)
         self._pending = totals if self._pending is None else self._pending + totals
 
     @torch.no_grad()
@@ -235,7 +244,7 @@ class DiscrepancyMonitor:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict()`."""
+        """Continues from `state_dict()`."""
         self.scores, self.ratios, self.observed = state["scores"], state["ratios"], state["observed"]
         self._means.load_state_dict(state["means"])
 

@@ -13,11 +13,14 @@ Relations:  place as of `dropout`. The moments are those of the micro-batch of o
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from .base import Title
 from .dropout import DropoutConfig, FeatureDropout
+from .step import Step
 
 
 @dataclass
@@ -87,11 +90,14 @@ class EvolutionalDropout(FeatureDropout):
     name = "evolutional_dropout"
     config_class = EvolutionalDropoutConfig
     config: EvolutionalDropoutConfig
+    titles: ClassVar = {"drop_fraction": Title("share of units never drawn", 0, 1)}
 
-    def drop(self, joined: Tensor) -> Tensor:
+    def drop(self, joined: Tensor, step: Step) -> Tensor:
         rows = joined.flatten(0, -2)
         draws = max(1, round((1 - self.config.p) * rows.shape[1]))
-        uniform = torch.rand(len(rows), draws, device=joined.device, generator=self.step_generator(joined.device))
+        uniform = torch.rand(
+            len(rows), draws, device=joined.device, generator=step.generator(self.name, joined.device)
+        )
         with torch.no_grad():
             probabilities = sampling_probabilities(rows)
             counts = draw_counts(probabilities, uniform)

@@ -37,21 +37,13 @@ from functools import partial
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .base import (
-    BalanceState,
-    CopyLosses,
-    Modulation,
-    ModulationConfig,
-    SampleLosses,
-    TrainCopies,
-    check_choice,
-    check_range,
-    counted_mean,
-)
+from ..ground.task import Task
+from .base import Modulation, Title
+from .config import ModulationConfig, check_choice, check_range
+from .step import JOINT, CopyLosses, MicroBatch, Needs, Run, SampleLosses, Step
 
-JOINT = "joint"
 MINIMUM_OVERFITTING = 1e-3
 FEW_ROWS = 300  # see "Limits" above
 
@@ -113,23 +105,22 @@ def blending_weights(losses: Sequence[CopyLosses]) -> list[float]:
     return [weight / total for weight in raw] if total else [1 / len(raw)] * len(raw)
 
 
-def classifier_losses(output: Mapping[str, Any], labels: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    """Cross-entropies `(batch,)` of one classifier in float32 or better, and bool `(batch,)`, the samples that count.
+def classifier_losses(output: Mapping[str, Any], labels: Tensor, name: str, task: Task) -> tuple[Tensor, Tensor]:
+    """Losses `(batch,)` of one classifier, and bool `(batch,)`, the samples that count.
 
     Args:
         output: with `logits`, `auxiliary_logits` and `modality_mask` (bool `(batch, modalities)`, or None).
         labels: `(batch,)`; or `(batch, segments)`, over which a sample's loss is the mean.
         name: a modality, or `"joint"`.
+        task: whose loss it is.
     """
     logits = output["logits"] if name == JOINT else output["auxiliary_logits"][name]
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     mask = output.get("modality_mask")
     if name == JOINT or mask is None:
         counts = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
     else:
         counts = mask[:, list(output["auxiliary_logits"]).index(name)]
-    losses = nn.functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none")
-    return losses.view(len(labels), -1).mean(1), counts
+    return task.losses(logits, labels), counts
 
 
 class GradientBlending(Modulation):
@@ -142,15 +133,18 @@ class GradientBlending(Modulation):
     name = "gradient_blending"
     config_class = GradientBlendingConfig
     config: GradientBlendingConfig
-    needs_whole_model = True
-    needs_separate_encoders = True
-    model_options: ClassVar[Mapping[str, Any]] = {"auxiliary_loss_weight": 0.0}
+    phase = "replace_losses"
+    titles: ClassVar = {"weight": Title("loss weight", 0, 1)}
+    example_options: ClassVar = {"mode": "online", "super_epoch": 1.0, "held_out": 0.25}
 
     def __init__(self, config: GradientBlendingConfig | None = None, **options: Any):
         super().__init__(config, **options)
-        self._train_copies: TrainCopies | None = None
+        self._run: Run | None = None
         self._classifiers: tuple[str, ...] = ()
         self._forget()
+
+    def needs(self, modalities: Sequence[str]) -> Needs:
+        return Needs(whole_model=True, separate_encoders=True, model_options={"auxiliary_loss_weight": 0.0})
 
     @property
     def held_out_fraction(self) -> float:
@@ -162,7 +156,8 @@ class GradientBlending(Modulation):
             raise ValueError(f"gradient_blending calls the joint head {JOINT!r}, so no modality can have this name.")
         self._classifiers = (*modalities, JOINT)
 
-    def attach(self, model: nn.Module, train_copies: TrainCopies | None = None) -> None:
+    def attach(self, run: Run) -> None:
+        model = run.model
         if not hasattr(model, "auxiliary_heads"):
             raise ValueError(
                 "gradient_blending weighs a loss per modality, but a "
@@ -180,7 +175,7 @@ class GradientBlending(Modulation):
                 "gradient_blending minimises cross-entropies, in whose place the model's config has segment_loss: "
                 f"{segment_loss}. Set segment_loss: cross_entropy."
             )
-        self._train_copies = train_copies
+        self._run = run
 
     def warn_if_few_held_out(self, rows: int) -> None:
         if rows < FEW_ROWS:
@@ -202,37 +197,38 @@ class GradientBlending(Modulation):
         self._seconds = 0.0
         self._estimates: list[dict[str, Any]] = []
 
-    def begin_step(self, state: BalanceState) -> None:
-        super().begin_step(state)
-        now = int(state.epoch / self.config.super_epoch) if self.config.mode == "online" else 0
+    def begin_step(self, step: Step) -> None:
+        now = int(step.epoch / self.config.super_epoch) if self.config.mode == "online" else 0
         if self._weights is None or now > self._super_epoch:
-            self._estimate(state)
+            self._estimate(step)
             self._super_epoch = now
 
-    def _estimate(self, state: BalanceState) -> None:
+    def _estimate(self, step: Step) -> None:
         config = self.config
         epochs = config.estimation_epochs
         if epochs is None and config.mode == "online":
             epochs = config.super_epoch
-        losses: dict[str, SampleLosses] = {name: partial(classifier_losses, name=name) for name in self._classifiers}
+        losses: dict[str, SampleLosses] = {
+            name: partial(classifier_losses, name=name, task=self._run.model.task) for name in self._classifiers
+        }
         joint = losses.pop(JOINT)
         started = time.perf_counter()
-        found = self._train_copies([losses, {JOINT: joint}], epochs)
+        found = self._run.train_copies([losses, {JOINT: joint}], epochs)
         self._seconds += time.perf_counter() - started
         self._weights = blending_weights([found[name] for name in self._classifiers])
         self._estimates.append(
             {
-                "epoch": float(state.epoch),
+                "epoch": float(step.epoch),
                 "weights": dict(zip(self._classifiers, self._weights, strict=True)),
                 "losses": {name: asdict(found[name]) for name in self._classifiers},
             }
         )
 
-    def modulate_loss(self, loss: Tensor, output: Mapping[str, Any], labels: Tensor | None) -> Tensor:
-        return sum(
-            weight * counted_mean(*classifier_losses(output, labels, name))
-            for name, weight in zip(self._classifiers, self._weights, strict=True)
-        )
+    def modulate_losses(self, losses: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
+        own = batch.output["auxiliary_logits"]
+        found = {name: batch.loss(own[name], batch.present(name)) for name in own}
+        found[JOINT] = losses[JOINT]
+        return {name: weight * found[name] for name, weight in zip(self._classifiers, self._weights, strict=True)}
 
     def logs(self) -> dict[str, Tensor]:
         if self._weights is None:

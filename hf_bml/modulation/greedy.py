@@ -32,7 +32,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from .base import BalanceState, Modulation, ModulationConfig, TrainCopies, check_count, check_range
+from .base import Modulation, Title
+from .config import ModulationConfig, check_count, check_range
+from .step import Gradients, Needs, Run, Step
 
 
 @dataclass
@@ -111,8 +113,12 @@ class Greedy(Modulation):
     name = "greedy"
     config_class = GreedyConfig
     config: GreedyConfig
-    needs_whole_model = True
-    model_options: ClassVar[Mapping[str, Any]] = {"interaction": "mmtm"}
+    phase = "features"
+    titles: ClassVar = {
+        "speed": Title("conditional learning speed", None),
+        "rebalancing": Title("share of steps in a window", 0, 1),
+    }
+    example_options: ClassVar = {"starting_epoch": 0}
 
     def __init__(self, config: GreedyConfig | None = None, **options: Any):
         super().__init__(config, **options)
@@ -120,12 +126,16 @@ class Greedy(Modulation):
         self._handles: list[Any] = []
         self._forget()
 
+    def needs(self, modalities: Sequence[str]) -> Needs:
+        return Needs(gradients=True, separate_encoders=True, whole_model=True, model_options={"interaction": "mmtm"})
+
     @property
     def options_in_epochs(self) -> list[str]:
         first = [f"starting_epoch={self.config.starting_epoch:g}"] if self.config.starting_epoch else []
         return [*super().options_in_epochs, *first]
 
-    def attach(self, model: nn.Module, train_copies: TrainCopies | None = None) -> None:
+    def attach(self, run: Run) -> None:
+        model = run.model
         if not hasattr(model, "interaction"):
             raise ValueError(
                 f"greedy works on the gates of MMTM, which a {type(model).__name__} does not have. Use a "
@@ -169,8 +179,7 @@ class Greedy(Modulation):
         self._gate_sums: dict[int, Tensor] = {}  # of the current step, by module
         self._samples = 0
 
-    def begin_step(self, state: BalanceState) -> None:
-        super().begin_step(state)
+    def begin_step(self, step: Step) -> None:
         self._in_step, self._gate_sums, self._samples = True, {}, 0
 
     @torch.compiler.disable
@@ -195,9 +204,9 @@ class Greedy(Modulation):
         }
 
     @torch.no_grad()
-    def modulate_gradients(self, parameters: Mapping[str, Sequence[nn.Parameter]], state: BalanceState) -> None:
-        main = torch.stack([energy(parameters[name]) for name in parameters])
-        bypass = torch.stack([energy(self._bypass(name)) for name in parameters])
+    def modulate_gradients(self, gradients: Gradients, step: Step) -> None:
+        main = torch.stack([energy(gradients.parameters[name]) for name in step.modalities])
+        bypass = torch.stack([energy(self._bypass(name)) for name in step.modalities])
         energies = torch.stack([bypass, main])
         if self._energies is None:
             self._energies = torch.zeros_like(energies)
@@ -207,11 +216,11 @@ class Greedy(Modulation):
         self._energies = self._energies + torch.where(counts, energies, 0.0)
         speeds = conditional_learning_speeds(*self._energies)
         self.means.add({"greedy/speed": speeds, "greedy/rebalancing": self._caring.float()})
-        may_open = state.epoch >= self.config.starting_epoch
+        may_open = step.epoch >= self.config.starting_epoch
         self._remaining, self._caring = next_window(
             speeds, self._remaining, self._caring, self.config.epsilon, self.config.window, may_open
         )
-        self._update_gate_means(state)
+        self._update_gate_means(step)
         self._in_step = False
 
     def _bypass(self, modality: str) -> list[nn.Parameter]:
@@ -223,11 +232,11 @@ class Greedy(Modulation):
             for parameter in part.parameters()
         ]
 
-    def _update_gate_means(self, state: BalanceState) -> None:
+    def _update_gate_means(self, step: Step) -> None:
         sums = [self._gate_sums[index] for index in range(len(self._modules))]
         totals = torch.cat([*sums, sums[0].new_full((1,), self._samples)])
-        if state.sum_over_processes is not None:
-            totals = state.sum_over_processes(totals)
+        if step.sum_over_processes is not None:
+            totals = step.sum_over_processes(totals)
         *sums, count = totals.split([*(len(each) for each in sums), 1])
         if not self._gate_means:
             self._gate_means, self._gate_count = [torch.zeros_like(each) for each in sums], torch.zeros_like(count)

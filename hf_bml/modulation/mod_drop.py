@@ -13,12 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..ground.suggestion import did_you_mean
-from .base import MicroBatch, Modulation, ModulationConfig, check_choice, check_range
+from .base import Modulation, Title
+from .config import ModulationConfig, check_choice, check_range
+from .step import MicroBatch, Step
 
 
 @dataclass
@@ -83,6 +86,8 @@ class ModDrop(Modulation):
     name = "mod_drop"
     config_class = ModDropConfig
     config: ModDropConfig
+    phase = "drop"
+    titles: ClassVar = {"drop_fraction": Title("dropped share", 0, 1)}
 
     @property
     def compares_modalities(self) -> bool:
@@ -102,11 +107,11 @@ class ModDrop(Modulation):
             return torch.full((len(self.means.modalities),), float(p), device=device)
         return torch.tensor([float(p.get(name, 0)) for name in self.means.modalities], device=device)
 
-    def keep_modalities(self, batch: MicroBatch, keep_mask: Tensor | None) -> Tensor | None:
+    def keep_modalities(self, batch: MicroBatch, keep_mask: Tensor | None, step: Step) -> Tensor | None:
         device = batch.labels.device
         probabilities = self._probabilities(device)
         shape = len(batch.labels), len(probabilities)
-        uniform = torch.rand(shape, device=device, generator=self.step_generator(device))
+        uniform = torch.rand(shape, device=device, generator=step.generator(self.name, device))
         kept = moddrop_masks(probabilities, uniform, keep_mask, self.config.allow_empty)
         dropped = ~kept if keep_mask is None else keep_mask & ~kept
         self.means.add({"mod_drop/drop_fraction": dropped.float().mean(0)})

@@ -29,8 +29,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from .base import BalanceState, DiscrepancyConfig, MicroBatch, Modulation, TrainCopies, check_choice, check_range
+from .base import Modulation, Title
+from .config import DiscrepancyConfig, check_choice, check_range
 from .discrepancy import TRANSFORMS, comparable_scores, score_totals, tanh_shifted
+from .step import Gradients, MicroBatch, Needs, Step, seeded_generator
 
 
 @dataclass
@@ -117,8 +119,8 @@ def released_gradient_coefficients(discrepancy: Tensor, alpha: float) -> Tensor:
 def post_drop_totals(batch: MicroBatch, keep_mask: Tensor | None) -> Tensor:
     """`(2, modalities)`: the true-class probability summed over the samples that kept a modality, and how many samples
     have it."""
-    kept = score_totals(batch.unimodal_logits, batch.labels, keep_mask)
-    present = score_totals(batch.unimodal_logits, batch.labels, batch.modality_mask)
+    kept = score_totals(batch.unimodal_logits, batch.labels, keep_mask, batch.task)
+    present = score_totals(batch.unimodal_logits, batch.labels, batch.modality_mask, batch.task)
     return torch.stack([kept[0], present[2]])
 
 
@@ -199,44 +201,25 @@ class OGM(Modulation):
     name = "ogm"
     config_class = OGMConfig
     config: OGMConfig
-    needs_gradient_scale = True
-    _post_drop: Tensor | None = None  # the totals of the current optimizer step
+    phase = "scale_gradients"
+    titles: ClassVar = {"coefficient": Title("gradient coefficient", 0)}
 
-    @property
-    def changes_gradients(self) -> bool:
-        return self.config.placement == "gradients"
+    def needs(self, modalities: Sequence[str]) -> Needs:
+        in_graph = self.config.placement == "graph"
+        return Needs(
+            gradients=not in_graph,
+            gradient_scale=True,
+            separate_encoders=True,
+            features_only=in_graph,
+            current_logits=in_graph or self.config.rescore_after_drop,
+        )
 
     @property
     def compares_modalities(self) -> bool:
         return self.config.noise == "none"
 
-    def attach(self, model: nn.Module, train_copies: TrainCopies | None = None) -> None:
-        if self.config.placement == "gradients":
-            return
-        if not getattr(model, "gradient_enters_by_features", True):
-            raise ValueError(
-                f"{self.name} with placement 'graph' scales a modality's gradient at its feature, but in a "
-                f"{type(model).__name__} it reaches the encoder on other ways too. Use placement: gradients."
-            )
-        interaction = getattr(model, "interaction", None)
-        if not getattr(interaction, "features_are_unimodal", True):
-            raise ValueError(
-                f"{self.name} with placement 'graph' scales a modality's gradient at its feature, but with "
-                f"interaction {model.config.interaction!r} it reaches the encoder on other ways too. Use placement: "
-                "gradients, or late fusion."
-            )
-        if getattr(model, "auxiliary_heads", None) and model.config.auxiliary_loss_weight is not None:
-            raise ValueError(
-                f"{self.name} with placement 'graph' would not scale the gradient of the auxiliary loss. Use "
-                "placement: gradients, or auxiliary_loss_weight: null."
-            )
-
     def _is_modulated(self, parameter: nn.Parameter) -> bool:
         return parameter.dim() >= MINIMUM_DIMENSIONS[self.config.parameters]
-
-    def begin_step(self, state: BalanceState) -> None:
-        super().begin_step(state)
-        self._post_drop = None
 
     def coefficients(self, discrepancy: Tensor) -> Tensor:
         """k of every modality, `(modalities,)`, from what the config follows."""
@@ -251,19 +234,20 @@ class OGM(Modulation):
         return coefficients
 
     def modulate_features(
-        self, features: dict[str, Tensor], batch: MicroBatch, keep_mask: Tensor | None
+        self, features: dict[str, Tensor], batch: MicroBatch, keep_mask: Tensor | None, step: Step
     ) -> dict[str, Tensor]:
         config = self.config
         totals = post_drop_totals(batch, keep_mask) if config.rescore_after_drop else None
         if config.placement == "gradients":
             if totals is not None:
-                self._post_drop = totals if self._post_drop is None else self._post_drop + totals
+                step.add(f"{self.name}/post_drop", totals)
             return features
         with torch.no_grad():
             if totals is not None:
-                discrepancy = self._post_drop_discrepancy(totals)
+                totals = totals if step.sum_over_processes is None else step.sum_over_processes(totals)
+                discrepancy = config.measured(*comparable_scores(*totals))
             else:
-                discrepancy = config.current_discrepancy(batch, self._state.sum_over_processes)
+                discrepancy = config.current_discrepancy(batch, step.sum_over_processes)
             coefficients = self._logged_coefficients(discrepancy)
         return {
             modality: GradientScale.apply(feature, coefficient)
@@ -288,28 +272,23 @@ class OGM(Modulation):
                     stacklevel=2,
                 )
 
-    def _post_drop_discrepancy(self, totals: Tensor) -> Tensor:
-        reduce = self._state.sum_over_processes
-        scores, counts = totals if reduce is None else reduce(totals)
-        return self.config.measured(*comparable_scores(scores, counts))
-
     @torch.no_grad()
-    def modulate_gradients(self, parameters: Mapping[str, Sequence[nn.Parameter]], state: BalanceState) -> None:
+    def modulate_gradients(self, gradients: Gradients, step: Step) -> None:
         config = self.config
         if config.placement == "graph":
             return
         if config.rescore_after_drop:
-            discrepancy = self._post_drop_discrepancy(self._post_drop)
+            discrepancy = config.measured(*comparable_scores(*step.total(f"{self.name}/post_drop")))
         else:
-            discrepancy = config.discrepancy(state)
+            discrepancy = config.discrepancy(step)
         coefficients = self._logged_coefficients(discrepancy)
-        for index, (modality, coefficient) in enumerate(zip(parameters, coefficients.unbind(), strict=True)):
-            gradients = [p.grad for p in parameters[modality] if p.grad is not None and self._is_modulated(p)]
-            if not gradients:
+        for index, (modality, coefficient) in enumerate(zip(step.modalities, coefficients.unbind(), strict=True)):
+            scaled = [p.grad for p in gradients.parameters[modality] if p.grad is not None and self._is_modulated(p)]
+            if not scaled:
                 continue
-            if self.config.noise == "none":
-                scale_gradients(gradients, coefficient)
+            if config.noise == "none":
+                scale_gradients(scaled, coefficient)
             else:
-                shard = shard_coordinates(gradients[0])
-                generator = self.seeded_generator(gradients[0].device, state.seed, state.step, index, *shard)
-                enhance_gradients(gradients, coefficient, generator)
+                shard = shard_coordinates(scaled[0])
+                generator = seeded_generator(self.name, scaled[0].device, step.seed, step.step, index, *shard)
+                enhance_gradients(scaled, coefficient, generator)

@@ -22,7 +22,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .base import check_choice, check_range
+from .config import check_choice, check_range
 from .discrepancy import TRANSFORMS, tanh_shifted
 from .ogm import OGM, OGMConfig
 

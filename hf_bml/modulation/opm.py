@@ -24,8 +24,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .base import DiscrepancyConfig, MicroBatch, Modulation, check_choice, check_range
+from .base import Modulation, Title
+from .config import DiscrepancyConfig, check_choice, check_range
 from .discrepancy import TRANSFORMS, tanh_shifted
+from .step import MicroBatch, Needs, Step
 
 
 @dataclass
@@ -114,40 +116,48 @@ class OPM(Modulation):
     name = "opm"
     config_class = OPMConfig
     config: OPMConfig
-    _executed: Tensor | None = None  # the probabilities that the current micro-batch was drawn with
+    phase = "drop"
     compares_modalities = True
+    titles: ClassVar = {
+        "drop_probability": Title("drop probability", 0, 1),
+        "drop_fraction": Title("dropped share", 0, 1),
+    }
+
+    def needs(self, modalities: Sequence[str]) -> Needs:
+        return Needs(current_logits=self.config.timing == "current")
 
     @torch.no_grad()
-    def keep_modalities(self, batch: MicroBatch, keep_mask: Tensor | None) -> Tensor | None:
+    def keep_modalities(self, batch: MicroBatch, keep_mask: Tensor | None, step: Step) -> Tensor | None:
         if len(batch.unimodal_logits) == 1:
             return keep_mask
         config = self.config
         logits = next(iter(batch.unimodal_logits.values()))
-        discrepancy = self._discrepancy(batch, logits.device)
+        discrepancy = self._discrepancy(batch, logits.device, step)
         probabilities = drop_probabilities(discrepancy, config.q_base, config.lam, TRANSFORMS[config.transform])
-        generator = self.step_generator(logits.device)
+        generator = step.generator(self.name, logits.device)
         uniform = torch.rand(len(logits), len(probabilities), device=logits.device, generator=generator)
-        self._executed = probabilities
+        executed = probabilities
         if config.p_exe < 1:
             gate = torch.rand((), device=logits.device, generator=generator)
-            self._executed = probabilities * (gate < config.p_exe)
-        kept = keep_masks(self._executed, uniform, keep_mask)
+            executed = probabilities * (gate < config.p_exe)
+        batch.scratch[self.name] = executed
+        kept = keep_masks(executed, uniform, keep_mask)
         dropped = ~kept if keep_mask is None else keep_mask & ~kept
         self.means.add({"opm/drop_probability": probabilities, "opm/drop_fraction": dropped.float().mean(0)})
         return kept
 
     def modulate_features(
-        self, features: dict[str, Tensor], batch: MicroBatch, keep_mask: Tensor | None
+        self, features: dict[str, Tensor], batch: MicroBatch, keep_mask: Tensor | None, step: Step
     ) -> dict[str, Tensor]:
         if not self.config.rescale or len(features) == 1:
             return features
-        theta = mean_drop_probability(self._executed, [feature.shape[-1] for feature in features.values()])
+        theta = mean_drop_probability(batch.scratch[self.name], [feature.shape[-1] for feature in features.values()])
         return {modality: feature * (1 / (1 - theta)).to(feature.dtype) for modality, feature in features.items()}
 
-    def _discrepancy(self, batch: MicroBatch, device: torch.device) -> Tensor:
+    def _discrepancy(self, batch: MicroBatch, device: torch.device, step: Step) -> Tensor:
         """What drives this micro-batch, `(modalities,)`; zeros before the first step (q_0 = 0)."""
         if self.config.timing == "current":
             return self.config.current_discrepancy(batch)
-        if self._state.ratios is None:
+        if step.ratios is None:
             return torch.zeros(len(batch.unimodal_logits), device=device)
-        return self.config.discrepancy(self._state)
+        return self.config.discrepancy(step)

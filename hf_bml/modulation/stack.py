@@ -3,81 +3,124 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .base import BalanceState, MicroBatch, Modulation
+from .base import EXCLUSIVE, PHASES, Modulation
+from .step import AUXILIARY, JOINT, UNIMODAL, Gradients, MicroBatch, Needs, Step, View
 
 
 class ModulationStack:
-    """Several modulations called as one, in the given order.
+    """Several modulations called as one, in the order of their phases, and by name within one.
 
     Args:
-        modulations: the modulations; each name at most once.
+        modulations: the modulations; each name at most once, and one at most of every exclusive phase.
         modalities: modality names, in the model's order.
+
+    Raises:
+        ValueError: a name is given twice, or two methods exclude each other.
     """
 
     def __init__(self, modulations: Iterable[Modulation], modalities: Sequence[str]):
-        self.modulations = list(modulations)
+        self.modulations = sorted(modulations, key=lambda each: (PHASES.index(each.phase), each.name))
+        self.modalities = tuple(modalities)
         names = [modulation.name for modulation in self.modulations]
         if len(set(names)) != len(names):
             raise ValueError(f"Each modulation can be used once, found {names}.")
+        for phase, count in Counter(modulation.phase for modulation in self.modulations).items():
+            if phase in EXCLUSIVE and count > 1:
+                rivals = [modulation.name for modulation in self.modulations if modulation.phase == phase]
+                raise ValueError(f"{' and '.join(rivals)} exclude each other ({phase}): use one of them.")
         for modulation in self.modulations:
             modulation.bind(modalities)
+        self.needs = reduce(or_, (modulation.needs(self.modalities) for modulation in self.modulations), Needs())
         self.active: list[Modulation] = []
-        self.labels: Tensor | None = None
-        self._batch: MicroBatch | None = None
+        self.step = Step(self.modalities)
+        self.batch: MicroBatch | None = None
+        self._planned_keep: Tensor | None = None
 
     def __iter__(self) -> Iterator[Modulation]:
         return iter(self.modulations)
 
+    def who(self, need: str) -> list[str]:
+        """The names of the methods that have a need, such as `gradients`."""
+        return [m.name for m in self.modulations if getattr(m.needs(self.modalities), need)]
+
     def reset(self) -> None:
         """Forgets what an earlier training left behind."""
-        self.active, self.labels, self._batch = [], None, None
+        self.active, self.batch, self.step = [], None, Step(self.modalities)
         for modulation in self.modulations:
             modulation.reset()
 
-    def begin_step(self, state: BalanceState) -> None:
+    def begin_step(self, step: Step) -> None:
         """Called before the first micro-batch of an optimizer step: finds who is active, and tells them."""
-        self.active = [modulation for modulation in self.modulations if modulation.is_active(state)]
+        self.step = step
+        self.active = [modulation for modulation in self.modulations if modulation.is_active(step)]
         for modulation in self.active:
-            modulation.begin_step(state)
+            modulation.begin_step(step)
 
-    def begin_micro_batch(self, labels: Tensor) -> None:
-        """Brings the labels, which a Trainer with label smoothing or a loss of its own keeps from the model."""
-        self.labels = labels
+    def begin_micro_batch(self, batch: MicroBatch, planned_keep: Tensor | None = None) -> None:
+        """Brings what the trainer knows of a micro-batch: labels, loss, task, rows; and the plan's modalities."""
+        self.batch, self._planned_keep = batch, planned_keep
 
     @torch.compiler.disable
-    def keep_modalities(
-        self, unimodal_logits: dict[str, Tensor], modality_mask: Tensor | None = None
-    ) -> Tensor | None:
-        """Called by the model; see [`Modulation.keep_modalities`]. Returns `modality_mask` if nobody drops."""
-        self._batch = MicroBatch(unimodal_logits, self.labels, modality_mask)
-        keep_mask = modality_mask
+    def keep_modalities(self, view: View) -> Tensor | None:
+        """Called by the model; see [`Modulation.keep_modalities`]. The view's `modality_mask` if nobody drops."""
+        batch = self.batch
+        batch.view, batch.unimodal_logits, batch.modality_mask = view, view.unimodal_logits, view.modality_mask
+        batch.features, batch.inputs = view.features, view.inputs
+        keep_mask = batch.modality_mask
+        if self._planned_keep is not None:
+            keep_mask = self._planned_keep if keep_mask is None else keep_mask & self._planned_keep
         for modulation in self.active:
-            keep_mask = modulation.keep_modalities(self._batch, keep_mask)
+            keep_mask = modulation.keep_modalities(batch, keep_mask, self.step)
         return keep_mask
 
     @torch.compiler.disable
     def modulate_features(self, features: dict[str, Tensor], keep_mask: Tensor | None = None) -> dict[str, Tensor]:
         """Called by the model after `keep_modalities`; see [`Modulation.modulate_features`]."""
         for modulation in self.active:
-            features = modulation.modulate_features(features, self._batch, keep_mask)
+            features = modulation.modulate_features(features, self.batch, keep_mask, self.step)
         return features
 
-    def modulate_loss(self, loss: Tensor, output: Mapping[str, Any], labels: Tensor | None) -> Tensor:
-        """The loss after all active modulations, in their order."""
-        for modulation in self.active:
-            loss = modulation.modulate_loss(loss, output, labels)
-        return loss
+    @torch.compiler.disable
+    def forward_losses(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Called by the model at the end of its forward; see [`Modulation.forward_losses`].
 
-    def modulate_gradients(self, parameters: Mapping[str, Sequence[nn.Parameter]], state: BalanceState) -> None:
-        """Lets all active modulations change the gradients, in their order."""
+        Raises:
+            ValueError: two methods give a loss of one name, or a name is reserved.
+        """
+        found: dict[str, Tensor] = {}
         for modulation in self.active:
-            modulation.modulate_gradients(parameters, state)
+            losses = modulation.forward_losses(features, self.batch, self.step)
+            taken = [name for name in losses if name in found or name in (JOINT, AUXILIARY, UNIMODAL)]
+            if taken:
+                raise ValueError(
+                    f"{modulation.name} gives a loss named {taken[0]!r}, which is another one's name. Two methods "
+                    "that train the same prediction cannot be used together."
+                )
+            found.update(losses)
+        self.batch.view = None
+        return found
+
+    def modulate_losses(self, losses: dict[str, Tensor], output: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The losses by name after all active modulations."""
+        self.batch.output = output
+        for modulation in self.active:
+            losses = modulation.modulate_losses(losses, self.batch, self.step)
+        self.batch = None
+        return losses
+
+    def modulate_gradients(self, gradients: Gradients) -> None:
+        """Lets all active modulations change the gradients."""
+        for modulation in self.active:
+            modulation.modulate_gradients(gradients, self.step)
 
     def summary(self) -> dict[str, Any]:
         """Per modulation what the run's record should hold."""
@@ -92,7 +135,7 @@ class ModulationStack:
         return {modulation.name: modulation.state_dict() for modulation in self.modulations}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state_dict()`; a modulation without a state there starts anew, with a warning."""
+        """Continues from `state_dict()`; a modulation without a state there starts anew, with a warning."""
         names = [modulation.name for modulation in self.modulations]
         if set(state) != set(names):
             warnings.warn(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from .parser import train_parser
 from .checks import check_recipe
 from .finished_run import FinishedRun, check_modality, run_config
+from .parser import train_parser
 from .recipe import Recipe, parse_recipe
 from .series import run_or_reuse
 

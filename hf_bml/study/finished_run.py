@@ -14,7 +14,6 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..analysis.predictions import Predictions, as_predictions
-from .parser import train_parser
 from ..data.splits import SPLITS
 from ..ground.suggestion import did_you_mean
 from ..processing import MultimodalProcessor
@@ -24,6 +23,7 @@ from ..training.trainer import MultimodalBalancedTrainer
 from .assembly import build_data, build_model, build_trainer
 from .checks import check_recipe
 from .experiment import CONFIG_NAME
+from .parser import train_parser
 from .recipe import Recipe, parse_recipe
 
 

@@ -195,26 +195,67 @@ def parse_json_fields(arguments: Any) -> None:
         setattr(arguments, name, value)
 
 
-def read_recipe(path: str | Path) -> dict[str, Any]:
-    """Reads a recipe's YAML.
+EXTENDS = "extends"
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `changes`: mappings are merged at every level, other values replaced, and None removes a key.
+
+    A mapping with another `type` is of another kind and replaces the base's as a whole.
+
+    Example:
+        >>> merged({"fusion": "sum", "modalities": {"audio": {"size": 1}, "text": {}}}, {"modalities": {"text": None}})
+        {'fusion': 'sum', 'modalities': {'audio': {'size': 1}}}
+    """
+    result = dict(base)
+    for key, value in changes.items():
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(old := result.get(key), Mapping) and same_type(old, value):
+            result[key] = merged(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def same_type(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    """Whether two mappings of options are of one kind, as far as they say."""
+    return new.get("type", old.get("type")) == old.get("type")
+
+
+def read_recipe(path: str | Path, extended_by: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Reads a recipe's YAML, and the one that it `extends` (a path relative to its own), merged as in `merged`.
+
+    Args:
+        path: of the file.
+        extended_by: the files that led here, to find circles.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not a mapping, a key twice, or an unknown key (the closest valid one is named).
+        ValueError: not a mapping, a key twice, an unknown key (the closest valid one is named), or a recipe that
+            extends itself.
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"recipe {path} does not exist; expected the path of a YAML file.")
+        via = f" ({extended_by[-1]} extends it)" if extended_by else ""
+        raise FileNotFoundError(f"recipe {path} does not exist{via}; expected the path of a YAML file.")
+    if path.resolve() in extended_by:
+        raise ValueError(f"{path} extends itself, by way of {', '.join(each.name for each in extended_by)}.")
     try:
         options = yaml.load(path.read_text(encoding="utf-8"), Loader=RecipeLoader)
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path}: {error}") from error
     if not isinstance(options, dict):
         raise ValueError(f"{path}: expected a mapping of options, found {type(options).__name__}.")
+    base = options.pop(EXTENDS, None)
+    if not isinstance(base, str | None):
+        raise ValueError(f"{path}: extends must be the path of one recipe, found {base!r}.")
     for key in options:
         if key not in OPTION_NAMES:
             raise ValueError(f"{path}: unknown key {key!r}.{did_you_mean(key, OPTION_NAMES)} See hf-bml train --help.")
-    return options
+    if base is None:
+        return options
+    return merged(read_recipe(path.parent / base, (*extended_by, path.resolve())), options)
 
 
 def split_dotted(arguments: Sequence[str]) -> tuple[list[str], list[tuple[list[str], Any]]]:

@@ -1,13 +1,10 @@
 """The public entry point: names, dotted paths, options."""
 
-import importlib
 import inspect
-import pkgutil
 
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-import hf_bml.data
 from hf_bml.data import dataset_names, load_multimodal_dataset
 
 NAMES = [

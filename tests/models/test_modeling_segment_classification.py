@@ -21,7 +21,7 @@ from hf_bml import (
     SegmentClassificationConfig,
 )
 from hf_bml.metrics import segment_classification_metrics
-from hf_bml.models.precision import cross_entropy
+from hf_bml.ground.task import cross_entropy
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*scale gradients, but Adam")
 NEEDS_OTHER_MODELS = {"greedy": "gates of MMTM"}

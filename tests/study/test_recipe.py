@@ -166,3 +166,41 @@ def test_every_option_has_a_help_text():
     undocumented = [action.dest for action in build_parser()._actions if not action.help]
     assert undocumented == []
     assert json.dumps(build_parser().format_help())  # formats without an error
+
+
+def test_a_recipe_extends_another(tmp_path):
+    (tmp_path / "base.yaml").write_text(
+        "dataset: digits\nseed: 1\nmodalities:\n  audio: {type: conv, in_channels: 1}\n  visual: {type: conv}\n"
+    )
+    (tmp_path / "below").mkdir()
+    path = tmp_path / "below" / "method.yaml"
+    path.write_text(
+        "extends: ../base.yaml\nseed: null\nlearning_rate: 1e-1\n"
+        "modalities: {audio: {channels: [4]}, visual: {type: mlp, input_size: 3}}\nmodulations: {opm: null}\n"
+    )
+    assert read_recipe(path) == {
+        "dataset": "digits",
+        "learning_rate": 0.1,
+        "modalities": {
+            "audio": {"type": "conv", "in_channels": 1, "channels": [4]},
+            "visual": {"type": "mlp", "input_size": 3},
+        },
+        "modulations": {"opm": None},
+    }
+
+
+@pytest.mark.parametrize(
+    "base, message",
+    [
+        ("method.yaml", "extends itself"),
+        ("other.yaml", "extends itself, by way of method.yaml, other.yaml"),
+        ("absent.yaml", "absent.yaml does not exist .*method.yaml extends it"),
+        ("[a.yaml, b.yaml]", "must be the path of one recipe"),
+    ],
+)
+def test_a_recipe_cannot_extend(tmp_path, base, message):
+    path = tmp_path / "method.yaml"
+    path.write_text(f"extends: {base}\n")
+    (tmp_path / "other.yaml").write_text("extends: method.yaml\n")
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        read_recipe(path)

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from ...ground.suggestion import did_you_mean
+from ...ground.task import at_least_float32, cross_entropy
 from ..configuration_multimodal import check_modality_name
 from ..encoders.configuration import is_size
 from ..frozen import keep_frozen_statistics
 from ..fusion import evaluation_mode
 from ..modeling_multimodal import MultimodalClassifierOutput
-from ..precision import at_least_float32, cross_entropy
 from ..wrappers import PEFT_PREFIX, check_bare, without_adapter
 from .outputs import (
     copied,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from ..fusion import FUSIONS, FusionHead, drop_features
-
-if TYPE_CHECKING:  # the configuration imports INTERACTIONS
-    from ..configuration_multimodal import MultimodalConfig
+from ..options import HeadOptions
 
 Inputs = Tensor | dict[str, Tensor]
 
@@ -65,7 +63,7 @@ class Interaction(nn.Module):
         """The part of a feature `(batch, sizes[modality])` that a modality's own classifier sees."""
         return feature
 
-    def build_head(self, config: MultimodalConfig) -> FusionHead:
+    def build_head(self, config: HeadOptions) -> FusionHead:
         """The head that predicts from the features of `forward`."""
         return FUSIONS[config.fusion](self.sizes, config)
 

@@ -10,17 +10,14 @@ import contextlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from ..encoders.configuration import check_size
 from ..fusion import FusionHead, evaluation_mode, layers
+from ..options import HeadOptions
 from .base import Inputs, StagedInteraction, call
-
-if TYPE_CHECKING:
-    from ..configuration_multimodal import MultimodalConfig
 
 
 @dataclass
@@ -49,7 +46,7 @@ class CentralHead(FusionHead):
         config: the model's config.
     """
 
-    def __init__(self, tap_sizes: Mapping[str, Sequence[int]], config: MultimodalConfig):
+    def __init__(self, tap_sizes: Mapping[str, Sequence[int]], config: HeadOptions):
         super().__init__({modality: sum(sizes) for modality, sizes in tap_sizes.items()}, config)
         self.tap_sizes = {modality: list(sizes) for modality, sizes in tap_sizes.items()}
         self.widths = [max(widths) for widths in zip(*self.tap_sizes.values(), strict=True)]
@@ -103,7 +100,7 @@ class CentralNet(StagedInteraction):
         """The last tap, which is what the encoder itself returns."""
         return feature[:, -self.stage_sizes[modality][-1] :]
 
-    def build_head(self, config: MultimodalConfig) -> FusionHead:
+    def build_head(self, config: HeadOptions) -> FusionHead:
         return CentralHead(self.stage_sizes, config)
 
     def start(self, encoder: nn.Module, inputs: Inputs) -> Tensor:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ...ground.task import at_least_float32
 from ..encoders.sequences import masked_mean
-from ..precision import at_least_float32
 
 
 def pairwise_potentials(queries: Tensor, keys: Tensor, seen: Tensor) -> Tensor:

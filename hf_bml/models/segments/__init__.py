@@ -15,9 +15,9 @@ that a sample lacks does not point at anything.
 
 from .avga import AVGA
 from .avsdn import AVSDN
-from .base import SegmentArchitecture, SegmentPrediction
+from .base import SegmentArchitecture
 from .psp import PSP
 
 SEGMENT_ARCHITECTURES: dict[str, type[SegmentArchitecture]] = {"avga": AVGA, "avsdn": AVSDN, "psp": PSP}
 
-__all__ = ["AVGA", "AVSDN", "PSP", "SEGMENT_ARCHITECTURES", "SegmentArchitecture", "SegmentPrediction"]
+__all__ = ["AVGA", "AVSDN", "PSP", "SEGMENT_ARCHITECTURES", "SegmentArchitecture"]

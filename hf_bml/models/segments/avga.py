@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders.configuration import check_size
-from .base import RecurrentLayer, SegmentArchitecture, SegmentPrediction
+from ..prediction import Prediction
+from .base import RecurrentLayer, SegmentArchitecture
 from .guided_attention import GuidedAttention, guide_and_guided, where_present
 from .inputs import SegmentInput
 
@@ -106,6 +107,6 @@ class AVGA(SegmentArchitecture):
             features[self.guided] = encoders[self.guided].attention(inputs[self.guided], guidance)
         return features
 
-    def forward(self, encoders: Mapping[str, nn.Module], features: Mapping[str, Tensor]) -> SegmentPrediction:
+    def forward(self, encoders: Mapping[str, nn.Module], features: Mapping[str, Tensor]) -> Prediction:
         states = [encoders[name].recurrent(feature)[0] for name, feature in features.items()]
-        return SegmentPrediction(self.classifier(torch.cat(states, dim=-1)))
+        return Prediction(self.classifier(torch.cat(states, dim=-1)))

@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from ..encoders.configuration import check_size
-from .base import RecurrentLayer, SegmentArchitecture, SegmentPrediction
+from ..prediction import Prediction
+from .base import RecurrentLayer, SegmentArchitecture
 from .inputs import SegmentInput
 
 
@@ -92,9 +93,9 @@ class AVSDN(SegmentArchitecture):
     def build_encoder(self, modality: str, segment_input: SegmentInput) -> nn.Module:
         return AVSDNEncoder(segment_input, self.options)
 
-    def forward(self, encoders: Mapping[str, nn.Module], features: Mapping[str, Tensor]) -> SegmentPrediction:
+    def forward(self, encoders: Mapping[str, nn.Module], features: Mapping[str, Tensor]) -> Prediction:
         last = {name: encoders[name].recurrent(feature)[1] for name, feature in features.items()}
         hidden = self.hidden_fusion({name: h for name, (h, _) in last.items()})  # (1, batch, hidden_size)
         cell = self.cell_fusion({name: c for name, (_, c) in last.items()})
         decoded, _ = self.decoder(torch.cat(list(features.values()), dim=-1), (hidden, cell))
-        return SegmentPrediction(self.classifier(decoded))
+        return Prediction(self.classifier(decoded))

@@ -3,26 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..fusion import evaluation_mode, keep_only
+from ..prediction import Prediction
 from .inputs import SegmentInput
-
-
-class SegmentPrediction(NamedTuple):
-    """What an architecture makes of the features.
-
-    Attributes:
-        logits: `(batch, segments, num_labels)`.
-        branches: per modality its part of the joint representation `(batch, segments, dim)`, for losses that compare
-            them; None where an architecture has no such parts.
-    """
-
-    logits: Tensor
-    branches: dict[str, Tensor] | None = None
 
 
 class RecurrentLayer(nn.LSTM):
@@ -117,7 +105,7 @@ class SegmentArchitecture(nn.Module):
         features = self.features(encoders, {**dict.fromkeys(self.sizes), modality: values}, {})
         return encoders[modality].recurrent(features[modality])[0]
 
-    def forward(self, encoders: Mapping[str, nn.Module], features: Mapping[str, Tensor]) -> SegmentPrediction:
+    def forward(self, encoders: Mapping[str, nn.Module], features: Mapping[str, Tensor]) -> Prediction:
         """Per modality the feature `(batch, segments, dim)`, zero where it is absent or dropped, to the prediction."""
         raise NotImplementedError(f"{type(self).__name__} is abstract: override `forward`.")
 

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from ..precision import at_least_float32, cross_entropy
-from .base import SegmentPrediction
+from ...ground.task import Task, at_least_float32, masked_mean
 
 
-def softmax_margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """AVGA's published loss: the multi-label soft margin of the softmax against one-hot rows, a scalar.
+def softmax_margins(logits: Tensor, labels: Tensor) -> Tensor:
+    """AVGA's published loss of each sample, `(batch,)`: the multi-label soft margin of the softmax against one-hot rows.
 
-    `-mean_c [y_c log sigmoid(p_c) + (1 - y_c) log sigmoid(-p_c)]` with p the softmax, which lies in [0, 1], so
-    the loss does not go to 0.
+    `-mean_c [y_c log sigmoid(p_c) + (1 - y_c) log sigmoid(-p_c)]`, averaged over the segments, with p the softmax,
+    which lies in [0, 1], so the loss does not go to 0.
 
     Args:
         logits: `(batch, segments, num_labels)`.
         labels: `(batch, segments)`.
     """
-    logits = at_least_float32(logits).flatten(0, -2)
-    targets = nn.functional.one_hot(labels.flatten(), logits.shape[-1]).to(logits.dtype)
-    return nn.functional.multilabel_soft_margin_loss(logits.softmax(-1), targets)
+    probabilities = at_least_float32(logits).softmax(-1)
+    targets = nn.functional.one_hot(labels, logits.shape[-1]).to(probabilities.dtype)
+    losses = nn.functional.multilabel_soft_margin_loss(
+        probabilities.flatten(0, -2), targets.flatten(0, -2), reduction="none"
+    )
+    return losses.view(len(labels), -1).mean(1)
+
+
+class SoftMarginTask(Task):
+    """Labels the segments of a clip, and is trained with `softmax_margins`."""
+
+    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return softmax_margins(logits, labels)
+
+    def loss(self, logits: Tensor, labels: Tensor, present: Tensor | None = None) -> Tensor:
+        return masked_mean(self.losses(logits, labels), present)
 
 
 def event_similarities(first: Tensor, second: Tensor) -> Tensor:
@@ -62,16 +71,4 @@ def pair_similarity_loss(first: Tensor, second: Tensor, labels: Tensor, backgrou
     return nn.functional.mse_loss(similarities, event_shares(labels, background).to(similarities.dtype))
 
 
-def _pair_similarity(prediction: SegmentPrediction, labels: Tensor, options: Any) -> Tensor:
-    background = prediction.logits.shape[-1] - 1
-    pair = pair_similarity_loss(*prediction.branches.values(), labels, background)
-    return cross_entropy(prediction.logits, labels) + options.similarity_weight * pair
-
-
-SEGMENT_LOSSES: dict[str, Callable[[SegmentPrediction, Tensor, Any], Tensor]] = {
-    "cross_entropy": lambda prediction, labels, options: cross_entropy(prediction.logits, labels),
-    "soft_margin": lambda prediction, labels, options: softmax_margin(prediction.logits, labels),
-    "pair_similarity": _pair_similarity,
-}
-"""From a prediction, labels `(batch, segments)` and the architecture's options to a scalar. Background is the last
-class."""
+SEGMENT_LOSSES = ("cross_entropy", "soft_margin", "pair_similarity")

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ...ground.task import at_least_float32
 from ..encoders.configuration import check_fraction, check_size, check_weight
-from ..precision import at_least_float32
-from .base import RecurrentLayer, SegmentArchitecture, SegmentPrediction
+from ..prediction import Prediction
+from .base import RecurrentLayer, SegmentArchitecture
 from .guided_attention import GuidedAttention, guide_and_guided, where_present
 from .inputs import SegmentInput
 
@@ -176,10 +177,10 @@ class PSP(SegmentArchitecture):
             features[self.guided] = guided.project(guided.attention(inputs[self.guided], guidance))
         return features
 
-    def forward(self, encoders: Mapping[str, nn.Module], features: Mapping[str, Tensor]) -> SegmentPrediction:
+    def forward(self, encoders: Mapping[str, nn.Module], features: Mapping[str, Tensor]) -> Prediction:
         states = {name: encoders[name].recurrent(feature)[0] for name, feature in features.items()}
         branches = self.propagate(states)
-        return SegmentPrediction(self.classifier(torch.stack(list(branches.values())).mean(0)), branches)
+        return Prediction(self.classifier(torch.stack(list(branches.values())).mean(0)), branches)
 
     def propagate(self, states: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The block: per modality `(batch, segments, size)` to what the classifier averages, of the same shape."""
