@@ -60,8 +60,12 @@ class ModelFace:
         return [p for p in self.parameters() if id(p) not in owned]
 
     def why_not_fuse(self) -> str | None:
-        """Why the joint prediction is no function of the modalities' features; None if it is."""
+        """Why the joint prediction is not a function of the modalities' features; None if it is."""
         return None
+
+    def why_no_unimodal_graph(self) -> str | None:
+        """Why a modality's own prediction cannot have a graph; None if it can."""
+        return self.why_not_fuse()
 
 
 class Modulating(Protocol):
@@ -140,7 +144,7 @@ class AdaptedModel(ModelFace):
         self.encoders = model.encoders
         defaults = {"input_columns": list(model.encoders), "wrapped_model": None, "balance_arguments": None}
         defaults["required_columns"] = getattr(model, "input_columns", defaults["input_columns"])
-        for name in ("task", "gradient_enters_by_features", "can_be_compiled", "why_not_fuse"):
+        for name in ("task", "gradient_enters_by_features", "can_be_compiled", "why_not_fuse", "why_no_unimodal_graph"):
             defaults[name] = getattr(self, name)
         defaults["auxiliary_heads"] = {}
         for name, default in defaults.items():

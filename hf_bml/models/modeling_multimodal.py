@@ -258,6 +258,10 @@ class MultimodalPreTrainedModel(ModelFace, PreTrainedModel):
         seen = features if keep_mask is None else drop_features(features, keep_mask)
         return self._predict(current, seen, keep_mask, detached).logits
 
+    def why_no_unimodal_graph(self) -> str | None:
+        has_own = bool(self.auxiliary_heads) and self._own_logits_are_trained
+        return None if has_own or self._split is not None else self.why_not_fuse()
+
     @property
     def _own_logits_are_trained(self) -> bool:
         """Whether the own classifiers' losses reach the encoders."""
@@ -625,6 +629,6 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         if self.config.interaction is None:
             return None
         return (
-            f"With interaction {self.config.interaction!r} the joint prediction is no function of the modalities' own "
+            f"With interaction {self.config.interaction!r} the joint prediction is not a function of the modalities' own "
             "features. Use late fusion (interaction: null)."
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..ground.suggestion import did_you_mean
+from ..ground.suggestion import find_named
 from .base import PHASES, Modulation, Title
 from .config import DiscrepancyConfig, ModulationConfig
 from .discrepancy import DiscrepancyMonitor, discrepancy_differences, discrepancy_ratios, discriminative_scores
@@ -86,20 +86,19 @@ __all__ = [
 
 
 def build_modulations(specification: Mapping[str, Mapping[str, Any] | None] | None) -> list[Modulation]:
-    """Builds modulations from `{"opm": {"q_base": 0.5}, "ogm": {"alpha": 0.8, "noise": "entry_std"}}`.
+    """Builds modulations from `{"opm": {"q_base": 0.5}, "ogm": {"alpha": 0.8, "noise": "entry_std"}}`; a method of
+    one's own is named by its path, `{"package.module:Name": {...}}`.
 
     Raises:
         ValueError: unknown name or option (the closest valid one is named), or a value out of range.
     """
     modulations = []
     for name, options in (specification or {}).items():
-        if name not in MODULATIONS:
-            hint = did_you_mean(name, MODULATIONS)
-            raise ValueError(f"Unknown modulation {name!r}.{hint} Known: {sorted(MODULATIONS)}.")
+        method = find_named("modulation", name, MODULATIONS)
         if options is not None and not isinstance(options, Mapping):
             raise ValueError(f"Options of modulation {name!r} must be a mapping or empty, found {options!r}.")
         try:
-            modulations.append(MODULATIONS[name](**(options or {})))
+            modulations.append(method(**(options or {})))
         except ValueError as error:
             known = str(error).startswith("Modulation ")
             raise ValueError(str(error) if known else f"Modulation {name!r}: {error}") from error

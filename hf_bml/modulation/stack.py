@@ -37,6 +37,8 @@ class ModulationStack:
             if phase in EXCLUSIVE and count > 1:
                 rivals = [modulation.name for modulation in self.modulations if modulation.phase == phase]
                 raise ValueError(f"{' and '.join(rivals)} exclude each other ({phase}): use one of them.")
+        if len(self.planners) > 1:
+            raise ValueError(f"{' and '.join(m.name for m in self.planners)} both plan epochs: use one of them.")
         for modulation in self.modulations:
             modulation.bind(modalities)
         self.needs = reduce(or_, (modulation.needs(self.modalities) for modulation in self.modulations), Needs())
@@ -51,6 +53,11 @@ class ModulationStack:
     def who(self, need: str) -> list[str]:
         """The names of the methods that have a need, such as `gradients`."""
         return [m.name for m in self.modulations if getattr(m.needs(self.modalities), need)]
+
+    @property
+    def planners(self) -> list[Modulation]:
+        """The method that plans epochs; one at most."""
+        return [m for m in self.modulations if type(m).plan_epoch is not Modulation.plan_epoch]
 
     def reset(self) -> None:
         """Forgets what an earlier training left behind."""

@@ -28,7 +28,8 @@ class Needs:
         features_only: a modality's gradient must reach its encoder through the feature alone.
         whole_model: every process must hold the whole parameters.
         current_logits: it reads a batch's unimodal logits before the joint prediction is made.
-        unimodal_graph: it takes `MicroBatch.unimodal_graph` or `MicroBatch.fuse` with a graph.
+        unimodal_graph: it takes `MicroBatch.unimodal_graph`.
+        fuse: it calls `MicroBatch.fuse`.
         separate_gradients: names of the losses that it asks `Gradients.of` for.
         head_gradients: it asks for the group `head`.
         rows: it reads `MicroBatch.rows`.
@@ -45,6 +46,7 @@ class Needs:
     whole_model: bool = False
     current_logits: bool = False
     unimodal_graph: bool = False
+    fuse: bool = False
     separate_gradients: tuple[str, ...] = ()
     head_gradients: bool = False
     rows: bool = False

@@ -1,0 +1,91 @@
+"""The losses of a training batch by name, and the gradients of some of them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
+from operator import add
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer
+
+from ..modulation.step import AUXILIARY, JOINT, UNIMODAL
+from ..ground.task import Task
+
+
+def minimised_loss(
+    trainer: Trainer, task: Task, labels: Tensor, num_items_in_batch: Tensor | int | None
+) -> Callable[[Tensor, Tensor | None], Tensor]:
+    """What the trainer minimises, as a function of logits `(batch, ...)` and of the samples that count, bool `(batch,)`
+    or None: `compute_loss_func`, label smoothing, or the task's loss."""
+
+    def loss(logits: Tensor, present: Tensor | None = None) -> Tensor:
+        if trainer.compute_loss_func is not None:
+            chosen = (logits, labels) if present is None else (logits[present], labels[present])
+            if not len(chosen[1]):
+                return 0.0 * logits.sum()
+            return trainer.compute_loss_func(
+                {"logits": chosen[0]}, chosen[1], num_items_in_batch=num_items_in_batch
+            )
+        if trainer.label_smoother is None:
+            return task.loss(logits, labels, present)
+        if present is None:
+            return trainer.label_smoother({"logits": logits}, labels)
+        some = present.any()  # with none, all count, times 0: the smoother divides by their number
+        counts = (present | ~some).view(-1, *[1] * (labels.dim() - 1))
+        kept = torch.where(counts, labels, trainer.label_smoother.ignore_index)
+        return trainer.label_smoother({"logits": logits}, kept) * some
+
+    return loss
+
+
+def named_losses(loss: Tensor, output: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The losses whose sum is minimised: `joint`, `auxiliary` and what modulations made in the forward.
+
+    Args:
+        loss: what `compute_loss` returned; another one than the model's, if it was computed outside the model.
+        output: the model's.
+    """
+    found = dict(output.get("losses") or {})
+    if loss is not output.get("loss"):
+        found.pop(AUXILIARY, None)
+        found[JOINT] = loss
+    return {JOINT: found.pop(JOINT, loss), **found}
+
+
+def total(losses: Mapping[str, Tensor]) -> Tensor:
+    """The sum of named losses, 0-d."""
+    return reduce(add, losses.values())
+
+
+def separate_gradients(
+    losses: Mapping[str, Tensor], names: Sequence[str], modalities: Sequence[str], parameters: Sequence[nn.Parameter]
+) -> dict[str, dict[nn.Parameter, Tensor]]:
+    """The gradients of named losses, which must already be multiplied as the minimised one is; the graph is kept.
+
+    Args:
+        losses: 0-d, by name.
+        names: of the losses; `unimodal` for the sum of those that have a modality's name.
+        modalities: the modalities' names.
+        parameters: in question; those that a loss does not reach are left out.
+    """
+    found = {}
+    for name in names:
+        parts = [losses[each] for each in (modalities if name == UNIMODAL else [name]) if each in losses]
+        if not parts:
+            continue
+        gradients = torch.autograd.grad(reduce(add, parts), parameters, retain_graph=True, allow_unused=True)
+        found[name] = {p: g for p, g in zip(parameters, gradients, strict=True) if g is not None}
+    return found
+
+
+def add_gradients(
+    sums: dict[str, dict[nn.Parameter, Tensor]], further: Mapping[str, Mapping[nn.Parameter, Tensor]]
+) -> None:
+    """Adds the gradients of a micro-batch to those of the step, in place."""
+    for name, gradients in further.items():
+        mine = sums.setdefault(name, {})
+        for parameter, gradient in gradients.items():
+            mine[parameter] = mine[parameter] + gradient if parameter in mine else gradient

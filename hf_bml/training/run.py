@@ -1,0 +1,106 @@
+"""What a modulation may have done beside the training: see `modulation.step.Run`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import datasets
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset, Subset
+from transformers import AutoModel, Trainer
+
+from ..modulation import CopyLosses
+from ..modulation.step import SampleLosses
+from .epochs import loader_of
+from .side_training import surroundings_kept, train_copies
+
+
+class TrainerRun:
+    """The training of a trainer.
+
+    Args:
+        trainer: about to train.
+    """
+
+    def __init__(self, trainer: Trainer):
+        self._trainer = trainer
+        self.model = trainer.model
+        self.seed = trainer.args.seed
+
+    def train_copies(
+        self, losses: Sequence[Mapping[str, SampleLosses]], epochs: float | None = None
+    ) -> dict[str, CopyLosses]:
+        """See [`Run`](../modulation/step.py)."""
+        return train_copies(self._trainer, losses, epochs)
+
+    def trained_alone(self, modality: str) -> nn.Module:
+        """See [`Run`](../modulation/step.py)."""
+        folders = getattr(self._trainer.args, "trained_alone", None) or {}
+        if modality not in folders:
+            raise ValueError(
+                f"A modulation needs a model of {modality!r} that was trained alone, but trained_alone names "
+                f"{list(folders) or 'none'}. Train one (hf-bml probe RUN --alone) and set trained_alone: "
+                f"{{{modality}: FOLDER}}."
+            )
+        model = AutoModel.from_pretrained(folders[modality]).to(self._trainer.args.device)
+        return model.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def collect(self, split: str, fields: Sequence[str], fraction: float = 1.0) -> dict[str, Tensor]:
+        """See [`Run`](../modulation/step.py).
+
+        Raises:
+            ValueError: no such split, or a stream, whose samples have no order.
+        """
+        trainer = self._trainer
+        rows, dataset = self._part(split, fraction)
+        collected: dict[str, list[Tensor]] = {}
+        model = trainer.model_wrapped
+        was_training = model.training
+        with surroundings_kept(trainer.args.device):
+            model.eval()
+            try:
+                for batch in loader_of(trainer, dataset):
+                    inputs = trainer._prepare_inputs(batch)
+                    with trainer.accelerator.autocast():
+                        output = {**model(**inputs), "labels": inputs["labels"]}
+                    found = trainer.accelerator.gather_for_metrics(flattened(output, fields))
+                    for name, value in found.items():
+                        collected.setdefault(name, []).append(value.cpu())
+            finally:
+                model.train(was_training)
+        result = {name: torch.cat(values) for name, values in collected.items()}
+        return {**result, "rows": rows} if "rows" in fields else result
+
+    def _part(self, split: str, fraction: float) -> tuple[Tensor, Dataset]:
+        """Numbers of a split's rows, ascending, and these rows."""
+        splits = {"train": self._trainer.train_dataset, "validation": self._trainer.eval_dataset}
+        dataset = splits.get(split)
+        if dataset is None or isinstance(dataset, dict) or not hasattr(dataset, "__len__"):
+            raise ValueError(
+                f"A modulation looks at every sample of the {split} split, which must have a length and an index; "
+                f"found {type(dataset).__name__}. Load it without streaming."
+            )
+        if not 0 < fraction <= 1:
+            raise ValueError(f"fraction must be a number in (0, 1], found {fraction!r}.")
+        count = max(1, round(fraction * len(dataset)))
+        rows = np.sort(np.random.default_rng(self.seed).permutation(len(dataset))[:count])
+        if count < len(dataset):
+            is_ours = isinstance(dataset, datasets.Dataset)
+            dataset = dataset.select(rows) if is_ours else Subset(dataset, rows.tolist())
+        return torch.from_numpy(rows), dataset
+
+
+def flattened(output: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Tensor]:
+    """The fields of a model's output, `<field>_<modality>` of one by modality."""
+    found = {}
+    for name in fields:
+        value = output.get(name)
+        if isinstance(value, Mapping):
+            found.update({f"{name}_{modality}": each for modality, each in value.items()})
+        elif value is not None:
+            found[name] = value
+    return found
