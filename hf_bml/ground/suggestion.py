@@ -88,7 +88,5 @@ def import_named(path: str) -> Any:
             "module on PYTHONPATH."
         ) from error
     if name not in vars(module):
-        raise ValueError(
-            f"Expected {name!r} in module {module_name!r}, found none.{did_you_mean(name, vars(module))}"
-        )
+        raise ValueError(f"Expected {name!r} in module {module_name!r}, found none.{did_you_mean(name, vars(module))}")
     return vars(module)[name]

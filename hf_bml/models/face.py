@@ -144,7 +144,13 @@ class AdaptedModel(ModelFace):
         self.encoders = model.encoders
         defaults = {"input_columns": list(model.encoders), "wrapped_model": None, "balance_arguments": None}
         defaults["required_columns"] = getattr(model, "input_columns", defaults["input_columns"])
-        for name in ("task", "gradient_enters_by_features", "can_be_compiled", "why_not_fuse", "why_no_unimodal_graph"):
+        for name in (
+            "task",
+            "gradient_enters_by_features",
+            "can_be_compiled",
+            "why_not_fuse",
+            "why_no_unimodal_graph",
+        ):
             defaults[name] = getattr(self, name)
         defaults["auxiliary_heads"] = {}
         for name, default in defaults.items():

@@ -11,24 +11,25 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer
 
-from ..modulation.step import AUXILIARY, JOINT, UNIMODAL
 from ..ground.task import Task
+from ..modulation.step import AUXILIARY, JOINT, UNIMODAL
 
 
 def minimised_loss(
     trainer: Trainer, task: Task, labels: Tensor, num_items_in_batch: Tensor | int | None
 ) -> Callable[[Tensor, Tensor | None], Tensor]:
-    """What the trainer minimises, as a function of logits `(batch, ...)` and of the samples that count, bool `(batch,)`
-    or None: `compute_loss_func`, label smoothing, or the task's loss."""
+    """What the trainer minimises: `compute_loss_func`, label smoothing, or the task's loss.
+
+    Returns:
+        a function of logits `(batch, ...)` and of the samples that count, bool `(batch,)` or None for all.
+    """
 
     def loss(logits: Tensor, present: Tensor | None = None) -> Tensor:
         if trainer.compute_loss_func is not None:
             chosen = (logits, labels) if present is None else (logits[present], labels[present])
             if not len(chosen[1]):
                 return 0.0 * logits.sum()
-            return trainer.compute_loss_func(
-                {"logits": chosen[0]}, chosen[1], num_items_in_batch=num_items_in_batch
-            )
+            return trainer.compute_loss_func({"logits": chosen[0]}, chosen[1], num_items_in_batch=num_items_in_batch)
         if trainer.label_smoother is None:
             return task.loss(logits, labels, present)
         if present is None:

@@ -20,7 +20,8 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from ..modulation import CopyLosses
-from ..modulation.base import SampleLosses, counted_mean
+from ..ground.task import masked_mean
+from ..modulation.step import SampleLosses
 from .learning_rate import SteppedTrainer
 
 
@@ -56,7 +57,7 @@ def hold_out(dataset: Any, fraction: float, seed: int) -> tuple[Any, Any]:
 def train_copies(
     trainer: Trainer, losses: Sequence[Mapping[str, SampleLosses]], epochs: float | None = None
 ) -> dict[str, CopyLosses]:
-    """See [`TrainCopies`](modulation/base.py): the copies see `trainer.train_dataset` with the trainer's arguments.
+    """See [`Run.train_copies`](../modulation/step.py): the copies see `trainer.train_dataset` with the trainer's arguments.
 
     They start from the model and from the learning rate as they are, with a fresh optimizer, and end at the latest
     where the run will. The trainer's own model, optimizer and random state stay untouched.
@@ -145,7 +146,7 @@ class SideTrainer(SteppedTrainer):
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any
     ) -> Tensor | tuple[Tensor, Any]:
         outputs = model(**inputs)
-        total = sum(counted_mean(*loss(outputs, inputs["labels"])) for loss in self.losses.values())
+        total = sum(masked_mean(*loss(outputs, inputs["labels"])) for loss in self.losses.values())
         return (total, outputs) if return_outputs else total
 
     @torch.no_grad()

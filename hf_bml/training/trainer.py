@@ -18,31 +18,40 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from ..metrics import JointPredictions
 from ..models.encoders.build import token_limits
-from ..modulation import BalanceState, DiscrepancyMonitor, Modulation, ModulationStack, build_modulations
+from ..models.face import face_of
+from ..models.wrappers import without_adapter
+from ..modulation import (
+    DiscrepancyMonitor,
+    EpochPlan,
+    Gradients,
+    MicroBatch,
+    Modulation,
+    ModulationStack,
+    Step,
+    build_modulations,
+)
+from ..modulation.step import AUXILIARY, JOINT
+from .data_checks import check_collator, check_dataset, check_tokens, checked_batch, prime_collator
+from .epochs import KEEP, ROW, PlannedTrainer, check_plan
 from .finite import FiniteTrainer
 from .last_batch import check_last_batch
 from .learning_rate import parameter_multipliers
+from .losses import add_gradients, minimised_loss, named_losses, separate_gradients, total
+from .needs import check_needs
 from .preflight import (
-    check_collator,
-    check_dataset,
-    check_encoders_share_nothing,
     check_given_optimizer,
     check_model,
     check_output,
     check_own_loss,
-    check_parallelism,
-    check_streamed_training,
     check_sync_batch_norm,
-    check_tokens,
-    checked_batch,
-    prime_collator,
     warn_if_not_compiled,
 )
 from .pushing import PushingTrainer
 from .refused_options import check_options
 from .resumable import ResumableTrainer
+from .run import TrainerRun
 from .searching import SearchingTrainer
-from .side_training import hold_out, train_copies
+from .side_training import hold_out
 from .streaming import StreamingTrainer
 from .training_args import BalancedTrainingArguments, LogShortTrainings
 from .unwrapping import UnwrappingTrainer
@@ -67,7 +76,13 @@ class IdleModulationWarning(TrainerCallback):
 
 
 class MultimodalBalancedTrainer(
-    SearchingTrainer, FiniteTrainer, ResumableTrainer, PushingTrainer, StreamingTrainer, UnwrappingTrainer
+    SearchingTrainer,
+    FiniteTrainer,
+    ResumableTrainer,
+    PushingTrainer,
+    StreamingTrainer,
+    UnwrappingTrainer,
+    PlannedTrainer,
 ):
     """Trains a multimodal model with modulations; without any it is a plain Trainer that logs the discrepancy.
 
@@ -119,8 +134,7 @@ class MultimodalBalancedTrainer(
         check_given_optimizer(self, self.modulation)
         warn_if_not_compiled(self)
         for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
-            columns = getattr(self.model, "required_columns", self.modalities)
-            check_dataset(dataset, split, columns, self.num_labels)
+            check_dataset(dataset, split, self.face.required_columns, self.num_labels)
             check_tokens(dataset, split, token_limits(self.model.encoders))
         prime_collator(self.data_collator, self.train_dataset, self.eval_dataset)
         self._split: tuple[Any, Any] = None, None  # the training split, whole and without the held-out part
@@ -138,9 +152,9 @@ class MultimodalBalancedTrainer(
         args = self.args
         if isinstance(args, BalancedTrainingArguments):
             args.check()
-        check_model(self.model)
+        self.face = check_model(self.model)
         parameter_multipliers(self.model, getattr(args, "lr_multipliers", None) or {})
-        self.modalities = tuple(self.model.encoders)
+        self.modalities = tuple(self.face.encoders)
         check_collator(self.data_collator, self.modalities)
         for modulation in self.modulation:
             modulation.detach()
@@ -150,21 +164,22 @@ class MultimodalBalancedTrainer(
         self.modulation = ModulationStack(modulations, self.modalities)
         self.modulation.reset()
         self.monitor = DiscrepancyMonitor(self.modalities)
-        self._step_is_open = False
+        self._step: Step | None = None  # while it is open
+        self._separate: dict[str, dict[nn.Parameter, Tensor]] = {}
         self._state_before_step: dict[str, Any] | None = None
-        self._encoder_parameters: dict[str, list[nn.Parameter]] = {}
+        self._parameters: dict[str, list[nn.Parameter]] = {}
         if getattr(args, "sync_batch_norm", False) and args.world_size > 1:
             check_sync_batch_norm(args.device)
             convert_sync_batchnorm(self.model)
-        check_parallelism(self, self.modulation)
-        check_encoders_share_nothing(self.model, self.modulation)
+        check_needs(self, self.face, self.modulation)
         check_own_loss(self)
         check_options(self)
         name_labels(self.model, self.train_dataset)
-        if isinstance(self.train_dataset, datasets.IterableDataset):
-            check_streamed_training(args, self.modulation)
+        needs = self.modulation.needs
+        self.numbers_rows, self.steps_per_batch = needs.rows, needs.steps_per_batch
+        self.plans_epochs, self.plan_state = bool(self.modulation.planners), None
         for modulation in self.modulation:
-            modulation.attach(self.model, partial(train_copies, self))
+            modulation.attach(TrainerRun(self))
 
     def _prepare_data(self) -> None:
         """Sets the part of the training split aside that modulations ask for, and looks at the batches of the rest."""
@@ -188,7 +203,7 @@ class MultimodalBalancedTrainer(
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         optimizer = super().create_optimizer(model)
-        sensitive = [m.name for m in self.modulation if m.needs_gradient_scale]
+        sensitive = self.modulation.who("gradient_scale")
         name = type(getattr(optimizer, "optimizer", optimizer)).__name__
         if sensitive and any(family in name.lower() for family in SCALE_FREE_OPTIMIZERS):
             warnings.warn(
@@ -209,6 +224,12 @@ class MultimodalBalancedTrainer(
         check_output(outputs, loss, training=model.training)
         return (loss, outputs) if return_outputs else loss
 
+    def make_plan(self, epoch: int) -> EpochPlan:
+        [planner] = self.modulation.planners
+        plan = planner.plan_epoch(epoch)
+        check_plan(plan, len(self.train_dataset), len(self.modalities), planner.name)
+        return plan
+
     def _balanced_loss(
         self, compute_loss: Callable[..., Any], model: nn.Module, inputs: Any, **options: Any
     ) -> Tensor:
@@ -219,13 +240,26 @@ class MultimodalBalancedTrainer(
         """
         if "labels" not in inputs:
             raise ValueError(f"A training batch needs `labels`, found {sorted(inputs)}.")
-        labels = inputs["labels"]
-        self.modulation.begin_micro_batch(labels)
-        extra = {"modulation": self.modulation} if self.modulation.active else {}
+        labels, keep = inputs["labels"], inputs.pop(KEEP, None)
+        loss_function = minimised_loss(self, self.face.task, labels, options.get("num_items_in_batch"))
+        batch = MicroBatch({}, labels, rows=inputs.pop(ROW, None), task=self.face.task, loss_function=loss_function)
+        self.modulation.begin_micro_batch(batch, keep)
+        extra = {"modulation": self.modulation} if self.modulation.active or keep is not None else {}
         loss, outputs = compute_loss(model, {**inputs, **extra}, return_outputs=True, **options)
         check_output(outputs, loss, training=True)
-        self.monitor.update(outputs["unimodal_logits"], labels, outputs.get("modality_mask"))
-        loss = self.modulation.modulate_loss(loss, outputs, labels)
+        if self._step.turn == 0:
+            unimodal_logits, mask = outputs["unimodal_logits"], outputs.get("modality_mask")
+            self.monitor.update(unimodal_logits, labels, mask, self.face.task)
+        losses = named_losses(loss, outputs)
+        changed = self.modulation.modulate_losses(losses, outputs)
+        if self.modulation.needs.separate_gradients:
+            divisor = 1 if self.loss_is_scaled_for_ga else self.current_gradient_accumulation_steps
+            scale = 1 / divisor if self._step.gradient_scale is None else self._step.gradient_scale / divisor
+            trained = [p for group in self._parameter_groups(model).values() for p in group if p.requires_grad]
+            scaled = {name: each * scale for name, each in changed.items()}
+            names = self.modulation.needs.separate_gradients
+            add_gradients(self._separate, separate_gradients(scaled, names, self.modalities, trained))
+        loss = loss if changed is losses and set(losses) <= {JOINT, AUXILIARY} else total(changed)
         self.watch(loss, outputs["unimodal_logits"])
         return loss
 
@@ -250,7 +284,7 @@ class MultimodalBalancedTrainer(
 
     def _set_signature_columns_if_needed(self) -> None:
         """The columns that `remove_unused_columns=True` keeps."""
-        columns = getattr(self.model, "input_columns", self.modalities)
+        columns = self.face.input_columns
         if not columns:
             raise ValueError(
                 "remove_unused_columns: true needs the names of the model's inputs, but its forward takes any (*args, "
@@ -261,11 +295,11 @@ class MultimodalBalancedTrainer(
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        if not self._step_is_open:
-            self.modulation.begin_step(self._balance_state())
+        if self._step is None:
+            self._step, self._separate = self._new_step(), {}
+            self.modulation.begin_step(self._step)
             if self.accelerator.mixed_precision == "fp16":  # what begin_step computed holds if the step is skipped
                 self._state_before_step = copy.deepcopy(self._modulation_state())
-            self._step_is_open = True
         compute_loss = self.compute_loss
         self.compute_loss = partial(self._balanced_loss, compute_loss)
         try:
@@ -273,9 +307,7 @@ class MultimodalBalancedTrainer(
         finally:
             self.compute_loss = compute_loss
         if self.accelerator.sync_gradients:
-            self.monitor.step(self._sum_over_processes)
-            self.modulation.modulate_gradients(self._parameters_by_modality(model), self._balance_state())
-            self._step_is_open = False
+            self._close_step(model)
         return loss
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
@@ -293,8 +325,9 @@ class MultimodalBalancedTrainer(
                 logs = {**logs, **dict(zip(balance, values, strict=True))}
         super().log(logs, start_time)
 
-    def _balance_state(self) -> BalanceState:
-        return BalanceState(
+    def _new_step(self) -> Step:
+        scaler = self.accelerator.scaler
+        return Step(
             modalities=self.modalities,
             step=self.state.global_step,
             max_steps=self.state.max_steps,
@@ -304,18 +337,41 @@ class MultimodalBalancedTrainer(
             observed=self.monitor.observed,
             seed=self.args.seed,
             rank=self.args.process_index,
+            turn=self.state.global_step % self.steps_per_batch,
+            micro_batches=self.current_gradient_accumulation_steps,
+            gradient_scale=None if scaler is None else scaler.scale(torch.ones((), device=self.args.device)),
+            optimizer=self.optimizer,
             sum_over_processes=self._sum_over_processes,
+            processes=self.accelerator.num_processes,
         )
+
+    def _close_step(self, model: nn.Module) -> None:
+        """Takes the step's scores, and lets the modulations change its gradients."""
+        step, self._step = self._step, None
+        if step.turn == 0:
+            self.monitor.step(self._sum_over_processes)
+        step.scores, step.ratios, step.observed = self.monitor.scores, self.monitor.ratios, self.monitor.observed
+        if self.modulation.active and self.modulation.needs.gradients:
+            groups = self._parameter_groups(model)
+            self.modulation.modulate_gradients(Gradients(groups, self._separate, step.mean_over_processes))
+        self._separate = {}
 
     @property
     def _sum_over_processes(self) -> Callable[[Tensor], Tensor] | None:
         return partial(self.accelerator.reduce, reduction="sum") if self.accelerator.num_processes > 1 else None
 
-    def _parameters_by_modality(self, model: nn.Module) -> dict[str, list[nn.Parameter]]:
-        if not self._encoder_parameters:
-            encoders = self.accelerator.unwrap_model(model).encoders
-            self._encoder_parameters = {name: list(encoder.parameters()) for name, encoder in encoders.items()}
-        return self._encoder_parameters
+    def _parameter_groups(self, model: nn.Module) -> dict[str, list[nn.Parameter]]:
+        """The parameters of every modality's encoder, `shared`, and `head` if it is asked for."""
+        if not self._parameters:
+            face = face_of(without_adapter(self.accelerator.unwrap_model(model)))
+            groups = {name: list(encoder.parameters()) for name, encoder in face.encoders.items()}
+            owned = {id(parameter) for group in groups.values() for parameter in group}
+            if self.modulation.needs.head_gradients:
+                groups["head"] = face.head_parameters()
+                owned |= {id(parameter) for parameter in groups["head"]}
+            groups["shared"] = [p for p in face.parameters() if id(p) not in owned]
+            self._parameters = groups
+        return self._parameters
 
     def _modulation_state(self) -> dict[str, Any]:
         return {"monitor": self.monitor.state_dict(), "modulations": self.modulation.state_dict()}
@@ -327,7 +383,8 @@ class MultimodalBalancedTrainer(
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save:
-            torch.save(self._modulation_state(), Path(output_dir) / MODULATION_STATE_NAME)
+            state = {**self._modulation_state(), "plan": self.plan_state}
+            torch.save(state, Path(output_dir) / MODULATION_STATE_NAME)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
@@ -341,6 +398,7 @@ class MultimodalBalancedTrainer(
             return
         state = torch.load(path, map_location="cpu", weights_only=True)
         self._load_modulation_state(send_to_device(state, self.args.device))
+        self.plan_state = state.get("plan")  # the first edition made no plans
 
 
 def name_labels(model: nn.Module, dataset: Any) -> None:

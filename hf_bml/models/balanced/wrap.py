@@ -7,16 +7,18 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from transformers import PreTrainedConfig
 
 from ...ground.suggestion import did_you_mean
 from ...ground.task import at_least_float32, cross_entropy
 from ..configuration_multimodal import check_modality_name
 from ..encoders.configuration import is_size
+from ..face import ForwardView, ModelFace
 from ..frozen import keep_frozen_statistics
 from ..fusion import evaluation_mode
 from ..modeling_multimodal import MultimodalClassifierOutput
@@ -93,7 +95,7 @@ def balance(
     return BalancedModel(model, modalities, features, logits, num_labels)
 
 
-class BalancedModel(nn.Module):
+class BalancedModel(ModelFace, nn.Module):
     """A model with the face that balancing needs; see [`balance`].
 
     Attributes:
@@ -107,6 +109,9 @@ class BalancedModel(nn.Module):
 
     accepts_loss_kwargs = False
     can_be_compiled = False
+    auxiliary_heads: ClassVar[Mapping[str, nn.Module]] = {}
+    input_columns: Sequence[str] = ()  # attributes in the place of properties
+    required_columns: Sequence[str] = ()
 
     def __init__(
         self,
@@ -225,13 +230,14 @@ class BalancedModel(nn.Module):
         unimodal_logits = self._unimodal_logits(outputs, earlier, inputs, mask)
         keep_mask = mask
         if modulation is not None:
-            keep_mask = modulation.keep_modalities(unimodal_logits, mask)
+            keep_mask = modulation.keep_modalities(self._view(outputs, earlier, inputs, unimodal_logits, mask))
         if runs_again:
             seen = self._kept(outputs, keep_mask)
             if modulation is not None:
                 seen = self._modulated(seen, modulation, keep_mask)
             with self._replayed(seen, earlier):
                 result = self._run(inputs)
+        further = modulation.forward_losses(self._features(outputs)) if modulation is not None else {}
         joint = self._logits(result)
         loss = loss_of(result) if self.takes_labels else None
         if loss is None and labels is not None:
@@ -244,7 +250,43 @@ class BalancedModel(nn.Module):
             unimodal_logits=unimodal_logits,
             keep_mask=keep_mask,
             modality_mask=mask if self.training else None,  # the evaluation takes all there is for a prediction
+            losses=({} if loss is None else {"joint": loss}) | further or None if self.training else None,
         )
+
+    def _view(
+        self,
+        outputs: Mapping[str, list[Any]],
+        earlier: Mapping[str, list[Any]],
+        inputs: Mapping[str, Any],
+        unimodal_logits: dict[str, Tensor],
+        mask: Tensor | None,
+    ) -> ForwardView:
+        """What the modulations may look at; `fuse` runs the rest of the model once more."""
+
+        def predict(features: dict[str, Tensor], keep: Tensor | None, detached: bool) -> Tensor:
+            for name, calls in outputs.items():
+                if len(calls) != 1:
+                    raise ValueError(
+                        f"fuse needs encoders that are called once in a forward; that of {name!r}, "
+                        f"{self.paths[name][-1]}, is called {len(calls)} times."
+                    )
+            fields = {name: feature_field(calls[0], self.features.get(name)) for name, calls in outputs.items()}
+            changed = {name: [replaced(outputs[name][0], fields[name], features[name])] for name in outputs}
+            with self._replayed(self._kept(changed, keep), earlier):
+                if not detached:
+                    return self._logits(self._run(inputs))
+                inside = {id(p) for encoder in self.encoders.values() for p in encoder.parameters()}
+                constants = {n: p.detach() for n, p in self.model.named_parameters() if id(p) not in inside}
+                return self._logits(functional_call(self.model, constants, kwargs=copied(dict(inputs))))
+
+        given = {name: inputs[name] for name in self.paths if name in inputs}
+        return ForwardView(unimodal_logits, mask, self._features(outputs), given or dict(inputs), predict)
+
+    def _features(self, outputs: Mapping[str, list[Any]]) -> dict[str, Tensor]:
+        """Each modality's feature, of the first call of its encoder."""
+        return {
+            name: get(calls[0], feature_field(calls[0], self.features.get(name))) for name, calls in outputs.items()
+        }
 
     def _module(self, path: str) -> nn.Module:
         return without_adapter(self.model).get_submodule(path)

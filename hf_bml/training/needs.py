@@ -1,0 +1,155 @@
+"""What modulations need, against what the model, the data and the way of launching can do."""
+
+from __future__ import annotations
+
+import itertools
+
+import datasets
+from transformers import Trainer, TrainingArguments
+
+from ..models.face import ModelFace
+from ..modulation import ModulationStack
+
+
+def check_needs(trainer: Trainer, face: ModelFace, stack: ModulationStack) -> None:
+    """Checks, when a training starts, that every need of the modulations can be met.
+
+    Args:
+        trainer: about to train.
+        face: that of its model.
+        stack: its modulations.
+
+    Raises:
+        ValueError: naming the methods, what stands in their way, and what works instead.
+    """
+    check_parallelism(trainer, stack)
+    check_encoders_share_nothing(face, stack)
+    check_head(trainer, face, stack)
+    check_rows(trainer, stack)
+    if isinstance(trainer.train_dataset, datasets.IterableDataset):
+        check_streamed_training(trainer.args, stack)
+
+
+def check_parallelism(trainer: Trainer, stack: ModulationStack) -> None:
+    """Raises ValueError where the way of running cannot do what the modulations need."""
+    if trainer.args.n_gpu > 1:
+        raise ValueError(
+            f"One process with {trainer.args.n_gpu} GPUs would use nn.DataParallel, whose replicas lose the "
+            "discrepancy scores. Launch with `accelerate launch` or `torchrun`, or show one GPU "
+            "(CUDA_VISIBLE_DEVICES=0)."
+        )
+    whole = stack.who("whole_model") or stack.who("separate_gradients")
+    if whole and (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+        raise ValueError(
+            f"{whole} need the whole model on every process, but DeepSpeed and FSDP shard it. Use DDP, that is, plain "
+            "`accelerate launch` or `torchrun`."
+        )
+    on_gradients = stack.who("gradients")
+    if not on_gradients:
+        return
+    if trainer.is_deepspeed_enabled:
+        raise ValueError(
+            f"{on_gradients} change gradients between backward and step, but DeepSpeed steps inside backward. "
+            "Use ogm with placement: graph (without noise), DDP or FSDP2, or opm, which acts on the features."
+        )
+    if trainer.is_fsdp_enabled and getattr(trainer.accelerator.state.fsdp_plugin, "fsdp_version", 1) == 1:
+        raise ValueError(
+            f"{on_gradients} change gradients per parameter, which FSDP1 flattens. Use FSDP2 "
+            "(fsdp_config: {version: 2}), DDP, ogm with placement: graph (without noise), or opm, which acts on the "
+            "features."
+        )
+
+
+def check_encoders_share_nothing(face: ModelFace, stack: ModulationStack) -> None:
+    """Raises ValueError if two modalities share an encoder parameter, but a modulation treats them apart."""
+    names = stack.who("separate_encoders")
+    if not names:
+        return
+    owned = {name: {id(p) for p in encoder.parameters()} for name, encoder in face.encoders.items()}
+    for first, second in itertools.combinations(owned, 2):
+        if owned[first] & owned[second]:
+            raise ValueError(
+                f"The encoders of {first!r} and {second!r} share parameters, so {names} cannot modulate one modality "
+                "alone. Use separate encoders, or OPM, which acts on the features."
+            )
+
+
+def check_head(trainer: Trainer, face: ModelFace, stack: ModulationStack) -> None:
+    """Raises ValueError if the model's head cannot do what the modulations ask of it."""
+    kind = type(trainer.model).__name__
+    if (names := stack.who("features_only")) and not face.gradient_enters_by_features:
+        raise ValueError(
+            f"{names} act where a modality's gradient enters its encoder, at its feature, but in this {kind} it also "
+            "gets there by another way: recurrent layers behind the feature, an interaction, or classifiers of single "
+            "modalities that are trained (auxiliary_loss_weight). Use ogm with placement: gradients, or a model with "
+            "late fusion and auxiliary_loss_weight: null."
+        )
+    for need, reason in (("fuse", face.why_not_fuse()), ("unimodal_graph", face.why_no_unimodal_graph())):
+        if reason and (names := stack.who(need)):
+            raise ValueError(f"{names} need the head as a function of the features. {reason}")
+    if (names := stack.who("head_gradients")) and not face.head_parameters():
+        raise ValueError(
+            f"{names} change the head's gradient, but this {kind} has no parameters outside its encoders."
+        )
+
+
+def check_rows(trainer: Trainer, stack: ModulationStack) -> None:
+    """Raises ValueError if the order of the rows is not the trainer's to choose, but a modulation needs it to be."""
+    planning = [m.name for m in stack.planners]
+    repeating = stack.who("steps_per_batch") if stack.needs.steps_per_batch > 1 else []
+    names = [*planning, *repeating, *stack.who("rows")]
+    if not names:
+        return
+    if isinstance(trainer.train_dataset, datasets.IterableDataset):
+        raise ValueError(
+            f"{names} need to know the rows of the training split, but it is streamed. Load it without streaming."
+        )
+    if (planning or repeating) and trainer.args.train_sampling_strategy not in ("random", "sequential"):
+        raise ValueError(
+            f"{names} choose the order of the rows, and so does train_sampling_strategy: "
+            f"{trainer.args.train_sampling_strategy}. Set it to random or sequential."
+        )
+    window = trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps * trainer.args.world_size
+    if repeating and trainer.train_dataset is not None and len(trainer.train_dataset) < window:
+        raise ValueError(
+            f"{repeating} repeat the {window} samples of an optimizer step, but the training split has only "
+            f"{len(trainer.train_dataset)}. Lower per_device_train_batch_size or gradient_accumulation_steps."
+        )
+
+
+def check_streamed_training(args: TrainingArguments, stack: ModulationStack) -> None:
+    """Raises ValueError for what needs the length of the training split, or any row of it: a stream has neither."""
+    if args.max_steps <= 0:
+        raise ValueError(
+            "A streamed training split has no known length, so num_train_epochs has no meaning. Set max_steps, the "
+            "number of optimizer steps, to a number > 0."
+        )
+    for name in ("eval_strategy", "save_strategy", "logging_strategy"):
+        if getattr(args, name) == "epoch":
+            steps = name.replace("strategy", "steps")
+            raise ValueError(
+                f"{name}: epoch needs a training split of known length, but it is streamed. Set {name}: steps and "
+                f"{steps}."
+            )
+    if args.train_sampling_strategy != "random":
+        raise ValueError(
+            f"train_sampling_strategy: {args.train_sampling_strategy} picks rows by their number, but the training "
+            "split is streamed. Leave it out."
+        )
+    for name in ("split_batches", "dispatch_batches"):
+        if getattr(args.accelerator_config, name, None):
+            raise ValueError(
+                f"accelerator_config: {name} has no effect on streams, of which every process reads its own part. "
+                "Leave it out."
+            )
+    for modulation in stack:
+        if modulation.held_out_fraction:
+            raise ValueError(
+                f"{modulation.name} holds {modulation.held_out_fraction:.0%} of the training split out, but the split "
+                "is streamed. Load the data without streaming."
+            )
+        if options := modulation.options_in_epochs:
+            raise ValueError(
+                f"{modulation.name} counts in epochs ({', '.join(options)}), but a streamed training split has no "
+                "known length. Use unit: steps, or 0 for the beginning."
+            )
