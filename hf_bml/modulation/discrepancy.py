@@ -14,7 +14,6 @@ from torch import Tensor
 from ..ground.task import CLASSIFICATION, Task
 from .running_mean import RunningMean
 
-
 ROUNDING = 64  # in units of the dtype's eps: what two sums of 1e5 probabilities may differ by through rounding alone
 
 

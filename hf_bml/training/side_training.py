@@ -15,13 +15,14 @@ import torch
 from accelerate.state import GradientState
 from accelerate.utils import release_memory
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset, Subset
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from ..modulation import CopyLosses
 from ..ground.task import masked_mean
+from ..modulation import CopyLosses
 from ..modulation.step import SampleLosses
+from .epochs import loader_of
 from .learning_rate import SteppedTrainer
 
 
@@ -57,7 +58,7 @@ def hold_out(dataset: Any, fraction: float, seed: int) -> tuple[Any, Any]:
 def train_copies(
     trainer: Trainer, losses: Sequence[Mapping[str, SampleLosses]], epochs: float | None = None
 ) -> dict[str, CopyLosses]:
-    """See [`Run.train_copies`](../modulation/step.py): the copies see `trainer.train_dataset` with the trainer's arguments.
+    """See [`Run.train_copies`](../modulation/step.py): copies see `trainer.train_dataset` with the trainer's arguments.
 
     They start from the model and from the learning rate as they are, with a fresh optimizer, and end at the latest
     where the run will. The trainer's own model, optimizer and random state stay untouched.
@@ -154,7 +155,7 @@ class SideTrainer(SteppedTrainer):
         """The means of several losses over a dataset, in eval mode and one pass, over the samples that count."""
         self.model.eval()
         totals = torch.zeros(2, len(losses), dtype=torch.float64)
-        for batch in self._evaluation_batches(dataset):
+        for batch in loader_of(self, dataset):
             inputs = self._prepare_inputs(batch)
             with self.accelerator.autocast():
                 outputs = self.model(**inputs)
@@ -166,14 +167,6 @@ class SideTrainer(SteppedTrainer):
             totals += torch.stack([torch.where(counts, values, 0.0).sum(0), counts.sum(0)])
         sums, numbers = totals
         return dict(zip(losses, (sums / numbers.clamp_min(1)).tolist(), strict=True))
-
-    def _evaluation_batches(self, dataset: Dataset) -> DataLoader:
-        """Every sample once, also where the training drops its last batch."""
-        drop_last, self.args.dataloader_drop_last = self.args.dataloader_drop_last, False
-        try:
-            return self.get_test_dataloader(dataset)
-        finally:
-            self.args.dataloader_drop_last = drop_last
 
 
 def quiet_arguments(args: Any, folder: str, epochs: float | None) -> Any:

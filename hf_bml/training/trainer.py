@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import datasets
 import torch
 from accelerate.utils import send_to_device
 from timm.layers import convert_sync_batchnorm

@@ -5,7 +5,7 @@ import inspect
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from hf_bml.data import dataset_names, load_multimodal_dataset
+from hf_bml.data import dataset_function, dataset_names, load_multimodal_dataset
 
 NAMES = [
     "av_digits",

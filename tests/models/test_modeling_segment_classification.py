@@ -20,8 +20,8 @@ from hf_bml import (
     MultimodalForSegmentClassification,
     SegmentClassificationConfig,
 )
-from hf_bml.metrics import segment_classification_metrics
 from hf_bml.ground.task import cross_entropy
+from hf_bml.metrics import segment_classification_metrics
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*scale gradients, but Adam")
 NEEDS_OTHER_MODELS = {"greedy": "gates of MMTM"}

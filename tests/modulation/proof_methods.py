@@ -86,7 +86,7 @@ class OneATurn(Modulation):
 
 
 class HardTwice(Modulation):
-    """Reads the half of the samples that are predicted worst twice, once with one modality only, and the rest never."""
+    """Reads the half of the samples that are predicted worst twice, once with one modality, and the rest never."""
 
     name = "hard_twice"
     phase = "data"

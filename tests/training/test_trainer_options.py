@@ -73,7 +73,7 @@ REFUSED = {  # a value of each, and the message
     "label_names": (["classes"], r"Set label_names: \['labels'\]"),
     "train_sampling_strategy": ("group_by_length", r"dataset.add_column\('length', lengths\)"),
 }
-PARALLEL = {  # need several processes or devices: tests/training/test_distributed.py, test_deepspeed.py, test_precision.py
+PARALLEL = {  # need several processes or devices: test_distributed.py, test_deepspeed.py, test_precision.py
     *("fp16", "fsdp", "fsdp_config", "deepspeed", "use_cpu", "local_rank"),
     *("ddp_find_unused_parameters", "ddp_bucket_cap_mb", "ddp_broadcast_buffers", "ddp_static_graph", "ddp_backend"),
     *("ddp_timeout", "parallelism_config"),

@@ -4,13 +4,13 @@ import pytest
 import torch
 from tiny_segments import tiny_segment_config, tiny_segment_model, tiny_segments
 
+from hf_bml.ground.task import cross_entropy
 from hf_bml.models.segments.losses import (
     event_shares,
     event_similarities,
     pair_similarity_loss,
     softmax_margin,
 )
-from hf_bml.ground.task import cross_entropy
 
 
 def test_cross_entropy_is_the_mean_over_segments():
