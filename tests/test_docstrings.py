@@ -24,7 +24,7 @@ def test_public_names_are_documented():
     without = [name for name, module in MODULES.items() if not module.__doc__]
     for name, module in MODULES.items():
         for attribute, value in vars(module).items():
-            is_ours = getattr(value, "__module__", "").startswith("hf_bml")
+            is_ours = (getattr(value, "__module__", None) or "").startswith("hf_bml")
             if is_ours and attribute[0] != "_" and (inspect.isclass(value) or inspect.isfunction(value)):
                 without += [] if inspect.getdoc(value) else [f"{name}.{attribute}"]
     assert not without, f"without a docstring: {without}"

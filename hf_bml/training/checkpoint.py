@@ -27,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -53,6 +54,7 @@ NEWEST_CHECKPOINT = ("true", "yes", "last", "latest")
 NO_RESUME = ("none", "", "false", "no", "off", "0")
 NAMED_DAMAGES = 3  # in one message
 CHUNK = 2**20  # bytes that are hashed at once
+_ALLOWING = Lock()  # what torch may unpickle is one list for all threads
 
 
 def remove_checkpoint(folder: str | Path) -> None:
@@ -193,7 +195,7 @@ def check_file(path: Path) -> list[str]:
         elif path.suffix == ".json":
             is_whole = json.loads(path.read_text(encoding="utf-8")) is not None
         elif STATES.fullmatch(path.name):
-            with safe_globals():  # no values are read: a `meta` tensor has none
+            with _ALLOWING, safe_globals():  # no values are read: a `meta` tensor has none
                 state = torch.load(path, map_location="meta", weights_only=True, mmap=True)
             is_whole = isinstance(state, Mapping)
         else:

@@ -116,7 +116,7 @@ def check_own_loss(trainer: Trainer) -> None:
             "compute_loss_func replaces that loss. Leave these out, or set auxiliary_loss_weight: null and "
             "unimodal_prediction: auto in the model's config."
         )
-    segment_loss = getattr(trainer.model.config, "segment_loss", "cross_entropy")
+    segment_loss = getattr(getattr(trainer.model, "config", None), "segment_loss", "cross_entropy")
     if segment_loss != "cross_entropy":
         raise ValueError(
             f"The model's config has segment_loss: {segment_loss}, but label_smoothing_factor or compute_loss_func "

@@ -57,7 +57,8 @@ def refusals(trainer: Trainer) -> Iterator[str]:
     sizes = {name: getattr(args.parallelism_config, name, 1) for name in ("tp_size", "cp_size", "sp_size")}
     if any(size > 1 for size in sizes.values()):
         yield f"parallelism_config {sizes} splits one sequence or layer over processes. Use DDP, FSDP2 or DeepSpeed."
-    problem_type = getattr(model.config, "problem_type", None)
+    config = getattr(model, "config", None)  # a model of the user's own may have none
+    problem_type = getattr(config, "problem_type", None)
     if problem_type not in SINGLE_LABEL:
         yield (
             f"The model's config has problem_type: {problem_type}, but the trainer needs a model that tells one class "

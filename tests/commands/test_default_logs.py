@@ -9,6 +9,7 @@ from PIL import Image
 from streams import write_recipe
 
 from hf_bml.cli import main
+from hf_bml.study import experiment
 from hf_bml.study.parser import series_parser
 from hf_bml.study.recipe import parse_recipe
 
@@ -58,6 +59,11 @@ def minimal(tmp_path, monkeypatch):
     (tmp_path / "minimal.yaml").write_text(MINIMAL)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def real_curves(draw_curves, monkeypatch):
+    monkeypatch.setattr(experiment, "draw_curves", draw_curves)
 
 
 def test_a_minimal_recipe_logs_evaluates_and_draws(minimal):

@@ -60,7 +60,7 @@ def test_the_log_event_after_it_ends_the_training(make, column, value, filtered)
 @pytest.mark.parametrize("options", [{}, {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 4}])
 def test_no_checkpoint_holds_such_weights(make, tmp_path, options):
     """Logs come too late, and without any the end of the training notices."""
-    trainer = make(Spoiled(40), logging_steps=500, save_strategy="steps", save_steps=4, **options)
+    trainer = make(Spoiled(40), logging_steps=100, save_strategy="steps", save_steps=4, **options)
     with pytest.raises(ValueError, match=r"loss of step 6 .* audio: .* After step 8 .* checkpoints are kept"):
         trainer.train()
     assert newest_complete_checkpoint(tmp_path / "run") == str(tmp_path / "run" / "checkpoint-4")
