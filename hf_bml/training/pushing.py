@@ -107,7 +107,8 @@ class PushingTrainer(Trainer):
         facts = facts_of_trainer(self, model_name)
         code = self._pushes_code and facts.adapter_base is None and own_config_class(facts.config) is not None
         options = CardOptions(**{**known, "source": known.get("source") or source, "code": code, **given})
-        write_card(facts, folder, options)
+        with disk_errors_named(self.args.output_dir):
+            write_card(facts, folder, options)
 
     @property
     def _pushes_code(self) -> bool:
