@@ -23,9 +23,9 @@ from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
 
 from hf_bml import BalancedTrainingArguments, MultimodalBalancedTrainer
-from hf_bml.modulation import OGM, OPM, BalanceState
+from hf_bml.modulation import OGM, OPM, Step
 from hf_bml.modulation.ogm import gradient_entry_std
-from hf_bml.training.preflight import check_parallelism
+from hf_bml.training.needs import check_parallelism
 
 FLOAT32 = {"dtype": torch.float32}  # FSDP1 clips in float32 only
 BACKENDS = {"ddp": {}, "fsdp2": {"fsdp": 2}}
@@ -97,7 +97,7 @@ def modulated_shards(shape: tuple[int, ...], mesh_shape: tuple[int, int]) -> dic
     ogm.bind(tuple(parameters))
     with CommDebugMode() as communication:
         std = gradient_entry_std(parameters["audio"][0].grad)
-    ogm.modulate_gradients(parameters, BalanceState(tuple(parameters), ratios=torch.tensor([2.0, 0.5])))
+    ogm.modulate_gradients(parameters, Step(tuple(parameters), ratios=torch.tensor([2.0, 0.5])))
     local = parameters["audio"][0].grad.to_local()
     return {
         "gradient": gradient,

@@ -11,7 +11,6 @@ from typing import Any
 
 from ..analysis.comparison import Row, is_control
 from ..ground.suggestion import did_you_mean
-from ..modulation import MODULATIONS
 from ..study.checks import check_compared_metric, check_model, check_recipe
 from ..study.errors import BAD_INPUT, print_error
 from ..study.methods import Method, check_used, parse_method
@@ -170,8 +169,7 @@ def not_applicable(method: Method, base: Recipe, parse: Callable[[dict[str, Any]
     try:
         check_model(parse({**changed, "modulations": None}))
     except ValueError as error:
-        every = (*method.modulations, *method.borrowed)
-        owners = " and ".join(name for name in every if MODULATIONS[name].model_options)
+        owners = " and ".join(method.owners)
         needed = ", ".join(f"{option}: {value}" for option, value in changed.items())
         return (
             f"{owners} needs a model with {needed}, which this recipe does not allow: {error} Change the recipe, or "

@@ -22,7 +22,7 @@ from ..processing import MultimodalProcessor
 from ..training.checkpoint import AUTO, LAST, no_checkpoint, resume_request
 from ..training.checkpoint import resume_point as find_resume_point
 from ..training.learning_rate import parameter_multipliers
-from ..training.preflight import check_streamed_training
+from ..training.needs import check_streamed_training
 from .assembly import (
     build_config,
     check_checkpoint_task,

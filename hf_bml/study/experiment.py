@@ -19,7 +19,7 @@ from ..hub.environment import environment
 from ..hub.facts import last_ratios
 from ..hub.push import with_command
 from ..training.checkpoint import set_checkpoints_aside
-from ..training.preflight import check_dataset
+from ..training.data_checks import check_dataset
 from .assembly import build_data, build_model, build_trainer, column_types, recipe_task, type_names
 from .checks import (
     METRICS_NAME,

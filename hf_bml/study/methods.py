@@ -18,7 +18,7 @@ import yaml
 
 from ..analysis.comparison import PLAIN
 from ..ground.suggestion import did_you_mean
-from ..modulation import MODULATIONS
+from ..modulation import MODULATIONS, build_modulations
 from .recipe import RecipeLoader
 
 
@@ -51,8 +51,16 @@ class Method:
     @property
     def plain(self) -> str:
         """The label of plain training of the same model."""
-        owners = [name for name in (*self.modulations, *self.borrowed) if MODULATIONS[name].model_options]
-        return Method(borrowed=tuple(dict.fromkeys(owners))).label
+        return Method(borrowed=self.owners).label
+
+    @property
+    def owners(self) -> tuple[str, ...]:
+        """The modulations that need a model of their own."""
+        return tuple(dict.fromkeys(name for name, options in self._given if model_options_of(name, options)))
+
+    @property
+    def _given(self) -> list[tuple[str, Mapping[str, Any] | None]]:
+        return [*self.modulations.items(), *((name, None) for name in self.borrowed)]
 
     @property
     def model_options(self) -> dict[str, Any]:
@@ -62,8 +70,8 @@ class Method:
             ValueError: two of them need different values.
         """
         options: dict[str, Any] = {}
-        for name in (*self.modulations, *self.borrowed):
-            for option, value in MODULATIONS[name].model_options.items():
+        for name, given in self._given:
+            for option, value in model_options_of(name, given).items():
                 if options.setdefault(option, value) != value:
                     raise ValueError(
                         f"{self.label!r}: its modulations need the model option {option} to be {options[option]!r} "
@@ -98,9 +106,19 @@ def parse_method(text: str, defaults: Mapping[str, Mapping[str, Any] | None] | N
         method.modulations[name] = {**((defaults or {}).get(name) or {}), **given}
     for name in method.borrowed:
         check_modulation(name, text)
-        if not MODULATIONS[name].model_options:
+        if not model_options_of(name):
             raise ValueError(f"{text!r}: {name} needs no model of its own. Leave out '@{name}'.")
     return method
+
+
+def model_options_of(name: str, options: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
+    """What a modulation with these options needs the model's config to be, whatever the modalities.
+
+    Raises:
+        ValueError: its options are wrong.
+    """
+    [modulation] = build_modulations({name: options})
+    return modulation.needs(()).model_options
 
 
 def check_modulation(name: str, text: str) -> None:

@@ -208,7 +208,7 @@ def test_every_modulation_works_or_says_why_not(architecture, name, training_arg
         with pytest.raises(ValueError, match=f"{NEEDS_OTHER_MODELS[name]}.*Use a MultimodalForClassification"):
             trainer_of(tiny_segment_model(architecture), args)
         return
-    trainer = trainer_of(tiny_segment_model(architecture, **MODULATIONS[name].model_options), args)
+    trainer = trainer_of(tiny_segment_model(architecture, **MODULATIONS[name]().needs(()).model_options), args)
     plain = {key: value.clone() for key, value in trainer.model.state_dict().items()}
     trainer.train()
     assert any(key.startswith(f"{name}/") for key in trainer.state.log_history[0])

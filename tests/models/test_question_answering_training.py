@@ -106,7 +106,7 @@ def test_questions_that_lack_a_modality_train(architecture, training_args):
 @both
 @pytest.mark.parametrize("name", sorted(MODULATIONS))
 def test_every_modulation_trains_or_says_why_not(architecture, name, training_args):
-    model = tiny_question_model(architecture, **MODULATIONS[name].model_options)
+    model = tiny_question_model(architecture, **MODULATIONS[name]().needs(()).model_options)
     args = training_args(modulations={name: {}}, max_steps=2)
     if name in NEEDS_OTHER_MODELS:
         with pytest.raises(ValueError, match=NEEDS_OTHER_MODELS[name]):

@@ -17,7 +17,7 @@ STEPS = {"per_device_train_batch_size": 8, "max_steps": 18, "logging_steps": 5, 
 
 
 def build(name, args, modalities=("audio", "visual"), seed=0) -> MultimodalBalancedTrainer:
-    model = tiny_image_model(modalities, seed, **MODULATIONS[name].model_options)
+    model = tiny_image_model(modalities, seed, **MODULATIONS[name]().needs(()).model_options)
     return MultimodalBalancedTrainer(model, args, train_dataset=tiny_image_dataset(modalities))
 
 
@@ -47,7 +47,7 @@ def test_trains_and_moves_every_parameter(training_args, name, count):
 def test_changes_the_training(training_args, name):
     trainer = build(name, training_args(modulations={name: {}}, **STEPS))
     plain = MultimodalBalancedTrainer(
-        tiny_image_model(**MODULATIONS[name].model_options),
+        tiny_image_model(**MODULATIONS[name]().needs(()).model_options),
         training_args(modulations={}, **STEPS),
         train_dataset=trainer.train_dataset,
     )

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from hf_bml import MODULATIONS, OGM, OPM, Modulation, OPMConfig
-from hf_bml.modulation import BalanceState, Dropout, ModDrop, ModulationStack, OGMStar, build_modulations
+from hf_bml.modulation import Dropout, ModDrop, ModulationStack, OGMStar, Step, build_modulations
 from hf_bml.modulation.base import is_inside_window
 from hf_bml.modulation.running_mean import RunningMean
 
@@ -17,9 +17,9 @@ def test_active_window(now, start, end, inside):
 
 def test_window_in_steps_and_epochs():
     opm = OPM(start=3, unit="steps")
-    assert not opm.is_active(BalanceState(("a",), step=2, epoch=9.0))
-    assert opm.is_active(BalanceState(("a",), step=3, epoch=0.0))
-    assert OPM(start=3).is_active(BalanceState(("a",), step=0, epoch=3.0))
+    assert not opm.is_active(Step(("a",), step=2, epoch=9.0))
+    assert opm.is_active(Step(("a",), step=3, epoch=0.0))
+    assert OPM(start=3).is_active(Step(("a",), step=0, epoch=3.0))
 
 
 def test_a_window_that_never_opens_warns():
@@ -86,7 +86,7 @@ def test_stack_calls_only_active_modulations_and_passes_masks_on():
     early, late = Recorder(end=1), Recorder(start=1)
     early.name, late.name = "early", "late"
     stack = ModulationStack([early, late], ("a", "b"))
-    stack.begin_step(BalanceState(("a", "b"), epoch=0.5))
+    stack.begin_step(Step(("a", "b"), epoch=0.5))
     stack.begin_micro_batch("labels")
     keep = stack.keep_modalities({}, None)
     assert keep.tolist() == [[True, False]]
@@ -101,7 +101,7 @@ def test_second_modulation_sees_what_the_first_kept():
     first, second = Recorder(), Recorder()
     first.name, second.name = "first", "second"
     stack = ModulationStack([first, second], ("a", "b"))
-    stack.begin_step(BalanceState(("a", "b")))
+    stack.begin_step(Step(("a", "b")))
     stack.keep_modalities({}, None)
     assert second.calls[-1][1].tolist() == [[True, False]]
 

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from test_opm import batch_of
-
-from hf_bml.modulation import AnnealedDropout, BalanceState, CurriculumDropout, Dropout
 from hf_bml.modulation.annealed_dropout import annealed_probability
 from hf_bml.modulation.curriculum_dropout import curriculum_probability
+from test_opm import batch_of
+
+from hf_bml.modulation import AnnealedDropout, CurriculumDropout, Dropout, Step
 from hf_bml.modulation.dropout import inverted_dropout
 
 SCHEDULED = (Dropout, AnnealedDropout, CurriculumDropout)
@@ -16,7 +16,7 @@ SCHEDULED = (Dropout, AnnealedDropout, CurriculumDropout)
 
 def started(modulation, step=0, max_steps=100, **state):
     modulation.bind(("audio", "visual"))
-    modulation.begin_step(BalanceState(("audio", "visual"), step=step, max_steps=max_steps, **state))
+    modulation.begin_step(Step(("audio", "visual"), step=step, max_steps=max_steps, **state))
     return modulation
 
 
@@ -48,7 +48,7 @@ def test_curriculum():
     ],
 )
 def test_schedules_over_the_training(modulation, expected):
-    states = [BalanceState(("audio",), step=step, max_steps=100) for step in (0, 25, 100)]
+    states = [Step(("audio",), step=step, max_steps=100) for step in (0, 25, 100)]
     assert [modulation.probability(state) for state in states] == pytest.approx(expected)
 
 

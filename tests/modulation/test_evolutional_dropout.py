@@ -2,7 +2,7 @@ import pytest
 import torch
 from test_opm import batch_of
 
-from hf_bml.modulation import BalanceState, EvolutionalDropout
+from hf_bml.modulation import EvolutionalDropout, Step
 from hf_bml.modulation.evolutional_dropout import draw_counts, reweight, sampling_probabilities
 
 X = torch.tensor([[3.0, 1.0], [4.0, 1.0]])
@@ -41,7 +41,7 @@ def test_counts_are_multinomial():
 def evolved(features, **state):
     dropout = EvolutionalDropout()
     dropout.bind(tuple(features))
-    dropout.begin_step(BalanceState(tuple(features), **state))
+    dropout.begin_step(Step(tuple(features), **state))
     return dropout.modulate_features(features, batch_of(len(next(iter(features.values())))), None), dropout
 
 

@@ -7,7 +7,7 @@ from tiny import tiny_dataset, tiny_model
 from torch import nn
 
 from hf_bml import MultimodalBalancedTrainer
-from hf_bml.modulation import BalanceState, CopyLosses, GradientBlending
+from hf_bml.modulation import CopyLosses, GradientBlending, Step
 from hf_bml.modulation.base import counted_mean
 from hf_bml.modulation.gradient_blending import (
     blending_weights,
@@ -211,7 +211,7 @@ def test_training_again_estimates_again(training_args):
 
 def test_waits_for_its_window():
     blending = GradientBlending(start=3)
-    assert not blending.is_active(BalanceState(("audio",), epoch=2.9))
+    assert not blending.is_active(Step(("audio",), epoch=2.9))
     assert blending.logs() == {} and blending.summary()["estimates"] == []
 
 

@@ -2,14 +2,14 @@ import pytest
 import torch
 from test_opm import batch_of
 
-from hf_bml.modulation import BalanceState, ModDrop
+from hf_bml.modulation import ModDrop, Step
 from hf_bml.modulation.mod_drop import moddrop_masks
 
 
 def bound(modalities=("audio", "visual"), step=0, rank=0, **options) -> ModDrop:
     mod_drop = ModDrop(**options)
     mod_drop.bind(modalities)
-    mod_drop.begin_step(BalanceState(modalities, step=step, rank=rank))
+    mod_drop.begin_step(Step(modalities, step=step, rank=rank))
     return mod_drop
 
 

@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hf_bml import OGM
-from hf_bml.modulation import BalanceState, MicroBatch
+from hf_bml.modulation import MicroBatch, Step
 from hf_bml.modulation.discrepancy import (
     TRANSFORMS,
     discrepancy_differences,
@@ -86,7 +86,7 @@ def test_hand_computed_update():
 def test_measures_and_transforms(measure, transform, probability, coefficient):
     """T-B3: S = (20, 12), alpha = 0.8, q_base = lam = 0.5."""
     scores = torch.tensor([20.0, 12.0])
-    state = BalanceState(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores))
+    state = Step(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores))
     discrepancy = OGM(measure=measure, transform=transform).config.discrepancy(state)
     z = TRANSFORMS[transform]
     assert drop_probabilities(discrepancy, 0.5, 0.5, z)[0].item() == pytest.approx(probability, abs=1e-6)
@@ -109,7 +109,7 @@ def test_measures_and_transforms(measure, transform, probability, coefficient):
 def test_options_reach_the_gradients(options, expected):
     """T-B3, and thresholds: z sees the distance to the threshold."""
     scores = torch.tensor([20.0, 12.0])
-    state = BalanceState(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores))
+    state = Step(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores))
     parameters = parameters_with_gradients()
     ogm = OGM(alpha=0.8, **options)
     ogm.bind(("audio", "visual"))
@@ -153,7 +153,7 @@ def rescored(keep_masks, modality_mask=None, reduce=None, **options):
     """The logged coefficients of T-A1, each sample a micro-batch, scored after drops."""
     logits, labels = hand_computed_case()
     scores = discriminative_scores(logits, labels)
-    state = BalanceState(
+    state = Step(
         ("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores), sum_over_processes=reduce
     )
     ogm = OGM(alpha=0.8, rescore_after_drop=True, **options)
@@ -213,7 +213,7 @@ def test_which_parameters_are_scaled(which, touched):
     parameters = parameters_with_gradients()
     ogm = OGM(parameters=which)
     ogm.bind(("audio", "visual"))
-    ogm.modulate_gradients(parameters, BalanceState(("audio", "visual"), ratios=torch.tensor([2.0, 0.5])))
+    ogm.modulate_gradients(parameters, Step(("audio", "visual"), ratios=torch.tensor([2.0, 0.5])))
     scaled = [p.grad.flatten()[0].item() != 1 for p in parameters["audio"]]
     assert scaled == [True] * touched + [False] * (3 - touched)
     assert parameters["audio"][0].grad.flatten()[0].item() == pytest.approx(0.390725, abs=1e-6)
@@ -228,7 +228,7 @@ def test_frozen_parameters_are_skipped():
         parameter.grad = None
     ogm = OGM(noise="entry_std")
     ogm.bind(("audio", "visual"))
-    ogm.modulate_gradients(parameters, BalanceState(("audio", "visual"), ratios=torch.tensor([2.0, 0.5])))
+    ogm.modulate_gradients(parameters, Step(("audio", "visual"), ratios=torch.tensor([2.0, 0.5])))
     assert parameters["audio"][1].grad is None
 
 
@@ -240,7 +240,7 @@ def noisy_gradients(**state):
     ogm = OGM(noise="entry_std")
     ogm.bind(("audio", "visual"))
     before = [p.grad.clone() for p in parameters["visual"]]
-    ogm.modulate_gradients(parameters, BalanceState(("audio", "visual"), ratios=torch.tensor([2.0, 0.5]), **state))
+    ogm.modulate_gradients(parameters, Step(("audio", "visual"), ratios=torch.tensor([2.0, 0.5]), **state))
     return [p.grad - b for p, b in zip(parameters["visual"], before, strict=True)]
 
 
@@ -260,7 +260,7 @@ def test_noise_is_drawn_anew_for_every_modality_and_parameter():
             parameter.grad = torch.arange(6.0).view(2, 3)
     ogm = OGM(noise="entry_std")
     ogm.bind(("audio", "visual"))
-    ogm.modulate_gradients(parameters, BalanceState(("audio", "visual"), ratios=torch.ones(2)))  # k = 1 for both
+    ogm.modulate_gradients(parameters, Step(("audio", "visual"), ratios=torch.ones(2)))  # k = 1 for both
     gradients = [parameter.grad for group in parameters.values() for parameter in group]
     for first, second in itertools.combinations(gradients, 2):
         assert not torch.isclose(first, second).any()

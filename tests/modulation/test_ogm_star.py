@@ -3,15 +3,15 @@ import torch
 from test_ogm import parameters_with_gradients
 from tiny import hand_computed_case
 
-from hf_bml.modulation import BalanceState, OGMStar, discrepancy_ratios, discriminative_scores
+from hf_bml.modulation import OGMStar, Step, discrepancy_ratios, discriminative_scores
 
 
-def hand_computed_state() -> BalanceState:
+def hand_computed_state() -> Step:
     scores = discriminative_scores(*hand_computed_case())
-    return BalanceState(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores))
+    return Step(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores))
 
 
-def coefficients_of(state: BalanceState, **options) -> list[float]:
+def coefficients_of(state: Step, **options) -> list[float]:
     ogm_star = OGMStar(**options)
     return ogm_star.coefficients(ogm_star.config.discrepancy(state)).tolist()
 
@@ -41,21 +41,21 @@ def test_for_two_modalities_it_is_ogm_mirrored():
 def test_three_modalities():
     """Ratios (1.875, 1.083333, 0.555556): only the third is behind, by 1.8; tanh(0.8) = 0.664037."""
     scores = torch.tensor([1.8, 1.2, 0.8])
-    state = BalanceState(("a", "b", "c"), scores=scores, ratios=discrepancy_ratios(scores))
+    state = Step(("a", "b", "c"), scores=scores, ratios=discrepancy_ratios(scores))
     assert coefficients_of(state, alpha=0.8) == pytest.approx([1, 1, 1.531229], abs=1e-6)
 
 
 def test_difference_of_the_scores():
     """S = (20, 12): behind by 8, tanh(7) = 0.999998; T-A1 is behind by 0.6, below the threshold."""
     scores = torch.tensor([20.0, 12.0])
-    state = BalanceState(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores))
+    state = Step(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores))
     assert coefficients_of(state, alpha=0.8, measure="difference") == pytest.approx([1, 1.799999], abs=1e-6)
     assert coefficients_of(hand_computed_state(), measure="difference") == [1, 1]
 
 
 def test_a_tie_an_unobserved_modality_and_nan_are_left_alone():
     ratios = torch.tensor([1.0, 1.0, float("nan")])
-    assert coefficients_of(BalanceState(("a", "b", "c"), scores=ratios, ratios=ratios)) == [1, 1, 1]
+    assert coefficients_of(Step(("a", "b", "c"), scores=ratios, ratios=ratios)) == [1, 1, 1]
 
 
 @pytest.mark.parametrize("noise", ["none", "entry_std"])

@@ -4,7 +4,7 @@ from tiny import hand_computed_case
 
 from hf_bml import OPM
 from hf_bml.models.fusion import drop_features
-from hf_bml.modulation import BalanceState, MicroBatch
+from hf_bml.modulation import MicroBatch, Step
 from hf_bml.modulation.discrepancy import discrepancy_ratios, discriminative_scores, tanh_shifted
 from hf_bml.modulation.opm import drop_probabilities, keep_masks, mean_drop_probability
 
@@ -12,7 +12,7 @@ from hf_bml.modulation.opm import drop_probabilities, keep_masks, mean_drop_prob
 def bound(opm: OPM, ratios, modalities=("audio", "visual"), **state) -> OPM:
     ratios = None if ratios is None else torch.tensor(ratios)
     opm.bind(modalities)
-    opm.begin_step(BalanceState(modalities=modalities, ratios=ratios, **state))
+    opm.begin_step(Step(modalities=modalities, ratios=ratios, **state))
     return opm
 
 
@@ -88,7 +88,7 @@ def batch_of(size: int, modalities=("audio", "visual")) -> MicroBatch:
 def test_first_step_drops_nothing_then_the_previous_ratios_act():
     batch, opm = batch_of(1000), bound(OPM(), None)
     assert opm.keep_modalities(batch, None).all()
-    opm.begin_step(BalanceState(("audio", "visual"), step=1, ratios=torch.tensor([1.5454545, 0.647])))
+    opm.begin_step(Step(("audio", "visual"), step=1, ratios=torch.tensor([1.5454545, 0.647])))
     keep = opm.keep_modalities(batch, None)
     assert keep[:, 0].float().mean().item() == pytest.approx(1 - 0.624276, abs=0.05)
     assert keep[:, 1].all()
@@ -125,7 +125,7 @@ def test_released_preset_uses_the_current_batch_gates_and_rescales():
     features = {"audio": torch.eye(2), "visual": torch.eye(2)}
     factors, executed = [], 0
     for step in range(400):
-        opm.begin_step(BalanceState(("audio", "visual"), step=step))
+        opm.begin_step(Step(("audio", "visual"), step=step))
         keep = opm.keep_modalities(batch, None)
         out = opm.modulate_features(drop_features(features, keep), batch, keep)
         factor = out["visual"][0, 0].item()
@@ -164,7 +164,7 @@ def test_options_reach_the_drop(options, expected):
     opm = OPM(**options)
     opm.bind(("audio", "visual"))
     scores = torch.tensor([20.0, 12.0])
-    opm.begin_step(BalanceState(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores)))
+    opm.begin_step(Step(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores)))
     opm.keep_modalities(batch_of(4), None)
     logs = opm.logs()
     assert logs["opm/drop_probability_audio"].item() == pytest.approx(expected, abs=1e-6)

@@ -1,6 +1,7 @@
 import pytest
 
 from hf_bml import MODULATIONS, Modulation
+from hf_bml.modulation import Needs
 from hf_bml.study.methods import Method, check_used, parse_method
 
 
@@ -8,7 +9,8 @@ from hf_bml.study.methods import Method, check_used, parse_method
 def other_models(monkeypatch):
     """Two modulations that need models of their own, and do not agree."""
     for name, options in (("meets", {"interaction": "mmtm"}), ("attends", {"interaction": "cross_attention"})):
-        members = {"name": name, "model_options": options}
+        needs = Needs(model_options=options)
+        members = {"name": name, "needs": lambda self, modalities, needs=needs: needs}
         monkeypatch.setitem(MODULATIONS, name, type(name, (Modulation,), members))
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from peft import IA3Config, LoraConfig, PeftModel, PromptTuningConfig, get_peft_model, inject_adapter_in_model
-from test_unwrapping_trainer import PATHS, PlainModel
+from test_unwrapping import PATHS, PlainModel
 from tiny import tiny_dataset, tiny_model
 from torch import nn
 from transformers import CLIPConfig, CLIPModel
@@ -11,7 +11,7 @@ from transformers import CLIPConfig, CLIPModel
 from hf_bml import MultimodalBalancedTrainer, MultimodalForClassification, balance
 from hf_bml.hub.card import CardOptions, render_card
 from hf_bml.hub.facts import facts_of_trainer
-from hf_bml.modulation import OGM, BalanceState
+from hf_bml.modulation import OGM, Step
 from hf_bml.modulation.ogm import gradient_coefficients
 
 LORA = {"target_modules": r"encoders\.audio\.projection", "modules_to_save": ["encoders.visual", "head"]}
@@ -92,7 +92,7 @@ def test_ogm_scales_the_trained_parameters_of_an_encoder(base):
     model = adapted(base, LoraConfig(**LORA, init_lora_weights=False))
     model(**tiny_dataset()[:4]).loss.backward()
     before = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-    state = BalanceState(("audio", "visual"), ratios=torch.tensor([2.0, 0.5]))
+    state = Step(("audio", "visual"), ratios=torch.tensor([2.0, 0.5]))
     parameters = {name: list(encoder.parameters()) for name, encoder in model.encoders.items()}
     OGM(alpha=0.8).modulate_gradients(parameters, state)
     coefficient = gradient_coefficients(state.ratios, 0.8)[0]

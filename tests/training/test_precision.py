@@ -196,7 +196,7 @@ def flat(state, prefix=""):
 @pytest.mark.parametrize("name", MODULATIONS)
 def test_a_skipped_step_leaves_every_modulation_as_it_was(training_args, name):
     options = {"modulations": {name: {}}, "max_steps": 18, "logging_steps": 18, "learning_rate": 0.05, "fp16": True}
-    model = tiny_image_model(**MODULATIONS[name].model_options)
+    model = tiny_image_model(**MODULATIONS[name]().needs(()).model_options)
     trainer = MultimodalBalancedTrainer(model, training_args(**options), train_dataset=tiny_image_dataset())
     use_gradient_scaler(trainer, 2.0**10, autocast=False)
     weight = next(model.head.parameters())
