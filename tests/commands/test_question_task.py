@@ -10,8 +10,9 @@ from music_avqa_release import write_annotation, write_features
 
 from hf_bml.cli import main as cli
 from hf_bml.commands.evaluate import evaluate
-from hf_bml.commands.train import build_parser, main
+from hf_bml.commands.train import main
 from hf_bml.study.checks import check_best_metric, check_compared_metric, check_recipe
+from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import parse_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "music_avqa"
@@ -121,7 +122,7 @@ def test_a_report(run, tmp_path, capsys):
 
 def parse(*arguments):
     path = RECIPES / "avsd.yaml"
-    return parse_recipe(build_parser(), path, [str(path), "--use_cpu=true", *arguments])
+    return parse_recipe(train_parser(), path, [str(path), "--use_cpu=true", *arguments])
 
 
 @pytest.mark.parametrize(
@@ -160,7 +161,7 @@ def test_a_type_that_the_data_lacks():
 
 def test_classification_knows_no_types_of_questions():
     path = RECIPES.parent / "digits" / "concat.yaml"
-    recipe = parse_recipe(build_parser(), path, [str(path), "--metric_for_best_model=accuracy_on_audio_counting"])
+    recipe = parse_recipe(train_parser(), path, [str(path), "--metric_for_best_model=accuracy_on_audio_counting"])
     with pytest.raises(ValueError, match="unknown metric"):
         check_recipe(recipe)
     with pytest.raises(ValueError, match="unknown metric"):

@@ -15,10 +15,11 @@ from media_samples import write_clip
 from hf_bml.cli import main as cli
 from hf_bml.commands.analyse import analyse_run
 from hf_bml.commands.evaluate import evaluate
-from hf_bml.commands.train import build_parser, main
+from hf_bml.commands.train import main
 from hf_bml.data import load_multimodal_dataset
 from hf_bml.study.checks import check_recipe
 from hf_bml.study.experiment import label_names
+from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import parse_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes" / "ave"
@@ -148,7 +149,7 @@ def test_raw_clips_through_encoders(tmp_path, capsys):
 
 def parse(*arguments):
     path = RECIPES / "avga.yaml"
-    return parse_recipe(build_parser(), path, [str(path), "--use_cpu=true", *arguments])
+    return parse_recipe(train_parser(), path, [str(path), "--use_cpu=true", *arguments])
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@ import pytest
 import torch
 
 from hf_bml import MODULATIONS, OGM, OPM, Modulation, OPMConfig
-from hf_bml.modulation import Dropout, ModDrop, ModulationStack, OGMStar, Step, build_modulations
-from hf_bml.modulation.base import is_inside_window
+from hf_bml.models.face import ForwardView
+from hf_bml.modulation import Dropout, MicroBatch, ModDrop, ModulationStack, OGMStar, Step, build_modulations
+from hf_bml.modulation.config import is_inside_window
 from hf_bml.modulation.running_mean import RunningMean
+from hf_bml.modulation.step import seeded_generator
 
 
 @pytest.mark.parametrize(
@@ -62,24 +64,31 @@ def test_a_method_that_compares_warns_of_a_single_modality(modulation):
 
 class Recorder(Modulation):
     name = "recorder"
+    phase = "drop"
 
     def __init__(self, **options):
         super().__init__(**options)
         self.calls = []
 
-    def begin_step(self, state):
-        self.calls.append(("begin", state.step))
+    def begin_step(self, step):
+        self.calls.append(("begin", step.step))
 
-    def keep_modalities(self, batch, keep_mask):
+    def keep_modalities(self, batch, keep_mask, step):
         self.calls.append(("keep", keep_mask))
         return torch.tensor([[True, False]])
 
-    def modulate_features(self, features, batch, keep_mask):
+    def modulate_features(self, features, batch, keep_mask, step):
         self.calls.append(("features", batch.labels))
         return {name: feature + 1 for name, feature in features.items()}
 
-    def modulate_loss(self, loss, output, labels):
-        return loss * 2
+    def modulate_losses(self, losses, batch, step):
+        return {name: loss * 2 for name, loss in losses.items()}
+
+
+def shown(modality_mask=None):
+    """What a model's forward shows of one sample."""
+    logits = {"a": torch.zeros(1, 2), "b": torch.zeros(1, 2)}
+    return ForwardView(logits, modality_mask, features=logits, inputs=logits, predict=None)
 
 
 def test_stack_calls_only_active_modulations_and_passes_masks_on():
@@ -87,14 +96,14 @@ def test_stack_calls_only_active_modulations_and_passes_masks_on():
     early.name, late.name = "early", "late"
     stack = ModulationStack([early, late], ("a", "b"))
     stack.begin_step(Step(("a", "b"), epoch=0.5))
-    stack.begin_micro_batch("labels")
-    keep = stack.keep_modalities({}, None)
+    stack.begin_micro_batch(MicroBatch({}, labels="labels"))
+    keep = stack.keep_modalities(shown())
     assert keep.tolist() == [[True, False]]
     assert stack.modulate_features({"a": 1}, keep) == {"a": 2}
     assert [call[0] for call in early.calls] == ["begin", "keep", "features"]
     assert early.calls[-1][1] == "labels"
     assert late.calls == []
-    assert stack.modulate_loss(torch.tensor(1.5), {}, None).item() == 3
+    assert stack.modulate_losses({"joint": torch.tensor(1.5)}, {}) == {"joint": 3}
 
 
 def test_second_modulation_sees_what_the_first_kept():
@@ -102,7 +111,8 @@ def test_second_modulation_sees_what_the_first_kept():
     first.name, second.name = "first", "second"
     stack = ModulationStack([first, second], ("a", "b"))
     stack.begin_step(Step(("a", "b")))
-    stack.keep_modalities({}, None)
+    stack.begin_micro_batch(MicroBatch({}, labels=torch.tensor([0])))
+    stack.keep_modalities(shown())
     assert second.calls[-1][1].tolist() == [[True, False]]
 
 
@@ -159,13 +169,12 @@ def test_running_mean_of_a_scalar_has_no_suffix():
 def test_generator_depends_on_its_key_and_method():
     device = torch.device("cpu")
 
-    def draw(modulation, *key):
-        return torch.rand(4, generator=modulation.seeded_generator(device, *key))
+    def draw(name, *key):
+        return torch.rand(4, generator=seeded_generator(name, device, *key))
 
-    opm = OPM()
-    assert torch.equal(draw(opm, 1, 2), draw(OPM(), 1, 2))
-    assert not torch.equal(draw(opm, 1, 2), draw(opm, 2, 1))
-    assert not torch.equal(draw(opm, 1, 2), draw(OGM(), 1, 2))
+    assert torch.equal(draw("opm", 1, 2), draw("opm", 1, 2))
+    assert not torch.equal(draw("opm", 1, 2), draw("opm", 2, 1))
+    assert not torch.equal(draw("opm", 1, 2), draw("ogm", 1, 2))
 
 
 def test_a_checkpoint_of_other_modulations_warns():

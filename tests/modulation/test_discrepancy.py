@@ -8,7 +8,7 @@ from hf_bml.modulation.discrepancy import (
     DiscrepancyMonitor,
     discrepancy_ratios,
     discriminative_scores,
-    true_class_probabilities,
+    unimodal_scores,
 )
 from hf_bml.modulation.ogm import OGM
 from hf_bml.modulation.ogm_star import OGMStar
@@ -20,7 +20,7 @@ TOLERANCE = 64 * torch.finfo(torch.float32).eps
 def test_scores_and_ratios_of_the_hand_computed_case():
     logits, labels = hand_computed_case()
     torch.testing.assert_close(
-        true_class_probabilities(logits, labels), torch.tensor([[0.9, 0.8], [0.6, 0.5]]), atol=1e-6, rtol=0
+        unimodal_scores(logits, labels), torch.tensor([[0.9, 0.8], [0.6, 0.5]]), atol=1e-6, rtol=0
     )
     scores = discriminative_scores(logits, labels)
     torch.testing.assert_close(scores, torch.tensor([1.7, 1.1]), atol=1e-6, rtol=0)
@@ -71,20 +71,20 @@ def test_scores_are_those_of_float64_whatever_is_added_to_the_logits(offset, cla
     logits[::3, 1] = -math.inf  # a class that is masked out
     labels = torch.randint(0, classes, (40,), generator=generator)
     labels[0] = 1
-    found = true_class_probabilities({"a": logits}, labels)[0]
+    found = unimodal_scores({"a": logits}, labels)[0]
     expected = logits.double().softmax(-1)[torch.arange(40), labels]
     torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=0)
     assert found[0] == 0
 
 
 def test_an_offset_of_1e4_does_not_move_a_score():
-    score = true_class_probabilities({"a": torch.tensor([[10001.0, 10000.0]])}, torch.tensor([0]))
+    score = unimodal_scores({"a": torch.tensor([[10001.0, 10000.0]])}, torch.tensor([0]))
     assert score.item() == pytest.approx(1 / (1 + math.exp(-1)), rel=1e-6)  # 0.7311, once 0.7309
 
 
 def test_an_infinite_logit_gives_no_score():
     logits = {"a": torch.tensor([[math.inf, 0.0], [0.0, 1.0]])}
-    assert true_class_probabilities(logits, torch.tensor([0, 1])).isnan().tolist() == [[True, False]]
+    assert unimodal_scores(logits, torch.tensor([0, 1])).isnan().tolist() == [[True, False]]
 
 
 def near_perfect_cases(dtype=torch.float32):

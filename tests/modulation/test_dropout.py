@@ -4,20 +4,17 @@ import math
 
 import pytest
 import torch
-from hf_bml.modulation.annealed_dropout import annealed_probability
-from hf_bml.modulation.curriculum_dropout import curriculum_probability
 from test_opm import batch_of
 
 from hf_bml.modulation import AnnealedDropout, CurriculumDropout, Dropout, Step
-from hf_bml.modulation.dropout import inverted_dropout
+from hf_bml.modulation.dropout import annealed_probability, curriculum_probability, inverted_dropout
 
 SCHEDULED = (Dropout, AnnealedDropout, CurriculumDropout)
 
 
 def started(modulation, step=0, max_steps=100, **state):
     modulation.bind(("audio", "visual"))
-    modulation.begin_step(Step(("audio", "visual"), step=step, max_steps=max_steps, **state))
-    return modulation
+    return modulation, Step(("audio", "visual"), step=step, max_steps=max_steps, **state)
 
 
 def test_inverted_dropout_by_hand():
@@ -54,10 +51,10 @@ def test_schedules_over_the_training(modulation, expected):
 
 @pytest.mark.parametrize("kind", SCHEDULED)
 def test_share_of_dropped_units_expectation_and_log(kind):
-    dropout = started(kind(), step=25)
-    p = dropout.probability(dropout._state)
+    dropout, step = started(kind(), step=25)
+    p = dropout.probability(step)
     features = {"audio": torch.ones(400, 10), "visual": torch.full((400, 30), 2.0)}
-    out = dropout.modulate_features(features, batch_of(400), None)
+    out = dropout.modulate_features(features, batch_of(400), None, step)
     for name, feature in features.items():
         assert (out[name] == 0).float().mean().item() == pytest.approx(p, abs=0.03)
         assert out[name].mean().item() == pytest.approx(feature.mean().item(), abs=0.06)
@@ -71,10 +68,10 @@ def test_draws_depend_on_step_and_rank_and_go_on_over_micro_batches(kind):
     features = {"audio": torch.ones(8, 5), "visual": torch.ones(8, 7)}
 
     def dropped(parts=1, **state):
-        dropout = started(kind(), **{"step": 25, **state})
+        dropout, step = started(kind(), **{"step": 25, **state})
         rows = torch.arange(8).chunk(parts)
         outs = [
-            dropout.modulate_features({m: f[row] for m, f in features.items()}, batch_of(len(row)), None)
+            dropout.modulate_features({m: f[row] for m, f in features.items()}, batch_of(len(row)), None, step)
             for row in rows
         ]
         return torch.cat([torch.cat(list(out.values()), 1) for out in outs])

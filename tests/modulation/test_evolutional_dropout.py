@@ -41,8 +41,8 @@ def test_counts_are_multinomial():
 def evolved(features, **state):
     dropout = EvolutionalDropout()
     dropout.bind(tuple(features))
-    dropout.begin_step(Step(tuple(features), **state))
-    return dropout.modulate_features(features, batch_of(len(next(iter(features.values())))), None), dropout
+    batch, step = batch_of(len(next(iter(features.values())))), Step(tuple(features), **state)
+    return dropout.modulate_features(features, batch, None, step), dropout
 
 
 def test_statistics_are_those_of_the_concatenated_feature_and_the_expectation_stays():

@@ -7,8 +7,8 @@ from tiny import tiny_dataset, tiny_model
 from torch import nn
 
 from hf_bml import MultimodalBalancedTrainer
+from hf_bml.ground.task import CLASSIFICATION, masked_mean
 from hf_bml.modulation import CopyLosses, GradientBlending, Step
-from hf_bml.modulation.base import counted_mean
 from hf_bml.modulation.gradient_blending import (
     blending_weights,
     classifier_losses,
@@ -78,8 +78,10 @@ def test_losses_count_the_samples_that_have_the_modality():
     labels = torch.tensor([0, 0])
     each = [math.log(1 + math.exp(-2)), math.log(1 + math.e)]
     for name, expected in (("audio", sum(each) / 2), ("visual", each[1]), ("joint", sum(each) / 2)):
-        assert counted_mean(*classifier_losses(output, labels, name)).item() == pytest.approx(expected, abs=1e-6), name
-    assert counted_mean(torch.ones(2), torch.zeros(2, dtype=torch.bool)).item() == 0
+        assert masked_mean(*classifier_losses(output, labels, name, CLASSIFICATION)).item() == pytest.approx(
+            expected, abs=1e-6
+        ), name
+    assert masked_mean(torch.ones(2), torch.zeros(2, dtype=torch.bool)).item() == 0
 
 
 def test_losses_of_segments_are_averaged_by_clip():
@@ -89,7 +91,7 @@ def test_losses_of_segments_are_averaged_by_clip():
     first = (math.log(1 + math.exp(-2)) + math.log(1 + math.e)) / 2
     second = (math.log(2) + math.log(1 + math.exp(-3))) / 2
     for name, counted in (("joint", [True, True]), ("audio", [True, False])):
-        losses, counts = classifier_losses(output, torch.tensor([[0, 0], [1, 1]]), name)
+        losses, counts = classifier_losses(output, torch.tensor([[0, 0], [1, 1]]), name, CLASSIFICATION)
         assert losses.tolist() == pytest.approx([first, second], abs=1e-6) and counts.tolist() == counted
 
 
@@ -188,7 +190,7 @@ def test_online_estimates_anew_every_super_epoch_and_resumes_without(training_ar
         blending_model(seed=5), training_args(**options, output_dir=str(tmp_path)), train_dataset=dataset
     )
     calls = []
-    monkeypatch.setattr("hf_bml.training.trainer.train_copies", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr("hf_bml.training.run.train_copies", lambda *arguments: calls.append(arguments))
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-12"))
     assert not calls
     assert resumed.modulation.summary()["gradient_blending"]["estimates"] == estimates

@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from tiny_images import MODALITIES, tiny_image_dataset, tiny_image_model, withou
 from torch import nn
 
 from hf_bml import MultimodalBalancedTrainer
-from hf_bml.modulation import Greedy
+from hf_bml.modulation import Gradients, Greedy
 from hf_bml.modulation.greedy import conditional_learning_speeds, energy, next_window
 
 
@@ -181,11 +182,11 @@ def test_resuming_inside_a_window_is_bitwise(training_args, tmp_path):
 
 
 def attached(**options):
-    model = greedy_model()
+    run = SimpleNamespace(model=greedy_model())
     greedy = Greedy(**options)
     greedy.bind(("audio", "visual"))
-    greedy.attach(model)
-    return greedy, model
+    greedy.attach(run)
+    return greedy, run
 
 
 def features_of(model, rows):
@@ -240,14 +241,14 @@ def test_overflowing_gradients_do_not_count(training_args):
     parameters = {name: list(encoder.parameters()) for name, encoder in trainer.model.encoders.items()}
     for parameter in trainer.model.parameters():
         parameter.grad = torch.full_like(parameter, math.inf)
-    greedy.modulate_gradients(parameters, trainer._balance_state())
+    greedy.modulate_gradients(Gradients(parameters), trainer._new_step())
     assert torch.equal(greedy._energies, before)
 
 
 def test_attaching_twice_counts_once():
-    greedy, model = attached()
-    greedy.attach(model)
-    assert [len(module._forward_hooks) for module in model.interaction.transfer_modules] == [1, 1, 1]
+    greedy, run = attached()
+    greedy.attach(run)
+    assert [len(module._forward_hooks) for module in run.model.interaction.transfer_modules] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("interaction", [None, "centralnet"])

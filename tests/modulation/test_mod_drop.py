@@ -6,11 +6,15 @@ from hf_bml.modulation import ModDrop, Step
 from hf_bml.modulation.mod_drop import moddrop_masks
 
 
-def bound(modalities=("audio", "visual"), step=0, rank=0, **options) -> ModDrop:
+def bound(modalities=("audio", "visual"), step=0, rank=0, **options) -> tuple[ModDrop, Step]:
     mod_drop = ModDrop(**options)
     mod_drop.bind(modalities)
-    mod_drop.begin_step(Step(modalities, step=step, rank=rank))
-    return mod_drop
+    return mod_drop, Step(modalities, step=step, rank=rank)
+
+
+def kept(size, keep_mask=None, modalities=("audio", "visual"), **options):
+    mod_drop, step = bound(modalities, **options)
+    return mod_drop.keep_modalities(batch_of(size, modalities), keep_mask, step)
 
 
 def test_masks_by_hand():
@@ -48,30 +52,28 @@ def test_absent_modalities_are_never_kept_and_an_empty_sample_stays_empty():
 
 
 def test_probability_by_modality():
-    keep = bound(p={"visual": 1.0}).keep_modalities(batch_of(50), None)
+    keep = kept(50, p={"visual": 1.0})
     assert keep[:, 0].all() and not keep[:, 1].any()
 
 
 def test_draws_depend_on_step_and_rank_and_go_on_over_micro_batches():
-    whole = bound(p=0.5).keep_modalities(batch_of(8), None)
-    parts = bound(p=0.5)
-    assert torch.equal(whole, torch.cat([parts.keep_modalities(batch_of(1), None) for _ in range(8)]))
+    whole = kept(8, p=0.5)
+    parts, step = bound(p=0.5)
+    assert torch.equal(whole, torch.cat([parts.keep_modalities(batch_of(1), None, step) for _ in range(8)]))
     for other in ({"step": 1}, {"rank": 1}):
-        assert not torch.equal(bound(p=0.5).keep_modalities(batch_of(64), None), bound(p=0.5, **other).keep_modalities(
-            batch_of(64), None
-        ))  # fmt: skip
+        assert not torch.equal(kept(64, p=0.5), kept(64, p=0.5, **other))
 
 
 def test_a_subset_of_what_others_kept_and_the_log_counts_its_own_drops():
     kept_before = torch.tensor([[True, False]] * 10)
-    mod_drop = bound(p={"visual": 1.0})
-    assert torch.equal(mod_drop.keep_modalities(batch_of(10), kept_before), kept_before)
+    mod_drop, step = bound(p={"visual": 1.0})
+    assert torch.equal(mod_drop.keep_modalities(batch_of(10), kept_before, step), kept_before)
     assert mod_drop.logs()["mod_drop/drop_fraction_visual"].item() == 0
 
 
 def test_one_modality_is_dropped_only_if_empty_is_allowed():
-    assert bound(("audio",), p=1.0).keep_modalities(batch_of(4, ("audio",)), None).all()
-    assert not bound(("audio",), p=1.0, allow_empty=True).keep_modalities(batch_of(4, ("audio",)), None).any()
+    assert kept(4, modalities=("audio",), p=1.0).all()
+    assert not kept(4, modalities=("audio",), p=1.0, allow_empty=True).any()
 
 
 @pytest.mark.parametrize(

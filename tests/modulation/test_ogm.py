@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hf_bml import OGM
-from hf_bml.modulation import MicroBatch, Step
+from hf_bml.modulation import Gradients, MicroBatch, Step
 from hf_bml.modulation.discrepancy import (
     TRANSFORMS,
     discrepancy_differences,
@@ -113,7 +113,7 @@ def test_options_reach_the_gradients(options, expected):
     parameters = parameters_with_gradients()
     ogm = OGM(alpha=0.8, **options)
     ogm.bind(("audio", "visual"))
-    ogm.modulate_gradients(parameters, state)
+    ogm.modulate_gradients(Gradients(parameters), state)
     assert parameters["audio"][0].grad.flatten()[0].item() == pytest.approx(expected, abs=1e-6)
     assert (parameters["visual"][0].grad == 1).all()
 
@@ -153,20 +153,17 @@ def rescored(keep_masks, modality_mask=None, reduce=None, **options):
     """The logged coefficients of T-A1, each sample a micro-batch, scored after drops."""
     logits, labels = hand_computed_case()
     scores = discriminative_scores(logits, labels)
-    state = Step(
-        ("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores), sum_over_processes=reduce
-    )
+    state = Step(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores), sum_over_processes=reduce)
     ogm = OGM(alpha=0.8, rescore_after_drop=True, **options)
     ogm.bind(("audio", "visual"))
-    ogm.begin_step(state)
     features = {"audio": torch.eye(2, requires_grad=True), "visual": torch.eye(2, requires_grad=True)}
     for row, keep in enumerate(keep_masks):
         part = slice(row, row + 1)
         mask = None if modality_mask is None else torch.tensor(modality_mask[part])
         batch = MicroBatch({m: value[part] for m, value in logits.items()}, labels[part], mask)
         keep = None if keep is None else torch.tensor([keep])
-        ogm.modulate_features({m: f[part] for m, f in features.items()}, batch, keep)
-    ogm.modulate_gradients(parameters_with_gradients(), state)
+        ogm.modulate_features({m: f[part] for m, f in features.items()}, batch, keep, state)
+    ogm.modulate_gradients(Gradients(parameters_with_gradients()), state)
     return [value.item() for value in ogm.logs().values()]
 
 
@@ -213,7 +210,7 @@ def test_which_parameters_are_scaled(which, touched):
     parameters = parameters_with_gradients()
     ogm = OGM(parameters=which)
     ogm.bind(("audio", "visual"))
-    ogm.modulate_gradients(parameters, Step(("audio", "visual"), ratios=torch.tensor([2.0, 0.5])))
+    ogm.modulate_gradients(Gradients(parameters), Step(("audio", "visual"), ratios=torch.tensor([2.0, 0.5])))
     scaled = [p.grad.flatten()[0].item() != 1 for p in parameters["audio"]]
     assert scaled == [True] * touched + [False] * (3 - touched)
     assert parameters["audio"][0].grad.flatten()[0].item() == pytest.approx(0.390725, abs=1e-6)
@@ -228,7 +225,7 @@ def test_frozen_parameters_are_skipped():
         parameter.grad = None
     ogm = OGM(noise="entry_std")
     ogm.bind(("audio", "visual"))
-    ogm.modulate_gradients(parameters, Step(("audio", "visual"), ratios=torch.tensor([2.0, 0.5])))
+    ogm.modulate_gradients(Gradients(parameters), Step(("audio", "visual"), ratios=torch.tensor([2.0, 0.5])))
     assert parameters["audio"][1].grad is None
 
 
@@ -240,7 +237,7 @@ def noisy_gradients(**state):
     ogm = OGM(noise="entry_std")
     ogm.bind(("audio", "visual"))
     before = [p.grad.clone() for p in parameters["visual"]]
-    ogm.modulate_gradients(parameters, Step(("audio", "visual"), ratios=torch.tensor([2.0, 0.5]), **state))
+    ogm.modulate_gradients(Gradients(parameters), Step(("audio", "visual"), ratios=torch.tensor([2.0, 0.5]), **state))
     return [p.grad - b for p, b in zip(parameters["visual"], before, strict=True)]
 
 
@@ -260,7 +257,7 @@ def test_noise_is_drawn_anew_for_every_modality_and_parameter():
             parameter.grad = torch.arange(6.0).view(2, 3)
     ogm = OGM(noise="entry_std")
     ogm.bind(("audio", "visual"))
-    ogm.modulate_gradients(parameters, Step(("audio", "visual"), ratios=torch.ones(2)))  # k = 1 for both
+    ogm.modulate_gradients(Gradients(parameters), Step(("audio", "visual"), ratios=torch.ones(2)))  # k = 1 for both
     gradients = [parameter.grad for group in parameters.values() for parameter in group]
     for first, second in itertools.combinations(gradients, 2):
         assert not torch.isclose(first, second).any()

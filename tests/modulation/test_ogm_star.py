@@ -3,7 +3,7 @@ import torch
 from test_ogm import parameters_with_gradients
 from tiny import hand_computed_case
 
-from hf_bml.modulation import OGMStar, Step, discrepancy_ratios, discriminative_scores
+from hf_bml.modulation import Gradients, OGMStar, Step, discrepancy_ratios, discriminative_scores
 
 
 def hand_computed_state() -> Step:
@@ -63,7 +63,7 @@ def test_acts_on_the_gradients_of_the_weaker_encoder(noise):
     parameters = parameters_with_gradients()
     ogm_star = OGMStar(alpha=0.8, parameters="matrix", noise=noise)
     ogm_star.bind(("audio", "visual"))
-    ogm_star.modulate_gradients(parameters, hand_computed_state())
+    ogm_star.modulate_gradients(Gradients(parameters), hand_computed_state())
     raised = [p.grad.flatten()[0].item() for p in parameters["visual"]]  # all entries are 1, so the noise has std 0
     assert raised == pytest.approx([1.397685, 1.397685, 1], abs=1e-6)
     assert all((p.grad == 1).all() for p in parameters["audio"])

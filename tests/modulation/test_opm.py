@@ -9,11 +9,10 @@ from hf_bml.modulation.discrepancy import discrepancy_ratios, discriminative_sco
 from hf_bml.modulation.opm import drop_probabilities, keep_masks, mean_drop_probability
 
 
-def bound(opm: OPM, ratios, modalities=("audio", "visual"), **state) -> OPM:
+def bound(opm: OPM, ratios, modalities=("audio", "visual"), **state) -> tuple[OPM, Step]:
     ratios = None if ratios is None else torch.tensor(ratios)
     opm.bind(modalities)
-    opm.begin_step(Step(modalities=modalities, ratios=ratios, **state))
-    return opm
+    return opm, Step(modalities=modalities, ratios=ratios, **state)
 
 
 def test_probabilities_of_the_hand_computed_case():
@@ -86,14 +85,14 @@ def batch_of(size: int, modalities=("audio", "visual")) -> MicroBatch:
 
 
 def test_first_step_drops_nothing_then_the_previous_ratios_act():
-    batch, opm = batch_of(1000), bound(OPM(), None)
-    assert opm.keep_modalities(batch, None).all()
-    opm.begin_step(Step(("audio", "visual"), step=1, ratios=torch.tensor([1.5454545, 0.647])))
-    keep = opm.keep_modalities(batch, None)
+    batch, (opm, first) = batch_of(1000), bound(OPM(), None)
+    assert opm.keep_modalities(batch, None, first).all()
+    step = Step(("audio", "visual"), step=1, ratios=torch.tensor([1.5454545, 0.647]))
+    keep = opm.keep_modalities(batch, None, step)
     assert keep[:, 0].float().mean().item() == pytest.approx(1 - 0.624276, abs=0.05)
     assert keep[:, 1].all()
     features = {"audio": torch.ones(1000, 2), "visual": torch.ones(1000, 2)}
-    assert opm.modulate_features(features, batch, keep) is features  # no rescale by default
+    assert opm.modulate_features(features, batch, keep, step) is features  # no rescale by default
     logs = opm.logs()
     assert logs["opm/drop_probability_audio"].item() == pytest.approx(0.624276 / 2, abs=1e-5)  # mean of two steps
     assert logs["opm/drop_fraction_visual"].item() == 0
@@ -101,7 +100,8 @@ def test_first_step_drops_nothing_then_the_previous_ratios_act():
 
 def test_draws_depend_on_seed_step_and_rank_alone():
     def keep(**state):
-        return bound(OPM(), [2.0, 0.5], **state).keep_modalities(batch_of(64), None)
+        opm, step = bound(OPM(), [2.0, 0.5], **state)
+        return opm.keep_modalities(batch_of(64), None, step)
 
     base = keep(seed=1, step=5, rank=0)
     torch.manual_seed(123)
@@ -111,23 +111,24 @@ def test_draws_depend_on_seed_step_and_rank_alone():
 
 
 def test_masks_of_micro_batches_continue_one_stream():
-    whole = bound(OPM(), [2.0, 0.5]).keep_modalities(batch_of(8), None)
-    opm = bound(OPM(), [2.0, 0.5])
-    parts = [opm.keep_modalities(batch_of(1), None) for _ in range(8)]
+    opm, step = bound(OPM(), [2.0, 0.5])
+    whole = opm.keep_modalities(batch_of(8), None, step)
+    opm, step = bound(OPM(), [2.0, 0.5])
+    parts = [opm.keep_modalities(batch_of(1), None, step) for _ in range(8)]
     assert torch.equal(whole, torch.cat(parts))
 
 
 def test_released_preset_uses_the_current_batch_gates_and_rescales():
-    opm = bound(OPM(preset="released"), None)
+    opm, _ = bound(OPM(preset="released"), None)
     assert (opm.config.timing, opm.config.p_exe, opm.config.rescale) == ("current", 0.7, True)
     assert (opm.config.start, opm.config.end) == (6, None)
     batch = MicroBatch(*hand_computed_case())
     features = {"audio": torch.eye(2), "visual": torch.eye(2)}
     factors, executed = [], 0
-    for step in range(400):
-        opm.begin_step(Step(("audio", "visual"), step=step))
-        keep = opm.keep_modalities(batch, None)
-        out = opm.modulate_features(drop_features(features, keep), batch, keep)
+    for number in range(400):
+        step = Step(("audio", "visual"), step=number)
+        keep = opm.keep_modalities(batch, None, step)
+        out = opm.modulate_features(drop_features(features, keep), batch, keep, step)
         factor = out["visual"][0, 0].item()
         factors.append(round(factor, 4))
         executed += factor > 1
@@ -140,9 +141,9 @@ def test_released_probability_carries_no_gradient():
     head = torch.nn.Linear(2, 2)
     features = {"audio": torch.eye(2, requires_grad=True), "visual": torch.eye(2)}
     batch = MicroBatch({m: head(f) for m, f in features.items()}, torch.tensor([0, 1]))
-    opm = bound(OPM(preset="released", p_exe=1.0), None)
-    keep = opm.keep_modalities(batch, None)
-    out = opm.modulate_features(drop_features(features, keep), batch, keep)
+    opm, step = bound(OPM(preset="released", p_exe=1.0), None)
+    keep = opm.keep_modalities(batch, None, step)
+    out = opm.modulate_features(drop_features(features, keep), batch, keep, step)
     sum(value.sum() for value in out.values()).backward()
     assert head.weight.grad is None
 
@@ -164,8 +165,8 @@ def test_options_reach_the_drop(options, expected):
     opm = OPM(**options)
     opm.bind(("audio", "visual"))
     scores = torch.tensor([20.0, 12.0])
-    opm.begin_step(Step(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores)))
-    opm.keep_modalities(batch_of(4), None)
+    step = Step(("audio", "visual"), scores=scores, ratios=discrepancy_ratios(scores))
+    opm.keep_modalities(batch_of(4), None, step)
     logs = opm.logs()
     assert logs["opm/drop_probability_audio"].item() == pytest.approx(expected, abs=1e-6)
     assert logs["opm/drop_probability_visual"].item() == 0
@@ -178,10 +179,10 @@ def test_preset_paper():
 
 
 def test_one_modality_is_never_dropped():
-    opm, batch = bound(OPM(rescale=True), [1.0], modalities=("audio",)), batch_of(4, ("audio",))
-    assert opm.keep_modalities(batch, None) is None
+    (opm, step), batch = bound(OPM(rescale=True), [1.0], modalities=("audio",)), batch_of(4, ("audio",))
+    assert opm.keep_modalities(batch, None, step) is None
     features = {"audio": torch.ones(4, 2)}
-    assert opm.modulate_features(features, batch, None) is features
+    assert opm.modulate_features(features, batch, None, step) is features
 
 
 @pytest.mark.parametrize(

@@ -17,10 +17,10 @@ from tokenizers import Tokenizer, models
 from transformers import BertConfig, PreTrainedTokenizerFast
 
 from hf_bml import MultimodalForClassification
-from hf_bml.commands.train import build_parser
 from hf_bml.processing import MultimodalProcessor
 from hf_bml.study import assembly
 from hf_bml.study.checks import check_checkpoint_options
+from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import parse_recipe
 from hf_bml.study.tasks import TASKS
 
@@ -34,7 +34,7 @@ def parse(tmp_path):
     def parse(text, *arguments):
         path = tmp_path / "mine.yaml"
         path.write_text(text + "use_cpu: true\n")
-        return parse_recipe(build_parser(), path, [str(path), f"--output_dir={tmp_path / 'out'}", *arguments])
+        return parse_recipe(train_parser(), path, [str(path), f"--output_dir={tmp_path / 'out'}", *arguments])
 
     return parse
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from hf_bml import MODULATIONS, Modulation
-from hf_bml.commands.train import build_parser
 from hf_bml.study import checks
+from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import parse_recipe
 from hf_bml.training.checkpoint import seal_checkpoint
 
@@ -27,7 +27,7 @@ def parse(tmp_path):
     def parse(*arguments):
         path = tmp_path / "mine.yaml"
         path.write_text(YAML)
-        return parse_recipe(build_parser(), path, [str(path), f"--output_dir={tmp_path / 'out'}", *arguments])
+        return parse_recipe(train_parser(), path, [str(path), f"--output_dir={tmp_path / 'out'}", *arguments])
 
     return parse
 

@@ -2,9 +2,9 @@ import re
 
 import pytest
 
-from hf_bml.commands.train import build_parser
 from hf_bml.study import fingerprint as module
 from hf_bml.study.fingerprint import canonical, fingerprint
+from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import parse_recipe
 
 YAML = """
@@ -29,7 +29,7 @@ def hashed(tmp_path):
         path = tmp_path / "mine.yaml"
         path.write_text(text)
         command = [str(path), f"--output_dir={tmp_path / output}", *arguments]
-        return fingerprint(parse_recipe(build_parser(), path, command))
+        return fingerprint(parse_recipe(train_parser(), path, command))
 
     return hashed
 

@@ -4,7 +4,7 @@ from dataclasses import fields
 import pytest
 
 from hf_bml import MODULATIONS
-from hf_bml.commands.train import build_parser
+from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import ModelArguments, parse_recipe, read_recipe, split_dotted, write_recipe
 from hf_bml.study.tasks import TASKS
 
@@ -30,7 +30,7 @@ def recipe_file(tmp_path):
 
 def parse(path, *arguments, output="out", changes=None):
     command = [str(path), "--output_dir", str(path.parent / output), *arguments]
-    return parse_recipe(build_parser(), path, command, changes)
+    return parse_recipe(train_parser(), path, command, changes)
 
 
 def test_yaml_fills_the_three_blocks(recipe_file):
@@ -77,7 +77,7 @@ def test_a_recipe_has_every_option_of_every_task():
 def test_one_recipe_does_not_leak_into_the_next(recipe_file, tmp_path):
     other = tmp_path / "other.yaml"
     other.write_text("dataset: digits\nuse_cpu: true\n")
-    parser = build_parser()
+    parser = train_parser()
     parse_recipe(parser, recipe_file, [str(recipe_file), "--output_dir", str(tmp_path / "a")])
     second = parse_recipe(parser, other, [str(other), "--output_dir", str(tmp_path / "b")])
     assert second.training.modulations is None
@@ -91,7 +91,7 @@ def test_explicit_options_are_a_recipe_again(recipe_file, tmp_path):
     given = {"modalities", "modulations", "learning_rate", "num_train_epochs", "use_cpu", "output_dir", "seed"}
     assert set(recipe.explicit) == given  # defaults stay out
     write_recipe(recipe.explicit, tmp_path / "again.yaml")
-    again = parse_recipe(build_parser(), tmp_path / "again.yaml", [str(tmp_path / "again.yaml")])
+    again = parse_recipe(train_parser(), tmp_path / "again.yaml", [str(tmp_path / "again.yaml")])
     assert again.explicit == recipe.explicit
     assert again.training.to_dict() == recipe.training.to_dict()
 
@@ -163,9 +163,9 @@ def test_split_dotted_leaves_other_arguments_alone():
 
 
 def test_every_option_has_a_help_text():
-    undocumented = [action.dest for action in build_parser()._actions if not action.help]
+    undocumented = [action.dest for action in train_parser()._actions if not action.help]
     assert undocumented == []
-    assert json.dumps(build_parser().format_help())  # formats without an error
+    assert json.dumps(train_parser().format_help())  # formats without an error
 
 
 def test_a_recipe_extends_another(tmp_path):

@@ -3,10 +3,10 @@ from typing import Any
 import pytest
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
-from hf_bml.commands.train import build_parser
 from hf_bml.models.configuration_multimodal import ModalitiesConfig
 from hf_bml.study import assembly, checks
 from hf_bml.study.fingerprint import fingerprint
+from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import parse_recipe
 from hf_bml.study.tasks import TASKS, Task
 
@@ -25,7 +25,7 @@ def parse(tmp_path):
     def parse(*arguments, text=YAML):
         path = tmp_path / "mine.yaml"
         path.write_text(text)
-        return parse_recipe(build_parser(), path, [str(path), f"--output_dir={tmp_path / 'out'}", *arguments])
+        return parse_recipe(train_parser(), path, [str(path), f"--output_dir={tmp_path / 'out'}", *arguments])
 
     return parse
 

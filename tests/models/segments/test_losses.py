@@ -9,7 +9,7 @@ from hf_bml.models.segments.losses import (
     event_shares,
     event_similarities,
     pair_similarity_loss,
-    softmax_margin,
+    softmax_margins,
 )
 
 
@@ -23,7 +23,7 @@ def test_soft_margin_of_the_softmax():
     """p = (0.25, 0.75), class 1: the mean over classes of log(1 + exp(p_0)) and log(1 + exp(-p_1))."""
     logits = torch.tensor([[[0.0, math.log(3)]]])
     expected = (math.log(1 + math.exp(0.25)) + math.log(1 + math.exp(-0.75))) / 2
-    assert softmax_margin(logits, torch.tensor([[1]])).item() == pytest.approx(expected)
+    assert softmax_margins(logits, torch.tensor([[1]])).item() == pytest.approx(expected)
 
 
 def test_similarities_are_cosines_spread_over_the_clip():
