@@ -23,7 +23,7 @@ from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.debug import CommDebugMode
 
 from hf_bml import BalancedTrainingArguments, MultimodalBalancedTrainer
-from hf_bml.modulation import OGM, OPM, Step
+from hf_bml.modulation import OGM, OPM, Gradients, ModulationStack, Step
 from hf_bml.modulation.ogm import gradient_entry_std
 from hf_bml.training.needs import check_parallelism
 
@@ -97,7 +97,7 @@ def modulated_shards(shape: tuple[int, ...], mesh_shape: tuple[int, int]) -> dic
     ogm.bind(tuple(parameters))
     with CommDebugMode() as communication:
         std = gradient_entry_std(parameters["audio"][0].grad)
-    ogm.modulate_gradients(parameters, Step(tuple(parameters), ratios=torch.tensor([2.0, 0.5])))
+    ogm.modulate_gradients(Gradients(parameters), Step(tuple(parameters), ratios=torch.tensor([2.0, 0.5])))
     local = parameters["audio"][0].grad.to_local()
     return {
         "gradient": gradient,
@@ -183,7 +183,9 @@ def messages(folder: Path) -> dict[str, str]:
         shard_by_accelerate(trainer, version)
         for modulation in (OGM(), OGM(noise="entry_std"), OGM(placement="graph"), OPM()):
             name = f"fsdp{version} {modulation.name} {getattr(modulation.config, 'placement', '')}".strip()
-            found[name] = message_of(partial(check_parallelism, trainer, [modulation]))
+            found[name] = message_of(
+                partial(check_parallelism, trainer, ModulationStack([modulation], ("audio", "visual")))
+            )
     return found
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import torch
 from huggingface_hub.utils import validate_repo_id
+from torch import nn
 
 from ..data import check_options, dataset_function
 from ..ground.suggestion import did_you_mean
@@ -17,7 +19,7 @@ from ..models import INTERACTIONS
 from ..models.encoders.build import encoder_class
 from ..models.interaction import Interaction
 from ..models.modeling_multimodal import MultimodalPreTrainedModel
-from ..modulation import CopyLosses, ModulationStack, build_modulations
+from ..modulation import ModulationStack, build_modulations
 from ..processing import MultimodalProcessor
 from ..training.checkpoint import AUTO, LAST, no_checkpoint, resume_request
 from ..training.checkpoint import resume_point as find_resume_point
@@ -122,19 +124,28 @@ def check_checkpoint_options(recipe: Recipe) -> None:
             )
 
 
+@dataclass
+class RunOnMeta:
+    """The [`Run`](../modulation/step.py) of a model without memory, which computes nothing."""
+
+    model: nn.Module
+    seed: int
+
+    def collect(self, *_: Any, **__: Any) -> Any:
+        raise RuntimeError("a model on meta cannot be run")
+
+    train_copies = trained_alone = collect
+
+
 def check_modulations(recipe: Recipe, model: MultimodalPreTrainedModel) -> None:
     """Every modulation and learning rate of the recipe can work with the model.
 
     Raises:
         ValueError: it cannot.
     """
-
-    def never_trained(losses: Sequence[Any], epochs: float | None = None) -> dict[str, CopyLosses]:
-        raise RuntimeError("a model on meta cannot be trained")
-
     parameter_multipliers(model, recipe.training.lr_multipliers or {})
     for modulation in ModulationStack(build_modulations(recipe.training.modulations), list(model.encoders)):
-        modulation.attach(model, never_trained)
+        modulation.attach(RunOnMeta(model, recipe.training.seed))
 
 
 def on_hub(encoder: Mapping[str, Any]) -> bool:

@@ -102,10 +102,17 @@ def own_time(trainer: MultimodalBalancedTrainer) -> Iterator[list[float]]:
         *[(trainer.monitor, name) for name in ("update", "step")],
         *[
             (trainer.modulation, name)
-            for name in ("begin_step", "keep_modalities", "modulate_features", "modulate_loss", "modulate_gradients")
+            for name in (
+                "begin_step",
+                "keep_modalities",
+                "modulate_features",
+                "forward_losses",
+                "modulate_losses",
+                "modulate_gradients",
+            )
         ],
-        (trainer, "_balance_state"),
-        (trainer.accelerator.unwrap_model(trainer.model), "_unimodal_logits"),
+        (trainer, "_new_step"),
+        (trainer.accelerator.unwrap_model(trainer.model), "_score"),
     ]
     for owner, name in watched:
         method = getattr(owner, name)

@@ -8,6 +8,7 @@ from PIL import Image
 
 from hf_bml import MODULATIONS, Modulation, MultimodalBalancedTrainer
 from hf_bml.cli import main
+from hf_bml.modulation import Needs
 from hf_bml.study import experiment
 
 METHODS = ["--modulations", "none", "opm", "ogm:alpha=0.3+opm:q_base=0.2"]
@@ -179,10 +180,13 @@ def with_heads(monkeypatch):
 
     class WithHeads(Modulation):
         name = "with_heads"
-        model_options = {"auxiliary_loss_weight": 0.5}  # noqa: RUF012
+        phase = "drop"
 
-        def attach(self, model, train_copies=None):
-            assert list(model.auxiliary_heads) == ["a", "b"]
+        def needs(self, modalities):
+            return Needs(model_options={"auxiliary_loss_weight": 0.5})
+
+        def attach(self, run):
+            assert list(run.model.auxiliary_heads) == ["a", "b"]
 
     monkeypatch.setitem(MODULATIONS, "with_heads", WithHeads)
 

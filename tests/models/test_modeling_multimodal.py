@@ -107,13 +107,16 @@ def test_a_modality_of_none_equals_an_all_false_mask():
 class DropAudio:
     """Stands in for the trainer's modulations."""
 
-    def keep_modalities(self, unimodal_logits, modality_mask):
-        self.unimodal_logits, self.modality_mask = unimodal_logits, modality_mask
-        return torch.tensor([[False, True]]).expand(len(unimodal_logits["audio"]), -1)
+    def keep_modalities(self, view):
+        self.modality_mask = view.modality_mask
+        return torch.tensor([[False, True]]).expand(len(view.unimodal_logits["audio"]), -1)
 
     def modulate_features(self, features, keep_mask):
         self.features = features
         return features
+
+    def forward_losses(self, features):
+        return {}
 
 
 def test_modulation_decides_what_the_head_sees():

@@ -78,9 +78,8 @@ def test_losses_count_the_samples_that_have_the_modality():
     labels = torch.tensor([0, 0])
     each = [math.log(1 + math.exp(-2)), math.log(1 + math.e)]
     for name, expected in (("audio", sum(each) / 2), ("visual", each[1]), ("joint", sum(each) / 2)):
-        assert masked_mean(*classifier_losses(output, labels, name, CLASSIFICATION)).item() == pytest.approx(
-            expected, abs=1e-6
-        ), name
+        found = masked_mean(*classifier_losses(output, labels, name, CLASSIFICATION))
+        assert found.item() == pytest.approx(expected, abs=1e-6), name
     assert masked_mean(torch.ones(2), torch.zeros(2, dtype=torch.bool)).item() == 0
 
 

@@ -122,10 +122,11 @@ def test_a_metric_of_two_classes_is_refused_for_ten(parse):
 def test_a_modulation_that_cannot_work_with_the_model(parse, monkeypatch):
     class NeedsThree(Modulation):
         name = "needs_three"
+        phase = "drop"
 
-        def attach(self, model, train_copies=None):
-            if len(model.encoders) < 3:
-                raise ValueError(f"{self.name} needs three modalities, found {list(model.encoders)}.")
+        def attach(self, run):
+            if len(run.model.encoders) < 3:
+                raise ValueError(f"{self.name} needs three modalities, found {list(run.model.encoders)}.")
 
     monkeypatch.setitem(MODULATIONS, "needs_three", NeedsThree)
     with pytest.raises(ValueError, match=r"needs three modalities, found \['audio', 'visual'\]"):

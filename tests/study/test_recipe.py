@@ -71,7 +71,7 @@ def test_a_recipe_has_every_option_of_every_task():
     options = {f.name for f in fields(ModelArguments)}
     assert options == {"task", "model_name_or_path"} | {name for t in TASKS.values() for name in t.option_names}
     for modulation in MODULATIONS.values():
-        assert set(modulation.model_options) <= options
+        assert set(modulation().needs(()).model_options) <= options
 
 
 def test_one_recipe_does_not_leak_into_the_next(recipe_file, tmp_path):

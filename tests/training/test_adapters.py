@@ -11,7 +11,7 @@ from transformers import CLIPConfig, CLIPModel
 from hf_bml import MultimodalBalancedTrainer, MultimodalForClassification, balance
 from hf_bml.hub.card import CardOptions, render_card
 from hf_bml.hub.facts import facts_of_trainer
-from hf_bml.modulation import OGM, Step
+from hf_bml.modulation import OGM, Gradients, Step
 from hf_bml.modulation.ogm import gradient_coefficients
 
 LORA = {"target_modules": r"encoders\.audio\.projection", "modules_to_save": ["encoders.visual", "head"]}
@@ -94,7 +94,7 @@ def test_ogm_scales_the_trained_parameters_of_an_encoder(base):
     before = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     state = Step(("audio", "visual"), ratios=torch.tensor([2.0, 0.5]))
     parameters = {name: list(encoder.parameters()) for name, encoder in model.encoders.items()}
-    OGM(alpha=0.8).modulate_gradients(parameters, state)
+    OGM(alpha=0.8).modulate_gradients(Gradients(parameters), state)
     coefficient = gradient_coefficients(state.ratios, 0.8)[0]
     kinds = {name: next((kind for kind in ("lora", "visual", "head") if kind in name), None) for name in before}
     assert set(kinds.values()) == {"lora", "visual", "head"}

@@ -28,6 +28,7 @@ class Curious(Modulation):
     """Trains copies at some steps and does nothing with what it finds."""
 
     name = "curious"
+    phase = "freeze"
 
     def __init__(self, steps=(), epochs=1.0, losses=None):
         super().__init__()
@@ -39,13 +40,12 @@ class Curious(Modulation):
     def held_out_fraction(self):
         return 0.25
 
-    def attach(self, model, train_copies=None):
-        self.train_copies = train_copies
+    def attach(self, run):
+        self.run = run
 
-    def begin_step(self, state):
-        super().begin_step(state)
-        if state.step in self.steps:
-            self.found.append(self.train_copies(self.losses, self.epochs))
+    def begin_step(self, step):
+        if step.step in self.steps:
+            self.found.append(self.run.train_copies(self.losses, self.epochs))
 
 
 def train(args, modulation, model=None, dataset=None, **options):

@@ -361,11 +361,14 @@ class Reuses(Model):
 
 
 class Keep:
-    def keep_modalities(self, unimodal_logits, modality_mask):
-        return modality_mask
+    def keep_modalities(self, view):
+        return view.modality_mask
 
     def modulate_features(self, features, keep_mask):
         return features
+
+    def forward_losses(self, features):
+        return {}
 
 
 def test_an_encoder_that_is_called_more_often_than_another():
