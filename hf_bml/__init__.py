@@ -17,8 +17,8 @@ from .models import (
     QuestionAnsweringOutput,
     SegmentClassificationConfig,
     SegmentClassifierOutput,
+    balance,
 )
-from .models.balanced import wrap as balance
 from .modulation import MODULATIONS, OGM, OPM, DiscrepancyMonitor, Modulation, OGMConfig, OPMConfig
 from .processing import MultimodalDataCollator, MultimodalProcessor
 from .training.trainer import MultimodalBalancedTrainer
