@@ -16,6 +16,7 @@ import yaml
 from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from ..models.face import face_of
 from ..models.wrappers import adapter_base, without_adapter
 from ..modulation import build_modulations
 from .environment import environment
@@ -140,7 +141,8 @@ def facts_of_trainer(trainer: Trainer, name: str | None = None) -> CardFacts:
     finished = is_finished(state.log_history)
     step = state.best_global_step if finished and args.load_best_model_at_end else state.global_step
     options = trainer.run_options if trainer.run_options is not None else changed_arguments(args)
-    wrapped = getattr(model, "wrapped_model", None)
+    face = face_of(without_adapter(model))
+    wrapped = face.wrapped_model
     saved = model if wrapped is None else wrapped
     kind = type(without_adapter(saved))
     return CardFacts(
@@ -160,7 +162,7 @@ def facts_of_trainer(trainer: Trainer, name: str | None = None) -> CardFacts:
         wrapped_class=None if wrapped is None else public_class(kind),
         adapter_base=hide_paths(adapter_base(saved)),
         is_pretrained=wrapped is not None and issubclass(kind, PreTrainedModel),
-        balance=getattr(model, "balance_arguments", {}),
+        balance=face.balance_arguments or {},
         seed=args.seed,
         environment=environment(args.world_size),
     )

@@ -44,6 +44,11 @@ class ModelFace:
         return list(self.encoders)
 
     @property
+    def num_labels(self) -> int:
+        """Classes that the model tells apart."""
+        return self.config.num_labels
+
+    @property
     def wrapped_model(self) -> nn.Module | None:
         """The model that is saved in the place of this one; None if it is this one."""
         return None
@@ -141,21 +146,26 @@ class AdaptedModel(ModelFace):
     input_columns = required_columns = wrapped_model = balance_arguments = None  # attributes, not properties
 
     def __init__(self, model: nn.Module):
+        self._model = model
         self.encoders = model.encoders
-        defaults = {"input_columns": list(model.encoders), "wrapped_model": None, "balance_arguments": None}
-        defaults["required_columns"] = getattr(model, "input_columns", defaults["input_columns"])
-        for name in (
-            "task",
-            "gradient_enters_by_features",
-            "can_be_compiled",
-            "why_not_fuse",
-            "why_no_unimodal_graph",
-        ):
-            defaults[name] = getattr(self, name)
-        defaults["auxiliary_heads"] = {}
+        self.parameters = model.parameters
+        columns = getattr(model, "input_columns", list(model.encoders))
+        declared = ("task", "gradient_enters_by_features", "can_be_compiled", "why_not_fuse", "why_no_unimodal_graph")
+        defaults = {
+            **{name: getattr(self, name) for name in declared},
+            "input_columns": columns,
+            "required_columns": columns,
+            "wrapped_model": None,
+            "balance_arguments": None,
+            "auxiliary_heads": {},
+        }
         for name, default in defaults.items():
             setattr(self, name, getattr(model, name, default))
-        self.parameters = model.parameters
+
+    @property
+    def num_labels(self) -> int:
+        own = getattr(self._model, "num_labels", None)
+        return self._model.config.num_labels if own is None else own
 
 
 def face_of(model: nn.Module) -> ModelFace:

@@ -14,14 +14,10 @@ from .encoders.sequences import Tokens
 from .face import Modulating, call_detached
 from .fusion import evaluation_mode
 from .interaction.base import call, fill_absent
-from .modeling_multimodal import (
-    MultimodalClassifierOutput,
-    MultimodalPreTrainedModel,
-    Pass,
-    indivisible_modules,
-)
+from .modeling_multimodal import MultimodalClassifierOutput
 from .precision import full_precision_scores
 from .prediction import Prediction
+from .pretrained import MultimodalPreTrainedModel, Pass, indivisible_modules
 from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
 from .question_answering.base import seen_tokens
 

@@ -13,9 +13,10 @@ from .configuration_segment_classification import SegmentClassificationConfig
 from .face import call_detached
 from .fusion import drop_features
 from .interaction.base import call
-from .modeling_multimodal import MultimodalClassifierOutput, MultimodalPreTrainedModel, Pass, indivisible_modules
+from .modeling_multimodal import MultimodalClassifierOutput
 from .precision import full_precision_scores
 from .prediction import Prediction
+from .pretrained import MultimodalPreTrainedModel, Pass, indivisible_modules
 from .segments import SEGMENT_ARCHITECTURES
 from .segments.base import RecurrentLayer
 from .segments.inputs import build_segment_input

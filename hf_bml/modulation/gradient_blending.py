@@ -209,7 +209,7 @@ class GradientBlending(Modulation):
         if epochs is None and config.mode == "online":
             epochs = config.super_epoch
         losses: dict[str, SampleLosses] = {
-            name: partial(classifier_losses, name=name, task=self._run.model.task) for name in self._classifiers
+            name: partial(classifier_losses, name=name, task=self._run.task) for name in self._classifiers
         }
         joint = losses.pop(JOINT)
         started = time.perf_counter()

@@ -338,11 +338,13 @@ class Run(Protocol):
     """The training that a method is attached to.
 
     Attributes:
-        model: the model, not wrapped; one that declares what `models.face.ModelFace` does.
+        model: the model, in no wrapper; it has `encoders`, and whatever else of `models.face.ModelFace` it declares.
+        task: what its predictions are worth.
         seed: the run's seed.
     """
 
     model: nn.Module
+    task: Task
     seed: int
 
     def collect(self, split: str, fields: Sequence[str], fraction: float = 1.0) -> dict[str, Tensor]:

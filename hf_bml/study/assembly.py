@@ -12,7 +12,7 @@ from transformers import AutoConfig, EvalPrediction, set_seed
 
 from ..data import load_multimodal_dataset
 from ..models.configuration_multimodal import ModalitiesConfig
-from ..models.modeling_multimodal import MultimodalPreTrainedModel
+from ..models.pretrained import MultimodalPreTrainedModel
 from ..processing import PROCESSORS, MultimodalDataCollator, MultimodalProcessor
 from ..processing.dataset_processing import ProcessedStreams
 from ..training.trainer import MultimodalBalancedTrainer

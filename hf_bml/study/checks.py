@@ -10,15 +10,15 @@ from typing import Any, get_type_hints
 
 import torch
 from huggingface_hub.utils import validate_repo_id
-from torch import nn
 
 from ..data import check_options, dataset_function
 from ..ground.suggestion import did_you_mean
+from ..ground.task import Task
 from ..metrics.question_answering import TYPE_PREFIX, type_metric_names
 from ..models import INTERACTIONS
 from ..models.encoders.build import encoder_class
 from ..models.interaction import Interaction
-from ..models.modeling_multimodal import MultimodalPreTrainedModel
+from ..models.pretrained import MultimodalPreTrainedModel
 from ..modulation import ModulationStack, build_modulations
 from ..processing import MultimodalProcessor
 from ..training.checkpoint import AUTO, LAST, no_checkpoint, resume_request
@@ -128,8 +128,13 @@ def check_checkpoint_options(recipe: Recipe) -> None:
 class RunOnMeta:
     """The [`Run`](../modulation/step.py) of a model without memory, which computes nothing."""
 
-    model: nn.Module
+    model: MultimodalPreTrainedModel
     seed: int
+
+    @property
+    def task(self) -> Task:
+        """What the model's predictions are worth."""
+        return self.model.task
 
     def collect(self, *_: Any, **__: Any) -> Any:
         raise RuntimeError("a model on meta cannot be run")

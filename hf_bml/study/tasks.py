@@ -19,7 +19,7 @@ from ..models import (
     SegmentClassificationConfig,
 )
 from ..models.configuration_multimodal import ModalitiesConfig
-from ..models.modeling_multimodal import MultimodalPreTrainedModel
+from ..models.pretrained import MultimodalPreTrainedModel
 
 
 @dataclass(frozen=True)

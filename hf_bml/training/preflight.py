@@ -97,7 +97,7 @@ def check_sync_batch_norm(device: torch.device) -> None:
 
 def warn_if_not_compiled(trainer: Trainer) -> None:
     """Warns that a model that cannot be compiled trains at the speed of one that is not."""
-    if trainer.args.torch_compile and not getattr(trainer.model, "can_be_compiled", True):
+    if trainer.args.torch_compile and not trainer.face.can_be_compiled:
         warnings.warn(
             f"torch_compile has no effect on {type(trainer.model).__name__}: it runs uncompiled, with the same "
             "results. Leave torch_compile out.",
@@ -110,7 +110,7 @@ def check_own_loss(trainer: Trainer) -> None:
     the training of its own classifiers, or the `segment_loss` that its config names."""
     if trainer.label_smoother is None and trainer.compute_loss_func is None:
         return
-    if getattr(trainer.model, "auxiliary_heads", None):
+    if trainer.face.auxiliary_heads:
         raise ValueError(
             "The model has auxiliary heads, which its own loss trains, but label_smoothing_factor or "
             "compute_loss_func replaces that loss. Leave these out, or set auxiliary_loss_weight: null and "

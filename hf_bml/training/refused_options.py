@@ -22,7 +22,7 @@ def refusals(trainer: Trainer) -> Iterator[str]:
     """Why each of them cannot be followed, and the way that works."""
     args, model = trainer.args, trainer.model
     main_input = getattr(model, "main_input_name", "input_ids")  # as the Trainer asks
-    has_main_input = main_input in getattr(model, "input_columns", trainer.modalities)
+    has_main_input = main_input in trainer.face.input_columns
     if "labels" not in trainer.label_names:
         yield f"label_names must hold 'labels', found {trainer.label_names}. Set label_names: ['labels']."
     if "inputs" in args.include_for_metrics and not has_main_input:

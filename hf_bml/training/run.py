@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 from transformers import AutoModel, Trainer
 
+from ..models.wrappers import without_adapter
 from ..modulation import CopyLosses
 from ..modulation.step import SampleLosses
 from .epochs import loader_of
@@ -27,7 +28,8 @@ class TrainerRun:
 
     def __init__(self, trainer: Trainer):
         self._trainer = trainer
-        self.model = trainer.model
+        self.model = without_adapter(trainer.model)
+        self.task = trainer.face.task
         self.seed = trainer.args.seed
 
     def train_copies(

@@ -58,7 +58,7 @@ def hold_out(dataset: Any, fraction: float, seed: int) -> tuple[Any, Any]:
 def train_copies(
     trainer: Trainer, losses: Sequence[Mapping[str, SampleLosses]], epochs: float | None = None
 ) -> dict[str, CopyLosses]:
-    """See [`Run.train_copies`](../modulation/step.py): copies see `trainer.train_dataset` with the trainer's arguments.
+    """See [`Run.train_copies`](../modulation/step.py); copies train on `trainer.train_dataset`, with its arguments.
 
     They start from the model and from the learning rate as they are, with a fresh optimizer, and end at the latest
     where the run will. The trainer's own model, optimizer and random state stay untouched.

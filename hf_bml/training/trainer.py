@@ -144,7 +144,7 @@ class MultimodalBalancedTrainer(
     @property
     def num_labels(self) -> int:
         """Classes that the model tells apart."""
-        return getattr(self.model, "num_labels", None) or self.model.config.num_labels
+        return self.face.num_labels
 
     def _prepare_balancing(self) -> None:
         """Builds what hangs on the model and the arguments, which may be others at the next training."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, Trainer
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from ..models.face import face_of
 from ..models.wrappers import ADAPTER, is_adapted
 
 PREFIX = "model."  # of the wrapped model's parameters in those of the wrapper
@@ -27,7 +28,7 @@ class UnwrappingTrainer(Trainer):
     """
 
     def _save(self, output_dir: str | None = None, state_dict: Mapping[str, Tensor] | None = None) -> None:
-        wrapped = getattr(self.model, "wrapped_model", None)
+        wrapped = face_of(self.model).wrapped_model
         if wrapped is None:
             super()._save(output_dir, state_dict)
             return
@@ -40,14 +41,14 @@ class UnwrappingTrainer(Trainer):
             save_model(wrapped, str(Path(output_dir or self.args.output_dir, SAFE_WEIGHTS_NAME)), {"format": "pt"})
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        wrapped = getattr(self.model, "wrapped_model", None)
+        wrapped = face_of(self.model).wrapped_model
         if wrapped is None or self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
         else:
             load_weights(wrapped, resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
-        wrapped = getattr(self.model, "wrapped_model", None)
+        wrapped = face_of(self.model).wrapped_model
         if wrapped is None or self.is_fsdp_enabled or self.is_deepspeed_enabled:
             super()._load_best_model()
         else:

@@ -7,7 +7,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
-from hf_bml.models.modeling_multimodal import repeat_present, restore_buffers
+from hf_bml.models.pretrained import repeat_present, restore_buffers
 
 
 def inputs(modalities=("audio", "visual"), batch=4):
@@ -282,7 +282,7 @@ def test_a_batch_that_lacks_a_modality_trains_and_evaluation_replaces_nothing(mo
     output = model(**batch, modality_mask=mask, labels=torch.tensor([0, 1, 2, 0]))
     output.loss.backward()
     assert all((p.grad == 0).all() for p in model.encoders["audio"].parameters())
-    monkeypatch.setattr("hf_bml.models.modeling_multimodal.repeat_present", None)
+    monkeypatch.setattr("hf_bml.models.pretrained.repeat_present", None)
     assert torch.equal(model.eval()(**batch, modality_mask=mask).logits, output.logits)
 
 

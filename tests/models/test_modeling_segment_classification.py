@@ -282,7 +282,8 @@ def test_gradient_blending_needs_the_cross_entropy_and_own_classifiers(training_
 
 def test_ogm_in_the_graph_is_refused(training_args):
     with pytest.raises(
-        ValueError, match=r"placement 'graph'.*MultimodalForSegmentClassification it reaches the encoder"
+        ValueError,
+        match=r"\['ogm'\] act .* in this MultimodalForSegmentClassification it also .* placement: gradients",
     ):
         trainer_of(tiny_segment_model("avga"), training_args(modulations={"ogm": {"placement": "graph"}}))
 

@@ -96,7 +96,7 @@ class HardTwice(Modulation):
 
     def plan_epoch(self, epoch):
         found = self.run.collect("train", ["logits", "labels", "rows"])
-        scores = self.run.model.task.score(found["logits"], found["labels"])
+        scores = self.run.task.score(found["logits"], found["labels"])
         scores = scores if scores.dim() == 1 else scores.mean(1)
         count = len(scores)
         hard = found["rows"][scores.argsort()[: (count + 1) // 2]]

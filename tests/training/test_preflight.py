@@ -19,7 +19,7 @@ from hf_bml import (
     balance,
 )
 from hf_bml.models.encoders.build import token_limits
-from hf_bml.modulation import GradientBlending, Greedy
+from hf_bml.modulation import GradientBlending, Greedy, ModulationStack
 from hf_bml.processing.tensor_storage import encode_value
 from hf_bml.training.needs import check_parallelism
 
@@ -115,6 +115,10 @@ def test_data_parallel_is_refused(training_args):
         MultimodalBalancedTrainer(tiny_model(), args)
 
 
+def stack_of(*modulations):
+    return ModulationStack(modulations, ("audio", "visual"))
+
+
 def parallel(kind: str):
     """Stands in for a trainer that was launched this way."""
     plugin = SimpleNamespace(fsdp_version=2 if kind == "fsdp2" else 1)
@@ -136,26 +140,26 @@ def parallel(kind: str):
 @pytest.mark.parametrize("noise", ["none", "entry_std"])
 def test_gradient_modulations_name_the_ways_out_that_work(kind, ways_out, noise):
     with pytest.raises(ValueError) as error:
-        check_parallelism(parallel(kind), [OPM(), OGM(noise=noise)])
+        check_parallelism(parallel(kind), stack_of(OPM(), OGM(noise=noise)))
     assert "['ogm']" in str(error.value)
     assert all(way in str(error.value) for way in ways_out)
-    check_parallelism(parallel(kind), [OGM(placement="graph"), OPM()])
+    check_parallelism(parallel(kind), stack_of(OGM(placement="graph"), OPM()))
     for works in ("ddp", "fsdp2"):
-        check_parallelism(parallel(works), [OGM(noise=noise)])
+        check_parallelism(parallel(works), stack_of(OGM(noise=noise)))
 
 
 @pytest.mark.parametrize("modulation", [OPM(), OGM(placement="graph"), OGM()])
 def test_nothing_runs_under_data_parallel(modulation):
     with pytest.raises(ValueError, match="accelerate launch"):
-        check_parallelism(parallel("data_parallel"), [modulation])
+        check_parallelism(parallel("data_parallel"), stack_of(modulation))
 
 
 @pytest.mark.parametrize("kind", ["deepspeed", "fsdp1", "fsdp2"])
 @pytest.mark.parametrize("modulation", [Greedy(), GradientBlending()], ids=["greedy", "gradient_blending"])
 def test_methods_that_need_the_whole_model_refuse_sharding(kind, modulation):
     with pytest.raises(ValueError, match=rf"\['{modulation.name}'\] need the whole model .* Use DDP"):
-        check_parallelism(parallel(kind), [OPM(), modulation])
-    check_parallelism(parallel("ddp"), [OPM(), modulation])
+        check_parallelism(parallel(kind), stack_of(OPM(), modulation))
+    check_parallelism(parallel("ddp"), stack_of(OPM(), modulation))
 
 
 @pytest.mark.parametrize(

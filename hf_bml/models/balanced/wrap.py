@@ -112,6 +112,7 @@ class BalancedModel(ModelFace, nn.Module):
     auxiliary_heads: ClassVar[Mapping[str, nn.Module]] = {}
     input_columns: Sequence[str] = ()  # attributes in the place of properties
     required_columns: Sequence[str] = ()
+    num_labels: int = 0
 
     def __init__(
         self,
