@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import socket
@@ -22,6 +23,7 @@ SETTINGS = {
     "2 x 4": Setting(),
     "2 x (2 x 2)": Setting(micro_batches=2),
     "fsdp2": Setting(fsdp2=True),
+    "own loss": Setting(own_loss=True, steps=3),
     "bf16": Setting(dtype=torch.float32, arguments=BF16, fixed_draws=False, steps=3),
 }
 TIMEOUT = 280
@@ -105,7 +107,7 @@ def outcome(subject: Subject, setting: Setting) -> Mapping[str, Any]:
         found = train(subject, setting)
     except ValueError as error:
         return {"refused": str(error)}
-    return {"weights": found.weights, "logs": found.logs}
+    return {"weights": found.weights, "logs": found.logs, "kind": found.kind}
 
 
 def main(folder: Path) -> None:
@@ -113,6 +115,7 @@ def main(folder: Path) -> None:
     torch.set_num_threads(1)
     arguments_of(Setting(), str(folder))  # starts the process group
     cases = pickle.loads((folder / "cases.pickle").read_bytes())
+    gc.freeze()  # every training collects garbage, which takes a second with all that was imported
     subjects = [Subject(import_named(path), options) for path, options in cases]
     found = [{name: outcome(subject, setting) for name, setting in SETTINGS.items()} for subject in subjects]
     torch.save(found, folder / f"rank{torch.distributed.get_rank()}.pt")

@@ -19,6 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 from .processes import two_processes
 from .samples import MODALITIES
 from .training import (
+    NEVER,
     Outcome,
     PropertyTrainer,
     Setting,
@@ -30,8 +31,7 @@ from .training import (
 )
 
 TOLERANCE = 1e-10
-NEVER = {"unit": "steps", "start": 10**6, "end": None}
-OVERFLOWS = (3, 8)  # steps taken before one that overflows
+OVERFLOWS = (2, 7)  # steps taken before one that overflows; none of them begins an epoch
 
 
 def claim(holds: bool, message: str) -> None:
@@ -71,9 +71,10 @@ def refusal(subject: Subject, error: str) -> str:
     """The message of a refusal.
 
     Raises:
-        AssertionError: it does not name the method.
+        AssertionError: it names neither the method nor the option of the model that the method needs.
     """
-    claim(subject.method.name in error, f"expected a refusal that names {subject.method.name}, found: {error}")
+    names = [subject.method.name, *subject.build().needs(MODALITIES[:2]).model_options]  # or a model it cannot have
+    claim(any(name in error for name in names), f"expected a refusal that names {subject.method.name}, found: {error}")
     return error
 
 
@@ -118,11 +119,32 @@ def two_process_steps(subject: Subject) -> None:
         claim_logs(expected.logs, first["logs"], cut)
 
 
+def own_losses(subject: Subject) -> str | None:
+    """What the trainer minimises counts for a method's losses, too: a `compute_loss_func` that divides by the number
+    of items in the whole batch, cut and on two processes; and label smoothing (in float32, so to 1e-5)."""
+    whole = unless_refused(subject, lambda: trained(subject, Setting(own_loss=True, steps=3)))
+    if isinstance(whole, str):
+        return whole
+    first = two_processes(subject)[0]["own loss"]
+    if subject.method.accumulation == "exact":
+        cut = trained(subject, Setting(own_loss=True, steps=3, micro_batches=4))
+        claim_same(whole.weights, cut.weights, TOLERANCE, "compute_loss_func, cut into 4 x 2")
+        claim_same(whole.weights, first["weights"], TOLERANCE, "compute_loss_func, on two processes")
+        claim_same(trained(subject, Setting(steps=3)).weights, whole.weights, TOLERANCE, "compute_loss_func")
+    smoothing = (("label_smoothing_factor", 0.2),)
+    smoothed, cut = (trained(subject, Setting(steps=3, micro_batches=count, arguments=smoothing)) for count in (1, 4))
+    claim_finite(cut)
+    if subject.method.accumulation == "exact":
+        claim_same(smoothed.weights, cut.weights, 1e-5, "label smoothing, cut into 4 x 2")
+    return None
+
+
 def fsdp2(subject: Subject) -> str | None:
     """Two processes that shard the model with FSDP2 take the steps of one, or are refused."""
     first, second = (found["fsdp2"] for found in two_processes(subject))
     if "refused" in first:
         return refusal(subject, first["refused"])
+    claim(first["kind"].startswith("FSDP"), f"the model was not sharded, but is a {first['kind']}.")
     count = 2 if subject.method.accumulation == "per_micro_batch" else 1
     claim_same(first["weights"], second["weights"], 0, "two processes with FSDP2")
     expected = trained(subject, Setting(micro_batches=count))
@@ -134,7 +156,7 @@ def bf16(subject: Subject) -> None:
     """In bf16, weights and logs are finite, and two processes end alike, bit for bit."""
     first, second = (found["bf16"] for found in two_processes(subject))
     claim("weights" in first, str(first.get("refused")))
-    claim_finite(Outcome(first["weights"], {}, first["logs"]))
+    claim_finite(Outcome(first["weights"], {}, first["logs"], first["kind"]))
     claim_same(first["weights"], second["weights"], 0, "two processes in bf16")
 
 
@@ -147,9 +169,7 @@ def skipped_step(subject: Subject) -> None:
         warnings.simplefilter("ignore")
         trainer = use_gradient_scaler(build_trainer(subject, setting, folder), 2.0**10, autocast=False)
         weight = trainer.face.head_parameters()[0]
-        weight.register_hook(
-            lambda gradient: gradient * (math.inf if trainer.state.global_step in OVERFLOWS else 1.0)
-        )
+        weight.register_hook(lambda gradient: gradient * (math.inf if trainer.state.global_step in OVERFLOWS else 1.0))
         after_step = trainer._maybe_log_save_evaluate
 
         def record(*args: Any, **kwargs: Any) -> None:
@@ -306,6 +326,7 @@ PROPERTIES: dict[str, Callable[[Subject], str | None]] = {
     "accumulation": accumulation,
     "two processes": two_process_steps,
     "fsdp2": fsdp2,
+    "own losses": own_losses,
     "bf16": bf16,
     "skipped fp16 step": skipped_step,
     "resuming": resuming,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,13 +20,14 @@ from torch.overrides import TorchFunctionMode
 from transformers import PrinterCallback, default_data_collator
 
 from ..ground.suggestion import find_named
-from ..modulation import MODULATIONS, Modulation
+from ..modulation import MODULATIONS, Modulation, Needs
 from ..modulation.step import seeded_generator
 from ..training.trainer import MultimodalBalancedTrainer
 from ..training.training_args import BalancedTrainingArguments
 from .samples import KINDS
 
 BATCH, SAMPLES = 8, 32
+NEVER = {"unit": "steps", "start": 10**6, "end": None}  # an active window that never opens
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,9 +87,10 @@ class Setting:
         fsdp2: shard the model over the processes.
         missing: let samples lack modalities; what the absent inputs hold, None for nobody lacking any.
         steps: optimizer steps.
-        plain: without the modulation, but with what it asks of the model and of the data loader.
+        plain: without the modulation, but with what it asks of the model and of the data.
         fixed_draws: let random draws depend on step and row alone, not on how a batch is cut.
         dtype: of model and data.
+        own_loss: give the trainer a `compute_loss_func`, which divides a sum by the number of items in the batch.
         arguments: further training arguments.
     """
 
@@ -101,7 +103,32 @@ class Setting:
     plain: bool = False
     fixed_draws: bool = True
     dtype: torch.dtype = torch.float64
+    own_loss: bool = False
     arguments: tuple[tuple[str, Any], ...] = ()
+
+
+class DataOf(Modulation):
+    """Does nothing at any time, but asks for the data that another modulation has.
+
+    Args:
+        method: the other one.
+        needs: its needs.
+    """
+
+    name = "data_of"
+    phase = "features"
+
+    def __init__(self, method: Modulation, needs: Needs):
+        super().__init__(**NEVER)
+        self._share, self._steps_per_batch = method.held_out_fraction, needs.steps_per_batch
+
+    def needs(self, modalities: Sequence[str]) -> Needs:
+        return Needs(steps_per_batch=self._steps_per_batch)
+
+    @property
+    def held_out_fraction(self) -> float:
+        """That of the other."""
+        return self._share
 
 
 class RowDraws(TorchFunctionMode):
@@ -155,11 +182,10 @@ class PropertyTrainer(MultimodalBalancedTrainer):
 
     Args:
         fixed_draws: see [`Setting`].
-        steps_per_batch: at least so many, where no modulation asks for them.
     """
 
-    def __init__(self, *args: Any, fixed_draws: bool, steps_per_batch: int = 1, **kwargs: Any):
-        self._fixed_draws, self._least_steps = fixed_draws, steps_per_batch
+    def __init__(self, *args: Any, fixed_draws: bool, **kwargs: Any):
+        self._fixed_draws = fixed_draws
         super().__init__(*args, **kwargs)
 
     @property
@@ -170,7 +196,6 @@ class PropertyTrainer(MultimodalBalancedTrainer):
     def _prepare_balancing(self) -> None:
         super()._prepare_balancing()
         self.numbers_rows |= self._fixed_draws
-        self.steps_per_batch = max(self.steps_per_batch, self._least_steps)
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         if not self._fixed_draws:
@@ -254,6 +279,11 @@ def collate(rows: list[dict[str, Any]], modalities: tuple[str, ...]) -> dict[str
     return {**batch, **absent}
 
 
+def own_loss(outputs: Mapping[str, Any], labels: Tensor, num_items_in_batch: Tensor | int) -> Tensor:
+    """A `compute_loss_func`."""
+    return nn.functional.cross_entropy(outputs["logits"], labels, reduction="sum") / num_items_in_batch
+
+
 def arguments_of(setting: Setting, folder: str) -> BalancedTrainingArguments:
     """For a short, quiet run on the CPU with SGD and momentum, which logs at its end."""
     processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
@@ -301,12 +331,12 @@ def build_trainer(subject: Subject, setting: Setting, folder: str, **changes: An
     trainer = PropertyTrainer(
         kind.model(modalities, needs.model_options).to(setting.dtype),
         arguments_of(setting, folder),
-        [] if setting.plain else [method],
+        [DataOf(method, needs) if setting.plain else method],
         train_dataset=dataset,
         eval_dataset=dataset,
         data_collator=collator,
+        compute_loss_func=own_loss if setting.own_loss else None,
         fixed_draws=setting.fixed_draws,
-        steps_per_batch=needs.steps_per_batch if setting.plain else 1,
     )
     trainer.remove_callback(PrinterCallback)
     if setting.fsdp2:
@@ -322,11 +352,13 @@ class Outcome:
         weights: by name, whole.
         start: the same before the training.
         logs: what the trainer logged of the modalities and of the modulation, over all steps.
+        kind: class name of the wrapped model.
     """
 
     weights: dict[str, Tensor]
     start: dict[str, Tensor]
     logs: dict[str, float]
+    kind: str
 
 
 def train(subject: Subject, setting: Setting, **changes: Any) -> Outcome:
@@ -336,7 +368,7 @@ def train(subject: Subject, setting: Setting, **changes: Any) -> Outcome:
         trainer = build_trainer(subject, setting, folder, **changes)
         start = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
         trainer.train()
-    return Outcome(full_weights(trainer.model), start, balance_logs(trainer))
+    return Outcome(full_weights(trainer.model), start, balance_logs(trainer), type(trainer.model_wrapped).__name__)
 
 
 def balance_logs(trainer: MultimodalBalancedTrainer) -> dict[str, float]:
