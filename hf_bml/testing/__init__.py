@@ -9,13 +9,14 @@ def test_my_method(property):
     check("my_module:MyMethod", property, weight=0.5)
 ```
 
-The trainings take a second or two, on the CPU, with tiny models and data. "two processes", "fsdp2" and "bf16" start two
+The trainings take a second or two, on the CPU, with tiny models and data. What `TWO_PROCESSES` names starts two
 processes, once for each method; `launch` does so once for several.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from ..modulation import Modulation
@@ -24,9 +25,10 @@ from .properties import PROPERTIES as _PROPERTIES
 from .properties import plain_training
 from .training import subject_of
 
-__all__ = ["PROPERTIES", "check", "launch"]
+__all__ = ["PROPERTIES", "TWO_PROCESSES", "check", "launch"]
 
 PROPERTIES: tuple[str, ...] = tuple(_PROPERTIES)
+TWO_PROCESSES = ("two processes", "own losses", "fsdp2", "bf16")
 _ALL = {**_PROPERTIES, "plain training": plain_training}
 
 
@@ -57,10 +59,15 @@ def check(method: type[Modulation] | str, property: str, **options: Any) -> str 
         raise AssertionError(f"{subject.method.name}, {property}: {error}") from error
 
 
-def launch(methods: Iterable[type[Modulation] | str]) -> None:
+def launch(methods: Iterable[type[Modulation] | str], folder: str | Path | None = None) -> None:
     """Runs what needs two processes for several methods, without options, in one launch; `check` finds it then.
 
     Args:
         methods: as of `check`.
+        folder: in which other processes, such as those of pytest-xdist, find what one of them has launched.
     """
-    processes.run([subject_of(method, {}) for method in methods])
+    subjects = [subject_of(method, {}) for method in methods]
+    if folder is None:
+        processes.run(subjects)
+    else:
+        processes.run_once(subjects, Path(folder))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from ..ground.suggestion import import_named
 from .training import Setting, Subject, arguments_of, train
@@ -40,6 +41,17 @@ def two_processes(subject: Subject) -> list[Found]:
     return _known[subject.key]
 
 
+def run_once(subjects: Iterable[Subject], folder: Path) -> None:
+    """As `run`, once for all processes that name the same folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "two_processes.pt"
+    with FileLock(folder / "lock"):
+        if file.is_file():
+            _known.update(torch.load(file, weights_only=True))
+        run(subjects)
+        torch.save(_known, file)
+
+
 def run(subjects: Iterable[Subject]) -> None:
     """Trains with every subject in all of SETTINGS, on two processes that are started once for all of them.
 
@@ -48,6 +60,8 @@ def run(subjects: Iterable[Subject]) -> None:
         ValueError: a method that cannot be imported by its path.
     """
     subjects = [subject for subject in subjects if subject.key not in _known]
+    if not subjects:
+        return
     for subject in subjects:
         check_importable(subject)
     with tempfile.TemporaryDirectory() as name:
