@@ -8,7 +8,8 @@ import hf_bml
 
 ROOT = Path(hf_bml.__file__).parent
 LEAVES = {"modulation", "models", "processing", "data", "metrics"}
-FLOORS = ["commands", "testing", "report", "study", "training", "hub", "figures", "analysis", "leaves", "ground"]  # from the top
+# From the top; beside that, nothing imports `testing`:
+FLOORS = ["commands", "testing", "report", "study", "training", "hub", "figures", "analysis", "leaves", "ground"]
 TOP = {"", "cli"}  # hf_bml itself and the command line may import anything; nothing imports them
 
 

@@ -44,8 +44,10 @@ def check(method: type[Modulation] | str, property: str, **options: Any) -> str 
         the message with which the method refuses the setting, where it may; None if it works.
 
     Raises:
-        AssertionError: the property does not hold; the message says what differs.
-        ValueError: no such method, option or property, or a refusal where there must be none.
+        AssertionError: the property does not hold, or the method refuses a setting where it must not; the message
+            says what differs.
+        TypeError: what is given is not a modulation, or not one that another process can import.
+        ValueError: no such method or property.
 
     Example:
         >>> check("ogm", "plain training", alpha=0)
@@ -55,7 +57,7 @@ def check(method: type[Modulation] | str, property: str, **options: Any) -> str 
     subject = subject_of(method, options)
     try:
         return _ALL[property](subject)
-    except AssertionError as error:
+    except (AssertionError, ValueError) as error:
         raise AssertionError(f"{subject.method.name}, {property}: {error}") from error
 
 

@@ -57,7 +57,7 @@ def run(subjects: Iterable[Subject]) -> None:
 
     Raises:
         AssertionError: a process ended with an error, or did not end.
-        ValueError: a method that cannot be imported by its path.
+        TypeError: a method that cannot be imported by its path.
     """
     subjects = [subject for subject in subjects if subject.key not in _known]
     if not subjects:
@@ -86,10 +86,10 @@ def run(subjects: Iterable[Subject]) -> None:
 
 
 def check_importable(subject: Subject) -> None:
-    """Raises ValueError unless another process can import the method."""
+    """Raises TypeError unless another process can import the method."""
     module = subject.method.__module__
     if module == "__main__" or "." in subject.method.__qualname__:
-        raise ValueError(
+        raise TypeError(
             f"Two processes import the method by its path, but {subject.path} has none: expected a class at the top "
             "of a module. Move it there."
         )

@@ -288,7 +288,7 @@ def numbers_of_modalities(subject: Subject) -> str | None:
 
 def missing_modalities(subject: Subject) -> None:
     """Samples, and whole batches, may lack a modality; what the absent inputs hold makes no difference; in bf16."""
-    arguments = (("bf16", True),)
+    arguments = (("bf16", True), ("train_sampling_strategy", "sequential"))
     settings = [Setting(missing=value, dtype=torch.float32, arguments=arguments) for value in (0.0, 3.0)]
     first, second = (train(subject, setting) for setting in settings)
     claim_finite(first)

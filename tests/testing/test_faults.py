@@ -132,5 +132,5 @@ def test_two_processes_import_the_method():
     class Local(Faultless):
         pass
 
-    with pytest.raises(ValueError, match="at the top of a module"):
+    with pytest.raises(TypeError, match="at the top of a module"):
         check(Local, "two processes")
