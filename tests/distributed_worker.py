@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from exactness import Run, arguments, build_trainer, full_weights, shard_by_accelerate, train
+from exactness import Run, arguments, build_trainer, train
 from tiny import tiny_dataset, tiny_model
 from tiny_images import tiny_image_dataset, tiny_image_model, without_batch_norm
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from torch.distributed.tensor.debug import CommDebugMode
 from hf_bml import BalancedTrainingArguments, MultimodalBalancedTrainer
 from hf_bml.modulation import OGM, OPM, Gradients, ModulationStack, Step
 from hf_bml.modulation.ogm import gradient_entry_std
+from hf_bml.testing.training import full_weights, shard_by_accelerate
 from hf_bml.training.needs import check_parallelism
 
 FLOAT32 = {"dtype": torch.float32}  # FSDP1 clips in float32 only

@@ -12,16 +12,14 @@ from typing import Any
 from unittest import mock
 
 import torch
-from accelerate.state import AcceleratorState, PartialState
-from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
+from accelerate.state import AcceleratorState
 from tiny import tiny_dataset
 from torch import Tensor, nn
-from torch.distributed.fsdp import FullyShardedDataParallel
-from torch.distributed.tensor import DTensor
 
 from hf_bml import BalancedTrainingArguments, MultimodalBalancedTrainer, MultimodalConfig, MultimodalForClassification
 from hf_bml.modulation import opm
 from hf_bml.processing import MultimodalDataCollator
+from hf_bml.testing.training import full_weights, shard_by_accelerate
 
 BATCH, SAMPLES, LABELS = 8, 64, 3
 MODALITIES = ("audio", "visual", "text")
@@ -141,23 +139,6 @@ def exact_collator(absent: tuple[int, ...], example: dict[str, Any]) -> Any:
     return collate
 
 
-def shard_by_accelerate(trainer: MultimodalBalancedTrainer, version: int) -> None:
-    """Puts Accelerate in the state that its FSDP config leads to on GPUs; on the CPU it takes DDP without a word."""
-    wrap = "transformer_based_wrap" if version == 2 else "no_wrap"
-    plugin = FullyShardedDataParallelPlugin(
-        fsdp_version=version, auto_wrap_policy=wrap, state_dict_type="FULL_STATE_DICT"
-    )
-    if trainer.accelerator.mixed_precision != "no":
-        plugin.set_mixed_precision(trainer.accelerator.mixed_precision)
-    AcceleratorState._shared_state.update(distributed_type=DistributedType.FSDP, fsdp_plugin=plugin)
-    PartialState._shared_state.update(distributed_type=DistributedType.FSDP)
-    trainer.is_fsdp_enabled = True
-    if version == 1:  # Accelerate leaves a wrapped model as it is; it would itself name a device "cpu:0"
-        trainer.model = trainer.model_wrapped = FullyShardedDataParallel(
-            trainer.model, use_orig_params=True, device_id=torch.device("cpu")
-        )
-
-
 def arguments(run: Run, folder: str, processes: int) -> BalancedTrainingArguments:
     options = {
         "output_dir": folder,
@@ -216,16 +197,4 @@ def train(run: Run) -> dict[str, Any]:
         "logs": {key: value for key, value in logs.items() if "/" in key or key in ("loss", "grad_norm")},
         "masks": trainer.masks,
         "kind": type(trainer.model_wrapped).__name__,
-    }
-
-
-def full_weights(model: nn.Module) -> dict[str, Tensor]:
-    if isinstance(model, FullyShardedDataParallel):
-        with FullyShardedDataParallel.summon_full_params(model):
-            return {
-                name.replace("_fsdp_wrapped_module.", ""): p.detach().clone() for name, p in model.named_parameters()
-            }
-    return {
-        name.removeprefix("_orig_mod."): (p.full_tensor() if isinstance(p, DTensor) else p).detach().clone()
-        for name, p in model.named_parameters()
     }

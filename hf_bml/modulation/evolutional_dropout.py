@@ -88,6 +88,7 @@ class EvolutionalDropout(FeatureDropout):
     """
 
     name = "evolutional_dropout"
+    accumulation = "per_micro_batch"  # the second moments are those of a micro-batch
     config_class = EvolutionalDropoutConfig
     config: EvolutionalDropoutConfig
     titles: ClassVar = {"drop_fraction": Title("share of units never drawn", 0, 1)}

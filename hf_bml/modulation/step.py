@@ -298,7 +298,9 @@ class Gradients:
 
     def _all(self, loss: str) -> dict[nn.Parameter, Tensor]:
         if loss not in self._reduced:
-            self._reduced[loss] = {parameter: self._mean(value) for parameter, value in self._own[loss].items()}
+            own = self._own[loss]  # what a loss reaches may differ between processes, which must all reduce the same
+            trained = [p for group in self.parameters.values() for p in group if p.requires_grad]
+            self._reduced[loss] = {p: self._mean(own[p] if p in own else torch.zeros_like(p)) for p in trained}
         return self._reduced[loss]
 
 

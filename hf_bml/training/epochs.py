@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate.data_loader import SeedableRandomSampler
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
 
@@ -149,8 +148,8 @@ class PlannedTrainer(Trainer):
     plan_state: dict[str, Any] | None = None
     _epoch_sampler: EpochSampler | None = None
 
-    def make_plan(self, epoch: int) -> EpochPlan:
-        """What an epoch trains on."""
+    def make_plan(self, epoch: int) -> EpochPlan | None:
+        """What an epoch trains on; None for every row once."""
         raise NotImplementedError(f"{type(self).__name__} is abstract: override `make_plan`.")
 
     def _get_dataloader(self, dataset: Dataset, description: str, batch_size: int, *args: Any, **kwargs: Any) -> Any:
@@ -159,7 +158,8 @@ class PlannedTrainer(Trainer):
         if not kwargs.get("is_training") or not (orders_rows or self.numbers_rows):
             return super()._get_dataloader(dataset, description, batch_size, *args, **kwargs)
         if orders_rows:
-            window = batch_size * self.args.gradient_accumulation_steps * self.accelerator.num_processes
+            processes = 1 if self.accelerator.split_batches else self.accelerator.num_processes
+            window = batch_size * self.args.gradient_accumulation_steps * processes
             is_random = self.args.train_sampling_strategy == "random"
             seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
             sampler = EpochSampler(len(dataset), seed if is_random else None, window, self.steps_per_batch)
@@ -183,13 +183,19 @@ class PlannedTrainer(Trainer):
             if self.plans_epochs:
                 if self.plan_state is None or self.plan_state["epoch"] != epoch:
                     plan = self.make_plan(epoch)
-                    self.plan_state = {"epoch": epoch, "rows": plan.rows, "keep": plan.keep}
-                self._epoch_sampler.plan = EpochPlan(self.plan_state["rows"].cpu(), _on_cpu(self.plan_state["keep"]))
+                    self.plan_state = {
+                        "epoch": epoch,
+                        **({} if plan is None else {"rows": plan.rows, "keep": plan.keep}),
+                    }
+                self._epoch_sampler.plan = plan_of(self.plan_state)
         super()._run_epoch(*args, **kwargs)
 
 
-def _on_cpu(values: Tensor | None) -> Tensor | None:
-    return None if values is None else values.cpu()
+def plan_of(state: Mapping[str, Any]) -> EpochPlan | None:
+    """The plan of a checkpoint, on the CPU; None if its epoch has none."""
+    if "rows" not in state:
+        return None
+    return EpochPlan(state["rows"].cpu(), None if state["keep"] is None else state["keep"].cpu())
 
 
 def loader_of(trainer: Trainer, dataset: Dataset) -> DataLoader:

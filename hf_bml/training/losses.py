@@ -29,7 +29,10 @@ def minimised_loss(
             chosen = (logits, labels) if present is None else (logits[present], labels[present])
             if not len(chosen[1]):
                 return 0.0 * logits.sum()
-            return trainer.compute_loss_func({"logits": chosen[0]}, chosen[1], num_items_in_batch=num_items_in_batch)
+            found = trainer.compute_loss_func({"logits": chosen[0]}, chosen[1], num_items_in_batch=num_items_in_batch)
+            if trainer.args.average_tokens_across_devices and num_items_in_batch is not None:
+                found = found * trainer.accelerator.num_processes  # as `Trainer.compute_loss` does
+            return found
         if trainer.label_smoother is None:
             return task.loss(logits, labels, present)
         if present is None:

@@ -22,6 +22,7 @@ from .checkpoint import (
     seal_state,
     set_checkpoints_aside,
 )
+from .epochs import NumberedRows
 from .learning_rate import SteppedTrainer
 from .seeded_rows import SeededRows
 
@@ -113,6 +114,8 @@ class ResumableTrainer(SteppedTrainer):
             self.control.should_training_stop = True
             return
         rows = getattr(kwargs["train_dataloader"], "dataset", None)
+        if isinstance(rows, NumberedRows):
+            rows = rows.dataset
         if isinstance(rows, SeededRows):
             rows.set_epoch(kwargs["epoch"])
         super()._run_epoch(*args, **kwargs)

@@ -223,10 +223,13 @@ class MultimodalBalancedTrainer(
         check_output(outputs, loss, training=model.training)
         return (loss, outputs) if return_outputs else loss
 
-    def make_plan(self, epoch: int) -> EpochPlan:
+    def make_plan(self, epoch: int) -> EpochPlan | None:
         [planner] = self.modulation.planners
+        if not planner.is_active(Step(self.modalities, step=self.state.global_step, epoch=epoch)):
+            return None
         plan = planner.plan_epoch(epoch)
-        check_plan(plan, len(self.train_dataset), len(self.modalities), planner.name)
+        if plan is not None:
+            check_plan(plan, len(self.train_dataset), len(self.modalities), planner.name)
         return plan
 
     def _balanced_loss(
@@ -295,7 +298,8 @@ class MultimodalBalancedTrainer(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
         if self._step is None:
-            self._step, self._separate = self._new_step(), {}
+            self._step = self._new_step()
+            self._separate = {name: {} for name in self.modulation.needs.separate_gradients}
             self.modulation.begin_step(self._step)
             if self.accelerator.mixed_precision == "fp16":  # what begin_step computed holds if the step is skipped
                 self._state_before_step = copy.deepcopy(self._modulation_state())

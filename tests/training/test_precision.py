@@ -1,29 +1,16 @@
 """bf16 and fp16: scores in float32, gradient scaling that leaves no trace, steps that fp16 skips."""
 
-import copy
 import math
 
 import pytest
 import torch
-from accelerate.utils import AutocastKwargs
 from exactness import BATCH, MODALITIES, Run, build_trainer, train
-from tiny_images import tiny_image_dataset, tiny_image_model
 from torch import nn
 
-from hf_bml import MODULATIONS, MultimodalBalancedTrainer
+from hf_bml.testing.training import use_gradient_scaler
 
 MIXED = {"bf16": torch.bfloat16, "fp16": torch.float16}
 BAD = slice(BATCH, 2 * BATCH)  # the samples of the second step
-
-
-def use_gradient_scaler(trainer, scale, autocast=True):
-    """What Accelerate does for fp16 on a GPU; on the CPU it leaves fp16 out without a word."""
-    accelerator = trainer.accelerator
-    assert accelerator.mixed_precision == "fp16" and accelerator.scaler is None
-    accelerator.native_amp = True
-    accelerator.autocast_handler = AutocastKwargs(enabled=autocast)
-    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=1000)
-    return trainer
 
 
 def fp16_trainer(run, folder, scale=2.0**10, autocast=True):
@@ -180,42 +167,3 @@ def test_clipping_and_the_logged_norm_see_modulated_gradients(placement):
         for name, value in expected.items():
             torch.testing.assert_close(moved[name], value * (clip / norm if clip else 1), atol=1e-7, rtol=1e-5)
     assert any(logs[f"ogm/coefficient_{m}"] < 0.99 for m in MODALITIES)
-
-
-def flat(state, prefix=""):
-    """Leaves of nested mappings and lists by path."""
-    if isinstance(state, dict):
-        items = state.items()
-    elif isinstance(state, (list, tuple)):
-        items = enumerate(state)
-    else:
-        return {prefix: state}
-    return {path: leaf for key, value in items for path, leaf in flat(value, f"{prefix}/{key}").items()}
-
-
-@pytest.mark.parametrize("name", MODULATIONS)
-def test_a_skipped_step_leaves_every_modulation_as_it_was(training_args, name):
-    options = {"modulations": {name: {}}, "max_steps": 18, "logging_steps": 18, "learning_rate": 0.05, "fp16": True}
-    model = tiny_image_model(**MODULATIONS[name]().needs(()).model_options)
-    trainer = MultimodalBalancedTrainer(model, training_args(**options), train_dataset=tiny_image_dataset())
-    use_gradient_scaler(trainer, 2.0**10, autocast=False)
-    weight = next(model.head.parameters())
-    weight.register_hook(lambda gradient: gradient * (math.inf if trainer.state.global_step in (3, 12) else 1))
-    skipped, states = record_skips(trainer), {}
-    after_step = trainer._maybe_log_save_evaluate
-
-    def record(*args, **kwargs):
-        after_step(*args, **kwargs)
-        states[trainer.state.global_step] = flat(copy.deepcopy(trainer._modulation_state()))
-
-    trainer._maybe_log_save_evaluate = record
-    trainer.train()
-    assert skipped == [4, 13]
-    for step in skipped:
-        before, after = states[step - 1], states[step]
-        assert before.keys() == after.keys()
-        for path, value in before.items():
-            same = torch.equal(value, after[path]) if isinstance(value, torch.Tensor) else value == after[path]
-            assert same, path
-    assert str(states[14]) != str(states[13])
-    assert all(torch.isfinite(parameter).all() for parameter in model.parameters())

@@ -1,0 +1,68 @@
+"""Every registered method, and the proof methods, have the properties of `hf_bml.testing`."""
+
+import os
+
+import pytest
+from proof_methods import PROOF_METHODS
+
+from hf_bml import MODULATIONS
+from hf_bml.testing import PROPERTIES, TWO_PROCESSES, check, launch
+
+METHODS = {**MODULATIONS, **PROOF_METHODS}
+REFUSED = {
+    "1 to 4 modalities": {"greedy"},
+    "own losses": {"gradient_blending"},
+    "fsdp2": {"gradient_blending", "greedy", "two_gradients"},
+    "segments": {"greedy", "detached_head"},
+    "questions": {"greedy"},
+    "balance": {"greedy", "gradient_blending"},
+}
+CHANGES_NOTHING = {
+    "ogm": {"alpha": 0},
+    "ogm_star": {"alpha": 0},
+    "mod_drop": {"p": 0},
+    "dropout": {"p": 0},
+    "annealed_dropout": {"p": 0},
+    "curriculum_dropout": {"p": 0},
+}
+
+
+@pytest.fixture(scope="session")
+def launched(tmp_path_factory):
+    """One launch of two processes for all methods (and for all workers of pytest-xdist)."""
+    folder = tmp_path_factory.getbasetemp()
+    launch(METHODS.values(), (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "properties")
+
+
+def check_as_expected(name, property):
+    refused = check(METHODS[name], property)
+    assert (refused is not None) == (name in REFUSED.get(property, ())), refused
+
+
+@pytest.mark.parametrize("property", [each for each in PROPERTIES if each not in TWO_PROCESSES])
+@pytest.mark.parametrize("name", METHODS)
+def test_property(name, property):
+    check_as_expected(name, property)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("property", TWO_PROCESSES)
+@pytest.mark.parametrize("name", METHODS)
+def test_property_of_two_processes(launched, name, property):
+    check_as_expected(name, property)
+
+
+@pytest.mark.parametrize("name", CHANGES_NOTHING)
+def test_no_strength_is_plain_training(name):
+    check(name, "plain training", **CHANGES_NOTHING[name])
+
+
+def test_a_method_is_a_class_a_name_or_a_path():
+    for method in (MODULATIONS["dropout"], "dropout", "hf_bml.modulation.dropout:Dropout"):
+        check(method, "inactive window")
+    with pytest.raises(ValueError, match="Did you mean 'dropout'"):
+        check("dropuot", "inactive window")
+    with pytest.raises(ValueError, match="Unknown property"):
+        check("dropout", "inactive")
+    with pytest.raises(TypeError, match="Expected a subclass of Modulation"):
+        check("hf_bml.testing:check", "inactive window")

@@ -1,0 +1,74 @@
+"""What a training reads where methods number, plan or repeat its rows."""
+
+import torch
+from tiny import tiny_dataset, tiny_model
+
+from hf_bml import MultimodalBalancedTrainer
+from hf_bml.modulation import EpochPlan, Modulation, Needs
+
+
+class Watches(Modulation):
+    """Keeps what it sees of the rows, by epoch."""
+
+    name = "watches"
+    phase = "data"
+
+    def __init__(self):
+        super().__init__()
+        self.seen, self.turns = {}, []
+
+    def needs(self, modalities):
+        return Needs(rows=True)
+
+    def keep_modalities(self, batch, keep_mask, step):
+        self.turns.append((step.turn, batch.rows.tolist()))
+        for row, values in zip(batch.rows.tolist(), batch.inputs["audio"], strict=True):
+            self.seen.setdefault(int(step.epoch), {}).setdefault(row, []).append(values.clone())
+        return keep_mask
+
+
+class Repeats(Watches):
+    name = "repeats"
+
+    def needs(self, modalities):
+        return Needs(rows=True, steps_per_batch=2)
+
+
+class PlansSecondEpoch(Watches):
+    name = "plans_second_epoch"
+
+    def plan_epoch(self, epoch):
+        return EpochPlan(torch.zeros(20, dtype=torch.int64)) if epoch == 1 else None
+
+
+def train(training_args, method, dataset, **options):
+    options = {"per_device_train_batch_size": 4, "max_steps": 10, **options}
+    trainer = MultimodalBalancedTrainer(tiny_model(), training_args(**options), [method], train_dataset=dataset)
+    trainer.train()
+    return method
+
+
+def augmented(rows):
+    return {**rows, "audio": [torch.tensor(value) + torch.rand(1) for value in rows["audio"]]}
+
+
+def test_augmented_rows_differ_between_epochs(training_args):
+    dataset = tiny_dataset(samples=20).with_format(None).with_transform(augmented)
+    seen = train(training_args, Watches(), dataset).seen
+    assert set(seen) == {0, 1} and all(set(rows) == set(range(20)) for rows in seen.values())
+    assert all(not torch.equal(seen[0][row][0], seen[1][row][0]) for row in range(20))
+
+
+def test_whole_windows_are_repeated(training_args):
+    """20 samples in windows of 8: two of them, each in two turns; the last, incomplete one is left out."""
+    turns = train(training_args, Repeats(), tiny_dataset(samples=20), gradient_accumulation_steps=2, max_steps=4).turns
+    assert [turn for turn, _ in turns] == [0, 0, 1, 1] * 2
+    for first in (0, 4):
+        assert [rows for _, rows in turns[first : first + 2]] == [rows for _, rows in turns[first + 2 : first + 4]]
+    assert len({row for _, rows in turns for row in rows}) == 16
+
+
+def test_an_epoch_without_a_plan_has_every_row_once(training_args):
+    seen = train(training_args, PlansSecondEpoch(), tiny_dataset(samples=20), dataloader_num_workers=1).seen
+    assert sorted(seen[0]) == list(range(20))
+    assert list(seen[1]) == [0] and len(seen[1][0]) == 20
