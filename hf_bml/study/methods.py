@@ -112,12 +112,11 @@ def parse_method(text: str, defaults: Mapping[str, Mapping[str, Any] | None] | N
 
 
 def model_options_of(name: str, options: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-    """What a modulation with these options needs the model's config to be, whatever the modalities.
-
-    Raises:
-        ValueError: its options are wrong.
-    """
-    [modulation] = build_modulations({name: options})
+    """What a modulation with these options needs the model's config to be, whatever the modalities."""
+    try:
+        [modulation] = build_modulations({name: options})
+    except ValueError:  # of wrong options, which the check of the recipe refuses, saying where they were given
+        return {}
     return modulation.needs(()).model_options
 
 
