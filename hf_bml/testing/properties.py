@@ -252,7 +252,7 @@ def resuming(subject: Subject) -> None:
 
 def no_host_sync(subject: Subject) -> None:
     """A step waits for no value from the device: no `.item()`, `float()`, `bool()` of a tensor between two logs."""
-    setting = Setting(micro_batches=2, steps=6, dtype=torch.float32, fixed_draws=False)
+    setting = Setting(micro_batches=2, steps=5, dtype=torch.float32, fixed_draws=False)
     syncs: list[str] = []
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -276,7 +276,7 @@ def numbers_of_modalities(subject: Subject) -> str | None:
     """With 1, 2, 3 and 4 modalities every parameter moves, or the number is refused; two always work."""
     refused = []
     for count in (1, 2, 3, 4):
-        setting = Setting(modalities=MODALITIES[:count], dtype=torch.float32, fixed_draws=False)
+        setting = Setting(modalities=MODALITIES[:count], steps=4, dtype=torch.float32, fixed_draws=False)
         found = unless_refused(subject, lambda setting=setting: train(subject, setting))
         if isinstance(found, str):
             claim(count != 2, f"two modalities are refused: {found}")
@@ -289,7 +289,7 @@ def numbers_of_modalities(subject: Subject) -> str | None:
 def missing_modalities(subject: Subject) -> None:
     """Samples, and whole batches, may lack a modality; what the absent inputs hold makes no difference; in bf16."""
     arguments = (("bf16", True), ("train_sampling_strategy", "sequential"))
-    settings = [Setting(missing=value, dtype=torch.float32, arguments=arguments) for value in (0.0, 3.0)]
+    settings = [Setting(missing=value, steps=3, dtype=torch.float32, arguments=arguments) for value in (0.0, 3.0)]
     first, second = (train(subject, setting) for setting in settings)
     claim_finite(first)
     claim_same(first.weights, second.weights, 0, "with other values in absent inputs")
@@ -313,7 +313,7 @@ def plain_training(subject: Subject) -> None:
 
 def _kind(name: str) -> Callable[[Subject], str | None]:
     def works_or_is_refused(subject: Subject) -> str | None:
-        found = unless_refused(subject, lambda: train(subject, Setting(kind=name)))
+        found = unless_refused(subject, lambda: train(subject, Setting(kind=name, steps=3)))
         if isinstance(found, str):
             return found
         claim_moved(found)

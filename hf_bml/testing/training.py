@@ -99,7 +99,7 @@ class Setting:
     micro_batches: int = 1
     fsdp2: bool = False
     missing: float | None = None
-    steps: int = 6
+    steps: int = 5
     plain: bool = False
     fixed_draws: bool = True
     dtype: torch.dtype = torch.float64

@@ -43,7 +43,8 @@ class TwoGradients(UnimodalLoss):
         for name in step.modalities:
             agreement = sum((a * b).sum() for a, b in zip(joint[name], unimodal[name], strict=True)).sign()
             for parameter, a, b in zip(gradients.parameters[name], joint[name], unimodal[name], strict=True):
-                parameter.grad.copy_(a + agreement * b)
+                if parameter.grad is not None:  # as where a whole batch lacks the modality
+                    parameter.grad.copy_(a + agreement * b)
         if len(step.modalities) > 1:
             self.means.add({f"{self.name}/head": torch.stack([g.norm() for g in joint["head"]]).norm()})
 
