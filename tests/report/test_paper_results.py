@@ -1,10 +1,9 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from hf_bml.report.paper_results import matching_results, paper_dataset, paper_method, paper_results
-from hf_bml.study.recipe import RecipeLoader
+from hf_bml.study.recipe import read_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -104,7 +103,7 @@ def test_methods(options, encoders, expected):
     ],
 )
 def test_the_recipes_have_the_paper_s_rows(recipe, expected):
-    options = yaml.load((RECIPES / f"{recipe}.yaml").read_text(), Loader=RecipeLoader)
+    options = read_recipe(RECIPES / f"{recipe}.yaml")
     dataset = paper_dataset(options["dataset"], options.get("task", "classification"), options.get("dataset_options"))
     found = matching_results(dataset, paper_method(options, options["modalities"]))
     assert (found["accuracy"].value if found else None) == expected

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from statistics import fmean
 from typing import Any
 
 from ...figures import overlaid_curves
 from ...figures.bars import plot_times
+from ...figures.quantities import quantities
+from ...modulation import build_modulations
 from ...study.run_files import RunGroup, flattened, histories_of, modalities_of
 from ..figure_folder import FigureFolder
 from ..page import Figure, Table, Text
@@ -67,8 +70,13 @@ def balance_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any
         path = figures.path("ratio")
         overlaid_curves.plot_ratios(histories, modalities, path, figures.styles)
         parts.append(Figure(path, caption, f"Discrepancy ratios over the training of {labels}."))
+    for (
+        group
+    ) in several:  # a method of one's own has to be imported, so that it can say what its quantities are called
+        with suppress(ValueError, ImportError):
+            build_modulations(group.first.options.get("modulations"))
     modulated = {group.label: histories[group.label] for group in several if group.first.options.get("modulations")}
-    shown = overlaid_curves.modulation_quantities(modulated, modalities)
+    shown = {found.key: str(found) for found in quantities(overlaid_curves.keys_of(modulated), modalities)}
     if shown:
         path = figures.path("modulation")
         overlaid_curves.plot_modulations(modulated, modalities, path, figures.styles)
