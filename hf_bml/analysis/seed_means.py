@@ -27,8 +27,10 @@ def mean_curve(curves: Iterable[tuple[Sequence[float], Sequence[float]]]) -> tup
     series = [pd.Series(values, np.round(places, 6), dtype=float) for places, values in curves if len(places)]
     if not series:
         return (np.empty(0),) * 3
-    values = pd.concat(series).groupby(level=0).agg(
-        mean=lambda own: own.mean(skipna=False), std=lambda own: own.std(skipna=False), count="size"
+    values = (
+        pd.concat(series)
+        .groupby(level=0)
+        .agg(mean=lambda own: own.mean(skipna=False), std=lambda own: own.std(skipna=False), count="size")
     )
     common = values[values["count"] == len(series)]
     kept = values if common.empty else common
