@@ -29,8 +29,6 @@ def plot_bars(rows: Sequence[Row], path: str | Path, title: str = "") -> None:
 
     Args:
         rows: as in `comparison_table`.
-        path: the PNG.
-        title: above the bars.
     """
     metrics = {metric: metric.removeprefix("accuracy_") for metric in accuracy_metrics(rows)}
     metrics = {metric: JOINT if metric == "accuracy" else modality for metric, modality in metrics.items()}

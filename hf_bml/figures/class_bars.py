@@ -63,8 +63,6 @@ def plot_classes(
 
     Args:
         analyses: every seed's analysis, per run; all of the same classes.
-        path: the PNG.
-        styles: line options per run; by default those of the runs shown.
         most: with more classes, so many are shown; see `select_classes`.
     """
     names = predictions(analyses)

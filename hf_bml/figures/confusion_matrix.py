@@ -49,8 +49,6 @@ def plot_confusion(
     Args:
         confusion: counts, rows are true classes.
         classes: names.
-        path: the PNG.
-        title: above the picture.
     """
     shares = row_shares(confusion)
     count = len(classes)

@@ -27,8 +27,6 @@ def plot_curves(
     Args:
         history: `trainer.state.log_history`.
         modalities: names in the model's order.
-        path: the PNG.
-        title: above the panels.
 
     Returns:
         whether anything was logged; if not, there is no PNG.

@@ -24,8 +24,6 @@ def plot_embeddings(
     Args:
         embeddings: `[x, y, label]` of every sample, per modality (and `joint`).
         classes: names by label.
-        path: the PNG.
-        title: above the panels.
     """
     tables = {name: np.asarray(points, dtype=float) for name, points in embeddings.items()}
     counts = Counter(int(label) for table in tables.values() for label in table[:, 2])

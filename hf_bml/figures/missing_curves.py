@@ -60,8 +60,6 @@ def plot_missing(missing: Mapping[str, Sequence[Missing]], path: str | Path, sty
     Args:
         missing: every seed's `missing.json`, per run, all made alike; at least one has a grid. Error bars are standard
             deviations over seeds, or over masks where there is one seed.
-        path: the PNG.
-        styles: line options per run; by default those of the runs shown.
     """
     keys = grid_keys(missing)
     styles = styles or run_styles(missing)

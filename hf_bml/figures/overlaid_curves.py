@@ -1,8 +1,7 @@
 """Trainings of several runs in one picture: loss, accuracy, discrepancy ratio, what the modulations did.
 
 Paper Fig. 4 (loss), Fig. 5 (ratio) and Fig. 7 (drop probability and ratio). A line per run, the mean over its seeds,
-with a band of one standard deviation. In all of them, `histories` is the log of every seed, per run, `modalities` are
-names, `path` is the PNG, and `styles` are line options per run, by default those of the runs shown.
+with a band of one standard deviation. `histories` is the log of every seed, per run.
 """
 
 from __future__ import annotations
@@ -55,7 +54,6 @@ def run_panels(
     """A picture with a panel over the epochs per logged key of `titles`; yields the panels by key.
 
     Args:
-        histories, path, styles: see the module.
         titles: of the panels, by key.
         options: of `picture`.
     """
@@ -69,11 +67,7 @@ def run_panels(
 
 
 def plot_losses(histories: Histories, path: str | Path, styles: Styles | None = None) -> None:
-    """Draws training and validation loss over the epochs (paper Fig. 4) into a PNG.
-
-    Args:
-        histories, path, styles: see the module.
-    """
+    """Draws training and validation loss over the epochs (paper Fig. 4) into a PNG."""
     titles = {"loss": "training loss", "eval_loss": "validation loss"}
     with run_panels(histories, titles, path, styles) as panels:
         for axis in panels.values():
@@ -83,11 +77,7 @@ def plot_losses(histories: Histories, path: str | Path, styles: Styles | None = 
 def plot_validation_accuracies(
     histories: Histories, modalities: Sequence[str], path: str | Path, styles: Styles | None = None
 ) -> None:
-    """Draws the validation accuracy of all modalities and of each alone, through the joint head, into a PNG.
-
-    Args:
-        histories, modalities, path, styles: see the module.
-    """
+    """Draws the validation accuracy of all modalities and of each alone, through the joint head, into a PNG."""
     titles = {"eval_accuracy": panel_title(JOINT), **{f"eval_accuracy_{m}": panel_title(m) for m in modalities}}
     with run_panels(histories, titles, path, styles, sharey=True) as panels:
         for axis in panels.values():
@@ -97,11 +87,7 @@ def plot_validation_accuracies(
 def plot_ratios(
     histories: Histories, modalities: Sequence[str], path: str | Path, styles: Styles | None = None
 ) -> None:
-    """Draws each modality's discrepancy ratio over the epochs (paper Fig. 5) into a PNG; 1 is balance.
-
-    Args:
-        histories, modalities, path, styles: see the module.
-    """
+    """Draws each modality's discrepancy ratio over the epochs (paper Fig. 5) into a PNG; 1 is balance."""
     titles = {f"balance/ratio_{modality}": modality for modality in modalities}
     with run_panels(histories, titles, path, styles) as panels:
         for axis in panels.values():
@@ -115,8 +101,6 @@ def plot_modulations(
 ) -> bool:
     """Draws what the modulations did (paper Fig. 7 a) into a PNG: a panel per quantity and modality.
 
-    Args:
-        histories, modalities, path, styles: see the module.
 
     Returns:
         whether there was anything to draw.

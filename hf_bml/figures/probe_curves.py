@@ -53,9 +53,7 @@ def plot_probes(
     Args:
         probes: every seed's probe, per run; all on one split, with the same settings.
         modalities: names.
-        path: the PNG.
         histories: every seed's log, per run, for a last panel with the validation accuracy of all modalities.
-        styles: line options per run; by default those of the runs shown.
     """
     with_joint = histories is not None and "eval_accuracy" in keys_of(histories)
     styles = styles or run_styles(histories if histories is not None else probes)

@@ -41,8 +41,6 @@ def plot_reliability(
 
     Args:
         calibrations: per prediction (`joint` and modalities) and run, every seed's calibration.
-        path: the PNG.
-        styles: line options per run; by default those of the runs shown.
     """
     names = list(calibrations)
     width, height = PANEL

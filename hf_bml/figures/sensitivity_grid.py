@@ -22,10 +22,8 @@ def plot_sensitivity(sweep: Sweep, path: str | Path, metric: str, chosen: Row, t
 
     Args:
         sweep: of one or two options.
-        path: the PNG.
         metric: a test metric; the validation split's one stands beside it.
         chosen: the row with the best validation result.
-        title: above the panels.
 
     Raises:
         ValueError: another number of options.

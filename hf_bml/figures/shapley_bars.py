@@ -20,7 +20,6 @@ def plot_shapley(contributions: Mapping[str, Sequence[Shapley]], path: str | Pat
 
     Args:
         contributions: every seed's Shapley values, in [-1, 1], per run.
-        path: the PNG.
     """
     tables = {label: pd.DataFrame([seed["values"] for seed in seeds]) for label, seeds in contributions.items()}
     means = 100 * pd.DataFrame({label: table.mean() for label, table in tables.items()}).T

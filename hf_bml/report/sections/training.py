@@ -125,8 +125,8 @@ def modulation_table(histories: Mapping[str, Sequence[Any]], shown: Mapping[str,
     lines = []
     for label, seeds in histories.items():
         for key, title in shown.items():
-            values = [found for history in seeds if (found := [entry[key] for entry in history if key in entry])]
-            if values:
-                overall, last = fmean(map(fmean, values)), fmean(found[-1] for found in values)
+            logged = [values for history in seeds if (values := [entry[key] for entry in history if key in entry])]
+            if logged:
+                overall, last = fmean(map(fmean, logged)), fmean(values[-1] for values in logged)
                 lines.append([label, title, f"{overall:.3f}", f"{last:.3f}"])
     return ["run", "quantity", "mean", "end"], lines
