@@ -64,7 +64,7 @@ def plot_curves(
     shown = [panel for panel in logged if panel[-1]]
     if not shown:
         return False
-    with picture(path, len(shown), title, columns=len(shown), legend=None) as (_, axes):
+    with picture(path, len(shown), title, columns=len(shown), legend=False) as (_, axes):
         for axis, (name, ylabel, limits, lines) in zip(axes, shown, strict=True):
             for key, colour, style, label in lines:
                 axis.plot(*series(history, key), color=colour, linestyle=style, label=label)

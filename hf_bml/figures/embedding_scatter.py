@@ -28,8 +28,8 @@ def plot_embeddings(
     tables = {name: np.asarray(points, dtype=float) for name, points in embeddings.items()}
     counts = Counter(int(label) for table in tables.values() for label in table[:, 2])
     frequent = sorted(label for label, _ in counts.most_common(MOST_CLASSES))
-    legend = {"columns": 6, "marker_scale": 1.8}
-    with picture(path, len(tables), title, panel=(4.0, 3.7), grid=None, legend=legend) as (_, axes):
+    look = {"panel": (4.0, 3.7), "grid": None, "legend_columns": 6, "marker_scale": 1.8}
+    with picture(path, len(tables), title, **look) as (_, axes):
         for axis, (name, table) in zip(axes, tables.items(), strict=True):
             labels = table[:, 2].astype(int)
             rest = ~np.isin(labels, frequent)

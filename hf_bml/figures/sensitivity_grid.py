@@ -40,7 +40,7 @@ def plot_line(sweep: Sweep, path: str | Path, keys: dict[str, str], chosen: Row,
     [(option, values)] = sweep.options.items()
     places, is_scale = positions(values)
     order = np.argsort(places)
-    with picture(path, title=title, panel=(5.6, 3.8), legend={"columns": 3}) as (_, [axis]):
+    with picture(path, title=title, panel=(5.6, 3.8), legend_columns=3) as (_, [axis]):
         for (split, key), colour, style, marker in zip(keys.items(), COLOURS, ("-", "--"), "os", strict=False):
             scale, _ = scale_and_digits(key)
             rows = [sweep.rows[index] for index in order]

@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -31,7 +30,6 @@ PANEL = (4.4, 3.5)  # inches
 DOTS_PER_INCH = 120
 LEGEND_COLUMNS = 4
 MOST_PANEL_COLUMNS = 3
-NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
 
 
 def modality_colours(modalities: Iterable[str]) -> dict[str, str]:
@@ -76,7 +74,9 @@ def picture(
     count: int = 1,
     title: str = "",
     grid: str | None = "both",
-    legend: Mapping[str, Any] | None = NO_OPTIONS,
+    legend: bool = True,
+    legend_columns: int = LEGEND_COLUMNS,
+    marker_scale: float = 1,
     **options: Any,
 ) -> Iterator[tuple[Figure, list[Axes]]]:
     """What all pictures share: a figure of equal panels, which becomes a PNG at the end of the `with`.
@@ -86,7 +86,8 @@ def picture(
         count: of panels.
         title: above them.
         grid: as for `finish_axis`; None leaves the axes as they are.
-        legend: options of `legend_below`; None for no legend that the panels share.
+        legend: whether the panels share one, below them.
+        legend_columns, marker_scale: of the legend.
         options: of `panels`.
     """
     figure, axes = panels(count, **options)
@@ -94,8 +95,8 @@ def picture(
     if grid is not None:
         for axis in axes:
             finish_axis(axis, grid)
-    if legend is not None:
-        legend_below(figure, axes, **legend)
+    if legend:
+        legend_below(figure, axes, legend_columns, marker_scale)
     save(figure, path, title)
 
 
