@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from statistics import fmean
@@ -16,7 +17,6 @@ from ...figures.overlaid_curves import (
     plot_validation_accuracies,
 )
 from ...figures.quantities import quantities
-from ...modulation import build_modulations
 from ...study.run_files import RunGroup, flattened, histories_of, modalities_of
 from ..figure_folder import FigureFolder
 from ..page import Table, Text
@@ -72,11 +72,10 @@ def balance_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any
         )
         text = f"Discrepancy ratios over the training of {labels}."
         parts.append(figures.draw("ratio", caption, text, plot_ratios, histories, modalities))
-    for (
-        group
-    ) in several:  # a method of one's own has to be imported, so that it can say what its quantities are called
-        with suppress(ValueError, ImportError):
-            build_modulations(group.first.options.get("modulations"))
+    paths = {name for group in several for name in group.first.options.get("modulations") or {} if ":" in name}
+    for path in sorted(paths):
+        with suppress(Exception):  # a method of one's own says what its quantities are called, if it can be imported
+            importlib.import_module(path.partition(":")[0])
     modulated = {group.label: histories[group.label] for group in several if group.first.options.get("modulations")}
     shown = {found.key: str(found) for found in quantities(keys_of(modulated), modalities)}
     if shown:
