@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from .summary import PairedDifference, markdown_table, paired_difference
 
@@ -194,37 +194,40 @@ def comparison_cells(
         header and lines.
     """
     reference = reference_row(rows[0], rows).label
-    columns: list[tuple[str, Callable[[Row], str]]] = [
-        ("method" if rows[0].methods else "recipe", lambda row: row.label),
-        ("seeds", lambda row: str(len(row.runs))),
-        *[(name, partial(mean_cell, metric=name)) for name in shown_metrics(rows)],
-        (f"training time ({reference} = 1)", lambda row: number(relative_time(row, rows))),
-    ]
-    if any(len(row.values("epoch_seconds")) for row in rows):
-        columns.append(
-            (f"epoch time ({reference} = 1)", lambda row: number(relative_time(row, rows, "epoch_seconds")))
-        )
-    if any(row.model for row in rows):
-        columns.insert(1, ("model", lambda row: row.model))
-    if any(row.recipe for row in rows):
-        columns.insert(0, ("recipe", lambda row: row.recipe))
-    if any(row.values("estimation_seconds").any() for row in rows):
-        columns.append(("estimation, seconds", partial(mean_cell, metric="estimation_seconds")))
-    columns.append(
+    usual = best_labels(rows, control, metric)[0] if control is not None else ""
+
+    def against_baseline(row: Row) -> str:
+        return difference_cell(row, baseline_row(row, rows), metric, reference)
+
+    def against_control(row: Row) -> str:
+        return difference_cell(row, control_row(row, rows, control, metric), metric, usual)
+
+    def time(name: str, row: Row) -> str:
+        return number(relative_time(row, rows, name))
+
+    columns: list[tuple[bool, str, Callable[[Row], str]]] = [  # whether it is shown, header, cell
+        (any(row.recipe for row in rows), "recipe", lambda row: row.recipe),
+        (True, "method" if rows[0].methods else "recipe", lambda row: row.label),
+        (any(row.model for row in rows), "model", lambda row: row.model),
+        (True, "seeds", lambda row: str(len(row.runs))),
+        *[(True, name, partial(mean_cell, metric=name)) for name in shown_metrics(rows)],
+        (True, f"training time ({reference} = 1)", partial(time, "train_seconds")),
+        (has_epoch_times(rows), f"epoch time ({reference} = 1)", partial(time, "epoch_seconds")),
         (
-            f"{metric}: difference to {reference} {INTERVAL}",
-            lambda row: difference_cell(row, baseline_row(row, rows), metric, reference),
-        )
-    )
-    if control is not None:
-        usual = best_labels(rows, control, metric)[0]
-        columns.append(
-            (
-                f"{metric}: difference to {usual} {INTERVAL}",
-                lambda row: difference_cell(row, control_row(row, rows, control, metric), metric, usual),
-            )
-        )
-    return [name for name, _ in columns], [[cell(row) for _, cell in columns] for row in rows]
+            any(row.values("estimation_seconds").any() for row in rows),
+            "estimation, seconds",
+            partial(mean_cell, metric="estimation_seconds"),
+        ),
+        (True, f"{metric}: difference to {reference} {INTERVAL}", against_baseline),
+        (control is not None, f"{metric}: difference to {usual} {INTERVAL}", against_control),
+    ]
+    shown = [(name, cell) for is_shown, name, cell in columns if is_shown]
+    return [name for name, _ in shown], [[cell(row) for _, cell in shown] for row in rows]
+
+
+def has_epoch_times(rows: Sequence[Row]) -> bool:
+    """Whether the time of a typical epoch is known of any run."""
+    return any(len(row.values("epoch_seconds")) for row in rows)
 
 
 def best_labels(rows: Sequence[Row], control: str, metric: str) -> list[str]:
@@ -244,7 +247,7 @@ def comparison_notes(rows: Sequence[Row], metric: str, control: str | None = Non
         )
     if lower_is_better(metric):
         notes.append(f"Less {metric} is better: a difference below 0 is a gain.")
-    if any(len(row.values("epoch_seconds")) for row in rows):
+    if has_epoch_times(rows):
         notes.append("Epoch times are medians of the epochs after the first, without evaluations and saves.")
     for row in rows:
         if row.methods != PLAIN and row.model and baseline_row(row, rows).model != row.model:
@@ -319,9 +322,4 @@ def difference_record(what: str, row: Row, other: Row | None, metric: str) -> di
 
 def write_csv(records: Sequence[Mapping[str, Any]], path: str | Path) -> None:
     """Writes mappings as a table, the columns in the order in which they first appear; NaN becomes an empty cell."""
-    names = list(dict.fromkeys(name for record in records for name in record))
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
-        writer.writeheader()
-        for record in records:
-            writer.writerow({name: "" if value != value else value for name, value in record.items()})
+    pd.DataFrame(records, dtype=object).to_csv(path, index=False, lineterminator="\n")

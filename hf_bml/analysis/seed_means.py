@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import pandas as pd
 
 
 def mean_curve(curves: Iterable[tuple[Sequence[float], Sequence[float]]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -24,14 +24,14 @@ def mean_curve(curves: Iterable[tuple[Sequence[float], Sequence[float]]]) -> tup
         >>> mean_curve([([1, 2], [0.0, 2.0]), ([1, 2, 3], [1.0, 4.0, 9.0])])[1].tolist()
         [0.5, 3.0]
     """
-    values = defaultdict(list)
-    count = 0
-    for places, heights in curves:
-        count += len(places) > 0
-        for place, height in zip(places, heights, strict=True):
-            values[round(place, 6)].append(height)
-    common = [place for place in values if len(values[place]) == count] or list(values)
-    kept = sorted(common)
-    means = np.asarray([np.mean(values[place]) for place in kept])
-    spreads = np.asarray([np.std(values[place], ddof=1) if len(values[place]) > 1 else np.nan for place in kept])
-    return np.asarray(kept, dtype=float), means, spreads
+    series = [pd.Series(values, np.round(places, 6), dtype=float) for places, values in curves if len(places)]
+    if not series:
+        return (np.empty(0),) * 3
+    values = (
+        pd.concat(series)
+        .groupby(level=0)
+        .agg(mean=lambda own: own.mean(skipna=False), std=lambda own: own.std(skipna=False), count="size")
+    )
+    common = values[values["count"] == len(series)]
+    kept = values if common.empty else common
+    return kept.index.to_numpy(), kept["mean"].to_numpy(), kept["std"].to_numpy()

@@ -22,6 +22,7 @@ from .from_columns import load as load_columns
 from .validation import check_dataset_dict
 
 FROM_COLUMNS = "from_columns"
+MOVED = {"music_avqa_generated": "recipes.music_avqa_generated.questions:load"}  # out of the package, to its recipes
 
 
 def dataset_names() -> list[str]:
@@ -58,6 +59,11 @@ def dataset_function(name: str) -> Callable[..., DatasetDict]:
 
 
 def _package_function(name: str) -> Callable[..., DatasetDict]:
+    if name in MOVED:
+        raise ValueError(
+            f"Data set {name!r} has moved to its recipes. Give '{MOVED[name]}' in its place, and run in the root of "
+            "the repository."
+        )
     names = dataset_names()
     if name not in names:
         raise ValueError(

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from .style import Styles, finish_axis, legend_below, panel_title, panels, percent_axis, run_styles, save
+from .style import JOINT, Styles, bar_groups, panel_title, percent_axis, picture, run_styles
 
 Analysis = Mapping[str, Any]  # what analysis_<split>.json holds
 MOST_CLASSES = 12
@@ -27,9 +28,7 @@ def class_accuracies(seeds: Sequence[Analysis], prediction: str) -> np.ndarray |
     values = [a["per_class"][prediction] for a in seeds if prediction in a["per_class"]]
     if not values:
         return None
-    table = np.asarray(values, dtype=float)  # None becomes NaN
-    counts = (~np.isnan(table)).sum(0)
-    return np.where(counts > 0, np.nansum(table, axis=0) / np.maximum(counts, 1), np.nan)
+    return pd.DataFrame(values, dtype=float).mean().to_numpy()  # None becomes NaN, which no mean counts
 
 
 def select_classes(analyses: Mapping[str, Sequence[Analysis]], most: int = MOST_CLASSES) -> list[int]:
@@ -44,22 +43,14 @@ def select_classes(analyses: Mapping[str, Sequence[Analysis]], most: int = MOST_
     classes = len(first[0]["classes"])
     if classes <= most:
         return list(range(classes))
-    names = [name for name in first[0]["per_class"] if name != "joint"]
-    table = np.stack([class_accuracies(first, name) for name in names or ["joint"]])  # (modalities, classes)
-    table = np.nan_to_num(table)
+    names = [name for name in first[0]["per_class"] if name != JOINT] or [JOINT]
+    table = np.nan_to_num([class_accuracies(first, name) for name in names])  # (modalities, classes)
     if len(table) == 1:
         order = np.argsort(table[0], kind="stable").tolist()
         return sorted(order[: most // 2] + order[len(order) - (most - most // 2) :])
-    ranked = []
-    for index in range(len(table)):
-        lead = table[index] - np.delete(table, index, axis=0).max(0)
-        ranked.append(np.argsort(-lead, kind="stable"))
-    chosen: list[int] = []
-    for place in range(classes):
-        for order in ranked:
-            if len(chosen) < most and int(order[place]) not in chosen:
-                chosen.append(int(order[place]))
-    return sorted(chosen)
+    leads = [own - np.delete(table, index, axis=0).max(0) for index, own in enumerate(table)]
+    ranked = np.argsort(-np.stack(leads), kind="stable")  # (modalities, classes)
+    return sorted(list(dict.fromkeys(ranked.T.ravel().tolist()))[:most])  # of each modality the first, the second, ...
 
 
 def plot_classes(
@@ -72,8 +63,6 @@ def plot_classes(
 
     Args:
         analyses: every seed's analysis, per run; all of the same classes.
-        path: the PNG.
-        styles: line options per run; by default those of the runs shown.
         most: with more classes, so many are shown; see `select_classes`.
     """
     names = predictions(analyses)
@@ -84,25 +73,17 @@ def plot_classes(
     lines = max((label.count("\n") + 1 for label in labels), default=1)
     height = 1.1 + len(chosen) * max(0.17 * lines + 0.06, 0.12 * len(analyses) + 0.1)
     columns = min(len(names), 4)
-    figure, axes = panels(len(names), columns=columns, panel=(max(2.7, 11 / columns / 1.1), height), sharey=True)
-    places = np.arange(len(chosen))
-    width = 0.84 / len(analyses)
-    for number, (axis, name) in enumerate(zip(axes, names, strict=True)):
-        for index, (label, seeds) in enumerate(analyses.items()):
-            values = class_accuracies(seeds, name)
-            if values is not None:
-                offset = (index - (len(analyses) - 1) / 2) * width
-                colour = styles[label]["color"]
-                axis.barh(places + offset, values[chosen], height=0.92 * width, color=colour, label=label)
-        axis.set_title(panel_title(name))
-        percent_axis(axis, "accuracy", which="x")
-        axis.set_ylim(len(chosen) - 0.4, -0.6)
-        if number % columns == 0:
-            axis.set_yticks(places, labels, fontsize=9)
-        finish_axis(axis, grid="x")
-    legend_below(figure, axes)
+    size = (max(2.7, 11 / columns / 1.1), height)
     title = "" if len(chosen) == len(first["classes"]) else f"{len(chosen)} of {len(first['classes'])} classes"
-    save(figure, path, title)
+    with picture(path, len(names), title, grid="x", columns=columns, panel=size, sharey=True) as (_, axes):
+        for axis, name in zip(axes, names, strict=True):
+            values = {label: class_accuracies(seeds, name) for label, seeds in analyses.items()}
+            shown = {label: None if own is None else own[chosen] for label, own in values.items()}
+            bar_groups(
+                axis, labels, [(run, own, None, styles[run]["color"]) for run, own in shown.items()], share=0.84
+            )
+            axis.set_title(panel_title(name))
+            percent_axis(axis, "accuracy", which="x")
 
 
 def class_rows(seeds: Sequence[Analysis]) -> tuple[list[str], list[list[str]]]:

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .style import RUN_STYLES, finish_axis, modality_colours, panels, save
+from .quantities import Quantity, quantities
+from .style import RUN_STYLES, modality_colours, picture
 
 RATIO = "Discrepancy ratio"
+Limits = tuple[float | None, float | None]
 
 
 def series(history: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]]:
@@ -25,57 +27,73 @@ def plot_curves(
     Args:
         history: `trainer.state.log_history`.
         modalities: names in the model's order.
-        path: the PNG.
-        title: above the panels.
 
     Returns:
         whether anything was logged; if not, there is no PNG.
     """
-    keys = {key for entry in history for key in entry}
-    modulation = [
-        (prefix, label)
-        for prefix, label in (("opm/drop_probability", "OPM drop probability"), ("ogm/coefficient", "OGM coefficient"))
-        if any(f"{prefix}_{modality}" in keys for modality in modalities)
+    keys = list(dict.fromkeys(key for entry in history for key in entry))
+    colours = modality_colours(modalities)
+    accuracies = [("eval_accuracy", "black", "-", "all, validation")]
+    for m, colour in colours.items():
+        accuracies.append((f"unimodal/accuracy_{m}", colour, "-", f"{m}, train"))
+        accuracies.append((f"eval_accuracy_{m}", colour, "--", f"{m}, validation"))
+    modulated = main_quantities(quantities(keys, modalities))
+    methods = list(dict.fromkeys(found.method for found in modulated))
+    ylabel, limits = modulation_axis(modulated)
+    every = [  # title, label and limits of the y axis, and lines: what was logged, colour, style, label
+        (
+            *("Loss", "cross-entropy (nats)", (None, None)),
+            [("loss", "black", "-", "train"), ("eval_loss", "black", "--", "validation")],
+        ),
+        ("Accuracy, joint and unimodal", "accuracy", (0, 1.02), accuracies),
+        (RATIO, "ratio (1: balanced)", (0, None), [(f"balance/ratio_{m}", c, "-", m) for m, c in colours.items()]),
+        (
+            *("Modulation", ylabel, limits),
+            [
+                (
+                    found.key,
+                    colours.get(found.modality, "black"),
+                    RUN_STYLES[methods.index(found.method) % len(RUN_STYLES)],
+                    f"{found.method} {found.title.axis}" + (f", {found.modality}" if found.modality else ""),
+                )
+                for found in modulated
+            ],
+        ),
     ]
-    colours = modality_colours(modalities).items()
-    accuracies = [
-        line
-        for m, colour in colours
-        for line in (
-            (f"unimodal/accuracy_{m}", colour, "-", f"{m}, train"),
-            (f"eval_accuracy_{m}", colour, "--", f"{m}, validation"),
-        )
-    ]
-    every = {  # title, label and limits of the y axis, and lines: what was logged, colour, style, label
-        ("Loss", "cross-entropy (nats)", None): [
-            ("loss", "black", "-", "train"),
-            ("eval_loss", "black", "--", "validation"),
-        ],
-        ("Accuracy, joint and unimodal", "accuracy", (0, 1.02)): [
-            ("eval_accuracy", "black", "-", "all, validation"),
-            *accuracies,
-        ],
-        (RATIO, "ratio (1: balanced)", (0, None)): [(f"balance/ratio_{m}", colour, "-", m) for m, colour in colours],
-        ("Modulation", "probability / coefficient", (-0.02, 1.02)): [
-            (f"{prefix}_{m}", colour, style, f"{label}, {m}")
-            for style, (prefix, label) in zip(RUN_STYLES, modulation, strict=False)
-            for m, colour in colours
-        ],
-    }
-    logged = {panel: [line for line in lines if line[0] in keys] for panel, lines in every.items()}
-    shown = {panel: lines for panel, lines in logged.items() if lines}
+    logged = [(*panel, [line for line in lines if line[0] in keys]) for *panel, lines in every]
+    shown = [panel for panel in logged if panel[-1]]
     if not shown:
         return False
-    figure, axes = panels(len(shown), columns=len(shown))
-    for axis, ((name, ylabel, limits), lines) in zip(axes, shown.items(), strict=True):
-        for key, colour, style, label in lines:
-            axis.plot(*series(history, key), color=colour, linestyle=style, label=label)
-        if name == RATIO:
-            axis.axhline(1, color="grey", linewidth=0.8)
-        if limits:
-            axis.set_ylim(limits)
-        axis.set(title=name, xlabel="epoch", ylabel=ylabel)
-        finish_axis(axis)
-        axis.legend(fontsize=7)
-    save(figure, path, title)
+    with picture(path, len(shown), title, columns=len(shown), legend=False) as (_, axes):
+        for axis, (name, ylabel, limits, lines) in zip(axes, shown, strict=True):
+            for key, colour, style, label in lines:
+                axis.plot(*series(history, key), color=colour, linestyle=style, label=label)
+            if name == RATIO:
+                axis.axhline(1, color="grey", linewidth=0.8)
+            if limits != (None, None):
+                axis.set_ylim(limits)
+            axis.set(title=name, xlabel="epoch", ylabel=ylabel)
+            axis.legend(fontsize=7)
     return True
+
+
+def main_quantities(found: Sequence[Quantity]) -> list[Quantity]:
+    """The first titled quantity of each method, of all modalities: what one panel can hold."""
+    named = [quantity for quantity in found if quantity.is_named]
+    first = {quantity.method: quantity.title for quantity in reversed(named)}
+    return [quantity for quantity in named if quantity.title == first[quantity.method]]
+
+
+def modulation_axis(shown: Sequence[Quantity]) -> tuple[str, Limits]:
+    """Label and limits of an axis that several quantities share."""
+    titles = list(dict.fromkeys(quantity.title for quantity in shown))
+    lows, highs = [title.low for title in titles], [title.high for title in titles]
+    low, high = (None if not own or None in own else limit(own) for own, limit in ((lows, min), (highs, max)))
+    return " / ".join(dict.fromkeys(title.axis for title in titles)), with_margin(low, high)
+
+
+def with_margin(low: float | None, high: float | None) -> Limits:
+    """Limits of an axis, with a margin where both ends are given, so that a curve along an end is seen."""
+    if low is None or high is None:
+        return low, high
+    return low - 0.02 * (high - low), high + 0.02 * (high - low)

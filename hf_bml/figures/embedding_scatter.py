@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .style import COLOURS, MARKERS, legend_below, panel_title, panels, save
+from .style import COLOURS, MARKERS, panel_title, picture
 
 MOST_CLASSES = 12  # that can be told apart
 CLASS_COLOURS = (*COLOURS, "#000000")
@@ -24,31 +24,27 @@ def plot_embeddings(
     Args:
         embeddings: `[x, y, label]` of every sample, per modality (and `joint`).
         classes: names by label.
-        path: the PNG.
-        title: above the panels.
     """
     tables = {name: np.asarray(points, dtype=float) for name, points in embeddings.items()}
     counts = Counter(int(label) for table in tables.values() for label in table[:, 2])
     frequent = sorted(label for label, _ in counts.most_common(MOST_CLASSES))
-    figure, axes = panels(len(tables), panel=(4.0, 3.7))
-    for axis, (name, table) in zip(axes, tables.items(), strict=True):
-        labels = table[:, 2].astype(int)
-        rest = ~np.isin(labels, frequent)
-        size = float(np.clip(4000 / max(len(table), 1), 6, 26))
-        if rest.any():
-            other = f"{len(counts) - len(frequent)} other classes"
-            axis.scatter(*table[rest, :2].T, s=size * 0.6, color=OTHERS_COLOUR, label=other, linewidths=0)
-        for index, label in enumerate(frequent):
-            chosen = table[labels == label]
-            axis.scatter(
-                *chosen[:, :2].T,
-                s=size,
-                color=CLASS_COLOURS[index % len(CLASS_COLOURS)],
-                marker=MARKERS[(index + index // len(CLASS_COLOURS)) % len(MARKERS)],
-                label=textwrap.shorten(str(classes[label]), 30, placeholder="…"),
-                alpha=0.75,
-                linewidths=0,
-            )
-        axis.set(title=panel_title(name), xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
-    legend_below(figure, axes, columns=6, marker_scale=1.8)
-    save(figure, path, title)
+    look = {"panel": (4.0, 3.7), "grid": None, "legend_columns": 6, "marker_scale": 1.8}
+    with picture(path, len(tables), title, **look) as (_, axes):
+        for axis, (name, table) in zip(axes, tables.items(), strict=True):
+            labels = table[:, 2].astype(int)
+            rest = ~np.isin(labels, frequent)
+            size = float(np.clip(4000 / max(len(table), 1), 6, 26))
+            if rest.any():
+                other = f"{len(counts) - len(frequent)} other classes"
+                axis.scatter(*table[rest, :2].T, s=size * 0.6, color=OTHERS_COLOUR, label=other, linewidths=0)
+            for index, label in enumerate(frequent):
+                axis.scatter(
+                    *table[labels == label, :2].T,
+                    s=size,
+                    color=CLASS_COLOURS[index % len(CLASS_COLOURS)],
+                    marker=MARKERS[(index + index // len(CLASS_COLOURS)) % len(MARKERS)],
+                    label=textwrap.shorten(str(classes[label]), 30, placeholder="…"),
+                    alpha=0.75,
+                    linewidths=0,
+                )
+            axis.set(title=panel_title(name), xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")

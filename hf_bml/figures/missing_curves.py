@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from .style import Styles, finish_axis, legend_below, panels, percent_axis, percent_text, run_styles, save
+from .style import Styles, percent_axis, percent_text, picture, run_styles
 
 MOST_TICKS = 9  # as many rates as the paper has; more labels would overlap
 Missing = Mapping[str, Any]  # what missing.json holds
@@ -29,14 +30,17 @@ def grid_points(runs: Sequence[Missing], key: tuple[str, float, str]) -> tuple[n
     Returns:
         `(n,)` each, at the rates that all runs with such a grid have; the spreads NaN for one run with one mask.
     """
-    grids = [grid for run in runs for grid in run["grids"] if grid_key(grid) == key]
-    rates = sorted(set.intersection(*(set(grid["rates"]) for grid in grids))) if grids else []
-    at = [[grid["rates"].index(rate) for rate in rates] for grid in grids]
-    accuracies = np.asarray([[grid["accuracy"][i] for i in own] for grid, own in zip(grids, at, strict=True)])
-    if len(grids) > 1:
-        return np.asarray(rates), accuracies.mean(0), accuracies.std(0, ddof=1)
-    spreads = [[grid["std"][i] for i in own] for grid, own in zip(grids, at, strict=True)]
-    return np.asarray(rates), accuracies.reshape(-1), np.asarray(spreads, dtype=float).reshape(-1)
+    grids = [
+        pd.DataFrame(grid).drop_duplicates("rates").set_index("rates")
+        for run in runs
+        for grid in run["grids"]
+        if grid_key(grid) == key
+    ]
+    if not grids:
+        return (np.empty(0),) * 3
+    accuracies = pd.concat([grid["accuracy"] for grid in grids], axis=1, join="inner").sort_index()
+    spreads = accuracies.std(axis=1) if len(grids) > 1 else grids[0]["std"].astype(float).sort_index()
+    return accuracies.index.to_numpy(), accuracies.mean(axis=1).to_numpy(), spreads.to_numpy()
 
 
 def grid_key(grid: Mapping[str, Any]) -> tuple[str, float, str]:
@@ -56,26 +60,21 @@ def plot_missing(missing: Mapping[str, Sequence[Missing]], path: str | Path, sty
     Args:
         missing: every seed's `missing.json`, per run, all made alike; at least one has a grid. Error bars are standard
             deviations over seeds, or over masks where there is one seed.
-        path: the PNG.
-        styles: line options per run; by default those of the runs shown.
     """
     keys = grid_keys(missing)
     styles = styles or run_styles(missing)
-    figure, axes = panels(len(keys), columns=2, sharey=True)
-    for axis, key in zip(axes, keys, strict=True):
-        fixed, rate, varied = key
-        ticks: set[float] = set()
-        for label, runs in missing.items():
-            rates, means, spreads = grid_points(runs, key)
-            if len(rates):
-                bars = None if np.isnan(spreads).all() else spreads
-                axis.errorbar(rates, means, yerr=bars, label=label, capsize=2, elinewidth=0.8, **styles[label])
-                ticks.update(rates.tolist())
-        percent_axis(axis, f"{varied} missing", which="x", limits=(None, None))
-        if len(ticks) <= MOST_TICKS:
-            axis.set_xticks(sorted(ticks), map(percent_text, sorted(ticks)), fontsize=8)
-        percent_axis(axis, "accuracy", limits=(None, None))
-        axis.set_title(grid_title({"fixed": fixed, "fixed_rate": rate}))
-        finish_axis(axis)
-    legend_below(figure, axes)
-    save(figure, path)
+    with picture(path, len(keys), columns=2, sharey=True) as (_, axes):
+        for axis, key in zip(axes, keys, strict=True):
+            fixed, rate, varied = key
+            ticks: set[float] = set()
+            for label, runs in missing.items():
+                rates, means, spreads = grid_points(runs, key)
+                if len(rates):
+                    bars = None if np.isnan(spreads).all() else spreads
+                    axis.errorbar(rates, means, yerr=bars, label=label, capsize=2, elinewidth=0.8, **styles[label])
+                    ticks.update(rates.tolist())
+            percent_axis(axis, f"{varied} missing", which="x", limits=(None, None))
+            if len(ticks) <= MOST_TICKS:
+                axis.set_xticks(sorted(ticks), map(percent_text, sorted(ticks)), fontsize=8)
+            percent_axis(axis, "accuracy", limits=(None, None))
+            axis.set_title(grid_title({"fixed": fixed, "fixed_rate": rate}))

@@ -6,21 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .curves import series
-from .overlaid_curves import Histories, draw_mean, keys_of
-from .style import (
-    JOINT,
-    JOINT_COLOUR,
-    Styles,
-    epoch_axis,
-    finish_axis,
-    legend_below,
-    panel_title,
-    panels,
-    percent_axis,
-    run_styles,
-    save,
-)
+from .overlaid_curves import Histories, draw_mean, draw_runs, keys_of
+from .style import JOINT, JOINT_COLOUR, Styles, epoch_axis, panel_title, percent_axis, picture, run_styles
 
 Probe = Mapping[str, Any]  # what probe.json holds
 ALONE = "trained alone"
@@ -66,33 +53,27 @@ def plot_probes(
     Args:
         probes: every seed's probe, per run; all on one split, with the same settings.
         modalities: names.
-        path: the PNG.
         histories: every seed's log, per run, for a last panel with the validation accuracy of all modalities.
-        styles: line options per run; by default those of the runs shown.
     """
     with_joint = histories is not None and "eval_accuracy" in keys_of(histories)
-    figure, axes = panels(len(modalities) + with_joint, sharey=True)
     styles = styles or run_styles(histories if histories is not None else probes)
-    split = next(probe["split"] for seeds in probes.values() for probe in seeds)
-    for axis, modality in zip(axes, modalities, strict=False):
-        for label, seeds in probes.items():
-            draw_mean(axis, [probe_curve(probe["checkpoints"], modality) for probe in seeds], label, **styles[label])
-        every = [probe for seeds in probes.values() for probe in seeds]
-        style = {"color": JOINT_COLOUR, "linestyle": "--", "linewidth": 2.2}
-        finals = [value for probe in every if (value := final_alone(probe, modality)) is not None]
-        curves = [alone_curve(probe, modality) for probe in every]
-        if any(len(epochs) > 1 for epochs, _ in curves):
-            draw_mean(axis, curves, ALONE, **style)
-        elif finals:  # one point would not be seen
-            axis.axhline(sum(finals) / len(finals), label=ALONE, **style)
-        axis.set_title(f"{modality} encoder, probe on {split}")
-    if with_joint:
-        for label, seeds in histories.items():
-            draw_mean(axes[-1], [series(seed, "eval_accuracy") for seed in seeds], label, **styles[label])
-        axes[-1].set_title(f"{panel_title(JOINT)}, validation")
-    for axis in axes:
-        percent_axis(axis, "accuracy", limits=(0, 1.02))
-        epoch_axis(axis)
-        finish_axis(axis)
-    legend_below(figure, axes)
-    save(figure, path)
+    every = [probe for seeds in probes.values() for probe in seeds]
+    grey = {"color": JOINT_COLOUR, "linestyle": "--", "linewidth": 2.2, "label": ALONE}
+    with picture(path, len(modalities) + with_joint, sharey=True) as (_, axes):
+        for axis, modality in zip(axes, modalities, strict=False):
+            for label, seeds in probes.items():
+                curves = [probe_curve(probe["checkpoints"], modality) for probe in seeds]
+                draw_mean(axis, curves, label=label, **styles[label])
+            finals = [value for probe in every if (value := final_alone(probe, modality)) is not None]
+            curves = [alone_curve(probe, modality) for probe in every]
+            if any(len(epochs) > 1 for epochs, _ in curves):
+                draw_mean(axis, curves, **grey)
+            elif finals:  # one point would not be seen
+                axis.axhline(sum(finals) / len(finals), **grey)
+            axis.set_title(f"{modality} encoder, probe on {every[0]['split']}")
+        if with_joint:
+            draw_runs(axes[-1], histories, "eval_accuracy", styles)
+            axes[-1].set_title(f"{panel_title(JOINT)}, validation")
+        for axis in axes:
+            percent_axis(axis, "accuracy", limits=(0, 1.02))
+            epoch_axis(axis)

@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from ..analysis.comparison import Row, mean_cell, scale_and_digits, validation_metric
 from ..analysis.sensitivity import Sweep, short_names
-from .style import COLOURS, DENSITY_MAP, finish_axis, legend_below, panels, save
+from .style import COLOURS, DENSITY_MAP, error_bars, picture
 
 LOGARITHMIC_FROM = 50  # ratio of the largest and the smallest value
 
@@ -22,10 +22,8 @@ def plot_sensitivity(sweep: Sweep, path: str | Path, metric: str, chosen: Row, t
 
     Args:
         sweep: of one or two options.
-        path: the PNG.
         metric: a test metric; the validation split's one stands beside it.
         chosen: the row with the best validation result.
-        title: above the panels.
 
     Raises:
         ValueError: another number of options.
@@ -40,32 +38,34 @@ def plot_sensitivity(sweep: Sweep, path: str | Path, metric: str, chosen: Row, t
 def plot_line(sweep: Sweep, path: str | Path, keys: dict[str, str], chosen: Row, title: str) -> None:
     """Mean and standard deviation over one option's values."""
     [(option, values)] = sweep.options.items()
-    figure, [axis] = panels(1, panel=(5.6, 3.8))
     places, is_scale = positions(values)
     order = np.argsort(places)
-    for (split, key), colour, style, marker in zip(keys.items(), COLOURS, ("-", "--"), "os", strict=False):
-        scale, _ = scale_and_digits(key)
-        means = np.asarray([scale * row.mean(key) for row in sweep.rows])
-        spreads = np.asarray([scale * row.spread(key) for row in sweep.rows])
-        bars = None if np.isnan(spreads).all() else np.nan_to_num(spreads)
-        options = {"color": colour, "linestyle": style, "marker": marker, "capsize": 3}
-        bars = None if bars is None else bars[order]
-        axis.errorbar(np.asarray(places)[order], means[order], yerr=bars, label=axis_label(key, split), **options)
-        index = next(index for index, row in enumerate(sweep.rows) if row is chosen)
-        ring = {"s": 170, "facecolors": "none", "edgecolors": "black", "zorder": 3}
-        axis.scatter([places[index]], [means[index]], label="best on validation" if split == "test" else None, **ring)
-        if sweep.baseline is not None:
-            label = f"{sweep.baseline.label}, {split}"
-            axis.axhline(scale * sweep.baseline.mean(key), color=colour, linestyle=style, linewidth=1, alpha=0.6)
-            axis.plot([], [], color=colour, linestyle=style, linewidth=1, alpha=0.6, label=label)
-    if is_scale and min(places) > 0 and max(places) / min(places) >= LOGARITHMIC_FROM:
-        axis.set_xscale("log")
-    axis.set_xticks(places, [text(value) for value in values])
-    axis.minorticks_off()
-    axis.set(xlabel=option, ylabel=axis_label(keys["test"]))
-    finish_axis(axis)
-    legend_below(figure, [axis], columns=3)
-    save(figure, path, title)
+    with picture(path, title=title, panel=(5.6, 3.8), legend_columns=3) as (_, [axis]):
+        for (split, key), colour, style, marker in zip(keys.items(), COLOURS, ("-", "--"), "os", strict=False):
+            scale, _ = scale_and_digits(key)
+            rows = [sweep.rows[index] for index in order]
+            means, bars = (
+                [scale * row.mean(key) for row in rows],
+                error_bars([scale * row.spread(key) for row in rows]),
+            )
+            options = {"color": colour, "linestyle": style}
+            label = axis_label(key, split)
+            axis.errorbar(
+                np.asarray(places)[order], means, yerr=bars, label=label, marker=marker, capsize=3, **options
+            )
+            index = next(index for index, row in enumerate(sweep.rows) if row is chosen)
+            ring = {"s": 170, "facecolors": "none", "edgecolors": "black", "zorder": 3}
+            label = "best on validation" if split == "test" else None
+            axis.scatter([places[index]], [scale * chosen.mean(key)], label=label, **ring)
+            if sweep.baseline is not None:
+                options |= {"linewidth": 1, "alpha": 0.6}
+                axis.axhline(scale * sweep.baseline.mean(key), **options)
+                axis.plot([], [], label=f"{sweep.baseline.label}, {split}", **options)
+        if is_scale and min(places) > 0 and max(places) / min(places) >= LOGARITHMIC_FROM:
+            axis.set_xscale("log")
+        axis.set_xticks(places, [text(value) for value in values])
+        axis.minorticks_off()
+        axis.set(xlabel=option, ylabel=axis_label(keys["test"]))
 
 
 def plot_heat_maps(sweep: Sweep, path: str | Path, keys: dict[str, str], chosen: Row, title: str) -> None:
@@ -73,30 +73,25 @@ def plot_heat_maps(sweep: Sweep, path: str | Path, keys: dict[str, str], chosen:
     (first, rows), (second, columns) = sweep.options.items()
     names = short_names([first, second])
     panel = (max(3.6, 1.15 * len(columns) + 1.4), max(2.6, 0.62 * len(rows) + 1.4))
-    figure, axes = panels(2, panel=panel)
-    for axis, (split, key) in zip(axes, keys.items(), strict=True):
-        scale, _ = scale_and_digits(key)
-        grid = [[sweep.row(**{first: one, second: other}) for other in columns] for one in rows]
-        means = np.asarray([[scale * row.mean(key) for row in line] for line in grid])
-        image = axis.imshow(means, cmap=DENSITY_MAP, aspect="auto")
-        figure.colorbar(image, ax=axis, label=axis_label(key))
-        for y, line in enumerate(grid):
-            for x, row in enumerate(line):
-                cell = mean_cell(row, key).replace(" ± ", "\n± ")
-                axis.text(x, y, cell, ha="center", va="center", fontsize=9, color=ink(image, means[y, x]))
-                if row is chosen:
-                    mark_cell(axis, x, y)
-        axis.set_xticks(range(len(columns)), [text(value) for value in columns])
-        axis.set_yticks(range(len(rows)), [text(value) for value in rows])
-        axis.set(xlabel=names[second], ylabel=names[first], title=split)
     if sweep.baseline is not None:
         cells = ", ".join(f"{split} {mean_cell(sweep.baseline, key)}" for split, key in keys.items())
         title = f"{title}\n{sweep.baseline.label}: {cells}"
-    axes[0].plot(
-        [], [], color="black", linestyle="none", marker="s", markerfacecolor="none", label="best on validation"
-    )
-    legend_below(figure, axes)
-    save(figure, path, title)
+    with picture(path, 2, title, grid=None, panel=panel) as (figure, axes):
+        for axis, (split, key) in zip(axes, keys.items(), strict=True):
+            grid = [[sweep.row(**{first: one, second: other}) for other in columns] for one in rows]
+            means = scale_and_digits(key)[0] * np.asarray([[row.mean(key) for row in line] for line in grid])
+            image = axis.imshow(means, cmap=DENSITY_MAP, aspect="auto")
+            figure.colorbar(image, ax=axis, label=axis_label(key))
+            for (y, x), mean in np.ndenumerate(means):
+                cell = mean_cell(grid[y][x], key).replace(" ± ", "\n± ")
+                axis.text(x, y, cell, ha="center", va="center", fontsize=9, color=ink(image, mean))
+                if grid[y][x] is chosen:
+                    mark_cell(axis, x, y)
+            axis.set_xticks(range(len(columns)), [text(value) for value in columns])
+            axis.set_yticks(range(len(rows)), [text(value) for value in rows])
+            axis.set(xlabel=names[second], ylabel=names[first], title=split)
+        frame = {"color": "black", "linestyle": "none", "marker": "s", "markerfacecolor": "none"}
+        axes[0].plot([], [], label="best on validation", **frame)
 
 
 def mark_cell(axis: Axes, x: int, y: int) -> None:

@@ -6,18 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
-from .style import finish_axis, legend_below, modality_colours, panels, save
+from .style import bar_groups, modality_colours, picture
 
 Shapley = Mapping[str, Any]  # {"values": {modality: v}, "coalitions": {"": v, "audio": v, "audio+visual": v}}
-
-
-def mean_values(seeds: Sequence[Shapley], modality: str) -> tuple[float, float]:
-    """Mean and standard deviation (n - 1) over seeds; NaN where there are too few."""
-    values = [seed["values"][modality] for seed in seeds if modality in seed["values"]]
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-    return (float(np.mean(values)) if values else float("nan")), spread
 
 
 def plot_shapley(contributions: Mapping[str, Sequence[Shapley]], path: str | Path) -> None:
@@ -27,24 +20,15 @@ def plot_shapley(contributions: Mapping[str, Sequence[Shapley]], path: str | Pat
 
     Args:
         contributions: every seed's Shapley values, in [-1, 1], per run.
-        path: the PNG.
     """
-    modalities = list(dict.fromkeys(m for seeds in contributions.values() for seed in seeds for m in seed["values"]))
+    tables = {label: pd.DataFrame([seed["values"] for seed in seeds]) for label, seeds in contributions.items()}
+    means = 100 * pd.DataFrame({label: table.mean() for label, table in tables.items()}).T
+    spreads = 100 * pd.DataFrame({label: table.std() for label, table in tables.items()}).T
+    modalities = list(dict.fromkeys(modality for table in tables.values() for modality in table))
     colours = modality_colours(modalities)
-    labels = list(contributions)
-    places = np.arange(len(labels))
-    width = 0.82 / len(modalities)
-    figure, [axis] = panels(1, panel=(7.5, 1.3 + len(labels) * (0.12 + 0.2 * len(modalities))))
-    for index, modality in enumerate(modalities):
-        table = np.asarray([mean_values(contributions[label], modality) for label in labels]) * 100
-        offset = (index - (len(modalities) - 1) / 2) * width
-        bars = None if np.isnan(table[:, 1]).all() else np.nan_to_num(table[:, 1])
-        error = {"elinewidth": 1, "capsize": 2}
-        options = {"height": 0.92 * width, "color": colours[modality], "label": modality}
-        axis.barh(places + offset, np.nan_to_num(table[:, 0]), xerr=bars, error_kw=error, **options)
-    axis.axvline(0, color="black", linewidth=0.9)
-    axis.set_yticks(places, labels, fontsize=9)
-    axis.set(xlabel="Shapley value (percentage points of accuracy)", ylim=(len(labels) - 0.4, -0.6))
-    finish_axis(axis, grid="x")
-    legend_below(figure, [axis])
-    save(figure, path)
+    size = (7.5, 1.3 + len(tables) * (0.12 + 0.2 * len(modalities)))
+    with picture(path, panel=size, grid="x") as (_, [axis]):
+        bars = [(name, means[name].fillna(0), spreads[name], colours[name]) for name in modalities]
+        bar_groups(axis, list(tables), bars)
+        axis.axvline(0, color="black", linewidth=0.9)
+        axis.set_xlabel("Shapley value (percentage points of accuracy)")

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # not pyplot, whose backend belongs to the program that trains
 from matplotlib.ticker import MaxNLocator
@@ -66,6 +68,38 @@ def panel_title(name: str) -> str:
     return "all modalities" if name == JOINT else name
 
 
+@contextmanager
+def picture(
+    path: str | Path,
+    count: int = 1,
+    title: str = "",
+    grid: str | None = "both",
+    legend: bool = True,
+    legend_columns: int = LEGEND_COLUMNS,
+    marker_scale: float = 1,
+    **options: Any,
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """What all pictures share: a figure of equal panels, which becomes a PNG at the end of the `with`.
+
+    Args:
+        path: the PNG.
+        count: of panels.
+        title: above them.
+        grid: as for `finish_axis`; None leaves the axes as they are.
+        legend: whether the panels share one, below them.
+        legend_columns, marker_scale: of the legend.
+        options: of `panels`.
+    """
+    figure, axes = panels(count, **options)
+    yield figure, axes
+    if grid is not None:
+        for axis in axes:
+            finish_axis(axis, grid)
+    if legend:
+        legend_below(figure, axes, legend_columns, marker_scale)
+    save(figure, path, title)
+
+
 def panels(count: int, columns: int = MOST_PANEL_COLUMNS, **options: Any) -> tuple[Figure, list[Axes]]:
     """A figure with `count` equally large axes in rows.
 
@@ -90,6 +124,38 @@ def finish_axis(axis: Axes, grid: str = "both") -> None:
     axis.grid(axis=grid, alpha=0.25)
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def bar_groups(
+    axis: Axes,
+    ticks: Sequence[str],
+    bars: Iterable[tuple[str, Sequence[float] | None, Sequence[float] | None, str]],
+    share: float = 0.82,
+) -> None:
+    """Draws horizontal bars, a group per tick, from top to bottom.
+
+    Args:
+        axis: where.
+        ticks: what the groups are called.
+        bars: label, values, standard deviations and colour of those that take the same place in every group; without
+            values, the place stays empty.
+        share: of the space between ticks that a group takes.
+    """
+    bars, places = list(bars), np.arange(len(ticks), dtype=float)
+    width = share / len(bars)
+    for index, (label, values, spreads, colour) in enumerate(bars):
+        if values is not None:
+            offset = (index - (len(bars) - 1) / 2) * width
+            options = {"xerr": error_bars(spreads), "error_kw": {"ecolor": "black", "elinewidth": 1, "capsize": 2}}
+            axis.barh(places + offset, values, height=0.92 * width, color=colour, label=label, **options)
+    axis.set_yticks(places, ticks, fontsize=9)
+    axis.set_ylim(len(ticks) - 0.4, -0.6)
+
+
+def error_bars(spreads: Sequence[float] | None) -> np.ndarray | None:
+    """Standard deviations as error bars, none where there is a single value; None without any."""
+    spreads = np.asarray([] if spreads is None else spreads, dtype=float)
+    return None if np.isnan(spreads).all() else np.nan_to_num(spreads)
 
 
 def epoch_axis(axis: Axes) -> None:

@@ -202,7 +202,7 @@ class OGM(Modulation):
     config_class = OGMConfig
     config: OGMConfig
     phase = "scale_gradients"
-    titles: ClassVar = {"coefficient": Title("gradient coefficient", 0)}
+    titles: ClassVar = {"coefficient": Title("gradient coefficient", 0, 1)}
 
     def needs(self, modalities: Sequence[str]) -> Needs:
         in_graph = self.config.placement == "graph"

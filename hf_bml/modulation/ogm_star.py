@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from .base import Title
 from .config import check_choice, check_range
 from .discrepancy import TRANSFORMS, tanh_shifted
 from .ogm import OGM, OGMConfig
@@ -87,6 +88,7 @@ class OGMStar(OGM):
     name = "ogm_star"
     config_class = OGMStarConfig
     config: OGMStarConfig
+    titles: ClassVar = {"coefficient": Title("gradient coefficient", 0)}
 
     def coefficients(self, discrepancy: Tensor) -> Tensor:
         config = self.config

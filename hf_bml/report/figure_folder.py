@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..figures.style import Styles
+from .page import Figure
 
 
 @dataclass
@@ -25,3 +28,19 @@ class FigureFolder:
     def path(self, name: str) -> Path:
         """`<folder>/<prefix><name>.png`."""
         return self.folder / f"{self.prefix}{name}.png"
+
+    def draw(
+        self,
+        name: str,
+        caption: str,
+        alternative: str,
+        plot: Callable[..., Any],
+        *data: Any,
+        styled: bool = True,
+        wide: bool = True,
+        **options: Any,
+    ) -> Figure:
+        """Has `plot(*data, path, **options)`, with the runs' styles if `styled`, write a picture; see `Figure`."""
+        path = self.path(name)
+        plot(*data, path, **({"styles": self.styles} if styled else {}), **options)
+        return Figure(path, caption, alternative, wide)

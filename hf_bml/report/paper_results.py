@@ -6,12 +6,12 @@ for the relative times of Table 4, two of which could not be read and are empty.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
+
+import pandas as pd
 
 DATASETS = {
     "cremad": "CREMA-D",
@@ -46,31 +46,15 @@ NOISY = ("ogm", "ogm_star")  # whose paper form adds noise to the gradient
 FIRST_MODALITY, SECOND_MODALITY = "Audio/RGB-only", "Visual/OF-only"
 
 
-@dataclass(frozen=True)
-class PaperResult:
-    """One cell of the paper's tables.
-
-    Attributes:
-        table: its number, such as "2" or "7a".
-        dataset: the paper's name.
-        method: the row.
-        metric: Acc, mAP, F1, Time_x or a name that only one table has.
-        value: per cent, but for Time_x.
-    """
-
-    table: str
-    dataset: str
-    method: str
-    metric: str
-    value: float
-
-
 @cache
-def paper_results() -> tuple[PaperResult, ...]:
-    """Every cell of the paper's tables that could be read."""
-    text = files(__package__).joinpath("paper_results.csv").read_text(encoding="utf-8")
-    rows = csv.DictReader(text.splitlines())
-    return tuple(PaperResult(**{**row, "value": float(row["value"])}) for row in rows if row["value"])
+def paper_results() -> pd.DataFrame:
+    """Every cell of the paper's tables that could be read.
+
+    Columns: `table`, its number, such as "2" or "7a"; `dataset`, the paper's name; `method`, the row; `metric`: Acc,
+    mAP, F1, Time_x or a name that only one table has; `value`, per cent, but for Time_x.
+    """
+    with files(__package__).joinpath("paper_results.csv").open(encoding="utf-8") as file:
+        return pd.read_csv(file, dtype={"table": str}).dropna(subset="value")
 
 
 def paper_dataset(dataset: str, task: str = "classification", options: Mapping[str, Any] | None = None) -> str | None:
@@ -197,8 +181,8 @@ def encoder_name(modality: str, encoder: Mapping[str, Any], processor: Mapping[s
     return "TSN" if by_segment else ""
 
 
-def matching_results(dataset: str, method: str | None) -> dict[str, PaperResult]:
-    """The paper's results of one method on one data set, by our names of the metrics.
+def matching_results(dataset: str, method: str | None) -> pd.DataFrame:
+    """The paper's results of one method on one data set, indexed by our names of the metrics.
 
     Tables print "Concatenation-OPM" or, where all rows concatenate, "OPM"; the first table that has the row counts.
 
@@ -207,14 +191,11 @@ def matching_results(dataset: str, method: str | None) -> dict[str, PaperResult]
         method: as `paper_method` gives it.
 
     Example:
-        >>> {name: result.value for name, result in matching_results("CREMA-D", "Concatenation-OPM").items()}
+        >>> matching_results("CREMA-D", "Concatenation-OPM")["value"].to_dict()
         {'accuracy': 75.1, 'mean_average_precision': 81.2}
     """
-    if method is None:
-        return {}
-    names = {method, method.removeprefix("Concatenation-")}
-    found: dict[str, PaperResult] = {}
-    for result in paper_results():
-        if result.dataset == dataset and result.method in names and result.metric in METRICS and result.table != "4":
-            found.setdefault(METRICS[result.metric], result)
-    return found
+    cells = paper_results()
+    names = [] if method is None else [method, method.removeprefix("Concatenation-")]
+    cells = cells[(cells["dataset"] == dataset) & cells["method"].isin(names) & (cells["table"] != "4")]
+    ours = cells.assign(ours=cells["metric"].map(METRICS)).dropna(subset="ours")
+    return ours.drop_duplicates("ours").set_index("ours")

@@ -356,7 +356,7 @@ def test_a_damaged_file_of_a_run_is_named(tmp_path, name, content):
 def test_without_matplotlib_it_says_what_to_install(tmp_path, monkeypatch, capsys):
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
-    for name in [n for n in sys.modules if n.startswith(("hf_bml.analysis.", "hf_bml.commands.report_"))]:
+    for name in [n for n in sys.modules if n.startswith(("hf_bml.figures", "hf_bml.report."))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert main(["report", str(write_run(tmp_path / "run")), "--output", str(tmp_path / "report")]) == 2

@@ -17,7 +17,6 @@ NAMES = [
     "from_columns",
     "kinetics_sounds",
     "music_avqa",
-    "music_avqa_generated",
     "ucf101",
     "ucf101_three",
     "vggsound",
@@ -65,6 +64,11 @@ def test_unknown_name_lists_known_ones(name):
         load_multimodal_dataset(name)
     if name == "cmu_mossi":
         assert "Did you mean 'cmu_mosi'?" in str(error.value)
+
+
+def test_a_name_that_has_moved_says_where():
+    with pytest.raises(ValueError, match=r"moved to its recipes. Give 'recipes.music_avqa_generated.questions:load'"):
+        load_multimodal_dataset("music_avqa_generated")
 
 
 def test_unknown_option_names_the_closest():

@@ -31,8 +31,8 @@ def test_picture_is_drawn_with_and_without_modulation(tmp_path):
     ("keys", "labels"),
     [
         (["opm/drop_probability"], ["OPM drop probability, a"]),
-        (["ogm/coefficient"], ["OGM coefficient, a"]),
-        (["opm/drop_probability", "ogm/coefficient"], ["OPM drop probability, a", "OGM coefficient, a"]),
+        (["ogm/coefficient"], ["OGM gradient coefficient, a"]),
+        (["opm/drop_probability", "ogm/coefficient"], ["OPM drop probability, a", "OGM gradient coefficient, a"]),
     ],
 )
 def test_the_last_panel_shows_what_the_modulations_did(tmp_path, drawn, keys, labels):

@@ -46,7 +46,7 @@ def test_modulations_keep_the_style_that_a_run_has_elsewhere(tmp_path, drawn):
     only = {"opm": HISTORIES["opm"]}
     assert overlaid_curves.plot_modulations(only, ["a", "b"], tmp_path / "modulation.png", styles)
     titles = [axis.get_title() for axis in drawn[0].axes]
-    assert titles == ["OPM, drop probability: a", "dropout, probability"]
+    assert titles == ["OPM, drop probability: a", "Dropout, dropout probability"]
     [line] = drawn[0].axes[0].get_lines()
     assert line.get_ydata().tolist() == [0.25, 0.25] and line.get_color() == styles["opm"]["color"]
 

@@ -12,7 +12,7 @@ from ...figures import class_bars, confusion_matrix, embedding_scatter, reliabil
 from ...figures.style import JOINT, panel_title
 from ...study.run_files import RunGroup, analyses_of, modalities_of, per_group
 from ..figure_folder import FigureFolder
-from ..page import Figure, Table, Text
+from ..page import Table, Text
 from ..verdict import listed, percent
 
 
@@ -23,8 +23,6 @@ def class_parts(groups: Sequence[RunGroup], split: str, figures: FigureFolder) -
         return []
     classes = next(iter(analyses.values()))[0]["classes"]
     shown = len(class_bars.select_classes(analyses))
-    path = figures.path("classes")
-    class_bars.plot_classes(analyses, path, figures.styles)
     caption = (
         f"Accuracy per class on {split} (paper Fig. 8), of all modalities and of each alone as the model estimates it."
     )
@@ -33,7 +31,8 @@ def class_parts(groups: Sequence[RunGroup], split: str, figures: FigureFolder) -
             f" Shown are the {shown} of {len(classes)} classes where one modality leads most in the first run; the "
             "tables have all, with their numbers in the matrices below."
         )
-    parts: list[Any] = [Figure(path, caption, f"Bars of the accuracy per class of {listed(analyses)}.")]
+    text = f"Bars of the accuracy per class of {listed(analyses)}."
+    parts: list[Any] = [figures.draw("classes", caption, text, class_bars.plot_classes, analyses)]
     for label, seeds in analyses.items():
         parts.append(Table(f"{label}: accuracy per class in per cent.", *class_bars.class_rows(seeds), folded=True))
     for number, (label, seeds) in enumerate(analyses.items()):
@@ -42,9 +41,8 @@ def class_parts(groups: Sequence[RunGroup], split: str, figures: FigureFolder) -
         most = f" Most often taken for another: {worst[0][0]} for {worst[0][1]}." if worst else ""
         summed = f", summed over {len(seeds)} seeds" if len(seeds) > 1 else ""
         caption = f"{label}: confusion on {split}{summed}, in per cent of the true class.{most}"
-        path = figures.path(f"confusion_{number}")
-        confusion_matrix.plot_confusion(counts, classes, path)
-        parts.append(Figure(path, caption, f"Confusion matrix of {label}.{most}", wide=False))
+        text, data = f"Confusion matrix of {label}.{most}", (confusion_matrix.plot_confusion, counts, classes)
+        parts.append(figures.draw(f"confusion_{number}", caption, text, *data, styled=False, wide=False))
     for label, seeds in analyses.items():
         pairs = confusion_matrix.most_confused(summed_confusion(seeds), classes)
         lines = [[true, taken, str(count), percent(share)] for true, taken, count, share in pairs]
@@ -79,11 +77,10 @@ def calibration_parts(groups: Sequence[RunGroup], split: str, figures: FigureFol
         f"Accuracy over the confidence of predictions on {split}, in bins: below the dotted line a prediction claims "
         "more than it keeps. The lower row shows how many samples have which confidence."
     )
-    path = figures.path("calibration")
-    reliability.plot_reliability(calibrations, path, figures.styles)
+    text = f"Reliability diagrams of {listed(labels)}."
     title = "Expected calibration error in percentage points, mean over seeds; 0 is perfect."
     return [
-        Figure(path, caption, f"Reliability diagrams of {listed(labels)}."),
+        figures.draw("calibration", caption, text, reliability.plot_reliability, calibrations),
         Table(title, ["run", *[panel_title(name) for name in names]], lines),
     ]
 
@@ -103,11 +100,10 @@ def shapley_parts(groups: Sequence[RunGroup], split: str, figures: FigureFolder)
         f"Shapley value of each modality on {split}: its mean gain in accuracy over all orders of adding modalities. "
         "The values of a run add up to its accuracy with all modalities minus that with none."
     )
-    path = figures.path("shapley")
-    shapley_bars.plot_shapley(found, path)
+    text = f"Bars of the Shapley values of {listed(found)}."
     header = ["run", *[name.replace("+", " + ") or "none" for name in coalitions]]
     return [
-        Figure(path, caption, f"Bars of the Shapley values of {listed(found)}."),
+        figures.draw("shapley", caption, text, shapley_bars.plot_shapley, found, styled=False),
         Table("Accuracy with only these modalities present, mean over seeds.", header, lines),
     ]
 
@@ -121,9 +117,9 @@ def embedding_parts(groups: Sequence[RunGroup], split: str, figures: FigureFolde
             analysis = run.analyses[split]
             seed = f", seed {run.result['seed']}" if len(group.runs) > 1 else ""
             caption = f"{group.label}{seed}: t-SNE of each modality's features on {split}, coloured by class."
-            path = figures.path(f"features_{number}")
-            embedding_scatter.plot_embeddings(analysis["tsne"], analysis["classes"], path)
-            parts.append(Figure(path, caption, f"Scatter plots of the features of {group.label}."))
+            text = f"Scatter plots of the features of {group.label}."
+            data = (embedding_scatter.plot_embeddings, analysis["tsne"], analysis["classes"])
+            parts.append(figures.draw(f"features_{number}", caption, text, *data, styled=False))
     if parts:
         parts.append(Text("Distances between clusters and their sizes mean little in t-SNE; neighbourhoods do."))
     return parts

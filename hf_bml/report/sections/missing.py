@@ -10,7 +10,7 @@ from typing import Any
 from ...figures import missing_curves
 from ...study.run_files import RunGroup, per_group, share_text
 from ..figure_folder import FigureFolder
-from ..page import Figure, Table, Text
+from ..page import Table, Text
 from ..verdict import listed
 
 Way = tuple[str, str, tuple[int, ...]]  # split, kind of absence, seeds of the masks
@@ -44,14 +44,13 @@ def parts_of_way(groups: Sequence[RunGroup], way: Way, figures: FigureFolder, na
     if not keys:
         return []
     split, absence, masks = way
-    path = figures.path(name)
-    missing_curves.plot_missing(missing, path, figures.styles)
     caption = (
         f"Accuracy on {split} when samples lack a modality at random (paper Fig. 6), {ABSENCE_TEXTS[absence]}"
         f"{zeros_text(missing)}; all "
         f"runs see the same masks, of {'seed' if len(masks) == 1 else 'the seeds'} {listed(map(str, masks))}."
     )
-    parts: list[Any] = [Figure(path, caption, f"Accuracy over the share of missing modalities of {listed(missing)}.")]
+    text = f"Accuracy over the share of missing modalities of {listed(missing)}."
+    parts: list[Any] = [figures.draw(name, caption, text, missing_curves.plot_missing, missing)]
     counts = {group.label: len(group.runs) for group in groups}
     for key in keys:
         points = {label: missing_curves.grid_points(seeds, key) for label, seeds in missing.items()}

@@ -10,7 +10,7 @@ from typing import Any
 from ...figures.probe_curves import final_alone, final_probe, plot_probes
 from ...study.run_files import RunGroup, histories_of, modalities_of, per_group, share_text
 from ..figure_folder import FigureFolder
-from ..page import Figure, Table, Text
+from ..page import Table, Text
 from ..verdict import listed, percent, points
 
 Kind = tuple[str, str]  # the split of a probe, and its settings in words
@@ -81,9 +81,9 @@ def parts_of_kind(groups: Sequence[RunGroup], kind: Kind, figures: FigureFolder,
     )
     if settings:
         caption += f" Settings of the classifier: {settings}."
-    path = figures.path(name)
-    plot_probes(probes, modalities_of(probed), path, histories_of(probed), figures.styles)
-    parts: list[Any] = [Figure(path, caption, f"Probe accuracies over the training of {listed(probes)}.")]
+    text = f"Probe accuracies over the training of {listed(probes)}."
+    data = (plot_probes, probes, modalities_of(probed))
+    parts: list[Any] = [figures.draw(name, caption, text, *data, histories=histories_of(probed))]
     lines = []
     for group in probed:
         for modality in group.modalities:

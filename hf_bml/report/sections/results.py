@@ -11,7 +11,7 @@ from ...analysis.comparison import INTERVAL, comparison_cells, comparison_notes
 from ...figures.bars import plot_bars
 from ...study.run_files import RunGroup
 from ..figure_folder import FigureFolder
-from ..page import Figure, Table, Text
+from ..page import Table, Text
 from ..paper_results import matching_results, paper_dataset, paper_method, paper_results
 from ..verdict import listed
 
@@ -28,10 +28,9 @@ def result_parts(groups: Sequence[RunGroup], metric: str, figures: FigureFolder)
         line.insert(2, line.pop(at))  # where it is seen without scrolling
     parts: list[Any] = []
     if any("accuracy" in run for run in rows[0].runs):
-        path = figures.path("accuracy")
-        plot_bars(rows, path)
         caption = "Test accuracy of all modalities, and of each alone through the joint head."
-        parts.append(Figure(path, caption, f"Bars of the accuracies of {listed(row.label for row in rows)}."))
+        text = f"Bars of the accuracies of {listed(row.label for row in rows)}."
+        parts.append(figures.draw("accuracy", caption, text, plot_bars, rows, styled=False))
     unit = "Test split; accuracies, mAP and F1 times 100"
     spread = ", mean ± standard deviation over seeds" if any(len(row.runs) > 1 for row in rows) else ""
     parts.append(Table(f"{unit}{spread}.", header, lines))
@@ -54,11 +53,11 @@ def paper_parts(groups: Sequence[RunGroup]) -> list[Any]:
     lines = []
     for group in groups:
         method = paper_method(group.first.options, group.encoders)
-        for metric, result in matching_results(dataset, method).items():
-            ours = group.row.mean(metric)
+        for result in matching_results(dataset, method).itertuples():
+            ours = group.row.mean(result.Index)
             own = "-" if math.isnan(ours) else f"{100 * ours:.1f}"
-            name = METRIC_NAMES[metric]
-            lines.append([group.label, name, own, f"{result.value:.1f}", result.method, f"Table {result.table}"])
+            cells = [f"{result.value:.1f}", result.method, f"Table {result.table}"]
+            lines.append([group.label, METRIC_NAMES[result.Index], own, *cells])
     parts: list[Any] = []
     if lines:
         header = ["run", "metric", "here", "paper", "the paper's row", "source"]
@@ -71,7 +70,8 @@ def paper_parts(groups: Sequence[RunGroup]) -> list[Any]:
             "these runs (see the settings): compare the order of methods first."
         )
     )
-    every = [[f"Table {r.table}", r.method, r.metric, f"{r.value:g}"] for r in paper_results() if r.dataset == dataset]
+    found = paper_results().query("dataset == @dataset").itertuples()
+    every = [[f"Table {cell.table}", cell.method, cell.metric, f"{cell.value:g}"] for cell in found]
     parts.append(
         Table(f"Everything the paper reports for {dataset}.", ["source", "row", "metric", "value"], every, True)
     )
@@ -82,14 +82,14 @@ def setting_parts(groups: Sequence[RunGroup]) -> list[Any]:
     """What differs between the runs first, then what they share."""
     options = {group.label: group.options for group in groups}
     names = list(dict.fromkeys(name for own in options.values() for name in own))
-    differing = [name for name in names if len({text(own.get(name)) for own in options.values()}) > 1]
+    differing = [name for name in names if len({as_written(own.get(name)) for own in options.values()}) > 1]
     parts: list[Any] = []
     if len(groups) > 1 and differing:
         rows = [[name, *[setting(own, name) for own in options.values()]] for name in differing]
         parts.append(Table("Options in which the runs differ.", ["option", *options], rows))
     elif len(groups) > 1:
         parts.append(Text("The runs have the same options."))
-    shared = [[name, text(options[groups[0].label][name])] for name in names if name not in differing]
+    shared = [[name, as_written(options[groups[0].label][name])] for name in names if name not in differing]
     caption = "Options that all runs share; what is not listed is at its default."
     parts.append(Table(caption, ["option", "value"], shared, folded=len(groups) > 1))
     return parts
@@ -98,13 +98,13 @@ def setting_parts(groups: Sequence[RunGroup]) -> list[Any]:
 def setting(options: Mapping[str, Any], name: str) -> str:
     """A run's value of an option; a dash for an option of a modulation or a modality that the run lacks."""
     if name in options:
-        return text(options[name])
+        return as_written(options[name])
     parent = ".".join(name.split(".")[:2])
     optional = name.startswith(("modulations.", "modalities.", "processors."))
     has_parent = any(other == parent or other.startswith(f"{parent}.") for other in options)
     return "-" if optional and not has_parent else "default"
 
 
-def text(value: Any) -> str:
+def as_written(value: Any) -> str:
     """An option's value as YAML or JSON would write it."""
     return value if isinstance(value, str) else json.dumps(value, default=str)

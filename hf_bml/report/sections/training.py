@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from statistics import fmean
 from typing import Any
 
-from ...figures import overlaid_curves
 from ...figures.bars import plot_times
+from ...figures.overlaid_curves import (
+    keys_of,
+    plot_losses,
+    plot_modulations,
+    plot_ratios,
+    plot_validation_accuracies,
+)
+from ...figures.quantities import quantities
 from ...study.run_files import RunGroup, flattened, histories_of, modalities_of
 from ..figure_folder import FigureFolder
-from ..page import Figure, Table, Text
+from ..page import Table, Text
 from ..verdict import listed
-from .results import text
+from .results import as_written
 
 MANY_ROWS = 25  # of a table that the reader opens
 
@@ -20,27 +29,24 @@ MANY_ROWS = 25  # of a table that the reader opens
 def training_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any]:
     """Losses, accuracies on validation, and times."""
     histories, rows = histories_of(groups), [group.row for group in groups]
-    keys, labels = overlaid_curves.keys_of(histories), listed(histories)
+    keys, labels = keys_of(histories), listed(histories)
     parts: list[Any] = not_logged(groups, "loss", "training loss", "logging")
     parts += not_logged(groups, "eval_loss", "validation loss and accuracy", "eval")
     band = " Bands are one standard deviation over seeds." if any(len(row.runs) > 1 for row in rows) else ""
     if "loss" in keys or "eval_loss" in keys:
-        path = figures.path("loss")
-        overlaid_curves.plot_losses(histories, path, figures.styles)
-        parts.append(Figure(path, f"Loss over the training (paper Fig. 4).{band}", f"Loss curves of {labels}."))
+        caption, text = f"Loss over the training (paper Fig. 4).{band}", f"Loss curves of {labels}."
+        parts.append(figures.draw("loss", caption, text, plot_losses, histories))
     if "eval_accuracy" in keys:
         caption = f"Validation accuracy of all modalities, and of each alone through the joint head.{band}"
-        path = figures.path("validation")
-        overlaid_curves.plot_validation_accuracies(histories, modalities_of(groups), path, figures.styles)
-        parts.append(Figure(path, caption, f"Validation accuracy over the training of {labels}."))
+        text, data = f"Validation accuracy over the training of {labels}.", (histories, modalities_of(groups))
+        parts.append(figures.draw("validation", caption, text, plot_validation_accuracies, *data))
     if len(groups) > 1 and any(len(row.values("train_seconds")) for row in rows):
         caption = (
             "Time relative to the first run, estimation left out (paper Table 4): of a typical epoch without "
             "evaluations where all runs have it, else of the whole training. Only times of one idle machine compare."
         )
-        path = figures.path("time")
-        plot_times(rows, path)
-        parts.append(Figure(path, caption, f"Bars of the training times of {labels}."))
+        text = f"Bars of the training times of {labels}."
+        parts.append(figures.draw("time", caption, text, plot_times, rows, styled=False))
     lines = []
     for label, result in [(group.label, run.result) for group in groups for run in group.runs]:
         note = "interrupted, the time is of the last part" if result.get("resumed_from") else ""
@@ -57,26 +63,28 @@ def balance_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any
     if not several:
         return []
     histories, modalities = histories_of(several), modalities_of(several)
-    keys, labels = overlaid_curves.keys_of(histories), listed(histories)
+    keys, labels = keys_of(histories), listed(histories)
     parts: list[Any] = not_logged(several, "balance/ratio_", "discrepancy ratio", "logging")
     if any(f"balance/ratio_{modality}" in keys for modality in modalities):
         caption = (
             "Discrepancy ratio of each modality (paper Eq. 7, Fig. 5), mean over the steps of an epoch: above 1, the "
             "modality is more discriminative than the others are on average."
         )
-        path = figures.path("ratio")
-        overlaid_curves.plot_ratios(histories, modalities, path, figures.styles)
-        parts.append(Figure(path, caption, f"Discrepancy ratios over the training of {labels}."))
+        text = f"Discrepancy ratios over the training of {labels}."
+        parts.append(figures.draw("ratio", caption, text, plot_ratios, histories, modalities))
+    paths = {name for group in several for name in group.first.options.get("modulations") or {} if ":" in name}
+    for path in sorted(paths):
+        with suppress(Exception):  # a method of one's own says what its quantities are called, if it can be imported
+            importlib.import_module(path.partition(":")[0])
     modulated = {group.label: histories[group.label] for group in several if group.first.options.get("modulations")}
-    shown = overlaid_curves.modulation_quantities(modulated, modalities)
+    shown = {found.key: str(found) for found in quantities(keys_of(modulated), modalities)}
     if shown:
-        path = figures.path("modulation")
-        overlaid_curves.plot_modulations(modulated, modalities, path, figures.styles)
         caption = "What the modulations did (paper Fig. 7), means over the steps of an epoch."
-        parts.append(Figure(path, caption, f"Over the training of {listed(modulated)}: {listed(shown.values())}."))
+        text = f"Over the training of {listed(modulated)}: {listed(shown.values())}."
+        parts.append(figures.draw("modulation", caption, text, plot_modulations, modulated, modalities))
         parts.append(Table("The same, mean over the training and at its end.", *modulation_table(modulated, shown)))
     summaries = [
-        [group.label, str(run.result["seed"]), name, fact, text(value)]
+        [group.label, str(run.result["seed"]), name, fact, as_written(value)]
         for group in several
         for run in group.runs
         for name, facts in run.result.get("modulations", {}).items()
@@ -116,8 +124,8 @@ def modulation_table(histories: Mapping[str, Sequence[Any]], shown: Mapping[str,
     lines = []
     for label, seeds in histories.items():
         for key, title in shown.items():
-            values = [found for history in seeds if (found := [entry[key] for entry in history if key in entry])]
-            if values:
-                overall, last = fmean(map(fmean, values)), fmean(found[-1] for found in values)
+            logged = [values for history in seeds if (values := [entry[key] for entry in history if key in entry])]
+            if logged:
+                overall, last = fmean(map(fmean, logged)), fmean(values[-1] for values in logged)
                 lines.append([label, title, f"{overall:.3f}", f"{last:.3f}"])
     return ["run", "quantity", "mean", "end"], lines

@@ -5,17 +5,20 @@ import os
 import subprocess
 import sys
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from datasets import List, Value
 from music_avqa_release import HEARD, SEEN, write_annotation
 
-from hf_bml.data import dataset_names, load_multimodal_dataset
+from hf_bml.data import load_multimodal_dataset
 from hf_bml.data.catalogue.music_avqa import QUESTION_TYPES
-from hf_bml.data.catalogue.music_avqa_generated import load, projection, read_part, split_videos, video_seed
-from hf_bml.data.music_scene import SOUND_SIZE
+from recipes.music_avqa_generated.music_scene import SOUND_SIZE
+from recipes.music_avqa_generated.questions import load, projection, read_part, split_videos, video_seed
 
+ROOT = Path(__file__).parents[2]
 VIDEOS = 40  # of each part
 
 
@@ -86,7 +89,7 @@ def test_questions_about_a_video_have_its_features(dataset, entries):
 SAVED = """
 import sys
 import numpy as np
-from hf_bml.data.catalogue.music_avqa_generated import load
+from recipes.music_avqa_generated.questions import load
 rows = load(data_dir=sys.argv[1], visual_size=96, audio_size=70)["test"]
 np.savez(sys.argv[2], audio=rows["audio"][:], visual=rows["visual"][:])
 """
@@ -96,7 +99,7 @@ np.savez(sys.argv[2], audio=rows["audio"][:], visual=rows["visual"][:])
 def test_another_process_generates_the_same(release, dataset, tmp_path):
     environment = {**os.environ, "PYTHONHASHSEED": "7", "HF_DATASETS_CACHE": str(tmp_path / "cache")}
     command = [sys.executable, "-c", SAVED, str(release), str(tmp_path / "rows.npz")]
-    subprocess.run(command, env=environment, check=True)
+    subprocess.run(command, env=environment, cwd=ROOT, check=True)
     with np.load(tmp_path / "rows.npz") as saved:
         for modality in ("audio", "visual"):
             np.testing.assert_allclose(saved[modality], np.array(dataset["test"][modality][:]), atol=1e-5)
@@ -151,10 +154,10 @@ def test_the_sound_answers_questions_about_the_sound_and_the_picture_those_about
         assert linear_answers(many, other, question)[0] < found - 0.15
 
 
-def test_it_is_found_by_name(release):
-    assert "music_avqa_generated" in dataset_names()
+def test_it_is_found_by_the_name_in_the_recipes(release):
+    name = yaml.safe_load((ROOT / "recipes" / "music_avqa_generated" / "avsd.yaml").read_text())["dataset"]
     options = {"data_dir": str(release), "parts": ["train"]}
-    assert sum(load_multimodal_dataset("music_avqa_generated", **options).num_rows.values()) == 4 * VIDEOS
+    assert sum(load_multimodal_dataset(name, **options).num_rows.values()) == 4 * VIDEOS
 
 
 def test_answers_that_train_lacks_come_last(tmp_path, caplog):

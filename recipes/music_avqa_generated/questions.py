@@ -32,6 +32,8 @@ answers follow from the features: sound has no places and pictures have no times
 instrument it can stay open which of them is heard, first or louder. No model reaches 100 %, least in comparisons.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import os
@@ -42,11 +44,12 @@ from typing import Any
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 
-from ..annotations import find_annotation, read_json
-from ..location import find_data_folder
-from ..music_scene import ANSWERS, PICTURE_SIZE, SOUND_SIZE, Fact, Scene, find_scene, picture, sound
-from ..splits import SPLITS, held_out_groups
-from .music_avqa import QUESTION_TYPES, answer_vocabulary, read_question
+from hf_bml.data.annotations import find_annotation, read_json
+from hf_bml.data.catalogue.music_avqa import QUESTION_TYPES, answer_vocabulary, read_question
+from hf_bml.data.location import find_data_folder
+from hf_bml.data.splits import SPLITS, held_out_groups
+
+from .music_scene import ANSWERS, PICTURE_SIZE, SOUND_SIZE, Fact, Scene, find_scene, picture, sound
 
 VERSION = 4  # of the generated features, part of the cache's key
 PARTS = ("train", "val", "test")

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hf_bml.data.music_scene import (
+from recipes.music_avqa_generated.music_scene import (
     ANSWERS,
     INSTRUMENTS,
     PICTURE_SIZE,
