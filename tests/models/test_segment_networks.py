@@ -4,10 +4,10 @@ import warnings
 import pytest
 import timm
 import torch
-from hf_bml.models.encoders.build.build import build_encoder
 from safetensors.torch import save_file
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
+from hf_bml.models.encoders.build import build_encoder
 from hf_bml.models.segment_networks import temporal_shift
 from hf_bml.processing import VideoFrames
 

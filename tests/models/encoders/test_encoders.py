@@ -1,6 +1,5 @@
 import pytest
 import torch
-from hf_bml.models.encoders.build.build import build_encoder
 from tiny import TINY_BERT
 from transformers import (
     AutoConfig,
@@ -18,6 +17,7 @@ from transformers import (
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
 from hf_bml.models.configuration_multimodal import build_encoder_config
+from hf_bml.models.encoders.build import build_encoder
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
 TINY_VIT = ViTConfig(**TINY, image_size=32, patch_size=16).to_dict()

@@ -1,11 +1,11 @@
 import pytest
 import timm
 import torch
-from hf_bml.models.encoders.build.build import build_encoder
-from hf_bml.models.encoders.build.image import StageMaps
 from torch import nn
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
+from hf_bml.models.encoders.build import build_encoder
+from hf_bml.models.encoders.image import StageMaps
 
 
 @pytest.mark.parametrize(("channels", "parameters"), [(1, 11_170_240), (3, 11_176_512), (2, 11_173_376)])

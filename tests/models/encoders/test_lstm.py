@@ -1,6 +1,7 @@
 import pytest
 import torch
-from hf_bml.models.encoders.build.build import build_encoder
+
+from hf_bml.models.encoders.build import build_encoder
 
 
 def build(**options):

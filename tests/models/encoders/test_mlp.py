@@ -1,8 +1,8 @@
 import pytest
 import torch
-from hf_bml.models.encoders.build.build import build_encoder
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
+from hf_bml.models.encoders.build import build_encoder
 
 
 def test_layers_and_sizes():

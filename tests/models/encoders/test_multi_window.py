@@ -1,10 +1,10 @@
 import pytest
 import torch
-from hf_bml.models.encoders.build.build import build_encoder
 from tiny import unreached
 from torch import nn
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
+from hf_bml.models.encoders.build import build_encoder
 from hf_bml.models.segment_networks import TimeAxisShift
 
 SMALL = {"type": "multi_window", "num_windows": 2, "model_args": {"channels": [8, 8, 8, 16], "zero_init_last": False}}

@@ -1,7 +1,8 @@
 import math
 
 import torch
-from hf_bml.models.encoders.build.sequences import (
+
+from hf_bml.models.encoders.sequences import (
     Tokens,
     frames_as_one_sequence,
     masked_mean,

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from hf_bml.models.encoders.build.build import build_encoder
-from hf_bml.models.encoders.build.xvector import statistics_pooling
 from tiny import unreached
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
+from hf_bml.models.encoders.build import build_encoder
+from hf_bml.models.encoders.xvector import statistics_pooling
 
 SMALL = {"type": "xvector", "num_bins": 4, "hidden_size": 6, "pooled_size": 5}
 

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from hf_bml.models.encoders.build.sequences import sinusoidal_positions
 from tiny import TINY_BERT, KeepOnly, scrambled, tiny_image_config, tiny_images
 from torch import nn
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
+from hf_bml.models.encoders.sequences import sinusoidal_positions
 from hf_bml.models.interaction.cross_attention import CrossAttentionLayer, CrossAttentionOptions, attend
 
 OPTIONS = {"hidden_size": 8, "num_heads": 2, "num_layers": 2}

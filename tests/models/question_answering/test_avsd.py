@@ -2,8 +2,8 @@ import itertools
 
 import pytest
 import torch
-from hf_bml.models.encoders.build.sequences import Tokens
 
+from hf_bml.models.encoders.sequences import Tokens
 from hf_bml.models.question_answering.avsd import AVSD, AVSDOptions, last_position
 
 SIZES = {"text": 4, "audio": 4, "visual": 4}

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from hf_bml.models.encoders.build.sequences import Tokens
 from torch import nn
 
+from hf_bml.models.encoders.sequences import Tokens
 from hf_bml.models.question_answering.panoavqa import CrossModalLayer, PanoAVQA, PanoAVQAOptions
 
 SIZES = {"text": 4, "audio": 5, "visual": 6}
