@@ -1,8 +1,4 @@
-"""Fit the transforms that learn from data, on the training split alone.
-
-Such a transform has `extract(values)`, `fit(extracted) -> state`, `load_state(state)` and `is_fitted`. One that learns
-only options of its own config, such as a vocabulary, has `learned_options(values)` and `is_fitted` instead.
-"""
+"""Fit the transforms that learn a state from data (`Transform.learns`), on the training split alone."""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from ..media.file import MediaError
-from ..media.image_crop import ImageCrop
-from ..media.video_snippets import VideoSnippets
-from .frames import read_clip
+from ..media.image import read_clip
+from .frames import ImageCrop
+from .video_snippets import VideoSnippets
 
 METHODS = ("dis", "farneback")
 FARNEBACK = {

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from ..media.image_crop import ImageCrop
-from ..media.video_snippets import VideoSnippets
+from .frames import ImageCrop
+from .video_snippets import VideoSnippets
 
 
 class RGBDifference(VideoSnippets):
