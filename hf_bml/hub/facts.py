@@ -8,19 +8,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
-from enum import Enum
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import transformers
 import yaml
-from transformers import PreTrainedConfig, PreTrainedModel, Trainer
+from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..models.face import face_of
 from ..models.wrappers import adapter_base, without_adapter
 from ..modulation import build_modulations
-from ..processing import MultimodalProcessor
 from .environment import environment
 
 HIDDEN_PATH = "PATH"  # stands in a card for a path of the machine that trained
@@ -107,8 +104,7 @@ def facts_of_run(folder: str | Path, name: str | None = None) -> CardFacts:
     modalities = config.get("modality_order") or list(config.get("modalities") or metrics.get("final_ratios", {}))
     results = {split: numbers(metrics[split]) for split in ("validation", "test") if split in metrics}
     model_class = (config.get("architectures") or [CardFacts.model_class])[0]
-    # None of transformers' own classes is trained as it is; `hasattr`, because they are loaded when asked for.
-    is_wrapped = "modalities" not in config and hasattr(transformers, model_class)
+    is_wrapped = "modalities" not in config and hasattr(transformers, model_class)  # none of these is trained as it is
     return CardFacts(
         name=name or folder.name,
         model_class=model_class,
@@ -139,14 +135,12 @@ def facts_of_trainer(trainer: Trainer, name: str | None = None) -> CardFacts:
         name: of the model; default that of its repository, or of the output folder.
     """
     args, state, model = trainer.args, trainer.state, trainer.accelerator.unwrap_model(trainer.model)
-    config = getattr(model, "config", None)  # a user's own model need not have one, nor of this kind
-    config = config.to_dict() if isinstance(config, PreTrainedConfig) else {}
-    processor = trainer.processing_class
+    config = getattr(model, "config", None)
+    config = config.to_dict() if hasattr(config, "to_dict") else {}
     finished = is_finished(state.log_history)
     step = state.best_global_step if finished and args.load_best_model_at_end else state.global_step
     options = trainer.run_options if trainer.run_options is not None else changed_arguments(args)
-    face = face_of(model)
-    wrapped = face.wrapped_model
+    wrapped = getattr(model, "wrapped_model", None)
     saved = model if wrapped is None else wrapped
     kind = type(without_adapter(saved))
     return CardFacts(
@@ -154,7 +148,7 @@ def facts_of_trainer(trainer: Trainer, name: str | None = None) -> CardFacts:
         model_class=type(without_adapter(model)).__name__,
         config=hide_paths(config),
         modalities=list(trainer.modalities),
-        processors=hide_paths(processor.modalities if isinstance(processor, MultimodalProcessor) else {}),
+        processors=hide_paths(getattr(trainer.processing_class, "modalities", {})),
         modulations={modulation.name: asdict(modulation.config) for modulation in trainer.modulation},
         settings=without_paths(options),
         results=results_at(state.log_history, step),
@@ -166,7 +160,7 @@ def facts_of_trainer(trainer: Trainer, name: str | None = None) -> CardFacts:
         wrapped_class=None if wrapped is None else public_class(kind),
         adapter_base=hide_paths(adapter_base(saved)),
         is_pretrained=wrapped is not None and issubclass(kind, PreTrainedModel),
-        balance=face.balance_arguments or {},
+        balance=getattr(model, "balance_arguments", {}),
         seed=args.seed,
         environment=environment(args.world_size),
     )
@@ -180,7 +174,7 @@ def public_class(kind: type) -> str:
         >>> public_class(CLIPModel)
         'transformers.CLIPModel'
     """
-    is_public = getattr(transformers, kind.__name__, None) is kind  # loaded when asked for
+    is_public = getattr(transformers, kind.__name__, None) is kind
     return f"{'transformers' if is_public else kind.__module__}.{kind.__name__}"
 
 
@@ -249,9 +243,9 @@ def changed_arguments(args: Any) -> dict[str, Any]:
     """The training arguments that differ from their defaults and that plain YAML can hold."""
     changed = {}
     for argument in fields(args):
-        value = vars(args)[argument.name]
+        value = getattr(args, argument.name)
         default = argument.default if argument.default is not MISSING else argument.default_factory()
-        value = value.value if isinstance(value, Enum) else value
+        value = getattr(value, "value", value)  # of an enumeration
         if argument.init and value != default and isinstance(value, (str, int, float, bool, dict)):
             changed[argument.name] = value
     return changed
