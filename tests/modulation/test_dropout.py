@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from hf_bml.modulation.annealed_dropout import annealed_probability
-from hf_bml.modulation.curriculum_dropout import curriculum_probability
 from test_opm import batch_of
 
 from hf_bml.modulation import AnnealedDropout, BalanceState, CurriculumDropout, Dropout
+from hf_bml.modulation.annealed_dropout import annealed_probability
+from hf_bml.modulation.curriculum_dropout import curriculum_probability
 from hf_bml.modulation.dropout import inverted_dropout
 
 SCHEDULED = (Dropout, AnnealedDropout, CurriculumDropout)

@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import own_parts
 import pytest
 from datasets import load_from_disk
 from own_parts import Largest, Level, Pooled, load
@@ -12,6 +14,7 @@ from hf_bml import MultimodalConfig, MultimodalForClassification, MultimodalProc
 from hf_bml.cli import main
 from hf_bml.models import ENCODERS, FUSIONS
 from hf_bml.processing import PROCESSORS
+from hf_bml.processing.dataset_processing import check_registered
 
 RECIPE = """
 dataset: own_parts:load
@@ -82,7 +85,7 @@ def elsewhere(code, run):
 
 
 def test_trained_saved_and_loaded_elsewhere(run, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", "tests", prepend=":")
+    monkeypatch.setenv("PYTHONPATH", str(Path(own_parts.__file__).parent), prepend=":")
     saved = json.loads((run / "config.json").read_text())
     assert saved["modalities"]["sound"] == {"type": "own_parts:Pooled", "input_size": 1, "hidden_size": 4}
     auto, model, processor, half, shape = elsewhere(ELSEWHERE, run).splitlines()
@@ -95,7 +98,7 @@ def test_trained_saved_and_loaded_elsewhere(run, monkeypatch):
 
 
 def test_a_command_reads_the_run(run, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", "tests", prepend=":")
+    monkeypatch.setenv("PYTHONPATH", str(Path(own_parts.__file__).parent), prepend=":")
     assert "accuracy" in elsewhere(EVALUATE, run)
 
 
@@ -117,9 +120,11 @@ def test_a_prepared_data_set_imports_nothing(tmp_path):
     processor.apply(load())["train"].save_to_disk(tmp_path / "prepared")
     assert load_from_disk(tmp_path / "prepared")[0]["sound"].shape == (4, 1)
     del PROCESSORS["own_parts:Level"]
-    config = processor.to_dict() | {"on_error": "mask"}  # of another one than what is still cached
+    check_registered.cache_clear()
     with pytest.raises(ValueError, match="'own_parts:Level' is not registered"):
-        MultimodalProcessor.from_dict(config)
+        load_from_disk(tmp_path / "prepared")
+    with pytest.raises(ValueError, match="'own_parts:Level' is not registered"):
+        MultimodalProcessor.from_dict(processor.to_dict())
 
 
 def test_code_does_not_go_along(run, tmp_path):

@@ -13,10 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-import timm
 import torch
-from timm.layers import Format
-from timm.models import FeatureListNet
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
@@ -37,6 +34,8 @@ def check_shift_fraction(value: Any) -> None:
 
 def check_architecture(name: Any) -> None:
     """Raises ValueError, naming the closest valid name, unless timm knows the architecture or it lies on the Hub."""
+    import timm  # slow to import
+
     if not isinstance(name, str) or not (name.startswith(TIMM_SOURCES) or timm.is_model(name)):
         hint = did_you_mean(str(name).split(".")[0], timm.list_models())
         raise ValueError(
@@ -258,6 +257,9 @@ class StagedTimmEncoder(ClipCNN):
     """
 
     def __init__(self, config: Any):
+        from timm.layers import Format  # timm is slow to import
+        from timm.models import FeatureListNet
+
         super().__init__()
         if config.dropout:
             raise ValueError(
@@ -296,6 +298,8 @@ def create_timm_model(config: Any, **options: Any) -> nn.Module:
         config: the encoder's config.
         options: further keywords of `timm.create_model`.
     """
+    import timm  # slow to import
+
     on_meta = torch.empty(0).is_meta  # a checkpoint is being loaded: its weights follow
     model = timm.create_model(
         config.architecture,
@@ -319,6 +323,8 @@ def average_stem(model: nn.Module, config: Any) -> None:
         model: the timm model of `config`, with any number of input channels.
         config: a `TimmEncoderConfig`.
     """
+    import timm  # slow to import
+
     source = timm.create_model(config.architecture, pretrained=True, **config.model_args)
     stem = source.pretrained_cfg["first_conv"]
     weight = source.get_submodule(stem).weight.mean(1, keepdim=True)  # (out, 1, height, width)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -57,6 +56,8 @@ class MultiWindowEncoder(Encoder):
     config_class = MultiWindowEncoderConfig
 
     def __init__(self, config: MultiWindowEncoderConfig):
+        import timm  # slow to import
+
         super().__init__()
         on_meta = torch.empty(0).is_meta  # a checkpoint is being loaded: its weights follow
         self.num_windows = config.num_windows
