@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ..ground.suggestion import Registry, did_you_mean
-from .fitted_state import stored_state
-from .kept_files import kept_files
+from .kept_files import kept_files, stored_state
 from .media.file import file_name, one_line
 from .transforms.base import Transform
 from .transforms.features import FeatureVector
@@ -67,7 +66,7 @@ class ModalityTransforms:
 
     Args:
         modalities: `{name: {"type": key of PROCESSORS or "package.module:Name", **options of that class}}`; a type
-            that learns a state also has `fitted`, its name (see `fitted_state`); one that has files has `files`, their
+            that learns a state also has `fitted`, its name (see `kept_files`); one that has files has `files`, their
             digests, which come before the place that its options name (see `kept_files`).
         on_error: "raise", or "mask" / "skip": a value that cannot be used becomes `None`. Random frames of a video can
             meet damage that its evaluation frames do not: these are used then, with one warning per file.

@@ -16,9 +16,8 @@ from ..ground.repository_code import keep_code
 from ..ground.suggestion import registered_names_only
 from .collator import collate_present
 from .dataset_processing import Report, check_columns, process_dataset, process_stream
-from .fitted_state import store_state, stored_state
 from .fitting import fit_modality
-from .kept_files import keep_files, kept_files
+from .kept_files import keep_files, kept_files, store_state, stored_state
 from .modality_transforms import ModalityTransforms
 from .transforms.base import Transform
 

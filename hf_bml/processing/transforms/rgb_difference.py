@@ -23,11 +23,6 @@ class RGBDifference(VideoSnippets):
         decoder: "pyav" or "torchcodec".
         std: Differences are divided by it. Natural videos have small ones: about 0.05 makes them of order 1.
         size: Output height and width; this and all further options: see `FrameTransform`.
-        augment: "none" or "crop_flip".
-        crop_scale: Range of the crop's area.
-        crop_ratio: Range of the crop's width / height.
-        flip: Probability of a horizontal flip.
-        evaluation: "resize" or "center_crop".
 
     Raises:
         ValueError: An option is out of range.
