@@ -335,7 +335,7 @@ class MultimodalPreTrainedModel(ModelFace, PreTrainedModel):
                 init.zeros_(module.bias)
         else:
             super()._init_weights(module)
-        if hasattr(module, "init_non_persistent_buffers"):  # of timm
+        if hasattr(module, "init_non_persistent_buffers"):
             module.init_non_persistent_buffers()
 
     def _check_inputs(self, modalities: dict[str, Any], modality_mask: Tensor | None) -> None:
@@ -504,6 +504,6 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         if self.config.interaction is None:
             return None
         return (
-            f"With interaction {self.config.interaction!r} the joint prediction is not a function of the modalities' "
-            "own features. Use late fusion (interaction: null)."
+            f"With interaction {self.config.interaction!r} the joint prediction is not a function of the modalities' own "
+            "features. Use late fusion (interaction: null)."
         )

@@ -3,6 +3,7 @@ from types import SimpleNamespace
 import datasets
 import pytest
 import torch
+from hf_bml.models.encoders.build.build import token_limits
 from tiny import TINY_BERT, tiny_dataset, tiny_model
 from torch import nn
 from torch.utils.data import Dataset
@@ -18,7 +19,6 @@ from hf_bml import (
     MultimodalForClassification,
     balance,
 )
-from hf_bml.models.encoders.build import token_limits
 from hf_bml.modulation import GradientBlending, Greedy
 from hf_bml.processing.tensor_storage import encode_value
 from hf_bml.training.preflight import check_parallelism

@@ -11,8 +11,8 @@ from ...ground.task import Task, at_least_float32, masked_mean
 def softmax_margins(logits: Tensor, labels: Tensor) -> Tensor:
     """AVGA's published loss of each sample: the multi-label soft margin of the softmax against one-hot rows.
 
-    `(batch,)`, `-mean_c [y_c log sigmoid(p_c) + (1 - y_c) log sigmoid(-p_c)]`, averaged over the segments,
-    with p the softmax, which lies in [0, 1], so the loss does not go to 0.
+    `(batch,)`, `-mean_c [y_c log sigmoid(p_c) + (1 - y_c) log sigmoid(-p_c)]`, averaged over the segments, with p the softmax,
+    which lies in [0, 1], so the loss does not go to 0.
 
     Args:
         logits: `(batch, segments, num_labels)`.

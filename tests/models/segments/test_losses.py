@@ -6,10 +6,10 @@ from tiny_segments import tiny_segment_config, tiny_segment_model, tiny_segments
 
 from hf_bml.ground.task import cross_entropy
 from hf_bml.models.segments.losses import (
-    SoftMarginTask,
     event_shares,
     event_similarities,
     pair_similarity_loss,
+    softmax_margin,
 )
 
 
@@ -23,7 +23,7 @@ def test_soft_margin_of_the_softmax():
     """p = (0.25, 0.75), class 1: the mean over classes of log(1 + exp(p_0)) and log(1 + exp(-p_1))."""
     logits = torch.tensor([[[0.0, math.log(3)]]])
     expected = (math.log(1 + math.exp(0.25)) + math.log(1 + math.exp(-0.75))) / 2
-    assert SoftMarginTask().loss(logits, torch.tensor([[1]])).item() == pytest.approx(expected)
+    assert softmax_margin(logits, torch.tensor([[1]])).item() == pytest.approx(expected)
 
 
 def test_similarities_are_cosines_spread_over_the_clip():
@@ -51,13 +51,13 @@ def test_published_losses_in_the_model():
     torch.testing.assert_close(output.loss, cross_entropy(output.logits, labels) + 100 * pair)
     model = tiny_segment_model("avga", segment_loss="soft_margin").eval()
     output = model(**inputs, labels=labels)
-    torch.testing.assert_close(output.loss, SoftMarginTask().loss(output.logits, labels))
+    torch.testing.assert_close(output.loss, softmax_margin(output.logits, labels))
 
 
 def test_half_precision_is_widened():
     logits = torch.randn(2, 3, 4).to(torch.bfloat16)
     labels = torch.zeros(2, 3, dtype=torch.long)
-    for loss in (cross_entropy(logits, labels), SoftMarginTask().loss(logits, labels)):
+    for loss in (cross_entropy(logits, labels), softmax_margin(logits, labels)):
         assert loss.dtype == torch.float32
     assert event_similarities(logits, logits).dtype == torch.float32
 
