@@ -71,6 +71,7 @@ class MultiWindowSpectrogram(Transform):
 
     @property
     def zeros(self) -> str | None:
+        """What an input of zeros stands for."""
         return self.spectrograms[0].zeros
 
     @property

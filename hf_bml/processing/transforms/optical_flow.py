@@ -90,7 +90,7 @@ class OpticalFlow(VideoSnippets):
         method: "dis" or "farneback".
         bound: Displacements are bounded to +-bound pixels.
         image_fps: Rate of flow in the released form, images a second: that of the video, where `fps` is given.
-        size: Output height and width; this and all further options: see `FrameTransform`. A flip negates u.
+        size: Output height and width; this and all further options: see `ImageCrop`. A flip negates u.
 
     Raises:
         ValueError: An option is out of range, or OpenCV is needed and missing.

@@ -22,7 +22,7 @@ class RGBDifference(VideoSnippets):
         short_side: Shrink frames to this short side before caching and augmentation.
         decoder: "pyav" or "torchcodec".
         std: Differences are divided by it. Natural videos have small ones: about 0.05 makes them of order 1.
-        size: Output height and width; this and all further options: see `FrameTransform`.
+        size: Output height and width; this and all further options: see `ImageCrop`.
 
     Raises:
         ValueError: An option is out of range.

@@ -247,6 +247,7 @@ class LogSpectrogram(Transform):
 
     @property
     def zeros(self) -> str | None:
+        """What an input of zeros stands for."""
         return f"noise at {'the mean log level of a clip' if self.standardize else 'log level 0, louder than a clip'}"
 
     @property

@@ -55,6 +55,7 @@ class Tokenize(Transform):
 
     @property
     def pad_token_id(self) -> int:
+        """Id of the padding; 0 when the tokenizer has no padding token."""
         return 0 if self.tokenizer is None else self.tokenizer.pad_token_id or 0
 
     def __call__(self, values: list[str], training: bool = False) -> list[dict[str, Tensor]]:
