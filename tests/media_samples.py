@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hf_bml.processing.transforms.video import check_decoder
+from hf_bml.processing.media.video import check_decoder
 
 MILLISECONDS = Fraction(1, 1000)
 

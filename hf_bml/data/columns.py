@@ -101,7 +101,8 @@ def class_names(kinds: Mapping[str, Any], labels: Mapping[str, Sequence[Any]], n
         others = set(map(str, others))
     found = {split: {class_name(kind, value) for value in set(labels[split])} for split, kind in kinds.items()}
     declared = declared_names(kinds, name)
-    _check_classes_of_train({**found, "train": found["train"] | set(getattr(kinds["train"], "names", []))}, name)
+    of_train = set(kinds["train"].names) if isinstance(kinds["train"], ClassLabel) else set()
+    _check_classes_of_train({**found, "train": found["train"] | of_train}, name)
     return list(dict.fromkeys([*declared, *map(str, sorted(others))]))
 
 

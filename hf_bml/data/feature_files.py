@@ -8,19 +8,17 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow.parquet as pq
 
-# What pickles of numpy arrays, lists, dicts and strings refer to, under the names of numpy 1 and 2.
+CORE = np._core if hasattr(np, "_core") else np.core  # of numpy 2 and 1
+# What pickles of numpy arrays, lists, dicts and strings refer to, under the names of both.
 ARRAY_GLOBALS = {
     ("numpy", "dtype"): np.dtype,
     ("numpy", "ndarray"): np.ndarray,
     **{
-        (module, name): getattr(np._core.multiarray if hasattr(np, "_core") else np.core.multiarray, name)
+        (module, name): vars(CORE.multiarray)[name]
         for module in ("numpy.core.multiarray", "numpy._core.multiarray")
         for name in ("_reconstruct", "scalar")
     },
-    **{
-        (module, "_frombuffer"): (np._core if hasattr(np, "_core") else np.core).numeric._frombuffer
-        for module in ("numpy.core.numeric", "numpy._core.numeric")
-    },
+    **{(module, "_frombuffer"): CORE.numeric._frombuffer for module in ("numpy.core.numeric", "numpy._core.numeric")},
 }
 
 

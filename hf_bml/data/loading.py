@@ -16,7 +16,7 @@ from typing import Any
 
 from datasets import DatasetDict
 
-from ..ground.suggestion import did_you_mean
+from ..ground.suggestion import did_you_mean, import_named
 from . import catalogue
 from .from_columns import load as load_columns
 from .validation import check_dataset_dict
@@ -74,25 +74,12 @@ def _package_function(name: str) -> Callable[..., DatasetDict]:
 
 
 def _user_function(path: str) -> Callable[..., DatasetDict]:
-    module_name, _, function_name = path.partition(":") if ":" in path else path.rpartition(".")
-    if not module_name or not function_name or module_name.startswith("."):
-        raise ValueError(f"Expected 'package.module:function', found {path!r}. Give both the module and the function.")
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        raise ValueError(
-            f"Expected an importable module in {path!r}, found no module '{error.name}'. Correct the path or put the "
-            f"module on PYTHONPATH. Data sets of this package: {', '.join(dataset_names())}."
-        ) from error
-    function = getattr(module, function_name, None)
+        function = import_named(path)
+    except ValueError as error:
+        raise ValueError(f"{error} Data sets of this package: {', '.join(dataset_names())}.") from error
     if not callable(function):
-        functions = [key for key, value in vars(module).items() if inspect.isfunction(value)]
-        raise ValueError(
-            f"Expected a function '{function_name}' in module '{module_name}', found none."
-            f"{did_you_mean(function_name, functions)} Functions there: {', '.join(functions) or 'none'}."
-        )
+        raise ValueError(f"Expected a function in {path!r}, found {type(function).__name__}.")
     return function
 
 

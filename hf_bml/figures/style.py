@@ -166,10 +166,10 @@ def epoch_axis(axis: Axes) -> None:
 
 def percent_axis(axis: Axes, label: str, which: str = "y", limits: tuple[float | None, float | None] = (0, 1)) -> None:
     """An axis of shares in [0, 1] that is labelled in per cent."""
-    getattr(axis, f"set_{which}label")(label)
-    getattr(axis, f"{which}axis").set_major_formatter(lambda share, _: percent_text(share))
+    axis.set(**{f"{which}label": label})
+    {"x": axis.xaxis, "y": axis.yaxis}[which].set_major_formatter(lambda share, _: percent_text(share))
     if limits != (None, None):
-        getattr(axis, f"set_{which}lim")(*limits)
+        axis.set(**{f"{which}lim": limits})
 
 
 def percent_text(share: float) -> str:

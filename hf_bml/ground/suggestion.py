@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 _MAY_IMPORT = ContextVar("_MAY_IMPORT", default=True)
 Named = TypeVar("Named")
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 def did_you_mean(name: object, valid: Iterable[str]) -> str:
@@ -36,7 +38,7 @@ def check_options(owner: str, options: Iterable[str], valid: Iterable[str]) -> N
 
 @contextmanager
 def registered_names_only() -> Iterator[None]:
-    """Within it `find_named` imports nothing: a file from elsewhere must not decide what code runs here."""
+    """Within it a `Registry` imports nothing: a file from elsewhere must not decide what code runs here."""
     token = _MAY_IMPORT.set(False)
     try:
         yield
@@ -44,38 +46,61 @@ def registered_names_only() -> Iterator[None]:
         _MAY_IMPORT.reset(token)
 
 
-def find_named(what: str, name: str, registry: MutableMapping[str, Named]) -> Named:
-    """What a name stands for: an entry of a registry, or `package.module:Name`, which is imported and registered.
+class Registry(dict[str, Named]):
+    """Classes by name, to which a user's own are added by path.
 
     Args:
         what: kind of the thing, for messages.
-        name: as the user gave it.
-        registry: of this kind.
+        base: what every entry is a subclass of.
+        place: where users find this registry, such as "hf_bml.models.FUSIONS".
+        entries: those of this package.
 
-    Raises:
-        ValueError: an unknown name (the closest one is named), a path that cannot be imported, or one that may not be.
+    Example:
+        >>> Registry("number", int, "package.NUMBERS", {"switch": bool}).find("switch")
+        <class 'bool'>
     """
-    if name in registry:
-        return registry[name]
-    if not isinstance(name, str) or ":" not in name:
-        hint = did_you_mean(name, registry)
-        raise ValueError(f"Unknown {what} {name!r}.{hint} Known: {sorted(registry)}, or 'package.module:Name'.")
-    if not _MAY_IMPORT.get():
-        raise ValueError(
-            f"The {what} {name!r} is not registered, and a saved file does not decide what is imported. Import its "
-            f"module and register it yourself before loading: find_named({what!r}, {name!r}, registry)."
-        )
-    registry[name] = import_named(name)
-    return registry[name]
+
+    def __init__(self, what: str, base: type, place: str, entries: Mapping[str, Named]):
+        super().__init__(entries)
+        self.what, self.base, self.place = what, base, place
+
+    def find(self, name: Any, also: Mapping[str, Any] = NOTHING) -> Any:
+        """What a name stands for: an entry, or `package.module:Name`, which is imported and registered.
+
+        Args:
+            name: as the user gave it.
+            also: further entries that are valid here.
+
+        Raises:
+            ValueError: an unknown name (the closest one is named), a path that cannot be imported, one of another kind
+                of thing, or one that may not be imported (see `registered_names_only`).
+        """
+        known = {**also, **self}
+        if isinstance(name, str) and name in known:
+            return known[name]
+        if not isinstance(name, str) or ":" not in name:
+            hint = did_you_mean(name, known)
+            raise ValueError(f"Unknown {self.what} {name!r}.{hint} Known: {list(known)}, or 'package.module:Name'.")
+        if not _MAY_IMPORT.get():
+            module, _, own = name.partition(":")
+            raise ValueError(
+                f"The {self.what} {name!r} is not registered, and a saved file does not decide what is imported. If "
+                f"it is yours, register it before loading: from {module} import {own}; {self.place}[{name!r}] = {own}."
+            )
+        found = import_named(name)
+        if not (isinstance(found, type) and issubclass(found, self.base)):
+            raise ValueError(f"Expected a subclass of {self.base.__name__} in {name!r}, found {found!r}.")
+        self[name] = found
+        return found
 
 
 def import_named(path: str) -> Any:
-    """The object behind `package.module:Name`.
+    """The object behind `package.module:Name`, or `package.module.Name`.
 
     Raises:
         ValueError: not such a path, no such module, or no such name in it.
     """
-    module_name, _, name = path.partition(":")
+    module_name, _, name = path.partition(":") if ":" in path else path.rpartition(".")
     if not module_name or not name or module_name.startswith("."):
         raise ValueError(f"Expected 'package.module:Name', found {path!r}. Give both the module and the name.")
     try:

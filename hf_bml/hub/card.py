@@ -268,9 +268,9 @@ def describe_architecture(facts: CardFacts) -> list[str]:
         texts += [f"{line}.", ARCHITECTURES[name].provenance]
     origins: dict[str, list[str]] = {}
     for modality, options in (facts.config.get("modalities") or {}).items():
-        text = getattr(ENCODERS.get(options.get("type")), "provenance", None)
-        if text is not None:
-            origins.setdefault(f"`{options['type']}`: {text}", []).append(modality)
+        encoder = ENCODERS.get(options.get("type"))  # not of one that was extracted before
+        if encoder is not None and encoder.provenance is not None:
+            origins.setdefault(f"`{options['type']}`: {encoder.provenance}", []).append(modality)
     return texts + [f"The encoder of {' and '.join(names)}, {text}" for text, names in origins.items()]
 
 

@@ -143,7 +143,7 @@ class MultimodalClassificationPipeline(Pipeline):
     def _given(self, inputs: Any) -> dict[str, Any]:
         """The modalities of an input that are not None."""
         if isinstance(inputs, str | os.PathLike):
-            video = [name for name, transform in self.processor.transforms.items() if reads_video(transform)]
+            video = [name for name, transform in self.processor.transforms.items() if transform.reads_video]
             if not video:
                 raise ValueError(
                     f"Expected a dict, because none of the modalities {self.modalities} is read from a video, found "
@@ -276,6 +276,7 @@ def load_processor(processor: Any, model: Any) -> Any:
     if processor is not None and not isinstance(processor, str | os.PathLike):
         return processor
     name = model.name_or_path if processor is None else os.fspath(processor)
+    # Of a model that was not loaded from the Hub, the config has no such attribute.
     options = {"revision": getattr(model.config, "_commit_hash", None)} if processor is None else {}
     remedy = (
         "Pass `processor=MultimodalProcessor(...)`, or save one beside the model: `processor.save_pretrained(folder)`."
@@ -286,11 +287,6 @@ def load_processor(processor: Any, model: Any) -> Any:
         return MultimodalProcessor.from_pretrained(name, **options)
     except OSError as error:
         raise ValueError(f"Expected a usable processor in {name!r}, found: {error} {remedy}") from error
-
-
-def reads_video(transform: Any) -> bool:
-    """Whether a transform takes a video file, for its frames or its sound."""
-    return getattr(transform, "reads_video", False)
 
 
 def ranked(scores: Tensor, names: Mapping[int, str], top_k: int | None) -> list[dict[str, Any]]:

@@ -29,6 +29,9 @@ from transformers import CONFIG_MAPPING, PROCESSOR_MAPPING
 from transformers.models.auto.processing_auto import processor_class_from_name
 from transformers.pipelines import PIPELINE_REGISTRY
 
+from ..models import ENCODERS, FUSIONS
+from ..processing import PROCESSORS
+
 CODE_FOLDER = "hf_bml_code"
 PROCESSOR_NAME = "processor_config.json"
 PACKAGE = Path(__file__).parents[1]
@@ -54,7 +57,7 @@ def save_code(folder: str | Path) -> list[Path]:
 
     Raises:
         FileNotFoundError: no `config.json` in the folder.
-        ValueError: the model is not one of hf_bml.
+        ValueError: the model is not one of hf_bml, or it or its processor has a part that is not.
     """
     folder = Path(folder)
     config = _read(folder / "config.json")
@@ -64,6 +67,7 @@ def save_code(folder: str | Path) -> list[Path]:
             f"{folder / 'config.json'}: expected a model of hf_bml, found model_type {config.get('model_type')!r}. "
             "Other models bring their own code, if they need any."
         )
+    check_own_parts(folder, config)
     models = {"AutoConfig": config_class, **auto_model_classes(config_class)}
     processors = saved_processor(folder, config_class)
     pipelines = pipeline_tasks(config_class.model_type) if processors else {}
@@ -99,6 +103,21 @@ def own_config_class(config: Mapping[str, Any]) -> type | None:
     return found if found is not None and _is_ours(found) else None
 
 
+def check_own_parts(folder: Path, config: Mapping[str, Any]) -> None:
+    """Raises ValueError for an encoder, fusion or transform of the user's own, whose code would not go along."""
+    path = folder / PROCESSOR_NAME
+    transforms = _read(path).get("modalities", {}) if path.is_file() else {}
+    used = [(ENCODERS, options["type"]) for options in config["modalities"].values()]
+    used += [(FUSIONS, config.get("fusion"))] + [(PROCESSORS, options["type"]) for options in transforms.values()]
+    for registry, name in used:
+        found = registry.get(name)
+        if ":" in str(name) or (found is not None and not _is_ours(found)):
+            raise ValueError(
+                f"{folder}: expected parts of hf_bml only, found the {registry.what} {name!r}, whose code does not go "
+                "along. Leave the code out; whoever loads the model registers that class first."
+            )
+
+
 def saved_processor(folder: Path, config_class: type) -> dict[str, type]:
     """`{"AutoProcessor": class}` of the processor in a folder; empty if there is none, or another package's."""
     path = folder / PROCESSOR_NAME
@@ -122,7 +141,7 @@ def auto_model_classes(config_class: type) -> dict[str, type]:
     found = {}
     for name in sorted(dir(transformers)):
         if name.startswith("AutoModel"):
-            mapping = getattr(getattr(transformers, name), "_model_mapping", None)
+            mapping = getattr(getattr(transformers, name), "_model_mapping", None)  # not all have one
             if mapping is not None and config_class in mapping._extra_content:
                 found[name] = mapping._extra_content[config_class]
     return found
@@ -133,7 +152,7 @@ def pipeline_tasks(model_type: str) -> dict[str, dict[str, Any]]:
     return {
         task: found
         for task, found in PIPELINE_REGISTRY.supported_tasks.items()
-        if model_type in getattr(found["impl"], "model_types", ()) and _is_ours(found["impl"])
+        if _is_ours(found["impl"]) and model_type in found["impl"].model_types
     }
 
 

@@ -6,8 +6,9 @@ from .balanced.wrap import BalancedModel, balance
 from .configuration_multimodal import MultimodalConfig
 from .configuration_question_answering import QuestionAnsweringConfig
 from .configuration_segment_classification import SegmentClassificationConfig
+from .encoders.base import Encoder
 from .encoders.build import ENCODERS
-from .fusion import FUSIONS
+from .fusion import FUSIONS, FusionHead
 from .interaction import INTERACTIONS
 from .modeling_multimodal import MultimodalClassifierOutput, MultimodalForClassification
 from .modeling_question_answering import MultimodalForQuestionAnswering, QuestionAnsweringOutput
@@ -29,6 +30,8 @@ __all__ = [
     "QUESTION_ANSWERING_ARCHITECTURES",
     "SEGMENT_ARCHITECTURES",
     "BalancedModel",
+    "Encoder",
+    "FusionHead",
     "MultimodalClassifierOutput",
     "MultimodalConfig",
     "MultimodalForClassification",

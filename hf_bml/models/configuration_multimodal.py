@@ -12,17 +12,11 @@ from torch import nn
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from ..ground.repository_code import keep_code, own_code_only
-from ..ground.suggestion import check_options
-from .encoders.configuration import (
-    build_encoder_config,
-    check_fraction,
-    check_name,
-    check_weight,
-    is_number,
-    size_list,
-)
+from ..ground.suggestion import check_options, registered_names_only
+from .encoders.build import build_encoder_config
 from .fusion import FUSIONS
 from .interaction import INTERACTIONS
+from .options import check_fraction, check_name, check_weight, is_number, size_list
 
 # What `save_code` writes. A registered class needs no code from a repository, and a model that is loaded with it and
 # saved elsewhere would not take that code along.
@@ -88,6 +82,12 @@ class ModalitiesConfig(PreTrainedConfig):
                 "models here tell one class out of several."
             )
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As in every transformers config; what a file names is not imported (see `Registry`)."""
+        with registered_names_only():
+            return super().from_dict(config_dict, **kwargs)
+
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
         """As in every transformers config; of one that came with code from a repository, all of it goes along."""
         with own_code_only(type(self)) as came_with_repository:
@@ -107,11 +107,13 @@ class MultimodalConfig(ModalitiesConfig):
     r"""Configuration of [`MultimodalForClassification`].
 
     Args:
-        modalities (`dict[str, dict]`): encoder config per modality, each with a `type` (`timm`, `transformers`,
-            `sequence` or `conv`) and that type's options. The order is the modality order everywhere.
+        modalities (`dict[str, dict]`): encoder config per modality, each with a `type` (a key of `ENCODERS`, or
+            `package.module:Name` of your own, see [`Encoder`]) and that type's options. The order is the modality
+            order everywhere.
         modality_order (`list[str]`, *optional*): the names of `modalities` in that order; kept because `config.json`
             sorts its keys.
-        fusion (`str`): `"concat"`, `"sum"`, `"film"`, `"gated"` or `"product"`.
+        fusion (`str`): `"concat"`, `"sum"`, `"film"`, `"gated"`, `"product"`, or `package.module:Name` of your own
+            (see [`FusionHead`]).
         conditioning (`str`, *optional*): the modality that conditions the others in `film` and `gated`; default the
             first.
         interaction (`str`, *optional*): what the encoders exchange before fusion: `"centralnet"`, `"mmtm"` or
@@ -166,7 +168,6 @@ class MultimodalConfig(ModalitiesConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
-        check_name("fusion", self.fusion, FUSIONS)
         self._check_fusion()
         self._check_interaction()
         check_name("unimodal_prediction", self.unimodal_prediction, ("auto", "zero_out", "probe"))
@@ -184,13 +185,14 @@ class MultimodalConfig(ModalitiesConfig):
             self._check_bias_split()
 
     def _check_fusion(self) -> None:
-        if len(self.modalities) == 1 and self.fusion in ("film", "gated", "product"):
+        head = FUSIONS.find(self.fusion)
+        if len(self.modalities) == 1 and head.joins_several:
             raise ValueError(
                 f"fusion {self.fusion!r} joins two or more modalities, found only {list(self.modalities)}. "
                 "Use 'concat' for a single one."
             )
         if self.conditioning is not None:
-            if self.fusion not in ("film", "gated"):
+            if not head.takes_conditioning:
                 raise ValueError(f"conditioning applies to the fusions film and gated, found fusion={self.fusion!r}.")
             check_name("conditioning", self.conditioning, self.modalities)
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ..ground.suggestion import check_options
 from .configuration_multimodal import ModalitiesConfig
-from .encoders.configuration import check_name, check_weight
+from .options import check_name, check_weight
 from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
 
 

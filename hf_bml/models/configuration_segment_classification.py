@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 
 from ..ground.suggestion import check_options
 from .configuration_multimodal import ModalitiesConfig
-from .encoders.configuration import build_encoder_config, check_name, check_weight
+from .encoders.build import build_encoder_config
+from .encoders.image import TimmEncoderConfig
+from .options import check_name, check_weight
 from .segments import SEGMENT_ARCHITECTURES
-from .segments.inputs import SEGMENT_INPUT_CONFIGS
+from .segments.inputs import SEGMENT_INPUTS
 from .segments.losses import SEGMENT_LOSSES
 
 
@@ -87,8 +89,8 @@ class SegmentClassificationConfig(ModalitiesConfig):
             check_weight("auxiliary_loss_weight", self.auxiliary_loss_weight)
 
     def complete_encoder(self, modality: str, options: Any) -> dict[str, Any]:
-        encoder = build_encoder_config(modality, options, SEGMENT_INPUT_CONFIGS)
-        if getattr(encoder, "temporal_shift", False):
+        encoder = build_encoder_config(modality, options, SEGMENT_INPUTS)
+        if isinstance(encoder, TimmEncoderConfig) and encoder.temporal_shift:
             raise ValueError(
                 f"Encoder of modality {modality!r}: temporal_shift exchanges channels between the frames of a clip, "
                 "but here the encoder sees every segment by itself. Leave it out."

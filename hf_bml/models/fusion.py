@@ -20,10 +20,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from ..ground.suggestion import Registry
 from .options import HeadOptions
 
 
@@ -71,6 +73,10 @@ def drop_features(features: Mapping[str, Tensor], keep_mask: Tensor) -> dict[str
 class FusionHead(nn.Module):
     """Base class of heads.
 
+    To add one, write a subclass with a `forward`. In YAML and in Python it is then known as `fusion:
+    package.module:Name`; `FUSIONS["name"] = Name` gives it a short name. What a saved model names is not imported:
+    register your class, in either way, before you load one.
+
     Args:
         sizes: feature size per modality, in modality order.
         config: the model's config.
@@ -78,10 +84,14 @@ class FusionHead(nn.Module):
     Attributes:
         zero_out_is_blind: whether the zero-out prediction is the same for every modality, whatever it has learned.
         splits_exactly: whether the joint logits are the sum of `unimodal_logits`.
+        joins_several: whether there must be two modalities or more.
+        takes_conditioning: whether one modality conditions the others, which the config's `conditioning` chooses.
     """
 
     zero_out_is_blind = False
     splits_exactly = False
+    joins_several: ClassVar[bool] = False
+    takes_conditioning: ClassVar[bool] = False
 
     def __init__(self, sizes: Mapping[str, int], config: HeadOptions):
         super().__init__()
@@ -162,6 +172,8 @@ class SumHead(FusionHead):
 class ConditionedHead(FusionHead):
     """Base of the heads in which one modality x conditions the others, y (their concatenation)."""
 
+    joins_several = takes_conditioning = True
+
     def __init__(self, sizes: Mapping[str, int], config: HeadOptions):
         super().__init__(sizes, config)
         self.conditioning = config.conditioning or next(iter(sizes))
@@ -219,7 +231,7 @@ class ProductHead(FusionHead):
     the modalities, and a sample that lacks a modality, or has it dropped, teaches the encoders nothing.
     """
 
-    zero_out_is_blind = True
+    zero_out_is_blind = joins_several = True
 
     def __init__(self, sizes: Mapping[str, int], config: HeadOptions):
         super().__init__(sizes, config)
@@ -234,10 +246,9 @@ class ProductHead(FusionHead):
         return self.classifier(torch.stack(factors).prod(0))
 
 
-FUSIONS: dict[str, type[FusionHead]] = {
-    "concat": ConcatHead,
-    "sum": SumHead,
-    "film": FiLMHead,
-    "gated": GatedHead,
-    "product": ProductHead,
-}
+FUSIONS: Registry[type[FusionHead]] = Registry(
+    "fusion",
+    FusionHead,
+    "hf_bml.models.FUSIONS",
+    {"concat": ConcatHead, "sum": SumHead, "film": FiLMHead, "gated": GatedHead, "product": ProductHead},
+)

@@ -95,7 +95,7 @@ class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
 
     def _find_question(self) -> str:
         for name, encoder in self.encoders.items():
-            if getattr(encoder, "takes_token_ids", False):
+            if encoder.takes_token_ids:
                 return name
         raise ValueError(
             f"None of the modalities {list(self.encoders)} takes token ids, so none is the question. Name it in the "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..ground.suggestion import find_named
+from ..ground.suggestion import Registry
 from .base import PHASES, Modulation, Title
 from .config import DiscrepancyConfig, ModulationConfig
 from .discrepancy import DiscrepancyMonitor, discrepancy_differences, discrepancy_ratios, discriminative_scores
@@ -27,18 +27,23 @@ from .opm import OPM, OPMConfig, drop_probabilities
 from .stack import ModulationStack
 from .step import CopyLosses, EpochPlan, Gradients, MicroBatch, Needs, Run, Step
 
-MODULATIONS: dict[str, type[Modulation]] = {
-    "opm": OPM,
-    "ogm": OGM,
-    "ogm_star": OGMStar,
-    "gradient_blending": GradientBlending,
-    "greedy": Greedy,
-    "mod_drop": ModDrop,
-    "dropout": Dropout,
-    "annealed_dropout": AnnealedDropout,
-    "curriculum_dropout": CurriculumDropout,
-    "evolutional_dropout": EvolutionalDropout,
-}
+MODULATIONS: Registry[type[Modulation]] = Registry(
+    "modulation",
+    Modulation,
+    "hf_bml.modulation.MODULATIONS",
+    {
+        "opm": OPM,
+        "ogm": OGM,
+        "ogm_star": OGMStar,
+        "gradient_blending": GradientBlending,
+        "greedy": Greedy,
+        "mod_drop": ModDrop,
+        "dropout": Dropout,
+        "annealed_dropout": AnnealedDropout,
+        "curriculum_dropout": CurriculumDropout,
+        "evolutional_dropout": EvolutionalDropout,
+    },
+)
 
 __all__ = [
     "MODULATIONS",
@@ -94,7 +99,7 @@ def build_modulations(specification: Mapping[str, Mapping[str, Any] | None] | No
     """
     modulations = []
     for name, options in (specification or {}).items():
-        method = find_named("modulation", name, MODULATIONS)
+        method = MODULATIONS.find(name)
         if options is not None and not isinstance(options, Mapping):
             raise ValueError(f"Options of modulation {name!r} must be a mapping or empty, found {options!r}.")
         try:

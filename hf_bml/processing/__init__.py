@@ -2,10 +2,11 @@
 
 from .collator import MultimodalDataCollator
 from .media.file import MediaError
-from .media.video_frames import VideoFrames
+from .media.video import read_video
 from .media.waveform import read_waveform
 from .modality_transforms import PROCESSORS
 from .processor import MultimodalProcessor
+from .transforms.base import Transform
 from .transforms.features import FeatureVector
 from .transforms.frames import FrameTransform
 from .transforms.ivector import IVector
@@ -14,7 +15,7 @@ from .transforms.optical_flow import OpticalFlow, encode_flow, optical_flow
 from .transforms.rgb_difference import RGBDifference
 from .transforms.spectrogram import LogSpectrogram, log_spectrogram
 from .transforms.text import Tokenize, Words
-from .transforms.video import read_video
+from .transforms.video_frames import VideoFrames
 
 __all__ = [
     "PROCESSORS",
@@ -29,6 +30,7 @@ __all__ = [
     "OpticalFlow",
     "RGBDifference",
     "Tokenize",
+    "Transform",
     "VideoFrames",
     "Words",
     "encode_flow",

@@ -110,7 +110,7 @@ class MultimodalDataCollator:
             ValueError: A value that cannot be collated.
         """
         unknown = [name for name in self.modalities if name not in self._placeholders]
-        rows = samples if hasattr(samples, "__iter__") else (samples[row] for row in range(len(samples)))
+        rows = samples if isinstance(samples, Iterable) else (samples[row] for row in range(len(samples)))
         with torch.random.fork_rng(devices=[]):
             for row, sample in enumerate(islice(rows, limit if unknown else 0)):
                 for name in unknown:
@@ -202,7 +202,7 @@ def collate_labels(labels: list[Any], num_labels: int | None) -> Tensor:
         except TypeError:
             valid = False
         if not valid:
-            is_list = isinstance(label, (list, tuple)) or getattr(label, "ndim", 0) > 0
+            is_list = isinstance(label, (list, tuple)) or np.ndim(label) > 0
             hint = (
                 "For a label per segment use segments=True (task: segment_classification)."
                 if is_list

@@ -6,7 +6,9 @@ A column that holds stored tensors already, as a prepared data set that was push
 import hashlib
 import json
 import logging
+import multiprocessing
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from functools import lru_cache, partial
 from typing import Any
 
@@ -29,8 +31,9 @@ from datasets import (
 from datasets.formatting import _FORMAT_TYPES, _register_formatter
 from datasets.formatting.formatting import CustomFormatter
 
+from ..ground.suggestion import registered_names_only
 from .cached_map import cached_map
-from .modality_transforms import Failure, ModalityTransforms
+from .modality_transforms import PROCESSORS, Failure, ModalityTransforms
 from .skipped_rows import rows_are_skipped
 from .tensor_storage import (
     SOURCE,
@@ -40,6 +43,7 @@ from .tensor_storage import (
     tensor_features,
     with_guarded_bytes,
 )
+from .transforms.base import Transform
 
 logger = logging.getLogger(__name__)
 
@@ -115,9 +119,28 @@ def process_stream(
 
 @lru_cache(maxsize=8)
 def transforms_of(config: str) -> ModalityTransforms:
-    """The transforms that `MultimodalProcessor.to_dict()`, as JSON, describes; one object per process."""
+    """The transforms that `MultimodalProcessor.to_dict()`, as JSON, describes; one object per process.
+
+    Only a worker imports what the config names: what its main process has registered, or has refused.
+    """
     description = json.loads(config)
-    return ModalityTransforms(description["modalities"], description.get("on_error", "raise"))
+    with nullcontext() if is_worker() else registered_names_only():
+        return ModalityTransforms(description["modalities"], description.get("on_error", "raise"))
+
+
+@lru_cache(maxsize=8)
+def check_registered(config: str) -> None:
+    """Raises ValueError, outside of workers, for a type of transform that is not registered: a data set on the disk
+    has a config, too, and no file decides what is imported."""
+    if not is_worker():
+        with registered_names_only():
+            for options in json.loads(config)["modalities"].values():
+                PROCESSORS.find(options["type"])
+
+
+def is_worker() -> bool:
+    """Whether this process is one that loads or maps data for another."""
+    return multiprocess.parent_process() is not None or multiprocessing.parent_process() is not None
 
 
 def undecoded(split: Dataset | IterableDataset, modalities: Iterable[str]) -> Dataset | IterableDataset:
@@ -195,7 +218,7 @@ def _process_split(
                     "integers": integer_columns(split.features, storage),
                 },
                 Features(features),
-                [key for key in read if getattr(transforms.by_modality[key], "reads_files", True)],
+                [key for key in read if transforms.by_modality[key].reads_files],
                 num_proc,
                 desc=f"Processing {', '.join(stored or storage)} ({name})",
             )
@@ -214,7 +237,7 @@ def store_batch(
     batch: dict[str, list], rows: list[int], config: str, storage: dict[str, str], integers: dict[str, str]
 ) -> dict[str, list]:
     """`Dataset.map` function: encoded tensors of the modalities that are stored, and what failed."""
-    if multiprocess.parent_process() is not None:  # a fork has none of its parent's OpenMP threads, and waits for them
+    if is_worker():  # a fork has none of its parent's OpenMP threads, and waits for them
         torch.set_num_threads(1)
     transforms = transforms_of(config)
     failures: list[Failure] = []
@@ -276,6 +299,7 @@ class PreparedFormatter(CustomFormatter):
         features: Features | None = None,
         **options: Any,
     ):
+        check_registered(config)
         reader = partial(read_batch, config=config, storage=storage, training=training, integers=integers)
         super().__init__(reader, features=None if features is None else unguarded(features, storage), **options)
 
@@ -403,11 +427,11 @@ def _take_failures(name: str, split: Dataset) -> tuple[Dataset, list[dict[str, A
     return split, failed
 
 
-def _storage(transform: Any, feature: Any = None) -> str:
+def _storage(transform: Transform, feature: Any = None) -> str:
     """What is cached of a modality: its deterministic "extract", the "final" tensors, or nothing ("raw")."""
-    if getattr(transform, "has_extract", False):  # decoded frames take less room as uint8, and before enlargement
+    if transform.has_extract:  # decoded frames take less room as uint8, and before enlargement
         return "extract"
-    if _is_file(feature) and not getattr(transform, "stores_files", True):
+    if _is_file(feature) and not transform.stores_files:
         return "raw"
     return "raw" if transform.is_random else "final"
 
@@ -418,7 +442,7 @@ def _is_file(feature: Any) -> bool:
     return is_path or is_pair or isinstance(feature, Audio | Image | Video)
 
 
-def _stored_features(transform: Any) -> Features:
+def _stored_features(transform: Transform) -> Features:
     if transform.output_keys is None:
         return Features({**tensor_features(), SOURCE: Value("string")})
     return Features({**{key: tensor_features() for key in transform.output_keys}, SOURCE: Value("string")})

@@ -1,8 +1,4 @@
-"""Fit the transforms that learn from data, on the training split alone.
-
-Such a transform has `extract(values)`, `fit(extracted) -> state`, `load_state(state)` and `is_fitted`. One that learns
-only options of its own config, such as a vocabulary, has `learned_options(values)` and `is_fitted` instead.
-"""
+"""Fit the transforms that learn a state from data (`Transform.learns`), on the training split alone."""
 
 from __future__ import annotations
 
@@ -13,7 +9,7 @@ from torch import Tensor
 
 from .cached_map import cached_map
 from .dataset_processing import integer_columns, transforms_of, typed_batch, undecoded
-from .fitted_state import recalled_fit, remember_fit, store_state
+from .kept_files import recalled_fit, remember_fit, store_state
 from .modality_transforms import Failure, failure_reason
 from .tensor_storage import decode_tensor, encode_value, tensor_features
 
@@ -47,7 +43,7 @@ def fit_modality(split: Dataset, split_name: str, modality: str, config: str, nu
         num_proc: Worker processes that extract features.
 
     Returns:
-        The name of the state, see `fitted_state`.
+        The name of the state, see `kept_files`.
 
     Raises:
         ValueError: A value cannot be used and `on_error` is "raise", or there are too few values to fit on.

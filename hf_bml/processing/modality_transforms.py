@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..ground.suggestion import did_you_mean
-from .fitted_state import stored_state
-from .kept_files import kept_files
+from ..ground.suggestion import Registry, did_you_mean
+from .kept_files import kept_files, stored_state
 from .media.file import file_name, one_line
-from .media.video_frames import VideoFrames
+from .transforms.base import Transform
 from .transforms.features import FeatureVector
 from .transforms.frames import FrameTransform
 from .transforms.ivector import IVector
@@ -20,21 +19,27 @@ from .transforms.optical_flow import OpticalFlow
 from .transforms.rgb_difference import RGBDifference
 from .transforms.spectrogram import LogSpectrogram
 from .transforms.text import Tokenize, Words
+from .transforms.video_frames import VideoFrames
 
 logger = logging.getLogger(__name__)
 
-PROCESSORS = {
-    "log_spectrogram": LogSpectrogram,
-    "multi_window": MultiWindowSpectrogram,
-    "ivector": IVector,
-    "frames": FrameTransform,
-    "video": VideoFrames,
-    "rgb_difference": RGBDifference,
-    "optical_flow": OpticalFlow,
-    "features": FeatureVector,
-    "tokens": Tokenize,
-    "words": Words,
-}
+PROCESSORS: Registry[type[Transform]] = Registry(
+    "processor type",
+    Transform,
+    "hf_bml.processing.PROCESSORS",
+    {
+        "log_spectrogram": LogSpectrogram,
+        "multi_window": MultiWindowSpectrogram,
+        "ivector": IVector,
+        "frames": FrameTransform,
+        "video": VideoFrames,
+        "rgb_difference": RGBDifference,
+        "optical_flow": OpticalFlow,
+        "features": FeatureVector,
+        "tokens": Tokenize,
+        "words": Words,
+    },
+)
 ON_ERROR = ("raise", "mask", "skip")
 Transformed = Tensor | dict[str, Tensor] | None
 
@@ -60,9 +65,9 @@ class ModalityTransforms:
     """The transforms of a `MultimodalProcessor`, by modality.
 
     Args:
-        modalities: `{name: {"type": key of PROCESSORS, **options of that class}}`; a type that is fitted also has
-            `fitted`, the name of what it learned (see `fitted_state`); one that has files has `files`, their digests,
-            which come before the place that its options name (see `kept_files`).
+        modalities: `{name: {"type": key of PROCESSORS or "package.module:Name", **options of that class}}`; a type
+            that learns a state also has `fitted`, its name (see `kept_files`); one that has files has `files`, their
+            digests, which come before the place that its options name (see `kept_files`).
         on_error: "raise", or "mask" / "skip": a value that cannot be used becomes `None`. Random frames of a video can
             meet damage that its evaluation frames do not: these are used then, with one warning per file.
 
@@ -80,7 +85,7 @@ class ModalityTransforms:
     @property
     def unfitted(self) -> list[str]:
         """The modalities whose transform learns from data and has not done so."""
-        return [name for name, transform in self.by_modality.items() if not getattr(transform, "is_fitted", True)]
+        return [name for name, transform in self.by_modality.items() if not transform.is_fitted]
 
     def __call__(
         self,
@@ -158,7 +163,7 @@ class ModalityTransforms:
     ) -> list[Transformed]:
         # One value at a time: a failure concerns its own sample, and a batch of spectrograms leaves the CPU cache.
         results: list[Transformed] = []
-        reads_files = getattr(self.by_modality[name], "reads_files", True)
+        reads_files = self.by_modality[name].reads_files
         for row, value in zip(range(len(values)) if rows is None else rows, values, strict=True):
             try:
                 results.append(None if value is None else function(value))
@@ -175,31 +180,28 @@ class ModalityTransforms:
         return results
 
 
-def _build_transform(name: str, config: dict[str, Any]) -> Any:
+def _build_transform(name: str, config: dict[str, Any]) -> Transform:
+    where = f"modality {name!r}"
     if not isinstance(config, dict) or "type" not in config:
-        raise ValueError(
-            f"modality {name!r}: expected a dict with 'type', found {config!r}. Add one of {sorted(PROCESSORS)}."
-        )
+        raise ValueError(f"{where}: expected a dict with 'type', found {config!r}. Add one of {sorted(PROCESSORS)}.")
     options = {key: value for key, value in config.items() if key != "type"}
-    if config["type"] not in PROCESSORS:
-        raise ValueError(f"modality {name!r}: {_unknown('type', config['type'], list(PROCESSORS))}")
-    processor = PROCESSORS[config["type"]]
-    state_name = options.pop("fitted", None) if hasattr(processor, "fit") else None
-    source = getattr(processor, "source_option", None)
-    files = options.pop("files", None) if source is not None else None
-    valid = list(inspect.signature(processor).parameters)
-    for option in options:
-        if option not in valid:
-            raise ValueError(f"modality {name!r}: {_unknown(config['type'] + ' option', option, valid)}")
     try:
+        transform_class = PROCESSORS.find(config["type"])
+        state_name = options.pop("fitted", None) if transform_class.learns == "state" else None
+        source = transform_class.source_option
+        files = options.pop("files", None) if source is not None else None
+        valid = list(inspect.signature(transform_class).parameters)
+        for option in options:
+            if option not in valid:
+                raise ValueError(_unknown(f"{config['type']} option", option, valid))
         if files is not None:
             options[source] = str(kept_files(files))
-        transform = processor(**options)
+        transform = transform_class(**options)
         if state_name is not None:
             transform.load_state(stored_state(state_name))
         return transform
     except (TypeError, ValueError) as error:
-        raise ValueError(f"modality {name!r}: {error}") from error
+        raise ValueError(f"{where}: {error}") from error
 
 
 def _unknown(kind: str, found: Any, valid: list[str]) -> str:

@@ -13,12 +13,13 @@ from safetensors.torch import load_file, save_file
 from transformers.utils import cached_file
 
 from ..ground.repository_code import keep_code
+from ..ground.suggestion import registered_names_only
 from .collator import collate_present
 from .dataset_processing import Report, check_columns, process_dataset, process_stream
-from .fitted_state import store_state, stored_state
 from .fitting import fit_modality
-from .kept_files import keep_files, kept_files
+from .kept_files import keep_files, kept_files, store_state, stored_state
 from .modality_transforms import ModalityTransforms
+from .transforms.base import Transform
 
 CONFIG_NAME = "processor_config.json"
 STATE_NAME = "processor_state.safetensors"  # of fitted transforms: tensors "<modality>.<name>"
@@ -33,7 +34,8 @@ class MultimodalProcessor:
     it in the audio column too, and its sound track is read.
 
     Args:
-        modalities: `{column: {"type": key of PROCESSORS, **options of that class}}`. The order is kept.
+        modalities: `{column: {"type": key of PROCESSORS or "package.module:Name", **options of that class}}` (see
+            [`Transform`]). The order is kept.
         on_error: What to do with a value that cannot be used (damaged, truncated, empty, without sound track, ...):
             "raise" a ValueError that names the file; "mask" the value as absent (`None`); "skip" the whole row. A row
             without any modality left is skipped in both cases. A silent track is valid audio unless the transform's
@@ -70,7 +72,7 @@ class MultimodalProcessor:
 
     def _keep_files(self) -> None:
         for name, transform in self.transforms.items():
-            options, source = self.modalities[name], getattr(transform, "source_option", None)
+            options, source = self.modalities[name], transform.source_option
             if source is not None and "files" not in options:
                 with TemporaryDirectory() as folder:
                     transform.save_files(Path(folder))
@@ -79,7 +81,7 @@ class MultimodalProcessor:
                     del options[source]
 
     @property
-    def transforms(self) -> dict[str, Any]:
+    def transforms(self) -> dict[str, Transform]:
         """The transform of each modality."""
         return self._transforms.by_modality
 
@@ -96,7 +98,7 @@ class MultimodalProcessor:
     @property
     def pad_token_id(self) -> int:
         """What a collator pads token ids with: the tokenizer's padding; 0 without one or where several differ."""
-        found = {t.pad_token_id for t in self.transforms.values() if hasattr(t, "pad_token_id")}
+        found = {t.pad_token_id for t in self.transforms.values() if t.pad_token_id is not None}
         return found.pop() if len(found) == 1 else 0
 
     def __call__(self, samples: dict[str, list], training: bool = False) -> dict[str, list]:
@@ -223,7 +225,7 @@ class MultimodalProcessor:
             split = dataset[training_split]
             check_columns(self.modalities, split.column_names)
             transform = self.transforms[name]
-            if hasattr(transform, "learned_options"):
+            if transform.learns == "options":
                 values = split.with_format(None).select_columns([name])[name]
                 self.modalities[name].update(transform.learned_options(values))
                 continue
@@ -243,13 +245,18 @@ class MultimodalProcessor:
 
     @classmethod
     def from_dict(cls, config: dict[str, Any]) -> "MultimodalProcessor":
-        """Build from `to_dict()`. Raises ValueError when the format version differs."""
+        """Build from `to_dict()`.
+
+        Raises:
+            ValueError: the format version differs, or a type is not registered: what a file names is not imported.
+        """
         if config.get("version") != CONFIG_VERSION:
             raise ValueError(
                 f"Expected processor config version {CONFIG_VERSION}, found {config.get('version')}. "
                 "Write the config again with this version of hf_bml."
             )
-        return cls(config["modalities"], config.get("on_error", "raise"))
+        with registered_names_only():
+            return cls(config["modalities"], config.get("on_error", "raise"))
 
     def save_pretrained(self, save_directory: str | Path, **unused: Any) -> list[str]:
         """Write `processor_config.json`; with tokenizers their files, each modality's in `tokenizer_<modality>`; and,

@@ -271,7 +271,7 @@ def check_vocabularies(model: MultimodalPreTrainedModel, processor: MultimodalPr
     for name, transform in (processor.transforms if processor is not None else {}).items():
         encoder = model.config.modalities.get(name, {})
         size = encoder.get("vocab_size", (encoder.get("config") or {}).get("vocab_size"))
-        if size is not None and getattr(transform, "vocab_size", 0) > size:
+        if size is not None and transform.vocab_size > size:
             raise ValueError(
                 f"modality {name!r}: the encoder has vocab_size={size}, but its processor gives "
                 f"{transform.vocab_size} token ids. Set vocab_size to {transform.vocab_size}."

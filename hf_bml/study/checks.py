@@ -178,8 +178,9 @@ def check_encoder_inputs(recipe: Recipe) -> None:
     configs = processor_configs(recipe)
     transforms = MultimodalProcessor(configs).transforms if configs else {}
     for modality, encoder in config.modalities.items():
+        sizes = transforms[modality].sizes if modality in transforms else {}
         for taken, given in ENCODER_INPUTS:
-            expected, found = encoder.get(taken), getattr(transforms.get(modality), given, None)
+            expected, found = encoder.get(taken), sizes.get(given)
             if None not in (expected, found) and expected != found:
                 raise ValueError(
                     f"modality {modality!r}: the encoder takes {taken}={expected}, but the processor gives "

@@ -50,7 +50,7 @@ def canonical_options(recipe: Recipe) -> dict[str, Any]:
         "data_folder": os.environ.get(DATA_VARIABLE) or None,
         "on_error": recipe.data.on_error,
         "processors": {
-            name: [options["type"], canonical(with_defaults(PROCESSORS[options["type"]], options))]
+            name: [options["type"], canonical(with_defaults(PROCESSORS.find(options["type"]), options))]
             for name, options in sorted(processor_configs(recipe).items())
         },
         "training": canonical({name: value for name, value in recipe.explicit.items() if name not in elsewhere}),

@@ -14,8 +14,9 @@ from transformers import HfArgumentParser
 from transformers.hf_argparser import string_to_bool
 
 from ..ground.suggestion import did_you_mean
-from ..models import FUSIONS, INTERACTIONS, QUESTION_ANSWERING_ARCHITECTURES, SEGMENT_ARCHITECTURES
+from ..models import ENCODERS, FUSIONS, INTERACTIONS, QUESTION_ANSWERING_ARCHITECTURES, SEGMENT_ARCHITECTURES
 from ..models.segments.losses import SEGMENT_LOSSES
+from ..processing import PROCESSORS
 from ..training.training_args import BalancedTrainingArguments
 from .tasks import TASKS, check_task_name, check_task_options
 
@@ -365,7 +366,26 @@ def parse_recipe(
     for name in ("modulations", "lr_multipliers"):
         if name in explicit:
             explicit[name] = getattr(blocks[2], name)
+    try:
+        import_own_parts(blocks[0], blocks[1])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     return Recipe(Path(path).stem, *blocks, explicit=explicit)
+
+
+def import_own_parts(model: ModelArguments, data: DataArguments) -> None:
+    """Imports the encoders, fusion and processors that a recipe names by `package.module:Name`, so that what its runs
+    have saved can be loaded.
+
+    Raises:
+        ValueError: one cannot be imported, or is of another kind.
+    """
+    named = [(FUSIONS, model.fusion)]
+    for registry, configs in ((ENCODERS, model.modalities), (PROCESSORS, data.processors)):
+        named += [(registry, each.get("type")) for each in (configs or {}).values() if isinstance(each, Mapping)]
+    for registry, name in named:
+        if isinstance(name, str) and ":" in name:
+            registry.find(name)
 
 
 def default_evaluation(chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from hf_bml import (
     MultimodalForClassification,
     MultimodalProcessor,
 )
+from hf_bml.processing.media.video import read_video
 from hf_bml.processing.media.waveform import read_waveform
-from hf_bml.processing.transforms.video import read_video
 
 TASK = "multimodal-classification"
 RATE = 8000

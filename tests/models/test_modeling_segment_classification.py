@@ -387,7 +387,10 @@ def test_features_of_another_shape(shape, remedy):
         ({"architecture": "avgaa"}, "architecture must be one of .*'avgaa'. Did you mean 'avga'"),
         ({"architecture_options": [1]}, "architecture_options must be a dict"),
         ({"architecture_options": {"position": 1}}, "has no option 'position'. Did you mean 'positions'"),
-        ({"modalities": {"a": {"type": "feature"}}}, "`type` must be one of .*'features'.*Did you mean 'features'"),
+        (
+            {"modalities": {"a": {"type": "feature"}}},
+            "Unknown encoder type 'feature'. Did you mean 'features'. Known:",
+        ),
         ({"modalities": {"a": {"type": "features"}}}, "type 'features' needs the option 'input_size'"),
         ({"modalities": {"a": {"type": "features", "input_size": 0}}}, "input_size must be an integer of at least 1"),
         ({"modalities": {"a": {"type": "features", "input_size": 2}}}, "two or more, found"),

@@ -17,7 +17,7 @@ from media_samples import needs_media_columns
 
 from hf_bml.data.splits import cut_table
 from hf_bml.processing import MultimodalProcessor
-from hf_bml.processing.file_changes import file_states
+from hf_bml.processing.cached_map import file_states
 from hf_bml.processing.modality_transforms import ModalityTransforms
 
 AUDIO = {"type": "log_spectrogram", "sampling_rate": 8000, "duration": 0.1, "window_length": 128, "overlap": 64}

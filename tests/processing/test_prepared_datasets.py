@@ -11,8 +11,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value, lo
 from media_samples import write_clip
 
 from hf_bml.processing import MultimodalProcessor
-from hf_bml.processing.media.video_frames import VideoFrames
 from hf_bml.processing.transforms.spectrogram import LogSpectrogram
+from hf_bml.processing.transforms.video_frames import VideoFrames
 
 AUDIO = {"type": "log_spectrogram", "sampling_rate": 8000, "duration": 0.5, "window_length": 128, "overlap": 64}
 VISUAL = {"type": "video", "num_frames": 2, "size": 8, "short_side": 16}

@@ -62,7 +62,7 @@ def test_training_switches_augmentation_on():
         ({}, "at least one modality"),
         ({"audio": {"size": 3}}, "expected a dict with 'type'"),
         ({"audio": {"type": "spectrogram"}}, "Did you mean 'log_spectrogram'"),
-        ({"audio": {"type": 5}}, "expected type among"),
+        ({"audio": {"type": 5}}, "Unknown processor type 5. Known:"),
         ({"audio": {**AUDIO, "num_mels": 4}}, "modality 'audio': .*Did you mean 'num_mel_bins'"),
         ({"audio": {**AUDIO, "pad": "no"}}, "modality 'audio': Expected pad"),
         ({"audio": {**AUDIO, "duration": "long"}}, "modality 'audio'"),

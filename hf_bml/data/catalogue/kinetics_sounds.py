@@ -133,13 +133,8 @@ def load(
     row_splits = [SPLITS[test][subset] for subset in subsets]
     if test == "validation" or annotation == "txt":
         row_splits = with_held_out(row_splits, [youtube_key(clip)[:11] for clip in clips])
-    files, features = audio_visual_files(
-        clips,
-        folder / video_dir,
-        audio_dir and folder / audio_dir,
-        frames_dir and folder / frames_dir,
-        youtube_key,
-    )
+    sounds, frames = (each and folder / each for each in (audio_dir, frames_dir))
+    files, features = audio_visual_files(clips, folder / video_dir, sounds, frames, youtube_key)
     features["labels"] = ClassLabel(names=CLASSES)
     return clip_dataset("Kinetics-Sounds", clips, row_splits, files, {"labels": labels}, features)
 

@@ -17,11 +17,11 @@ from transformers import PreTrainedConfig
 from ...ground.suggestion import did_you_mean
 from ...ground.task import at_least_float32, cross_entropy
 from ..configuration_multimodal import check_modality_name
-from ..encoders.configuration import is_size
 from ..face import ForwardView, ModelFace
 from ..frozen import keep_frozen_statistics
 from ..fusion import evaluation_mode
 from ..modeling_multimodal import MultimodalClassifierOutput
+from ..options import is_size
 from ..wrappers import PEFT_PREFIX, check_bare, without_adapter
 from .outputs import (
     copied,

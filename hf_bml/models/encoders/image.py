@@ -9,18 +9,100 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
-import timm
 import torch
-from timm.layers import Format
-from timm.models import FeatureListNet
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
+from ...ground.suggestion import did_you_mean
+from ..options import check_fraction, check_size, is_number, size_list
 from ..segment_networks import TemporalShift, freeze, insert_before_blocks, partially_frozen, set_clips
+from .base import Encoder, mark_initialized
 from .sequences import Tokens, frames_as_one_sequence, masked_mean, positions_as_tokens
+
+TIMM_SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
+
+
+def check_shift_fraction(value: Any) -> None:
+    """Raises ValueError unless `value` is a share of channels that can move both ways, in (0, 0.5]."""
+    if not is_number(value) or not 0 < value <= 0.5:
+        raise ValueError(f"shift_fraction must be in (0, 0.5], found {value!r}.")
+
+
+def check_architecture(name: Any) -> None:
+    """Raises ValueError, naming the closest valid name, unless timm knows the architecture or it lies on the Hub."""
+    import timm  # slow to import
+
+    if not isinstance(name, str) or not (name.startswith(TIMM_SOURCES) or timm.is_model(name)):
+        hint = did_you_mean(str(name).split(".")[0], timm.list_models())
+        raise ValueError(
+            f"architecture must be the name of a timm model, found {name!r}.{hint} "
+            "timm.list_models('*resnet*') lists names; 'hf-hub:<id>' takes a model from the Hub."
+        )
+
+
+@dataclass
+class TimmEncoderConfig:
+    """A timm model as encoder of images, spectrograms or optical flow; clips are averaged over frames.
+
+    Args:
+        architecture: timm model name, such as `resnet18` or, with a pretrained tag, `resnet18.a1_in1k`; or a model
+            on the Hub, `hf-hub:<id>`.
+        in_channels: channels of the input: 1 spectrogram, 2 flow, 3 RGB.
+        pretrained: start from timm's pretrained weights (needs the Hub or a local cache).
+        model_args: further keywords of the timm model, such as `{"channels": [8, 16, 32, 64]}` for a thin ResNet.
+        temporal_shift: shift channels between the frames of a clip before each residual block of a ResNet (TSM).
+        shift_fraction: share of the channels that moves in each direction, in (0, 0.5].
+        partial_batch_norm: freeze all batch normalisation but the first layer (TSN); for pretrained weights.
+        average_stem: with `pretrained`, give the first convolution the mean over RGB of its weights for every input
+            channel (TSN's cross-modality initialisation of flow) instead of timm's own adaptation.
+        dropout: of each frame's feature, or of each position's where these are asked for, in [0, 1); TSN has 0.8 for
+            RGB and 0.7 for flow. Only for encoders that do not run stage by stage.
+    """
+
+    architecture: str
+    in_channels: int = 3
+    pretrained: bool = False
+    model_args: dict[str, Any] = field(default_factory=dict)
+    temporal_shift: bool = False
+    shift_fraction: float = 1 / 8
+    partial_batch_norm: bool = False
+    average_stem: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_size("in_channels", self.in_channels)
+        for option in ("temporal_shift", "partial_batch_norm", "average_stem"):
+            if not isinstance(value := vars(self)[option], bool):
+                raise ValueError(f"{option} must be true or false, found {value!r}.")
+        check_shift_fraction(self.shift_fraction)
+        check_fraction("dropout", self.dropout)
+        check_architecture(self.architecture)
+
+
+@dataclass
+class ConvEncoderConfig:
+    """A small convolutional stack for small images and spectrograms; clips are averaged over frames.
+
+    Every layer is a 3x3 convolution, batch normalisation, ReLU and 2x2 max pooling (an odd last row or column is
+    kept); then the global average.
+
+    Args:
+        in_channels: channels of the input.
+        channels: output channels of each layer; the last is the feature size.
+    """
+
+    in_channels: int = 1
+    channels: Sequence[int] = (8, 16, 32, 64)
+
+    def __post_init__(self) -> None:
+        check_size("in_channels", self.in_channels)
+        self.channels = size_list("channels", self.channels)
+        if not self.channels:
+            raise ValueError("channels must be a list of at least one size, such as [8, 16], found [].")
 
 
 class StageMaps(NamedTuple):
@@ -50,20 +132,14 @@ class StageMaps(NamedTuple):
         return self._replace(maps=self.maps * gate[:, :, None, None].to(self.maps.dtype))
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(Encoder):
     """Base of encoders that see one image at a time: checks channels, averages the features of a clip's frames.
 
     Attributes:
         in_channels: channels of the images.
-        output_size: size of the feature.
-        token_size: size of a token.
-        stage_sizes: channels after each stage, where the encoder can run stage by stage; else empty.
     """
 
     in_channels: int
-    output_size: int
-    token_size: int
-    stage_sizes: Sequence[int] = ()
 
     def encode(self, images: Tensor) -> Tensor:
         """`(batch, channels, height, width)` to `(batch, output_size)`."""
@@ -147,13 +223,19 @@ class TimmEncoder(ClipCNN):
     not used then.
     """
 
-    def __init__(self, config: Any):
+    config_class = TimmEncoderConfig
+
+    def __init__(self, config: TimmEncoderConfig):
         super().__init__()
         self.in_channels = config.in_channels
         self.set_model(create_timm_model(config, num_classes=0), config)
         self.dropout = nn.Dropout(config.dropout)
         self.token_size = self.model.num_features
-        self.output_size = getattr(self.model, "head_hidden_size", self.model.num_features)
+        self.output_size = getattr(self.model, "head_hidden_size", self.model.num_features)  # of some CNNs
+
+    @classmethod
+    def staged_class(cls) -> type[Encoder]:
+        return StagedTimmEncoder
 
     def encode(self, images: Tensor) -> Tensor:
         return self.dropout(self.model(images))
@@ -175,6 +257,9 @@ class StagedTimmEncoder(ClipCNN):
     """
 
     def __init__(self, config: Any):
+        from timm.layers import Format  # timm is slow to import
+        from timm.models import FeatureListNet
+
         super().__init__()
         if config.dropout:
             raise ValueError(
@@ -213,6 +298,8 @@ def create_timm_model(config: Any, **options: Any) -> nn.Module:
         config: the encoder's config.
         options: further keywords of `timm.create_model`.
     """
+    import timm  # slow to import
+
     on_meta = torch.empty(0).is_meta  # a checkpoint is being loaded: its weights follow
     model = timm.create_model(
         config.architecture,
@@ -236,22 +323,24 @@ def average_stem(model: nn.Module, config: Any) -> None:
         model: the timm model of `config`, with any number of input channels.
         config: a `TimmEncoderConfig`.
     """
+    import timm  # slow to import
+
     source = timm.create_model(config.architecture, pretrained=True, **config.model_args)
     stem = source.pretrained_cfg["first_conv"]
     weight = source.get_submodule(stem).weight.mean(1, keepdim=True)  # (out, 1, height, width)
     model.get_submodule(stem).weight.copy_(weight.expand(-1, config.in_channels, -1, -1))
 
 
-def mark_initialized(model: nn.Module) -> None:
-    """Tells transformers not to initialise the weights again."""
-    for module in model.modules():
-        module._is_hf_initialized = True
-
-
 class ConvEncoder(ImageEncoder):
     """See `ConvEncoderConfig`. Every layer is a stage."""
 
-    def __init__(self, config: Any):
+    config_class = ConvEncoderConfig
+
+    @classmethod
+    def staged_class(cls) -> type[Encoder]:
+        return cls
+
+    def __init__(self, config: ConvEncoderConfig):
         super().__init__()
         self.in_channels = config.in_channels
         sizes = [config.in_channels, *config.channels]

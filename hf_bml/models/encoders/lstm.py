@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from .image import mark_initialized
+from ..options import check_fraction, check_sizes
+from .base import Encoder, mark_initialized
 from .sequences import Tokens
+
+
+@dataclass
+class LSTMEncoderConfig:
+    """An LSTM over token ids: word vectors learned from scratch, one layer, one direction.
+
+    Args:
+        vocab_size: number of token ids, of which 0 is the padding.
+        embedding_size: width of the word vectors.
+        hidden_size: width of the states, the feature size.
+        dropout: of the word vectors, in [0, 1).
+    """
+
+    vocab_size: int
+    embedding_size: int = 200
+    hidden_size: int = 256
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "vocab_size", "embedding_size", "hidden_size")
+        check_fraction("dropout", self.dropout)
 
 
 def run_lstm(lstm: nn.LSTM, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -26,7 +48,7 @@ def run_lstm(lstm: nn.LSTM, values: Tensor) -> tuple[Tensor, Tensor]:
     return states, last.squeeze(0)
 
 
-class LSTMEncoder(nn.Module):
+class LSTMEncoder(Encoder):
     """See `LSTMEncoderConfig`. One direction, so padding behind a text changes nothing before it.
 
     The weights start as torch's own, word vectors with unit variance.
@@ -34,7 +56,9 @@ class LSTMEncoder(nn.Module):
 
     takes_token_ids = True
 
-    def __init__(self, config: Any):
+    config_class = LSTMEncoderConfig
+
+    def __init__(self, config: LSTMEncoderConfig):
         super().__init__()
         self.output_size = self.token_size = config.hidden_size
         self.embedding = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=0)

@@ -3,17 +3,41 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from ..options import check_size, size_list
+from .base import Encoder
 from .sequences import Tokens
 
 
-class MLPEncoder(nn.Module):
+@dataclass
+class MLPEncoderConfig:
+    """Linear layers over vectors `(dim,)`, such as i-vectors; each with batch normalisation and ReLU.
+
+    Args:
+        input_size: dimension of the input.
+        hidden_sizes: of each layer; the last is the feature size.
+    """
+
+    input_size: int
+    hidden_sizes: Sequence[int] = (512,)
+
+    def __post_init__(self) -> None:
+        check_size("input_size", self.input_size)
+        self.hidden_sizes = size_list("hidden_sizes", self.hidden_sizes)
+        if not self.hidden_sizes:
+            raise ValueError("hidden_sizes must be a list of at least one size, such as [512], found [].")
+
+
+class MLPEncoder(Encoder):
     """See `MLPEncoderConfig`."""
 
-    def __init__(self, config: Any):
+    config_class = MLPEncoderConfig
+
+    def __init__(self, config: MLPEncoderConfig):
         super().__init__()
         self.input_size = config.input_size
         self.output_size = self.token_size = config.hidden_sizes[-1]

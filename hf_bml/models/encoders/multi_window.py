@@ -6,19 +6,46 @@ channels shifted along time ("TSM").
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
+from ..options import check_size
 from ..segment_networks import TimeAxisShift, insert_before_blocks
-from .image import mark_initialized
+from .base import Encoder, mark_initialized
+from .image import check_architecture, check_shift_fraction
 from .sequences import Tokens, positions_as_tokens
 
 
-class MultiWindowEncoder(nn.Module):
+@dataclass
+class MultiWindowEncoderConfig:
+    """Our surrogate for MWTSM (paper Table 8), not the cited method: spectrograms of several windows, one ResNet.
+
+    The same timm ResNet sees each window's log spectrogram, and before each residual block shifts channels along
+    time. The feature is the mean over windows, weighted by a learned softmax.
+
+    Args:
+        num_windows: spectrograms of the input `(num_windows, frequencies, frames)`.
+        architecture: a timm ResNet.
+        shift_fraction: share of the channels that moves in each direction, in (0, 0.5].
+        model_args: further keywords of the timm model, such as `{"channels": [8, 16, 32, 64]}` for a thin ResNet.
+    """
+
+    num_windows: int = 3
+    architecture: str = "resnet18"
+    shift_fraction: float = 1 / 8
+    model_args: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_size("num_windows", self.num_windows)
+        check_architecture(self.architecture)
+        check_shift_fraction(self.shift_fraction)
+
+
+class MultiWindowEncoder(Encoder):
     """See `MultiWindowEncoderConfig`. One network sees every window's spectrogram as an image of one channel."""
 
     provenance = (
@@ -26,7 +53,11 @@ class MultiWindowEncoder(nn.Module):
         "the name suggests, spectrograms with several window lengths and channels shifted along time."
     )
 
-    def __init__(self, config: Any):
+    config_class = MultiWindowEncoderConfig
+
+    def __init__(self, config: MultiWindowEncoderConfig):
+        import timm  # slow to import
+
         super().__init__()
         on_meta = torch.empty(0).is_meta  # a checkpoint is being loaded: its weights follow
         self.num_windows = config.num_windows

@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
+from ..options import check_sizes
+from .base import Encoder
 from .sequences import Tokens, masked_mean
 
 KERNELS = ((5, 1), (3, 2), (3, 3), (1, 1), (1, 1))  # kernel size and dilation of each layer
 CONTEXT = sum((kernel - 1) * dilation for kernel, dilation in KERNELS)  # frames lost: 14
+
+
+@dataclass
+class XVectorEncoderConfig:
+    """The time-delay network of x-vectors over spectrograms or MFCC `(1, num_bins, frames)`, at least 15 frames.
+
+    Five dilated convolutions over time, the mean and the standard deviation over time, and two linear layers.
+
+    Args:
+        num_bins: frequencies or coefficients of the input; the original has 24.
+        hidden_size: channels of the first four layers, and size of the feature.
+        pooled_size: channels of the fifth layer.
+    """
+
+    num_bins: int
+    hidden_size: int = 512
+    pooled_size: int = 1500
+
+    def __post_init__(self) -> None:
+        check_sizes(self, "num_bins", "hidden_size", "pooled_size")
 
 
 def statistics_pooling(values: Tensor, mask: Tensor | None = None, eps: float = 1e-5) -> Tensor:
@@ -34,10 +56,12 @@ def statistics_pooling(values: Tensor, mask: Tensor | None = None, eps: float = 
     return torch.cat([mean, (variance + eps).sqrt()], dim=-1)
 
 
-class XVectorEncoder(nn.Module):
+class XVectorEncoder(Encoder):
     """See `XVectorEncoderConfig`. The feature is the second segment layer."""
 
-    def __init__(self, config: Any):
+    config_class = XVectorEncoderConfig
+
+    def __init__(self, config: XVectorEncoderConfig):
         super().__init__()
         self.num_bins = config.num_bins
         self.token_size = config.pooled_size

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..encoders.configuration import check_size
 from ..fusion import FusionHead, evaluation_mode, layers
-from ..options import HeadOptions
+from ..options import HeadOptions, check_size
 from .base import Inputs, StagedInteraction, call
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..encoders.configuration import check_fraction, check_size
 from ..encoders.sequences import Tokens, masked_mean, sinusoidal_positions
+from ..options import check_fraction, check_size, check_sizes
 from .base import Inputs, Interaction, call, fill_absent
 
 
@@ -38,8 +38,7 @@ class CrossAttentionOptions:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("hidden_size", "num_layers", "num_heads"):
-            check_size(name, getattr(self, name))
+        check_sizes(self, "hidden_size", "num_layers", "num_heads")
         if self.feedforward_size is not None:
             check_size("feedforward_size", self.feedforward_size)
         if self.hidden_size % self.num_heads:

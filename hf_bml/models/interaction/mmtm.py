@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..encoders.configuration import check_size, is_number
 from ..encoders.image import StageMaps
+from ..options import check_size, is_number
 from .base import Inputs, StagedInteraction, call, fill_absent
 
 

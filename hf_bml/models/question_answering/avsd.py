@@ -30,9 +30,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ..encoders.configuration import check_fraction, check_size
 from ..encoders.lstm import run_lstm
 from ..encoders.sequences import Tokens
+from ..options import check_fraction, check_size
 from .base import Architecture, projection, seen_tokens
 from .factor_graph import Mix, Pair, Unary, attended, pairwise_potentials
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..encoders.configuration import check_size
+from ..options import check_sizes
 from ..prediction import Prediction
 from .base import RecurrentLayer, SegmentArchitecture
 from .guided_attention import GuidedAttention, guide_and_guided, where_present
@@ -41,8 +41,7 @@ class AVGAOptions:
     classifier_size: int = 64
 
     def __post_init__(self) -> None:
-        for name in ("positions", "attention_size", "hidden_size", "classifier_size"):
-            check_size(name, getattr(self, name))
+        check_sizes(self, "positions", "attention_size", "hidden_size", "classifier_size")
 
 
 class AVGAEncoder(nn.Module):

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..encoders.configuration import check_size
+from ..options import check_size
 from ..prediction import Prediction
 from .base import RecurrentLayer, SegmentArchitecture
 from .inputs import SegmentInput

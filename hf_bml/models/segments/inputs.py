@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..encoders.build import build_encoder
-from ..encoders.configuration import ENCODER_CONFIGS, check_size
 from ..encoders.sequences import Tokens
+from ..options import check_size
 
 
 @dataclass
@@ -24,10 +24,6 @@ class FeatureInputConfig:
 
     def __post_init__(self) -> None:
         check_size("input_size", self.input_size)
-
-
-FEATURES = "features"
-SEGMENT_INPUT_CONFIGS = {FEATURES: FeatureInputConfig, **ENCODER_CONFIGS}
 
 
 class SegmentInput(nn.Module):
@@ -53,6 +49,8 @@ class SegmentInput(nn.Module):
 class FeatureInput(SegmentInput):
     """See `FeatureInputConfig`."""
 
+    config_class = FeatureInputConfig
+
     def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
         """
         Args:
@@ -69,6 +67,10 @@ class FeatureInput(SegmentInput):
                 f"{tuple(values.shape)}. {remedy}"
             )
         return self.arranged(values.flatten(2, 3) if values.dim() == 5 else values)
+
+
+FEATURES = "features"
+SEGMENT_INPUTS = {FEATURES: FeatureInput}  # beside the encoders
 
 
 class EncodedInput(SegmentInput):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ...ground.task import at_least_float32
-from ..encoders.configuration import check_fraction, check_size, check_weight
+from ..options import check_fraction, check_sizes, check_weight
 from ..prediction import Prediction
 from .base import RecurrentLayer, SegmentArchitecture
 from .guided_attention import GuidedAttention, guide_and_guided, where_present
@@ -54,8 +54,7 @@ class PSPOptions:
     similarity_weight: float = 100.0
 
     def __post_init__(self) -> None:
-        for name in ("positions", "attention_size", "projection_size", "hidden_size", "classifier_size"):
-            check_size(name, getattr(self, name))
+        check_sizes(self, "positions", "attention_size", "projection_size", "hidden_size", "classifier_size")
         for name in ("threshold", "dropout"):
             check_fraction(name, getattr(self, name))
         check_weight("similarity_weight", self.similarity_weight)

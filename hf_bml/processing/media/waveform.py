@@ -113,7 +113,7 @@ def check_min_rms(min_rms: float) -> None:
 
 def _decode(value: Any, sampling_rate: int) -> tuple[np.ndarray, int, str]:
     """Return a mono float64 array of shape (samples,), its rate in Hz, and a name for error messages."""
-    if hasattr(value, "get_all_samples"):
+    if hasattr(value, "get_all_samples"):  # of torchcodec, which need not be installed
         samples = value.get_all_samples()
         return _mono(samples.data, "audio decoder"), int(samples.sample_rate), "audio decoder"
     if isinstance(value, dict) and value.get("array") is not None:

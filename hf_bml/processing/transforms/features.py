@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from ..media.file import media_file, one_line
+from .base import Transform
 
 
-class FeatureVector:
+class FeatureVector(Transform):
     """Numbers, or a `.npy` file of them -> float32 tensor `(dim,)`, `(time, dim)` or `(frames, positions, dim)`.
 
     A file is given as its path or as `{"bytes", "path"}`. It is read whenever its sample is, since a copy in the cache
@@ -31,9 +32,7 @@ class FeatureVector:
         torch.Size([3, 2])
     """
 
-    is_random = False
     stores_files = False
-    output_keys = None
     zeros = "features that are all 0, which no clip may have"
 
     def __init__(self, input_size: int | None = None, step: int = 1):
@@ -41,6 +40,10 @@ class FeatureVector:
             raise ValueError(f"Expected step to be an integer >= 1, found {step!r}.")
         self.input_size = input_size
         self.step = step
+
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        return {"input_size": self.input_size}
 
     def __call__(self, values: list[Any], training: bool = False) -> list[Tensor]:
         """Transform every value; `training` changes nothing."""

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ..media.file import MediaError, file_name
 from ..media.waveform import check_min_rms, read_audible_waveform
+from .base import Transform
 from .cepstra import frame_samples, mfcc, normalized_over_time, with_deltas
 
 UBM_ITERATIONS = 30
@@ -200,7 +201,7 @@ def unit_length(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.where(length > 0, length, 1)
 
 
-class IVector:
+class IVector(Transform):
     """Raw audio values -> i-vectors `(size,)`, float32 of length 1; learned on the training clips by `fit`.
 
     Features are MFCC (frames of 25 ms every 10 ms) with deltas and double deltas, normalised to mean 0 and standard
@@ -226,10 +227,8 @@ class IVector:
         MediaError: A clip cannot be read, is silent, or is shorter than one frame; the message names the file.
     """
 
-    is_random = False
-    output_keys = None
-    zeros = None  # the mean of the whitened training vectors
-    reads_video = True  # the value can be a video file, whose sound is read
+    learns = "state"
+    reads_video = True
 
     def __init__(
         self,
@@ -269,8 +268,11 @@ class IVector:
 
     @property
     def is_fitted(self) -> bool:
-        """Whether `fit`'s result was loaded."""
         return self._background is not None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"output_size": self.output_size}
 
     def __call__(self, values: list[Any], training: bool = False) -> list[Tensor]:
         """Transform clips (any form `read_waveform` accepts); `training` changes nothing."""

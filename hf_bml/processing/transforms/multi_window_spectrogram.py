@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
+from .base import Transform
 from .spectrogram import LogSpectrogram
 
 
-class MultiWindowSpectrogram:
+class MultiWindowSpectrogram(Transform):
     """Raw audio values -> `(windows, height, width)`, float32: a log spectrogram per window length, all of one size.
 
     Each is that of `LogSpectrogram`'s preset "paper", interpolated to `size`.
@@ -38,9 +39,7 @@ class MultiWindowSpectrogram:
         torch.Size([3, 257, 299])
     """
 
-    is_random = False
-    output_keys = None
-    reads_video = True  # the value can be a video file, whose sound is read
+    reads_video = True
 
     def __init__(
         self,
@@ -74,6 +73,10 @@ class MultiWindowSpectrogram:
     def zeros(self) -> str | None:
         """What an input of zeros stands for."""
         return self.spectrograms[0].zeros
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"num_windows": self.num_windows}
 
     def __call__(self, values: list[Any], training: bool = False) -> list[Tensor]:
         """Transform clips (any form `read_waveform` accepts); `training` changes nothing."""

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from ..media.file import MediaError
-from ..media.image_crop import ImageCrop
-from ..media.video_snippets import VideoSnippets
-from .frames import read_clip
+from ..media.image import read_clip
+from .frames import ImageCrop
+from .video_snippets import VideoSnippets
 
 METHODS = ("dis", "farneback")
 FARNEBACK = {
@@ -90,12 +90,7 @@ class OpticalFlow(VideoSnippets):
         method: "dis" or "farneback".
         bound: Displacements are bounded to +-bound pixels.
         image_fps: Rate of flow in the released form, images a second: that of the video, where `fps` is given.
-        size: Output height and width; this and all further options: see `FrameTransform`.
-        augment: "none" or "crop_flip".
-        crop_scale: Range of the crop's area.
-        crop_ratio: Range of the crop's width / height.
-        flip: Probability of a horizontal flip, which negates u.
-        evaluation: "resize" or "center_crop".
+        size: Output height and width; this and all further options: see `ImageCrop`. A flip negates u.
 
     Raises:
         ValueError: An option is out of range, or OpenCV is needed and missing.

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from ..media.image_crop import ImageCrop
-from ..media.video_snippets import VideoSnippets
+from .frames import ImageCrop
+from .video_snippets import VideoSnippets
 
 
 class RGBDifference(VideoSnippets):
@@ -22,12 +22,7 @@ class RGBDifference(VideoSnippets):
         short_side: Shrink frames to this short side before caching and augmentation.
         decoder: "pyav" or "torchcodec".
         std: Differences are divided by it. Natural videos have small ones: about 0.05 makes them of order 1.
-        size: Output height and width; this and all further options: see `FrameTransform`.
-        augment: "none" or "crop_flip".
-        crop_scale: Range of the crop's area.
-        crop_ratio: Range of the crop's width / height.
-        flip: Probability of a horizontal flip.
-        evaluation: "resize" or "center_crop".
+        size: Output height and width; this and all further options: see `ImageCrop`.
 
     Raises:
         ValueError: An option is out of range.

@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers.audio_utils import mel_filter_bank
 
 from ..media.waveform import check_min_rms, read_audible_waveform
+from .base import Transform
 
 TUKEY_SHAPE = 0.25
 PRESETS: dict[str, dict[str, Any]] = {
@@ -135,7 +136,7 @@ def log_magnitude(
     return torch.log(magnitude + eps)
 
 
-class LogSpectrogram:
+class LogSpectrogram(Transform):
     """Raw audio values -> log spectrograms of one fixed shape `(1, frequencies, frames)`.
 
     Options that are `None` take the preset's value (in parentheses: "paper" / "conference" / "conference_vggsound").
@@ -173,9 +174,7 @@ class LogSpectrogram:
         torch.Size([1, 257, 188])
     """
 
-    output_keys = None
-    reads_video = True  # the value can be a video file, whose sound is read
-    num_channels = 1
+    reads_video = True
 
     def __init__(
         self,
@@ -248,18 +247,20 @@ class LogSpectrogram:
 
     @property
     def zeros(self) -> str | None:
-        """What an input of zeros stands for, if that is not silence, an even picture or the like."""
+        """What an input of zeros stands for."""
         return f"noise at {'the mean log level of a clip' if self.standardize else 'log level 0, louder than a clip'}"
 
     @property
     def is_random(self) -> bool:
-        """Whether training output depends on random draws."""
         return self.random_crop
 
     @property
     def has_extract(self) -> bool:
-        """Decoded and resampled waveforms are cached where only the crop is random."""
         return self.random_crop
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"num_channels": 1, "num_bins": self.num_bins}
 
     def __call__(self, values: list[Any], training: bool = False) -> list[Tensor]:
         """Transform clips (any form `read_waveform` accepts) to tensors of shape (1, frequencies, frames), or

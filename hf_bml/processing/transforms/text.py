@@ -12,12 +12,14 @@ from tokenizers.models import WordLevel
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from .base import Transform
+
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 OF_THE_LOADING = ("is_local", "local_files_only", "name_or_path")  # which say nothing about the tokenizer
 
 
-class Tokenize:
+class Tokenize(Transform):
     """Text -> `{"input_ids": (length,), "attention_mask": (length,)}`, int64, unpadded (the collator pads).
 
     Args:
@@ -28,9 +30,8 @@ class Tokenize:
         ValueError: `max_length` is not positive, a value is not a string, or a text has no token.
     """
 
-    is_random = False
-    reads_files = False  # a text is no path
-    source_option = "tokenizer"  # names what `save_files` writes, so that it travels with the processor
+    reads_files = False  # a text is not a path
+    source_option = "tokenizer"
     output_keys = ("input_ids", "attention_mask")
     zeros = "a text of the token with id 0, as long as the sample's own"
 
@@ -50,13 +51,12 @@ class Tokenize:
 
     @property
     def vocab_size(self) -> int:
-        """How many token ids there are; 0 while there is no vocabulary."""
         return 0 if self.tokenizer is None else len(self.tokenizer)
 
     @property
     def pad_token_id(self) -> int:
-        """Id that the collator should pad `input_ids` with; 0 when the tokenizer has no padding token."""
-        return getattr(self.tokenizer, "pad_token_id", None) or 0
+        """Id of the padding; 0 when the tokenizer has no padding token."""
+        return 0 if self.tokenizer is None else self.tokenizer.pad_token_id or 0
 
     def __call__(self, values: list[str], training: bool = False) -> list[dict[str, Tensor]]:
         """Tokenize every text; `training` changes nothing."""
@@ -117,6 +117,7 @@ class Words(Tokenize):
         tensor([3, 4, 1])
     """
 
+    learns = "options"
     source_option = None
 
     def __init__(self, vocabulary: Sequence[str] | None = None, max_length: int = 32, minimum_count: int = 1):
@@ -128,7 +129,6 @@ class Words(Tokenize):
 
     @property
     def is_fitted(self) -> bool:
-        """Whether there is a vocabulary."""
         return self.tokenizer is not None
 
     def learned_options(self, texts: Iterable[str | None]) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def test_pretrained_timm_weights_are_loaded_once_and_not_reinitialised(tmp_path,
             nn.init.constant_(model.conv1.weight, 0.25)
         return model
 
-    monkeypatch.setattr("hf_bml.models.encoders.image.timm.create_model", fake_create)
+    monkeypatch.setattr("timm.create_model", fake_create)
     options = {"type": "timm", "architecture": "resnet18", "in_channels": 1, "pretrained": True}
     model = MultimodalForClassification(MultimodalConfig(modalities={"audio": options}, num_labels=2))
     assert (model.encoders["audio"].model.conv1.weight == 0.25).all()

@@ -15,9 +15,9 @@ from media_samples import write_clip
 from PIL import Image
 
 from hf_bml.processing import MediaError, read_video, read_waveform
+from hf_bml.processing.media.image import read_image
 from hf_bml.processing.modality_transforms import ModalityTransforms
 from hf_bml.processing.transforms.features import FeatureVector
-from hf_bml.processing.transforms.frames import read_image
 
 READERS = {
     "audio": {"type": "log_spectrogram", "sampling_rate": 8000, "duration": 0.5, "window_length": 256, "overlap": 128},

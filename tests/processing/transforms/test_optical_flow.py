@@ -6,8 +6,7 @@ import torch
 from datasets import Dataset, DatasetDict
 from PIL import Image
 
-from hf_bml.processing import MediaError, MultimodalProcessor, OpticalFlow, encode_flow
-from hf_bml.processing.transforms import optical_flow
+from hf_bml.processing import MediaError, MultimodalProcessor, OpticalFlow, encode_flow, optical_flow
 
 
 @pytest.fixture

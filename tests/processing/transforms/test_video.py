@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from media_samples import grey_levels, needs_torchcodec, write_clip
 
 from hf_bml.processing import MediaError, VideoFrames, read_video
-from hf_bml.processing.transforms import video as video_module
+from hf_bml.processing.media import video as video_module
 
 CLIPS = {  # frames, height, width
     "bento.mp4": (11, 568, 320),

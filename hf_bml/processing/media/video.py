@@ -19,8 +19,8 @@ from av.container import InputContainer
 from PIL import Image
 from torch import Tensor
 
-from ..media.file import REMEDY, MediaError, media_file, open_container, read_packets, reading
-from .frames import on_background
+from .file import REMEDY, MediaError, media_file, open_container, read_packets, reading
+from .image import on_background
 
 Select = Callable[[Tensor], Tensor]
 DECODERS = ("pyav", "torchcodec")
@@ -51,7 +51,7 @@ def read_video(value: Any, select: Select | None = None, decoder: str = "pyav") 
         ValueError: See `check_decoder`.
     """
     check_decoder(decoder)
-    if hasattr(value, "get_frames_at"):
+    if hasattr(value, "get_frames_at"):  # of torchcodec, which need not be installed
         count, rate = value.metadata.num_frames, value.metadata.average_fps
         timestamps = (value.metadata.begin_stream_seconds or 0.0) + torch.arange(count, dtype=torch.float64) / rate
         return _torchcodec_frames(value, timestamps, select, "video decoder")

@@ -2,17 +2,19 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from ..transforms.frames import read_clip
-from ..transforms.video import check_decoder, read_video
-from .file import MediaError
-from .frame_sampling import SAMPLINGS, frame_grid, sample_grid, snippets
+from ..media.file import MediaError
+from ..media.frame_sampling import SAMPLINGS, frame_grid, sample_grid, snippets
+from ..media.image import read_clip
+from ..media.video import check_decoder, read_video
+from .base import Transform
 
 
-class VideoSnippets:
+class VideoSnippets(Transform):
     """Base of `VideoFrames`, `RGBDifference` and `OpticalFlow`.
 
     A value is anything `read_video` takes, or frames already decoded: a list of images, or an array or tensor with a
@@ -39,9 +41,7 @@ class VideoSnippets:
         ValueError: An option is out of range, or the decoder cannot be loaded.
     """
 
-    output_keys = None
-    zeros = None  # an even picture, or no motion
-    reads_video = True  # the value can be a video file
+    reads_video = True
     extra_length = 0  # frames beyond new_length that a snippet needs
 
     def __init__(
@@ -74,13 +74,15 @@ class VideoSnippets:
 
     @property
     def is_random(self) -> bool:
-        """Whether training output depends on random draws."""
         return self.sampling != "uniform" or self.augments
 
     @property
     def has_extract(self) -> bool:
-        """Whether `extract` saves decoding at each access."""
         return self.sampling == "uniform" or self.fps is not None
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"num_channels": self.num_channels}
 
     def __call__(self, values: list[Any], training: bool = False) -> list[Tensor]:
         """Transform videos; `training` switches random sampling and augmentation on."""
@@ -92,7 +94,6 @@ class VideoSnippets:
         return [self._snippets(value, sampling, training=False) for value in values]
 
     def finish(self, extracted: list[Tensor], training: bool = False) -> list[Tensor]:
-        """From `extract`'s results to those of a call."""
         return [self._finish(self._sample_extracted(stored, training), training) for stored in extracted]
 
     def _sample_extracted(self, stored: Tensor, training: bool) -> Tensor:
@@ -148,4 +149,4 @@ class VideoSnippets:
 
 def is_decoded(value: Any) -> bool:
     """Whether a value holds decoded frames: a list of images, or an array or tensor with a leading frame axis."""
-    return isinstance(value, list | tuple) or (hasattr(value, "ndim") and value.ndim >= 3)
+    return isinstance(value, list | tuple) or (isinstance(value, np.ndarray | Tensor) and value.ndim >= 3)

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from ..transforms.frames import FrameTransform
+from .frames import FrameTransform
 from .video_snippets import VideoSnippets
 
 

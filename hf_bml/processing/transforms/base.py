@@ -1,0 +1,106 @@
+"""The face of a transform: what data processing, fitting, collation, checks and the pipeline read of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+Value = Tensor | dict[str, Tensor]
+
+
+class Transform:
+    """From the raw values of one modality's column to tensors.
+
+    To add one, write a subclass with a `__call__`. In YAML and in Python it is then known as `{"type":
+    "package.module:Name", **options}`, where the options are the keywords of `__init__`, plain JSON, checked there
+    with ValueErrors; `PROCESSORS["name"] = Name` gives it a short name. What a saved processor names is not imported:
+    register your class, in either way, before you load one.
+
+        class Level(Transform):
+            '''A waveform -> its level in decibels, (1,).'''
+
+            def __init__(self, floor: float = -80.0):
+                self.floor = floor
+
+            def __call__(self, values, training=False):
+                return [20 * torch.tensor([max(value)]).log10().clamp(min=self.floor) for value in values]
+
+    What never changes is computed once and cached; what `is_random` is computed at every access, in the training split
+    with `training=True`. If the costly part of a random transform is deterministic, split it: `has_extract` is true,
+    `extract` is cached, and `finish` does the rest.
+
+    A transform that learns from the training split says so in `learns`. `"state"`: `fit` gets what `extract` returned
+    and returns tensors, which are saved beside the processor and come back by `load_state`. `"options"`:
+    `learned_options` gets the raw values and returns further options of `__init__`, saved in the processor's config.
+
+    Attributes:
+        learns: "state", "options", or None.
+        source_option: name of the option that says where files are from, such as a tokenizer's, which `save_files`
+            writes so that they travel with the processor; None for no files.
+        output_keys: keys of the dict of tensors that a value becomes; None for a single tensor.
+        is_random: whether training output depends on random draws.
+        has_extract: whether `extract` is worth caching.
+        is_fitted: whether all is learned that must be.
+        reads_files: whether a text may be the path of a file, which is processed again when it changes.
+        reads_video: whether a value may be a video file, for its frames or its sound.
+        stores_files: whether what is read of files is copied into the cache; else they are read at every access.
+        zeros: what an input of zeros stands for, if that is not silence, an even picture or the like.
+        pad_token_id: what token ids are padded with; None where there are none.
+        vocab_size: how many token ids there are; 0 where there are none.
+    """
+
+    learns: ClassVar[Literal["state", "options"] | None] = None
+    source_option: ClassVar[str | None] = None
+    output_keys: Sequence[str] | None = None
+    is_random: bool = False
+    has_extract: bool = False
+    is_fitted: bool = True
+    reads_files: bool = True
+    reads_video: bool = False
+    stores_files: bool = True
+    zeros: str | None = None
+    pad_token_id: int | None = None
+    vocab_size: int = 0
+
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """What the modality's encoder must agree with, by name: `num_channels`, `num_bins`, `num_windows`,
+        `input_size`, `output_size`; None or left out where it is not known."""
+        return {}
+
+    def __call__(self, values: list[Any], training: bool = False) -> list[Value]:
+        """Raw values -> a tensor, or a dict of `output_keys`, each; `training` switches random draws on.
+
+        `MultimodalDataCollator` says which ranks a tensor may have.
+
+        Raises:
+            ValueError: a value cannot be used; `MediaError`, which names it, for a file.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is abstract: override `__call__`.")
+
+    def extract(self, values: list[Any]) -> list[Tensor]:
+        """The deterministic part, one tensor a value; for `has_extract`, and what `fit` learns from."""
+        raise NotImplementedError(f"{type(self).__name__} has nothing to extract.")
+
+    def finish(self, extracted: list[Tensor], training: bool = False) -> list[Value]:
+        """From `extract`'s results to those of a call."""
+        raise NotImplementedError(f"{type(self).__name__} has nothing to extract.")
+
+    def fit(self, extracted: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Learn a state from `extract`'s results on the training split, read from the disk one at a time."""
+        raise NotImplementedError(f"{type(self).__name__} learns no state.")
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take `fit`'s result. Raises ValueError if it is of another transform."""
+        raise NotImplementedError(f"{type(self).__name__} learns no state.")
+
+    def learned_options(self, values: Iterable[Any]) -> dict[str, Any]:
+        """Options learned from the raw values of the training split."""
+        raise NotImplementedError(f"{type(self).__name__} learns no options.")
+
+    def save_files(self, folder: Path) -> None:
+        """Write the files that `source_option` stands for: the same bytes for the same content."""
+        raise NotImplementedError(f"{type(self).__name__} has no files.")
