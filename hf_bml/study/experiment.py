@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from datasets import DatasetDict, IterableDatasetDict, LargeList, List
 
-from ..commands.push import push_run
 from ..data import data_report
 from ..ground.disk import check_writable, disk_errors_named
 from ..hub.card import CURVES_NAME
 from ..hub.environment import environment
 from ..hub.facts import last_ratios
 from ..hub.push import with_command
+from ..hub.run_folder import push_run
 from ..training.checkpoint import set_checkpoints_aside
 from ..training.data_checks import check_dataset
 from .assembly import build_data, build_model, build_trainer, column_types, recipe_task, type_names

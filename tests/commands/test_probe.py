@@ -12,10 +12,10 @@ from sklearn.preprocessing import StandardScaler
 from hf_bml import MultimodalForClassification
 from hf_bml.analysis.linear_probe import ProbeSettings
 from hf_bml.cli import main
-from hf_bml.commands.probe import probe_run
 from hf_bml.study import experiment
 from hf_bml.study.alone import alone_recipe
 from hf_bml.study.finished_run import load_run, predict
+from hf_bml.study.probe import probe_run
 
 
 def test_every_checkpoint_is_probed(finished, capsys):

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from hf_bml.cli import main
-from hf_bml.commands.sensitivity import as_arguments, read_varied
 from hf_bml.study import experiment
+from hf_bml.study.sweep import as_arguments, read_varied
 
 
 @pytest.fixture
