@@ -21,7 +21,7 @@ of the model that METHOD needs. Where the recipe's encoders do not allow that mo
 table's notes say why.
 
 Every run has a folder METHOD-HASH/seed-SEED; the hash covers all options that change what is computed. A finished run
-is not trained again; an interrupted one goes on from its newest checkpoint (--resume_from_checkpoint false: anew)."""
+is not trained again; an interrupted one resumes from its newest checkpoint (--resume_from_checkpoint false: anew)."""
 
 
 @command("compare")

@@ -53,7 +53,7 @@ def stage(
     Args:
         folder: of a model; its files that match MODEL_FILES are taken, and its folders that match MODEL_FOLDERS.
         destination: an empty or new folder.
-        checkpoints: folders of checkpoints with the names that they get; they keep all that a training needs to go on.
+        checkpoints: folders of checkpoints with the names that they get; they keep all that a training needs to resume.
         code: add that of model, processor and pipeline (see `save_code`), if it is a model of this package.
 
     Returns:

@@ -200,7 +200,7 @@ def build_model(recipe: Recipe, class_names: list[str] | None, num_labels: int) 
 
 
 def name_classes(model: MultimodalPreTrainedModel, names: list[str] | None) -> None:
-    """Gives a checkpoint's model the class names of the data that it goes on with, if these have as many.
+    """Gives a checkpoint's model the class names of the data that it is trained on now, if these have as many.
 
     Raises:
         ValueError: the data has the same classes in another order.

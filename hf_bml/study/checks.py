@@ -1,4 +1,4 @@
-"""What is refused before the first run of a command trains: whatever a recipe alone can be blamed for."""
+"""Validates a recipe before any training starts."""
 
 from __future__ import annotations
 

@@ -37,19 +37,19 @@ def plan_methods(parser: RecipeParser, chosen: argparse.Namespace, arguments: Se
     for path in chosen.recipes:
         base = parse_recipe(parser, path, arguments, {"modulations": None})
         for method in methods_of(path, chosen, arguments):
-            changed = changed_model_options(method, base)
-            if reason := not_applicable(method, base, partial(parse_recipe, parser, path, arguments)):
-                left_out.append(f"{base.name}, {method.label}: not applicable. {reason}")
-                continue
-            row = Row(
-                method.label,
-                recipe=base.name if len(chosen.recipes) > 1 else "",
-                methods=method.names,
-                model=", ".join(f"{option}={value}" for option, value in changed.items()),
-                plain=method.plain,
-            )
-            changes = {**changed, "modulations": method.modulations or None}
             try:
+                changed = changed_model_options(method, base)
+                if reason := not_applicable(method, changed, base, partial(parse_recipe, parser, path, arguments)):
+                    left_out.append(f"{base.name}, {method.label}: not applicable. {reason}")
+                    continue
+                row = Row(
+                    method.label,
+                    recipe=base.name if len(chosen.recipes) > 1 else "",
+                    methods=method.names,
+                    model=", ".join(f"{option}={value}" for option, value in changed.items()),
+                    plain=method.plain,
+                )
+                changes = {**changed, "modulations": method.modulations or None}
                 plan += plan_seeds(row, parser, path, arguments, changes, chosen.seeds)
             except ValueError as error:
                 raise ValueError(f"{path}, {method.label}: {error}") from error
@@ -74,7 +74,7 @@ def methods_of(path: str, chosen: argparse.Namespace, arguments: Sequence[str]) 
     labels = [method.label for method in methods]
     twice = {label for label in labels if labels.count(label) > 1}
     if twice:
-        raise ValueError(f"--modulations: {', '.join(sorted(twice))} stands twice.")
+        raise ValueError(f"--modulations: {', '.join(sorted(twice))} is given twice.")
     _, dotted = split_dotted(arguments)
     check_used(methods, [name[1] for name, _ in dotted if name[0] == "modulations"])
     return methods
@@ -95,18 +95,20 @@ def changed_model_options(method: Method, base: Recipe) -> dict[str, Any]:
     return changed
 
 
-def not_applicable(method: Method, base: Recipe, parse: Callable[[dict[str, Any]], Recipe]) -> str:
+def not_applicable(
+    method: Method, changed: Mapping[str, Any], base: Recipe, parse: Callable[[dict[str, Any]], Recipe]
+) -> str:
     """Why the recipe's model cannot have the options that the method needs; empty if it can.
 
     Args:
         method: the method.
+        changed: see `changed_model_options`.
         base: the recipe without modulations.
         parse: the same recipe with changed options.
 
     Raises:
         ValueError: the recipe's model cannot be built as it is.
     """
-    changed = changed_model_options(method, base)
     if not changed:
         return ""
     check_model(base)

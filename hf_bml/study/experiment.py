@@ -72,7 +72,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     Returns:
         what `metrics.json` holds: `validation` and `test` metrics, `final_ratios`, the summaries of `modulations` that
         have one; `left_out` (samples that the data set lacks, by split and reason) and `failures` (files that could
-        not be used) if there are any; `train_seconds` and the checkpoint that the training went on from (the time is
+        not be used) if there are any; `train_seconds` and the checkpoint that the training resumed from (the time is
         of what was left), `epoch_seconds` of every whole epoch (see `EpochClock`), `seed`, `fingerprint` (None if the
         checkpoint was of another training), `environment`.
     """
@@ -147,7 +147,7 @@ def push_results(recipe: Recipe, repo_id: str) -> None:
 
 def repeatable_options(recipe: Recipe) -> dict[str, Any]:
     """The recipe's options as `config.yaml` keeps them: what differs from the defaults, and always dataset, seed and
-    folder; not where this training went on from, and no token."""
+    folder; not what this training resumed from, and no token."""
     always = {"seed": recipe.training.seed, "output_dir": str(recipe.training.output_dir)}
     options = {"dataset": recipe.data.dataset, **recipe.explicit, **always}
     return {name: value for name, value in options.items() if name not in ("resume_from_checkpoint", "hub_token")}

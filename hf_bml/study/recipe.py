@@ -159,7 +159,7 @@ OPTION_NAMES = [f.name for block in BLOCKS for f in fields(block) if f.init]
 
 
 class RecipeLoader(yaml.SafeLoader):
-    """Safe YAML that also reads `1e-2` as a number and refuses a key that stands twice."""
+    """Safe YAML that also reads `1e-2` as a number and refuses a key that is given twice."""
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         """Checks the keys as they are written, before `<<` merges others in."""
@@ -167,7 +167,7 @@ class RecipeLoader(yaml.SafeLoader):
         keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         twice = {value for tag, value in keys if keys.count((tag, value)) > 1 and tag != "tag:yaml.org,2002:merge"}
         if twice:
-            raise ValueError(f"the keys {sorted(twice)} stand twice in one mapping ({node.start_mark}).")
+            raise ValueError(f"the keys {sorted(twice)} are given twice in one mapping ({node.start_mark}).")
         return node
 
 

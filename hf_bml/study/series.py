@@ -145,7 +145,7 @@ def flat_result(result: Mapping[str, Any]) -> dict[str, Any]:
     """A run of a [`Row`](../analysis/comparison.py) from what `metrics.json` holds.
 
     Test metrics under their own names, `validation_<metric>`, `ratio_<modality>`, `seed`, `device`, `torch`, and the
-    times (not of a run that went on from a checkpoint): `train_seconds` without `estimation_seconds`, and
+    times (not of a run that resumed a checkpoint): `train_seconds` without `estimation_seconds`, and
     `epoch_seconds`, the median of the whole epochs after the first.
     """
     estimation = sum((facts.get("estimation_seconds", 0.0) for facts in result.get("modulations", {}).values()), 0.0)

@@ -297,7 +297,7 @@ def test_left_out_samples_failures_and_unfinished_runs(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere is no folder"),
+        (["nowhere"], "nowhere is not a folder"),
         (["run", "--split", "tests"], "Did you mean 'test'"),
         (["run", "--compare", "acuracy"], "Did you mean 'accuracy'"),
         (["run", "--output", "run/metrics.json"], "is a file; expected a folder"),

@@ -114,7 +114,7 @@ def test_metadata_go_there_and_back(tmp_path):
 def test_nothing_is_made_up_while_the_training_goes_on():
     facts = replace(FACTS, results={}, ratios={}, is_finished=False, train_seconds=None, environment={})
     card = render_card(facts)
-    assert "**The training still goes on**: these are the weights of step 20 of 40." in card.text
+    assert "**The training is still running**: these are the weights of step 20 of 40." in card.text
     assert "Not evaluated yet." in card.text and "training time" not in card.text
     assert "No licence was stated for these weights." in card.text
     assert "The test split chose nothing" not in card.text and "with the best" not in card.text
