@@ -88,8 +88,8 @@ def parse_method(text: str, defaults: Mapping[str, Mapping[str, Any] | None] | N
         defaults: options per modulation where the text gives none.
 
     Raises:
-        ValueError: unknown modulation, one that is given twice, or options of another form. Names and values of options
-            are the modulations' own business.
+        ValueError: unknown modulation, one that is given twice, or options of another form. Names and values of
+            options are the modulations' own business.
 
     Example:
         >>> parse_method("opm:q_base=0.3+ogm", {"ogm": {"alpha": 0.8}}).modulations

@@ -21,10 +21,11 @@ from transformers import VisualBertConfig, VisualBertForVisualReasoning
 from hf_bml import MultimodalBalancedTrainer, MultimodalProcessor, balance
 from hf_bml.data.description import describe_dataset
 from hf_bml.hub.card import CardOptions, is_hub_id, render_card, short, write_card
-from hf_bml.hub.facts import CardFacts, facts_of_run, facts_of_trainer
+from hf_bml.hub.facts import CardFacts, facts_of_run
 from hf_bml.models import QUESTION_ANSWERING_ARCHITECTURES, SEGMENT_ARCHITECTURES
 from hf_bml.modulation import MODULATIONS
 from hf_bml.processing import PROCESSORS
+from hf_bml.training.card_facts import facts_of_trainer
 
 PUBLISHED = Path(__file__).parents[2] / "model_cards"
 GOLDEN = Path(__file__).with_name("card_golden.md")
