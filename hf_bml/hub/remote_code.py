@@ -133,7 +133,7 @@ def pipeline_tasks(model_type: str) -> dict[str, dict[str, Any]]:
     return {
         task: found
         for task, found in PIPELINE_REGISTRY.supported_tasks.items()
-        if _is_ours(found["impl"]) and model_type in found["impl"].model_types
+        if model_type in getattr(found["impl"], "model_types", ()) and _is_ours(found["impl"])
     }
 
 

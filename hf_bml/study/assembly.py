@@ -175,7 +175,7 @@ def numeric_rank(feature: Any) -> int | None:
 def build_config(recipe: Recipe, **options: Any) -> ModalitiesConfig:
     """The config of the recipe's model; `options` go to the config's class and win."""
     task = recipe_task(recipe)
-    return task.config_class(**{**{name: getattr(recipe.model, name) for name in task.option_names}, **options})
+    return task.config_class(**{**{name: vars(recipe.model)[name] for name in task.options}, **options})
 
 
 def build_model(recipe: Recipe, class_names: list[str] | None, num_labels: int) -> MultimodalPreTrainedModel:

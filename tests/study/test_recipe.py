@@ -69,7 +69,7 @@ def test_changes_win_over_the_yaml_and_the_command_line(recipe_file):
 
 def test_a_recipe_has_every_option_of_every_task():
     options = {f.name for f in fields(ModelArguments)}
-    assert options == {"task", "model_name_or_path"} | {name for t in TASKS.values() for name in t.option_names}
+    assert options == {"task", "model_name_or_path"} | {name for t in TASKS.values() for name in t.options}
     for modulation in MODULATIONS.values():
         assert set(modulation().needs(()).model_options) <= options
 
