@@ -55,7 +55,7 @@ def alone_recipe(run: FinishedRun, modality: str) -> Recipe:
     """
     config, folder = run_config(run.folder), run.folder / FOLDER / modality
     original = parse_recipe(train_parser(), config, [config])
-    task = getattr(original.model, "task", "classification")
+    task = original.model.task
     if original.model.model_name_or_path is not None or task != "classification":
         found = original.model.model_name_or_path or f"task {task}"
         raise ValueError(

@@ -15,7 +15,7 @@ from ..analysis.confusion import confusion
 from ..analysis.embedding import embed_modalities
 from ..analysis.predictions import Predictions
 from ..analysis.shapley import shapley_values
-from ..analysis.summary import markdown_table
+from ..analysis.summary import markdown_table, percent
 from .finished_run import FinishedRun, check_split, load_run, predict
 from .json_file import write_json
 from .tensorboard_log import log_to_tensorboard
@@ -142,8 +142,3 @@ def analysis_text(found: dict[str, Any]) -> str:
         rows.append([name, percent(accuracy), percent(found["calibration"][name]["ece"]), percent(shares.get(name))])
     tables.append(markdown_table(["predictions of", "accuracy, %", "calibration error, %", "Shapley value, %"], rows))
     return f"{found['split']} split, {found['predictions']} predictions\n\n" + "\n\n".join(tables)
-
-
-def percent(value: float | None) -> str:
-    """Times 100 with one digit; a dash for None."""
-    return "-" if value is None else f"{100 * value:.1f}"

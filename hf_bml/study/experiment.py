@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import DatasetDict, IterableDatasetDict, LargeList, List
+from datasets import ClassLabel, DatasetDict, IterableDatasetDict, LargeList, List
 
 from ..data import data_report
 from ..ground.disk import check_writable, disk_errors_named
@@ -51,9 +51,8 @@ def label_names(dataset: DatasetDict) -> tuple[list[str] | None, int]:
     feature = column_types(dataset)["labels"]
     while isinstance(feature, (List, LargeList)):  # a label per segment
         feature = feature.feature
-    names = getattr(feature, "names", None)
-    if names is not None:
-        return list(names), len(names)
+    if isinstance(feature, ClassLabel):
+        return list(feature.names), feature.num_classes
     if isinstance(dataset, IterableDatasetDict):
         raise ValueError(
             f"expected the streamed column `labels` to be a ClassLabel, as its rows are not counted beforehand; found "

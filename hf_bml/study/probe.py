@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.linear_probe import ProbeSettings, probe_accuracy
-from ..analysis.summary import markdown_table
+from ..analysis.summary import markdown_table, percent
 from .alone import alone_recipe, parse_alone, train_alone
 from .finished_run import FinishedRun, SavedModel, check_split, load_run, predict
 from .json_file import write_json
@@ -124,8 +124,7 @@ def probe_text(found: Mapping[str, Any]) -> str:
 
     def cell(column: str, entry: Mapping[str, Any] | None) -> str:
         accuracy = entry["accuracy"] if entry is not None else None
-        value = accuracy.get(column) if isinstance(accuracy, dict) else accuracy
-        return "-" if value is None else f"{100 * value:.1f}"
+        return percent(accuracy.get(column) if isinstance(accuracy, dict) else accuracy)
 
     every = [entry for entries in columns.values() for entry in entries]
     rows = []
