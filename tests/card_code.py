@@ -2,7 +2,7 @@
 
 import re
 
-from hf_bml.commands.card import write_run_card
+from hf_bml.hub.run_folder import write_run_card
 
 
 def quick_start(card):

@@ -50,6 +50,11 @@ def paired_difference(
     return PairedDifference(mean, mean - half, mean + half)
 
 
+def percent(value: float | None) -> str:
+    """A fraction times 100 with one digit; a dash for None."""
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
 def median_after_warm_up(seconds: Sequence[float], warm_up: int = 1) -> float | None:
     """Median of the epochs after the first `warm_up`, in seconds; None if there are none.
 

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from ..data.splits import SPLITS
 from ..ground.disk import disk_errors_named
-from ..ground.suggestion import did_you_mean
-from ..report.page import Section, Text, render_page
-from ..study.checks import check_metric
-from ..study.errors import BAD_INPUT, OneLineErrors, print_error
-from ..study.parser import quiet_libraries
-from ..study.run_files import RunGroup, read_groups
+from ..report.write import write_report
+from ..study.errors import OneLineErrors, command
 
-PAGE_NAME = "report.html"
-FIGURES_NAME = "figures"
 DESCRIPTION = """\
 Writes OUTPUT/report.html, one page that needs nothing else, and its pictures OUTPUT/figures/*.png.
 
@@ -30,112 +19,18 @@ have written into the runs' folders is shown, and what they have not written is 
 sensitivity has written into a RUN_DIR are shown, too."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; returns 0, or 2 with one line on stderr for bad input."""
+@command("report", ImportError)
+def main(arguments: list[str]) -> None:
+    """Writes the report and says where."""
     parser = OneLineErrors(prog="hf-bml report", description=DESCRIPTION)
     parser.add_argument("run_dirs", nargs="+", type=Path, metavar="RUN_DIR", help="folders of finished runs")
     parser.add_argument("--output", type=Path, default=Path("report"), help="folder of the page (default: report)")
     parser.add_argument("--split", default="test", help="split whose analyses are shown (default: test)")
     parser.add_argument("--compare", default="accuracy", help="metric of the differences (default: accuracy)")
     parser.add_argument("--title", default=None, help="the page's title (default: the data sets' names)")
-    quiet_libraries()
-    try:
-        chosen = parser.parse_args(arguments)
-        with disk_errors_named(chosen.output):
-            page = write_report(chosen.run_dirs, chosen.output, chosen.split, chosen.compare, chosen.title)
-    except (ValueError, OSError, ImportError) as error:
-        print_error("hf-bml report", error)
-        return BAD_INPUT
-    print(f"written to {page}")
-    return 0
-
-
-def write_report(
-    run_dirs: Sequence[str | Path],
-    output: str | Path,
-    split: str = "test",
-    compare: str = "accuracy",
-    title: str | None = None,
-) -> Path:
-    """Writes `report.html` and `figures/*.png`.
-
-    Args:
-        run_dirs: folders of finished runs, or folders above them.
-        output: folder; made if it is not there.
-        split: whose `analysis_<split>.json` is shown.
-        compare: test metric of the paired differences.
-        title: of the page.
-
-    Returns:
-        the page.
-
-    Raises:
-        FileNotFoundError: no finished run there.
-        ImportError: matplotlib is not installed.
-        ValueError: a file of a run cannot be read, or an option is unknown.
-    """
-    if split not in SPLITS:
-        raise ValueError(f"--split must be one of {', '.join(SPLITS)}, found {split!r}.{did_you_mean(split, SPLITS)}")
-    output = Path(output)
-    if output.exists() and not output.is_dir():
-        raise ValueError(f"--output {str(output)!r} is a file; expected a folder.")
-    groups, unfinished = read_groups(run_dirs)
-    check_metric("--compare", compare, sorted({name for group in groups for run in group.row.runs for name in run}))
-    try:
-        from ..figures.style import run_styles
-        from ..report.figure_folder import FigureFolder
-        from ..report.sections import build_sections
-        from ..report.sections.sensitivity import find_sweeps
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "matplotlib":
-            raise
-        raise ImportError("figures need matplotlib. Install it with: pip install 'hf_bml[plots]'") from error
-    folder = output / FIGURES_NAME
-    folder.mkdir(parents=True, exist_ok=True)
-    families = by_data(groups)
-    sections: list[Section] = []
-    shown: set[Path] = set()
-    for number, (name, own) in enumerate(families.items(), start=1):
-        prefix = f"{number}_{re.sub(r'[^A-Za-z0-9_-]+', '_', own[0].dataset)}_" if len(families) > 1 else ""
-        styles = run_styles(group.label for group in own)
-        sweeps = [file for file in find_sweeps(own, run_dirs) if file not in shown]
-        shown.update(sweeps)
-        found = build_sections(own, split, compare, FigureFolder(folder, styles, prefix), sweeps)
-        if prefix:
-            found = [Section(f"{s.anchor}-{number}", f"{name}: {s.title}", s.parts) for s in found]
-        sections += found
-    if unfinished:
-        lines = [
-            f"hf-bml train RECIPE --output_dir {shlex.quote(str(f))} --resume_from_checkpoint last" for f in unfinished
-        ]
-        text = f"{len(unfinished)} runs have checkpoints but no result and are not shown. They go on with"
-        sections.append(Section("unfinished", "Unfinished runs", [Text(text, lines, code=True)]))
-    if len(families) > 1:
-        note = Text("These runs saw different data (data set, its options, or task); only the same data is compared.")
-        sections.insert(0, Section("families", "Data sets", [note, Text(lines=list(families))]))
-    page = output / PAGE_NAME
-    names = list(dict.fromkeys(group.dataset for group in groups))
-    runs = sum(len(group.runs) for group in groups)
-    counted = f"{len(groups)} {'run' if len(groups) == 1 else 'runs'}"
-    counted += f" with {runs} seeds in all" if runs > len(groups) else ""
-    subtitle = f"{counted}, {', '.join(names)}; written {time.strftime('%Y-%m-%d')}"
-    page.write_text(render_page(title or f"Balance report: {', '.join(names)}", subtitle, sections), encoding="utf-8")
-    return page
-
-
-def by_data(groups: Sequence[RunGroup]) -> dict[str, list[RunGroup]]:
-    """The groups per data set, options of it and task, under names that differ."""
-    families: dict[tuple[object, ...], list[RunGroup]] = {}
-    for group in groups:
-        families.setdefault(group.data, []).append(group)
-    names = [members[0].dataset for members in families.values()]
-    named = {}
-    for members in families.values():
-        name = members[0].dataset
-        if names.count(name) > 1:
-            name = f"{name} ({', '.join(group.label for group in members)})"
-        named[name] = members
-    return named
+    chosen = parser.parse_args(arguments)
+    with disk_errors_named(chosen.output):
+        print(f"written to {write_report(**vars(chosen))}")
 
 
 if __name__ == "__main__":

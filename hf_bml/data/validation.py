@@ -1,7 +1,7 @@
 """What every data set of this package must look like."""
 
 import numpy as np
-from datasets import ClassLabel, DatasetDict, IterableDatasetDict, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, IterableDatasetDict, List, Value
 
 from .splits import SPLITS
 
@@ -68,27 +68,46 @@ def _check_columns(dataset: DatasetDict | IterableDatasetDict, split: str, name:
 
 def _check_labels(dataset: DatasetDict, split: str, name: str) -> None:
     feature = dataset[split].features[LABELS]
-    labels_per_row = 1
     if isinstance(feature, List) and feature.length > 0:
-        labels_per_row, feature = feature.length, feature.feature
+        feature = feature.feature
     is_class_label = isinstance(feature, ClassLabel)
     if not is_class_label and not (isinstance(feature, Value) and "int" in feature.dtype):
         raise ValueError(
             f"Expected integer labels in split '{split}' of data set '{name}', found the feature {feature}. Cast the "
             f"column with cast_column('{LABELS}', ClassLabel(names=...))."
         )
-    column = dataset[split].with_format("arrow")[LABELS][:]
-    if column.null_count:
-        raise ValueError(
-            f"Expected a label in every row of split '{split}' of data set '{name}', found {column.null_count} rows "
-            "without one. Drop them."
-        )
-    labels = np.asarray(column.to_pylist()).ravel()
+    where = f"split '{split}' of data set '{name}'"
     upper = feature.num_classes if is_class_label else np.inf
-    wrong = np.flatnonzero((labels < 0) | (labels >= upper))
+    check_labels(dataset[split], where, upper, "Map the labels to 0, 1, ... or correct the class names.")
+
+
+def check_labels(dataset: Dataset, where: str, num_labels: float, remedy: str) -> None:
+    """Checks that every row has a whole number in [0, num_labels), or as many as every other row, one per segment.
+
+    Args:
+        dataset: with a column `labels`.
+        where: what the message begins with.
+        num_labels: infinity if it is not known.
+        remedy: what the message ends with.
+
+    Raises:
+        ValueError: naming the row.
+    """
+    try:
+        labels = np.asarray(dataset.with_format(None).select_columns(LABELS)[LABELS][:])
+    except ValueError as error:  # lists of different lengths
+        raise ValueError(
+            f"{where}: expected one label per sample, or as many in every sample as it has segments. {error}"
+        ) from error
+    if labels.dtype == object and (missing := sum(label is None for label in labels.ravel())):
+        raise ValueError(f"{where}: every sample needs a label, found none in {missing} rows. Drop them.")
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"{where}: labels must be integers in [0, {num_labels}), found {labels.dtype}. {remedy}".strip()
+        )
+    wrong = np.flatnonzero(((labels < 0) | (labels >= num_labels)).reshape(len(dataset), -1).any(1))
     if len(wrong):
         raise ValueError(
-            f"Expected labels in [0, {upper}) in split '{split}' of data set '{name}', found {labels[wrong[0]]} in "
-            f"row {wrong[0] // labels_per_row} ({len(wrong)} such labels). Map the labels to 0, 1, ... "
-            "or correct the class names."
+            f"{where}: labels must be in [0, {num_labels}), found {labels[wrong[0]]} in row {wrong[0]} ({len(wrong)} "
+            f"such rows). {remedy}"
         )

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from ..analysis.summary import markdown_table
+from ..analysis.summary import markdown_table, percent
 from ..data import dataset_names
 from ..data.description import describe_dataset
 from ..models import ENCODERS, QUESTION_ANSWERING_ARCHITECTURES, SEGMENT_ARCHITECTURES
@@ -278,11 +278,6 @@ def modulation_table(facts: CardFacts) -> str:
     """A row per modulation with all its values."""
     rows = [(f"`{name}`", short(options)) for name, options in facts.modulations.items()]
     return markdown_table(("modulation", "values"), rows) if rows else ""
-
-
-def percent(value: float | None) -> str:
-    """A fraction times 100."""
-    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def score_table(facts: CardFacts) -> str:

@@ -1,30 +1,26 @@
-"""What a model card tells about a run, read from the run's folder or from a trainer; nothing is made up.
+"""What a model card tells about a run, read from the run's folder; nothing is made up.
 
-What is not known, such as the test scores of a training that still goes on, is left out.
+What is not known, such as the test scores of a training that is still running, is left out.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import transformers
 import yaml
-from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from ..models.face import face_of
-from ..models.wrappers import adapter_base, without_adapter
 from ..modulation import build_modulations
-from .environment import environment
 
 HIDDEN_PATH = "PATH"  # stands in a card for a path of the machine that trained
 SPLITS = {"eval": "validation", "validation": "validation", "test": "test"}  # of the prefixes of logged metrics
 TIMING = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
-WITHOUT_EFFECT = (  # on what is computed: where a run reports to and what it goes on from
+WITHOUT_EFFECT = (  # on what is computed: where a run reports to and what it resumes from
     *("output_dir", "resume_from_checkpoint", "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node"),
     *("report_to", "run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
     *("push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push"),
@@ -105,7 +101,8 @@ def facts_of_run(folder: str | Path, name: str | None = None) -> CardFacts:
     modalities = config.get("modality_order") or list(config.get("modalities") or metrics.get("final_ratios", {}))
     results = {split: numbers(metrics[split]) for split in ("validation", "test") if split in metrics}
     model_class = (config.get("architectures") or [CardFacts.model_class])[0]
-    is_wrapped = "modalities" not in config and hasattr(transformers, model_class)  # none of these is trained as it is
+    # Of transformers' own classes, which are looked up by name, none is trained as it is.
+    is_wrapped = "modalities" not in config and hasattr(transformers, model_class)
     return CardFacts(
         name=name or folder.name,
         model_class=model_class,
@@ -126,58 +123,6 @@ def facts_of_run(folder: str | Path, name: str | None = None) -> CardFacts:
         train_seconds=None if metrics.get("resumed_from") else metrics.get("train_seconds"),
         environment=metrics.get("environment", {}),
     )
-
-
-def facts_of_trainer(trainer: Trainer, name: str | None = None) -> CardFacts:
-    """Facts of a trainer as it is now.
-
-    Args:
-        trainer: with `modalities`, `modulation` and `run_options` as [`MultimodalBalancedTrainer`] has them.
-        name: of the model; default that of its repository, or of the output folder.
-    """
-    args, state, model = trainer.args, trainer.state, trainer.accelerator.unwrap_model(trainer.model)
-    config = getattr(model, "config", None)
-    config = config.to_dict() if hasattr(config, "to_dict") else {}
-    finished = is_finished(state.log_history)
-    step = state.best_global_step if finished and args.load_best_model_at_end else state.global_step
-    options = trainer.run_options if trainer.run_options is not None else changed_arguments(args)
-    face = face_of(without_adapter(model))
-    wrapped = face.wrapped_model
-    saved = model if wrapped is None else wrapped
-    kind = type(without_adapter(saved))
-    return CardFacts(
-        name=name or (args.hub_model_id or Path(args.output_dir).resolve().name).split("/")[-1],
-        model_class=type(without_adapter(model)).__name__,
-        config=hide_paths(config),
-        modalities=list(trainer.modalities),
-        processors=hide_paths(getattr(trainer.processing_class, "modalities", {})),
-        modulations={modulation.name: asdict(modulation.config) for modulation in trainer.modulation},
-        settings=without_paths(options),
-        results=results_at(state.log_history, step),
-        ratios=last_ratios(state.log_history, trainer.modalities),
-        history=list(state.log_history),
-        step=step,
-        max_steps=state.max_steps,
-        is_finished=finished,
-        wrapped_class=None if wrapped is None else public_class(kind),
-        adapter_base=hide_paths(adapter_base(saved)),
-        is_pretrained=wrapped is not None and issubclass(kind, PreTrainedModel),
-        balance=face.balance_arguments or {},
-        seed=args.seed,
-        environment=environment(args.world_size),
-    )
-
-
-def public_class(kind: type) -> str:
-    """A class with the module that it is imported from.
-
-    Example:
-        >>> from transformers import CLIPModel
-        >>> public_class(CLIPModel)
-        'transformers.CLIPModel'
-    """
-    is_public = getattr(transformers, kind.__name__, None) is kind
-    return f"{'transformers' if is_public else kind.__module__}.{kind.__name__}"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -239,18 +184,6 @@ def last_ratios(history: Sequence[Mapping[str, Any]], modalities: Sequence[str])
         if values:
             ratios[modality] = values[-1]
     return ratios
-
-
-def changed_arguments(args: Any) -> dict[str, Any]:
-    """The training arguments that differ from their defaults and that plain YAML can hold."""
-    changed = {}
-    for argument in fields(args):
-        value = getattr(args, argument.name)
-        default = argument.default if argument.default is not MISSING else argument.default_factory()
-        value = getattr(value, "value", value)  # of an enumeration
-        if argument.init and value != default and isinstance(value, (str, int, float, bool, dict)):
-            changed[argument.name] = value
-    return changed
 
 
 def without_paths(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi
 from huggingface_hub.errors import HfHubHTTPError
@@ -53,7 +54,7 @@ def stage(
     Args:
         folder: of a model; its files that match MODEL_FILES are taken, and its folders that match MODEL_FOLDERS.
         destination: an empty or new folder.
-        checkpoints: folders of checkpoints with the names that they get; they keep all that a training needs to go on.
+        checkpoints: folders of checkpoints with the names that they get; they keep all that resuming needs.
         code: add that of model, processor and pipeline (see `save_code`), if it is a model of this package.
 
     Returns:
@@ -203,23 +204,19 @@ def describe_failure(error: Exception, repo_id: str) -> str:
     return f"{repo_id} cannot be pushed: {reason.rstrip('.')}."
 
 
-def with_command(
-    failure: object,
-    folder: str | Path,
-    repo_id: str,
-    private: bool | None = None,
-    revision: str | None = None,
-    code: bool = True,
-) -> str:
+def with_command(failure: object, folder: str | Path, repo_id: str, **options: Any) -> str:
     """Why a push failed, in one line, and the command that pushes the run's folder later.
+
+    Args:
+        failure: an error, or its text.
+        folder, repo_id, options: see `push_command`.
 
     Example:
         >>> with_command("disk full", "runs/opm", "me/opm")
         'disk full. The run is kept; push it later with: hf-bml push runs/opm --repo-id me/opm'
     """
     reason = " ".join(str(failure).split()) or type(failure).__name__
-    command = push_command(folder, repo_id, private, revision, code)
-    return f"{reason.rstrip('.')}. The run is kept; push it later with: {command}"
+    return f"{reason.rstrip('.')}. The run is kept; push it later with: {push_command(folder, repo_id, **options)}"
 
 
 def push_command(

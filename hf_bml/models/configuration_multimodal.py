@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +22,17 @@ from .options import check_fraction, check_name, check_weight, is_number, size_l
 # saved elsewhere would not take that code along.
 REPOSITORY_CODE = ("auto_map", "custom_pipelines")
 FORWARD_KEYWORDS = ("self", "labels", "modality_mask", "modulation")
+
+
+def option(default: Any, help: str) -> Any:
+    """A field that recipes and the command line take as a model option, too."""
+    return field(default=default, metadata={"help": help})
+
+
+def options_by_name(owners: Mapping[str, Any]) -> str:
+    """`mmtm: stages, ratio; ...`, the options of everything that has an `options_class`."""
+    named = {name: [f.name for f in fields(owner.options_class)] for name, owner in owners.items()}
+    return "; ".join(f"{name}: {', '.join(names)}" for name, names in named.items())
 
 
 def check_modality_name(name: Any) -> None:
@@ -50,13 +61,20 @@ class ModalitiesConfig(PreTrainedConfig):
         modalities (`dict[str, dict]`): encoder config per modality. The order is the modality order everywhere.
         modality_order (`list[str]`, *optional*): the names of `modalities` in that order; kept because `config.json`
             sorts its keys.
+        auxiliary_loss_weight (`float`, *optional*): gives every modality a classifier of its own, and adds this times
+            their summed losses to the training loss.
 
     Raises:
-        ValueError: a modality's name or encoder config is not valid.
+        ValueError: a modality's name or encoder config is not valid, or the weight is negative.
     """
 
-    modalities: dict[str, Any] | None = None
+    modalities: dict[str, Any] | None = option(
+        None, "Encoder config per modality, each with a `type` and its options; the order counts."
+    )
     modality_order: list[str] | None = None
+    auxiliary_loss_weight: float | None = option(
+        None, "Adds a classifier per modality and this times their losses; 0 adds them without a loss."
+    )
 
     def __post_init__(self, **kwargs: Any) -> None:
         encoders = {} if self.modalities is None else self.modalities
@@ -72,6 +90,8 @@ class ModalitiesConfig(PreTrainedConfig):
             raise ValueError(f"modality_order must hold the names of modalities {list(encoders)}, found {order!r}.")
         self.modality_order = list(order)
         self.modalities = {name: self.complete_encoder(name, encoders[name]) for name in order}
+        if self.auxiliary_loss_weight is not None:
+            check_weight("auxiliary_loss_weight", self.auxiliary_loss_weight)
         if self.model_type in CONFIG_MAPPING and CONFIG_MAPPING[self.model_type] is type(self):
             for name in REPOSITORY_CODE:
                 kwargs.pop(name, None)
@@ -155,24 +175,33 @@ class MultimodalConfig(ModalitiesConfig):
     model_type = "multimodal"
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["features", "modality_mask", "auxiliary_logits"]
 
-    fusion: str = "concat"
-    conditioning: str | None = None
-    interaction: str | None = None
-    interaction_options: dict[str, Any] | None = None
-    head_hidden_sizes: list[int] | None = None
-    head_dropout: float = 0.0
-    head_init_std: float | None = None
-    bias_split: dict[str, float] | None = None
-    unimodal_prediction: str = "auto"
-    auxiliary_loss_weight: float | None = None
+    fusion: str = option("concat", f"Fusion head: {', '.join(FUSIONS)}.")
+    conditioning: str | None = option(
+        None, "The modality that conditions the others in film and gated; default the first."
+    )
+    interaction: str | None = option(None, f"What the encoders exchange before fusion: {', '.join(INTERACTIONS)}.")
+    interaction_options: dict[str, Any] | None = option(
+        None, f"Options of the interaction ({options_by_name(INTERACTIONS)})."
+    )
+    head_hidden_sizes: list[int] | None = option(None, "Hidden layer sizes of the head; none for a linear head.")
+    head_dropout: float = option(0.0, "Dropout before every layer of the head, in [0, 1).")
+    head_init_std: float | None = option(
+        None, "Standard deviation of the head's initial weights; TSN 0.001; default Xavier."
+    )
+    bias_split: dict[str, float] | None = option(
+        None, "Share of the linear head's bias per modality in its own prediction."
+    )
+    unimodal_prediction: str = option(
+        "auto",
+        "How a modality's own prediction is estimated: auto (exact split, else zero_out), zero_out, or probe, a "
+        "linear head beside the training.",
+    )
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         self._check_fusion()
         self._check_interaction()
         check_name("unimodal_prediction", self.unimodal_prediction, ("auto", "zero_out", "probe"))
-        if self.auxiliary_loss_weight is not None:
-            check_weight("auxiliary_loss_weight", self.auxiliary_loss_weight)
         self.head_hidden_sizes = size_list(
             "head_hidden_sizes", [] if self.head_hidden_sizes is None else self.head_hidden_sizes
         )

@@ -7,8 +7,8 @@ from dataclasses import asdict, fields
 from typing import Any, ClassVar
 
 from ..ground.suggestion import check_options
-from .configuration_multimodal import ModalitiesConfig
-from .options import check_name, check_weight
+from .configuration_multimodal import ModalitiesConfig, option, options_by_name
+from .options import check_name
 from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
 
 
@@ -50,10 +50,13 @@ class QuestionAnsweringConfig(ModalitiesConfig):
     model_type = "multimodal_question_answering"
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["features", "modality_mask", "auxiliary_logits"]
 
-    question: str | None = None
-    architecture: str | None = "avsd"
-    architecture_options: dict[str, Any] | None = None
-    auxiliary_loss_weight: float | None = None
+    question: str | None = option(None, "The modality that asks; default the first one that takes token ids.")
+    architecture: str | None = option(
+        None, f"What joins the modalities: {', '.join(QUESTION_ANSWERING_ARCHITECTURES)}; default the first."
+    )
+    architecture_options: dict[str, Any] | None = option(
+        None, f"Options of the architecture ({options_by_name(QUESTION_ANSWERING_ARCHITECTURES)})."
+    )
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -68,8 +71,6 @@ class QuestionAnsweringConfig(ModalitiesConfig):
         if not isinstance(self.architecture_options, Mapping | None):
             raise ValueError(f"architecture_options must be a dict, found {self.architecture_options!r}.")
         self.architecture_options = asdict(self.architecture_config)
-        if self.auxiliary_loss_weight is not None:
-            check_weight("auxiliary_loss_weight", self.auxiliary_loss_weight)
 
     @property
     def architecture_config(self) -> Any:

@@ -7,10 +7,10 @@ from dataclasses import asdict, fields
 from typing import Any, ClassVar
 
 from ..ground.suggestion import check_options
-from .configuration_multimodal import ModalitiesConfig
+from .configuration_multimodal import ModalitiesConfig, option, options_by_name
 from .encoders.build import build_encoder_config
 from .encoders.image import TimmEncoderConfig
-from .options import check_name, check_weight
+from .options import check_name
 from .segments import SEGMENT_ARCHITECTURES
 from .segments.inputs import SEGMENT_INPUTS
 from .segments.losses import SEGMENT_LOSSES
@@ -59,10 +59,13 @@ class SegmentClassificationConfig(ModalitiesConfig):
     model_type = "multimodal_segments"
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["features", "modality_mask", "auxiliary_logits"]
 
-    architecture: str | None = None
-    architecture_options: dict[str, Any] | None = None
-    segment_loss: str | None = None
-    auxiliary_loss_weight: float | None = None
+    architecture: str | None = option(
+        None, f"What joins the modalities: {', '.join(SEGMENT_ARCHITECTURES)}; default the first."
+    )
+    architecture_options: dict[str, Any] | None = option(
+        None, f"Options of the architecture ({options_by_name(SEGMENT_ARCHITECTURES)})."
+    )
+    segment_loss: str | None = option(None, f"Loss of the segments: {', '.join(SEGMENT_LOSSES)}; default the first.")
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -84,9 +87,6 @@ class SegmentClassificationConfig(ModalitiesConfig):
                 "segment_loss 'pair_similarity' compares the branches of psp, which architecture "
                 f"{self.architecture!r} does not have. Use cross_entropy or soft_margin."
             )
-
-        if self.auxiliary_loss_weight is not None:
-            check_weight("auxiliary_loss_weight", self.auxiliary_loss_weight)
 
     def complete_encoder(self, modality: str, options: Any) -> dict[str, Any]:
         encoder = build_encoder_config(modality, options, SEGMENT_INPUTS)

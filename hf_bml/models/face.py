@@ -64,6 +64,10 @@ class ModelFace:
         owned |= {id(p) for head in self.auxiliary_heads.values() for p in head.parameters()}
         return [p for p in self.parameters() if id(p) not in owned]
 
+    def own_feature(self, modality: str, feature: Any) -> Any:
+        """The part of a modality's features `(batch, ...)` that its own classifier sees."""
+        return feature
+
     def why_not_fuse(self) -> str | None:
         """Why the joint prediction is not a function of the modalities' features; None if it is."""
         return None

@@ -131,7 +131,10 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         """What each modality's own classifier predicts; a probe learns without the encoder noticing."""
         if not self._own_logits_are_trained:
             features = {name: feature.detach() for name, feature in features.items()}
-        return {name: head(self.interaction.own(name, features[name])) for name, head in self.auxiliary_heads.items()}
+        return {name: head(self.own_feature(name, features[name])) for name, head in self.auxiliary_heads.items()}
+
+    def own_feature(self, modality: str, feature: Any) -> Any:
+        return self.interaction.own(modality, feature)
 
     def _score(self, current: Pass) -> dict[str, Tensor]:
         predict = {"probe": self._classified, "zero_out": self.head.zero_out_logits}.get(

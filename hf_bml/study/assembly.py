@@ -7,7 +7,19 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from datasets import DatasetDict, Features, IterableDatasetDict, LargeList, List
+from datasets import (
+    Array2D,
+    Array3D,
+    Array4D,
+    Array5D,
+    ClassLabel,
+    DatasetDict,
+    Features,
+    IterableDatasetDict,
+    LargeList,
+    List,
+    Value,
+)
 from transformers import AutoConfig, EvalPrediction, set_seed
 
 from ..data import load_multimodal_dataset
@@ -19,6 +31,8 @@ from ..training.trainer import MultimodalBalancedTrainer
 from .progress import CompactProgressCallback
 from .recipe import Recipe
 from .tasks import TASKS, Task
+
+ARRAYS = (Array2D, Array3D, Array4D, Array5D)
 
 
 def recipe_task(recipe: Recipe) -> Task:
@@ -165,17 +179,19 @@ def _build_data(
 
 def numeric_rank(feature: Any) -> int | None:
     """How many axes a column of numbers has, 0 for plain numbers; None for text, images, audio and the like."""
-    rank = len(getattr(feature, "shape", ()))  # Array2D to Array5D
+    rank = 0
     while isinstance(feature, (List, LargeList)):
         feature, rank = feature.feature, rank + 1
-    dtype = getattr(feature, "dtype", None) or ""
-    return rank if dtype.startswith(("int", "uint", "float", "bool")) else None
+    if isinstance(feature, ARRAYS):
+        rank += len(feature.shape)
+    is_plain = isinstance(feature, (Value, ClassLabel, *ARRAYS))
+    return rank if is_plain and feature.dtype.startswith(("int", "uint", "float", "bool")) else None
 
 
 def build_config(recipe: Recipe, **options: Any) -> ModalitiesConfig:
     """The config of the recipe's model; `options` go to the config's class and win."""
     task = recipe_task(recipe)
-    return task.config_class(**{**{name: getattr(recipe.model, name) for name in task.option_names}, **options})
+    return task.config_class(**{**{name: vars(recipe.model)[name] for name in task.options}, **options})
 
 
 def build_model(recipe: Recipe, class_names: list[str] | None, num_labels: int) -> MultimodalPreTrainedModel:
@@ -200,7 +216,7 @@ def build_model(recipe: Recipe, class_names: list[str] | None, num_labels: int) 
 
 
 def name_classes(model: MultimodalPreTrainedModel, names: list[str] | None) -> None:
-    """Gives a checkpoint's model the class names of the data that it goes on with, if these have as many.
+    """Gives a checkpoint's model the class names of the data that it is trained on now, if these have as many.
 
     Raises:
         ValueError: the data has the same classes in another order.
@@ -260,9 +276,8 @@ def type_names(task: Task, dataset: DatasetDict) -> list[str] | None:
     """The names of the classes that are passed on to the task's metrics; None where there are none."""
     features = column_types(dataset) or {}
     for column in task.collator_options.get("passed_on", ()):
-        names = getattr(features.get(column), "names", None)
-        if names is not None:
-            return names
+        if isinstance(features.get(column), ClassLabel):
+            return features[column].names
     return None
 
 

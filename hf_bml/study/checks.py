@@ -1,4 +1,4 @@
-"""What is refused before the first run of a command trains: whatever a recipe alone can be blamed for."""
+"""Validates a recipe before any training starts."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def check_model(recipe: Recipe) -> None:
         if remote:  # a stand-in has no stages or tokens that an interaction could join
             stand_in = {"type": "sequence", "input_size": 1, "hidden_size": 4, "num_heads": 1}
             local = {"modalities": {**config.modalities, **dict.fromkeys(remote, stand_in)}}
-            alone = [name for name in recipe_task(recipe).option_names if name.startswith("interaction")]
+            alone = [name for name in recipe_task(recipe).options if name.startswith("interaction")]
             config = build_config(recipe, **local, **dict.fromkeys(alone))
         with torch.device("meta"):
             model = recipe_task(recipe).model_class(config)
@@ -107,8 +107,8 @@ def check_checkpoint_options(recipe: Recipe) -> None:
     saved = checkpoint_config(recipe.model.model_name_or_path)
     asked = build_config(recipe, modalities=recipe.model.modalities or saved.modalities)
     pairs = {
-        name: (getattr(asked, name), getattr(saved, name))
-        for name in recipe_task(recipe).option_names
+        name: (vars(asked)[name], vars(saved)[name])
+        for name in recipe_task(recipe).options
         if name in recipe.explicit and name != "modalities"
     }
     for modality, options in (recipe.model.modalities or {}).items():

@@ -10,7 +10,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 
 class EpochClock(TrainerCallback):
-    """Takes the seconds of every whole epoch; one that began at a checkpoint, or that `max_steps` cut, counts not.
+    """Takes the seconds of every whole epoch; not of one that began at a checkpoint or that `max_steps` cut.
 
     The accelerator is waited for at the beginning and the end of an epoch only. What a modulation trains beside the
     run is part of the epoch.
@@ -32,21 +32,16 @@ class EpochClock(TrainerCallback):
         self._began = self._last = time.perf_counter()
         self._paused = 0.0
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
         self._last = time.perf_counter()
 
-    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self._last = time.perf_counter()
+    def on_evaluate(self, *args: Any, **kwargs: Any) -> None:
+        """Leaves out what has passed since the last step, log, evaluation or save."""
+        now = time.perf_counter()
+        self._paused += now - self._last
+        self._last = now
 
-    def on_evaluate(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        self._pause()
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        self._pause()
+    on_log, on_save = on_step_end, on_evaluate
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -54,12 +49,6 @@ class EpochClock(TrainerCallback):
         wait_for_accelerator()
         if self._whole and float(state.epoch).is_integer():
             self.seconds.append(time.perf_counter() - self._began - self._paused)
-
-    def _pause(self) -> None:
-        """Leaves out what has passed since the last step, log, evaluation or save."""
-        now = time.perf_counter()
-        self._paused += now - self._last
-        self._last = now
 
 
 def wait_for_accelerator() -> None:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import warnings
+from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import NoReturn
 
 from accelerate.utils import get_int_from_env
+from transformers.utils.logging import disable_progress_bar
 
 BAD_INPUT = 2  # the exit status, as argparse's
 
@@ -18,6 +22,37 @@ class OneLineErrors(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises ValueError instead of printing the usage and leaving."""
         raise ValueError(f"{message}. See {self.prog} --help.")
+
+
+def command(name: str, *further: type[Exception]) -> Callable[[Callable[[list[str]], None]], Callable[..., int]]:
+    """Makes the `main` of `hf-bml NAME` out of a function of its arguments: it returns 0, or 2 with one line on stderr
+    for bad input.
+
+    Args:
+        name: of the command.
+        further: errors that are bad input, beside ValueError and OSError.
+    """
+
+    def made(function: Callable[[list[str]], None]) -> Callable[..., int]:
+        @wraps(function)
+        def main(arguments: Sequence[str] | None = None) -> int:
+            quiet_libraries()
+            try:
+                function(list(sys.argv[1:] if arguments is None else arguments))
+            except (ValueError, OSError, *further) as error:
+                print_error(f"hf-bml {name}", error)
+                return BAD_INPUT
+            return 0
+
+        return main
+
+    return made
+
+
+def quiet_libraries() -> None:
+    """No bars for writing and loading weights, no word about pinned memory where there is no accelerator."""
+    disable_progress_bar()
+    warnings.filterwarnings("ignore", message=".*pin_memory.*")
 
 
 def is_main_process() -> bool:

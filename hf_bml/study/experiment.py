@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import DatasetDict, IterableDatasetDict, LargeList, List
+from datasets import ClassLabel, DatasetDict, IterableDatasetDict, LargeList, List
 
-from ..commands.push import push_run
 from ..data import data_report
 from ..ground.disk import check_writable, disk_errors_named
 from ..hub.card import CURVES_NAME
 from ..hub.environment import environment
 from ..hub.facts import last_ratios
 from ..hub.push import with_command
+from ..hub.run_folder import push_run
 from ..training.checkpoint import set_checkpoints_aside
 from ..training.data_checks import check_dataset
 from .assembly import build_data, build_model, build_trainer, column_types, recipe_task, type_names
@@ -51,9 +51,8 @@ def label_names(dataset: DatasetDict) -> tuple[list[str] | None, int]:
     feature = column_types(dataset)["labels"]
     while isinstance(feature, (List, LargeList)):  # a label per segment
         feature = feature.feature
-    names = getattr(feature, "names", None)
-    if names is not None:
-        return list(names), len(names)
+    if isinstance(feature, ClassLabel):
+        return list(feature.names), feature.num_classes
     if isinstance(dataset, IterableDatasetDict):
         raise ValueError(
             f"expected the streamed column `labels` to be a ClassLabel, as its rows are not counted beforehand; found "
@@ -72,7 +71,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     Returns:
         what `metrics.json` holds: `validation` and `test` metrics, `final_ratios`, the summaries of `modulations` that
         have one; `left_out` (samples that the data set lacks, by split and reason) and `failures` (files that could
-        not be used) if there are any; `train_seconds` and the checkpoint that the training went on from (the time is
+        not be used) if there are any; `train_seconds` and the checkpoint that the training resumed from (the time is
         of what was left), `epoch_seconds` of every whole epoch (see `EpochClock`), `seed`, `fingerprint` (None if the
         checkpoint was of another training), `environment`.
     """
@@ -147,7 +146,7 @@ def push_results(recipe: Recipe, repo_id: str) -> None:
 
 def repeatable_options(recipe: Recipe) -> dict[str, Any]:
     """The recipe's options as `config.yaml` keeps them: what differs from the defaults, and always dataset, seed and
-    folder; not where this training went on from, and no token."""
+    folder; not what this training resumed from, and no token."""
     always = {"seed": recipe.training.seed, "output_dir": str(recipe.training.output_dir)}
     options = {"dataset": recipe.data.dataset, **recipe.explicit, **always}
     return {name: value for name, value in options.items() if name not in ("resume_from_checkpoint", "hub_token")}

@@ -68,7 +68,7 @@ def model_options(recipe: Recipe) -> Any:
     if recipe.model.model_name_or_path is not None:
         return recipe.model.model_name_or_path
     config = build_config(recipe)
-    options = canonical({name: getattr(config, name) for name in recipe_task(recipe).option_names})
+    options = canonical({name: vars(config)[name] for name in recipe_task(recipe).options})
     return {**options, "order": config.modality_order, "task": recipe.model.task}
 
 

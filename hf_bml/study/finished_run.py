@@ -22,7 +22,8 @@ from ..training.checkpoint import check_file
 from ..training.trainer import MultimodalBalancedTrainer
 from .assembly import build_data, build_model, build_trainer
 from .checks import check_recipe
-from .experiment import CONFIG_NAME
+from .experiment import CONFIG_NAME, without_prefix
+from .json_file import write_json
 from .parser import train_parser
 from .recipe import Recipe, parse_recipe
 
@@ -141,6 +142,22 @@ def load_run(run_dir: str | Path) -> FinishedRun:
     recipe = parse_recipe(train_parser(), config, [config, *here, *[f"--{option}" for option in plain]])
     check_recipe(recipe)
     return FinishedRun(run_dir, recipe, *build_data(recipe, augment=False))
+
+
+def evaluate(run_dir: str | Path, split: str) -> dict[str, float]:
+    """Metrics of the saved model on a split, also written to `metrics_<split>.json`.
+
+    Raises:
+        FileNotFoundError: not a run's folder.
+        ValueError: unknown split, or a model or options that cannot be used.
+    """
+    check_split(split)
+    run = load_run(run_dir)
+    trainer = run.trainer()
+    metrics = without_prefix(trainer.evaluate(run.dataset[split], metric_key_prefix=split))
+    if trainer.is_world_process_zero():
+        write_json(metrics, run.folder / f"metrics_{split}.json")
+    return metrics
 
 
 def read_state(folder: Path) -> dict[str, Any] | None:

@@ -1,18 +1,18 @@
-"""The command line of the commands that train recipes."""
+"""The command lines that several commands share."""
 
 from __future__ import annotations
 
 import argparse
-import warnings
+from collections.abc import Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from transformers import HfArgumentParser
-from transformers.utils.logging import disable_progress_bar
 
 from ..modulation import MODULATIONS
 from .errors import OneLineErrors
-from .recipe import BLOCKS
+from .recipe import BLOCKS, split_dotted
 
 
 class RecipeParser(OneLineErrors, HfArgumentParser):
@@ -39,6 +39,38 @@ def series_parser(**options: Any) -> RecipeParser:
         "--seeds", nargs="+", type=int, default=None, help="Train once per seed and summarise mean and spread."
     )
     parser.add_argument("--compare", default="accuracy", help="Test metric of the paired differences.")
+    return parser
+
+
+def series_options(parser: RecipeParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """What a command line says of the options that `series_parser` and the command have added to the recipe's."""
+    return parser.parse_known_args(split_dotted(arguments)[0])[0]
+
+
+def run_parser(**options: Any) -> OneLineErrors:
+    """The options of the commands that look at a finished run.
+
+    Args:
+        options: as for `argparse.ArgumentParser`.
+    """
+    parser = OneLineErrors(**options)
+    parser.add_argument("run_dir", type=Path, help="folder that hf-bml train wrote")
+    parser.add_argument("--split", default="test", help="train, validation or test (default: test)")
+    return parser
+
+
+def card_parser(**options: str) -> OneLineErrors:
+    """The options of the commands that write a card.
+
+    Args:
+        options: as for `argparse.ArgumentParser`.
+    """
+    parser = OneLineErrors(allow_abbrev=False, **options)
+    parser.add_argument(
+        "run_dir", type=Path, help="folder of a run that hf-bml train wrote, or one of its checkpoints"
+    )
+    parser.add_argument("--name", help="of the model (default: that of --repo-id, or the folder's)")
+    parser.add_argument("--license", help="of the weights, an id that the Hub knows, such as apache-2.0")
     return parser
 
 
@@ -71,9 +103,3 @@ def nested_options() -> str:
             lines.append(f"  --modulations.{name}.{option.name}")
             lines.append(f"                        {option.metadata['help']} (default: {option.default})")
     return "\n".join(lines)
-
-
-def quiet_libraries() -> None:
-    """No bars for writing and loading weights, no word about pinned memory where there is no accelerator."""
-    disable_progress_bar()
-    warnings.filterwarnings("ignore", message=".*pin_memory.*")

@@ -5,90 +5,29 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
+import torch
 import yaml
 from transformers import HfArgumentParser
 from transformers.hf_argparser import string_to_bool
 
 from ..ground.suggestion import did_you_mean
-from ..models import ENCODERS, FUSIONS, INTERACTIONS, QUESTION_ANSWERING_ARCHITECTURES, SEGMENT_ARCHITECTURES
-from ..models.segments.losses import SEGMENT_LOSSES
+from ..models import ENCODERS, FUSIONS
 from ..processing import PROCESSORS
 from ..training.training_args import BalancedTrainingArguments
 from .tasks import TASKS, check_task_name, check_task_options
 
-ARCHITECTURES = {**SEGMENT_ARCHITECTURES, **QUESTION_ANSWERING_ARCHITECTURES}
-
-
-def nested_names(owners: Mapping[str, Any]) -> str:
-    """`mmtm: stages, ratio; ...`, the options of everything that has an `options_class`."""
-    options = {name: fields(owner.options_class) for name, owner in owners.items()}
-    return "; ".join(f"{name}: {', '.join(f.name for f in own)}" for name, own in options.items())
-
 
 @dataclass
-class ModelArguments:
-    """What is trained: a task, the options of its config under their own names, or a checkpoint."""
+class TaskArguments:
+    """What is trained: a task, or a checkpoint."""
 
     task: str = field(
         default="classification",
         metadata={"help": f"What the model predicts: {', '.join(TASKS)}. Model options depend on it."},
-    )
-    modalities: dict[str, Any] | str | None = field(
-        default=None,
-        metadata={"help": "Encoder config per modality, each with a `type` and its options; the order counts."},
-    )
-    fusion: str = field(default="concat", metadata={"help": f"Fusion head: {', '.join(FUSIONS)}."})
-    conditioning: str | None = field(
-        default=None,
-        metadata={"help": "The modality that conditions the others in film and gated; default the first."},
-    )
-    interaction: str | None = field(
-        default=None, metadata={"help": f"What the encoders exchange before fusion: {', '.join(INTERACTIONS)}."}
-    )
-    interaction_options: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": f"Options of the interaction ({nested_names(INTERACTIONS)})."}
-    )
-    head_hidden_sizes: list[int] = field(
-        default_factory=list, metadata={"help": "Hidden layer sizes of the head; none for a linear head."}
-    )
-    head_dropout: float = field(default=0.0, metadata={"help": "Dropout before every layer of the head, in [0, 1)."})
-    head_init_std: float | None = field(
-        default=None, metadata={"help": "Standard deviation of the head's initial weights; TSN 0.001; default Xavier."}
-    )
-    bias_split: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": "Share of the linear head's bias per modality in its own prediction."}
-    )
-    unimodal_prediction: str = field(
-        default="auto",
-        metadata={
-            "help": "How a modality's own prediction is estimated: auto (exact split, else zero_out), zero_out, or "
-            "probe, a linear head beside the training."
-        },
-    )
-    auxiliary_loss_weight: float | None = field(
-        default=None,
-        metadata={"help": "Adds a classifier per modality and this times their losses; 0 adds them without a loss."},
-    )
-    question: str | None = field(
-        default=None, metadata={"help": "The modality that asks; default the first one that takes token ids."}
-    )
-    architecture: str | None = field(
-        default=None,
-        metadata={
-            "help": f"Architecture of segment_classification: {', '.join(SEGMENT_ARCHITECTURES)}; of "
-            f"question_answering: {', '.join(QUESTION_ANSWERING_ARCHITECTURES)}."
-        },
-    )
-    architecture_options: dict[str, Any] | str | None = field(
-        default=None, metadata={"help": f"Options of the architecture ({nested_names(ARCHITECTURES)})."}
-    )
-    segment_loss: str | None = field(
-        default=None,
-        metadata={"help": f"Loss of segment_classification: {', '.join(SEGMENT_LOSSES)}; default the first."},
     )
     model_name_or_path: str | None = field(
         default=None,
@@ -98,6 +37,33 @@ class ModelArguments:
     def __post_init__(self) -> None:
         check_task_name(self.task)
         parse_json_fields(self)
+
+
+def model_fields() -> list[tuple[str, Any, Any]]:
+    """The options of all tasks' configs, as `make_dataclass` takes them; different helps name their tasks."""
+    found: dict[str, tuple[str, Any, Any]] = {}
+    helps: dict[str, dict[str, list[str]]] = {}
+    for task_name, task in TASKS.items():
+        hints = get_type_hints(task.config_class, localns={"torch": torch})  # a name that PreTrainedConfig lacks
+        for name, option in task.options.items():
+            own = helps.setdefault(name, {})
+            own.setdefault(option.metadata["help"], []).append(task_name)
+            texts = [f"Of {', '.join(owners)}: {text}" if len(own) > 1 else text for text, owners in own.items()]
+            is_mapping = dict in map(get_origin, get_args(hints[name]))
+            hint = dict[str, Any] | str | None if is_mapping else hints[name]  # a command line gives it as JSON
+            found[name] = name, hint, field(default=option.default, metadata={"help": " ".join(texts)})
+    return list(found.values())
+
+
+ModelArguments = make_dataclass(
+    "ModelArguments",
+    model_fields(),
+    bases=(TaskArguments,),
+    namespace={
+        "__doc__": "What is trained: a task, the options of its config under their own names, or a checkpoint.",
+        "__module__": __name__,
+    },
+)
 
 
 @dataclass
@@ -149,7 +115,7 @@ class Recipe:
     """
 
     name: str
-    model: ModelArguments
+    model: TaskArguments
     data: DataArguments
     training: BalancedTrainingArguments
     explicit: dict[str, Any]
@@ -160,7 +126,7 @@ OPTION_NAMES = [f.name for block in BLOCKS for f in fields(block) if f.init]
 
 
 class RecipeLoader(yaml.SafeLoader):
-    """Safe YAML that also reads `1e-2` as a number and refuses a key that stands twice."""
+    """Safe YAML that also reads `1e-2` as a number and refuses a key that is given twice."""
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         """Checks the keys as they are written, before `<<` merges others in."""
@@ -168,7 +134,7 @@ class RecipeLoader(yaml.SafeLoader):
         keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         twice = {value for tag, value in keys if keys.count((tag, value)) > 1 and tag != "tag:yaml.org,2002:merge"}
         if twice:
-            raise ValueError(f"the keys {sorted(twice)} stand twice in one mapping ({node.start_mark}).")
+            raise ValueError(f"the keys {sorted(twice)} are given twice in one mapping ({node.start_mark}).")
         return node
 
 
@@ -185,7 +151,7 @@ def parse_json_fields(arguments: Any) -> None:
     """
     hints = get_type_hints(type(arguments))
     for name in (name for name, hint in hints.items() if dict in map(get_origin, get_args(hint))):
-        value = getattr(arguments, name)
+        value = vars(arguments)[name]
         if isinstance(value, str):
             try:
                 value = json.loads(value)
@@ -347,7 +313,7 @@ def parse_recipe(
         option = unknown[0].split("=")[0].lstrip("-")
         hint = did_you_mean(option, OPTION_NAMES)
         raise ValueError(f"unknown option {unknown[0]!r}.{hint} See hf-bml train --help.")
-    chosen = {**{name: getattr(namespace, name) for name in sorted(OPTION_NAMES)}, **(changes or {})}
+    chosen = {**{name: vars(namespace)[name] for name in sorted(OPTION_NAMES)}, **(changes or {})}
     explicit = {name: value for name, value in chosen.items() if value != defaults[name]}
     if chosen["eval_strategy"] is None:
         del explicit["eval_strategy"]
@@ -362,10 +328,9 @@ def parse_recipe(
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     for block in blocks[:2]:  # a JSON string of the command line becomes the mapping it stands for
-        explicit.update({f.name: getattr(block, f.name) for f in fields(block) if f.name in explicit})
-    for name in ("modulations", "lr_multipliers"):
-        if name in explicit:
-            explicit[name] = getattr(blocks[2], name)
+        explicit.update({name: value for name, value in vars(block).items() if name in explicit})
+    json_fields = {"modulations": blocks[2].modulations, "lr_multipliers": blocks[2].lr_multipliers}
+    explicit.update({name: value for name, value in json_fields.items() if name in explicit})
     try:
         import_own_parts(blocks[0], blocks[1])
     except ValueError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,61 +9,55 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from ..analysis.comparison import PLAIN, Row, comparison_notes, comparison_table, row_records, run_records, write_csv
-from ..analysis.summary import median_after_warm_up
+from ..analysis.comparison import Row, comparison_notes, comparison_table, row_records, run_records, write_csv
+from ..analysis.summary import median_after_warm_up, run_table
 from ..ground.disk import disk_errors_named
-from ..training.checkpoint import AUTO, LAST, resume_request
+from ..training.checkpoint import AUTO, resume_request
 from . import experiment
 from .checks import check_metric, compared_metrics, is_type_metric
-from .fingerprint import fingerprint
 from .json_file import write_json
+from .plan import Plan
 from .recipe import Recipe
 
-
-def check_series(chosen: argparse.Namespace) -> None:
-    """Raises ValueError for two recipes of one name, or for a seed that stands twice."""
-    names = [Path(path).stem for path in chosen.recipes]
-    if len(set(names)) != len(names):
-        raise ValueError(f"recipes need different file names, found {names}.")
-    if chosen.seeds is not None and len(set(chosen.seeds)) != len(chosen.seeds):
-        raise ValueError(f"--seeds must differ, found {chosen.seeds}.")
+SUMMARY_NAME = "summary"
 
 
-def output_root(recipe: Recipe, name: str = "") -> Path:
-    """The recipe's `output_dir`, by default `runs/<dataset>/<name>`."""
-    default = Path("runs") / str(recipe.data.dataset).replace(":", ".") / name
-    return Path(str(recipe.explicit.get("output_dir", default)))
+def run_recipes(plan: Plan, compare: str, levels: int) -> None:
+    """Runs the plan of `hf-bml train`: a single run is reported, several are compared.
 
+    Of several, finished ones are not trained again; nor is a single one with `--resume_from_checkpoint auto`.
 
-def own_folder(root: Path, recipe: Recipe, seed: int) -> Path:
-    """`root/METHOD-HASH/seed-SEED`: equal for all commands, so that none trains what another one has finished."""
-    names = "+".join(recipe.training.modulations or {}) or PLAIN
-    return root / f"{names}-{fingerprint(recipe)[:8]}" / f"seed-{seed}"
-
-
-def resume(base: Recipe) -> str:
-    """`auto` unless the recipe says no: a run's own folder holds nothing but checkpoints of the very same run.
-
-    Raises:
-        ValueError: the recipe names one checkpoint, for all runs.
+    Args:
+        plan: see `plan_recipes`.
+        compare: the metric of the paired differences.
+        levels: of folders below that of the summary, at least 1 for several runs.
     """
-    value = base.training.resume_from_checkpoint
-    request = AUTO if value is None else resume_request(value)
-    if request in (AUTO, LAST):
-        return AUTO
-    if request is None:
-        return "false"
-    raise ValueError(f"resume_from_checkpoint must be auto or false in a comparison of many runs, found {value!r}.")
+    [(_, recipe), *others] = plan
+    if others:
+        run_series(
+            plan,
+            [Path(recipe.training.output_dir), *Path(recipe.training.output_dir).parents][levels],
+            SUMMARY_NAME,
+            compare,
+        )
+        return
+    may_be_finished = resume_request(recipe.training.resume_from_checkpoint) == AUTO
+    result = run_or_reuse(recipe) if may_be_finished else announce_and_run(recipe)
+    if recipe.training.process_index == 0:
+        report_run(recipe, result)
 
 
-def check_name(name: str) -> None:
-    """Raises ValueError if the files cannot be named so."""
-    if not name or Path(name).name != name:
-        raise ValueError(f"--name must be the beginning of a file name, found {name!r}.")
+def report_run(recipe: Recipe, result: dict[str, Any]) -> None:
+    """Prints one run's table."""
+    print(f"\n{recipe.data.dataset}, {recipe.name}: test split\n")
+    print(run_table(result["test"], result["final_ratios"]))
+    epoch = median_after_warm_up(result["epoch_seconds"])
+    times = f"{result['train_seconds']:.1f} s" + (f", {epoch:.2f} s an epoch" if epoch else "")
+    print(f"\ntrained in {times}; everything is in {recipe.training.output_dir}")
 
 
 def run_series(
-    plan: Sequence[tuple[Row, Recipe]],
+    plan: Plan,
     folder: Path,
     name: str,
     compare: str,
@@ -90,7 +83,7 @@ def run_series(
         print(f"\n{text}\nwritten to {folder / name}.md, .csv, _runs.csv, .json and .png")
 
 
-def run_plan(plan: Sequence[tuple[Row, Recipe]], folder: Path, name: str, metric: str) -> list[Row]:
+def run_plan(plan: Plan, folder: Path, name: str, metric: str) -> list[Row]:
     """Runs what is not finished yet; the main process keeps `NAME.json` up to date.
 
     Args:
@@ -152,7 +145,7 @@ def flat_result(result: Mapping[str, Any]) -> dict[str, Any]:
     """A run of a [`Row`](../analysis/comparison.py) from what `metrics.json` holds.
 
     Test metrics under their own names, `validation_<metric>`, `ratio_<modality>`, `seed`, `device`, `torch`, and the
-    times (not of a run that went on from a checkpoint): `train_seconds` without `estimation_seconds`, and
+    times (not of a run that resumed a checkpoint): `train_seconds` without `estimation_seconds`, and
     `epoch_seconds`, the median of the whole epochs after the first.
     """
     estimation = sum((facts.get("estimation_seconds", 0.0) for facts in result.get("modulations", {}).values()), 0.0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 from transformers import EvalPrediction, PreTrainedConfig
@@ -43,10 +43,10 @@ class Task:
     collator_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def option_names(self) -> list[str]:
-        """The model options: the config's own fields but `modality_order`, which `modalities` gives."""
+    def options(self) -> dict[str, Field]:
+        """The model options by name: the config's own fields but `modality_order`, which `modalities` gives."""
         inherited = {f.name for f in fields(PreTrainedConfig)} | {"modality_order"}
-        return [f.name for f in fields(self.config_class) if f.name not in inherited]
+        return {f.name: f for f in fields(self.config_class) if f.name not in inherited}
 
 
 TASKS: dict[str, Task] = {
@@ -86,9 +86,9 @@ def check_task_options(name: str, given: Iterable[str]) -> None:
         name: the task.
         given: options of a recipe, of whatever kind.
     """
-    own = TASKS[name].option_names
+    own = list(TASKS[name].options)
     for option in given:
-        owners = [other for other, task in TASKS.items() if option in task.option_names]
+        owners = [other for other, task in TASKS.items() if option in task.options]
         if owners and option not in own:
             raise ValueError(
                 f"the option {option!r} belongs to the task {' and '.join(owners)}, but the recipe has task: {name}, "

@@ -11,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from ..data.validation import check_labels
+
 
 def check_collator(collator: Any, modalities: Sequence[str]) -> None:
     """Raises ValueError if a collator has the model's modalities in another order: the columns of its `modality_mask`
@@ -59,24 +61,7 @@ def check_dataset(dataset: Any, split: str, columns: Sequence[str], num_labels: 
             f"{split} lacks the columns {missing}: expected one column per modality and `labels`, "
             f"found {dataset.column_names}. Rename the columns or the model's modalities."
         )
-    try:
-        labels = np.asarray(dataset.with_format(None).select_columns("labels")["labels"][:])
-    except ValueError as error:  # lists of different lengths
-        raise ValueError(
-            f"{split}: expected one label per sample, or as many in every sample as it has segments. {error}"
-        ) from error
-    if labels.dtype == object and any(label is None for label in labels):
-        raise ValueError(f"{split}: every sample needs a label, found none in some rows. Drop these rows.")
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"{split}: labels must be integers in [0, {num_labels}), found {labels.dtype}.")
-    wrong = np.flatnonzero(
-        (labels.reshape(len(dataset), -1) < 0).any(1) | (labels.reshape(len(dataset), -1) >= num_labels).any(1)
-    )
-    if len(wrong):
-        raise ValueError(
-            f"{split}: labels must be in [0, {num_labels}) (config.num_labels), found {labels[wrong[0]]} in row "
-            f"{wrong[0]} ({len(wrong)} such rows)."
-        )
+    check_labels(dataset, split, num_labels, "The number of classes is the model's config.num_labels.")
     for column in columns:
         may_be_empty = dataset.data.column(column).null_count >= len(dataset)  # of all rows, shown or not
         if split == "train_dataset" and may_be_empty and np.all(arrow_column(dataset, column).is_null()):

@@ -1,4 +1,4 @@
-"""`transformers.Trainer` that pushes to the Hub with a card of its own, and that no failing push can stop."""
+"""A trainer that pushes to the Hub with a card of its own, and never aborts training when a push fails."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import CommitInfo, HfApi
-from transformers import Trainer
 from transformers.trainer_utils import HubStrategy, TrainOutput
 from transformers.utils import PushInProgress
 
 from ..ground.disk import disk_errors_named
 from ..hub.card import CardOptions, write_card
-from ..hub.facts import facts_of_trainer, public_path
+from ..hub.facts import public_path
 from ..hub.push import PushError, make_repository, push, stage, with_command
 from ..hub.remote_code import own_config_class
+from .card_facts import MultimodalTrainer, facts_of_trainer
+from .training_args import BalancedTrainingArguments
 
 STAGING_PREFIX = ".push-"
 
 
-class PushingTrainer(Trainer):
+class PushingTrainer(MultimodalTrainer):
     """Pushes model, processor, card, curves and, with `push_code`, code: with `push_to_hub` in the arguments in the
     background at every save, as `hub_strategy` says, and at the end of `train()`.
 
@@ -31,13 +32,11 @@ class PushingTrainer(Trainer):
     later; the next save tries again. Only `push_to_hub()`, which the user calls, raises.
 
     Attributes:
-        run_options: what the card calls the training's settings; default the arguments that differ from their
-            defaults. `dataset` and `dataset_options` as in a recipe.
-        card_options: what the card says beyond what the run tells; see [`CardOptions`](model_card.py).
+        card_options: what the card says beyond what the run tells; see [`CardOptions`](../hub/card.py).
     """
 
-    run_options: Mapping[str, Any] | None = None
     card_options: CardOptions | None = None
+    push_in_progress: PushInProgress | None = None
     _reported_failure: str | None = None
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
@@ -59,9 +58,8 @@ class PushingTrainer(Trainer):
             shutil.rmtree(left, ignore_errors=True)
         self.hub_model_id = self.args.hub_model_id or Path(self.args.output_dir).absolute().name
         self.push_in_progress = None
-        options = self._push_options(token, None, private)
         try:
-            self.hub_model_id = make_repository(self.hub_model_id, **options)
+            self.hub_model_id = make_repository(self.hub_model_id, **self._push_options(token, private=private))
         except PushError as error:
             self._warn_of_failure(str(error))
 
@@ -112,7 +110,7 @@ class PushingTrainer(Trainer):
 
     @property
     def _pushes_code(self) -> bool:
-        return getattr(self.args, "push_code", False)  # plain TrainingArguments have no such argument
+        return isinstance(self.args, BalancedTrainingArguments) and self.args.push_code
 
     def push_to_hub(
         self,
@@ -185,9 +183,7 @@ class PushingTrainer(Trainer):
             self._warn_of_failure(str(error))
             return
         message = f"Training in progress, step {self.state.global_step}"
-        job = HfApi().run_as_future(
-            push, staged, self.hub_model_id, message, delete=True, **self._push_options(None, None, None)
-        )
+        job = HfApi().run_as_future(push, staged, self.hub_model_id, message, delete=True, **self._push_options())
         if self.push_in_progress is None or not running:
             self.push_in_progress = PushInProgress([job])
         else:
@@ -199,7 +195,7 @@ class PushingTrainer(Trainer):
 
     def _report_pushes(self) -> None:
         """Warns of what the pushes in the background ran into, and forgets them."""
-        pushes, self.push_in_progress = getattr(self, "push_in_progress", None), None
+        pushes, self.push_in_progress = self.push_in_progress, None
         for job in pushes.jobs if pushes is not None else ():
             error = job.exception()
             if error is None:
@@ -207,7 +203,9 @@ class PushingTrainer(Trainer):
             else:
                 self._warn_of_failure(str(error))
 
-    def _push_options(self, token: str | None, revision: str | None, private: bool | None) -> dict[str, Any]:
+    def _push_options(
+        self, token: str | None = None, revision: str | None = None, private: bool | None = None
+    ) -> dict[str, Any]:
         return {
             "token": token if token is not None else self.args.hub_token,
             "revision": revision if revision is not None else self.args.hub_revision,
@@ -224,11 +222,11 @@ class PushingTrainer(Trainer):
                 raise
 
     def _with_command(self, failure: str, options: Mapping[str, Any]) -> str:
-        where = options["private"], options["revision"]
-        return with_command(failure, self.args.output_dir, self.hub_model_id, *where, self._pushes_code)
+        where = {"private": options["private"], "revision": options["revision"], "code": self._pushes_code}
+        return with_command(failure, self.args.output_dir, self.hub_model_id, **where)
 
     def _warn_of_failure(self, failure: str) -> None:
-        self._warn(self._with_command(failure, self._push_options(None, None, None)))
+        self._warn(self._with_command(failure, self._push_options()))
 
     def _warn(self, message: str) -> None:
         """One warning for one reason, however often the pushes fail for it in a row."""

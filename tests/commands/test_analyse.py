@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from hf_bml.cli import main
-from hf_bml.commands.analyse import analyse_run
-from hf_bml.commands.evaluate import evaluate
+from hf_bml.study.analyse import analyse_run
+from hf_bml.study.finished_run import evaluate
 
 
 def test_everything_fits_together(finished, capsys):

@@ -6,9 +6,8 @@ import torch
 
 from hf_bml.analysis.missing_modality import presence
 from hf_bml.cli import main
-from hf_bml.commands.evaluate import evaluate
-from hf_bml.commands.missing import missing_run
-from hf_bml.study.finished_run import load_run
+from hf_bml.study.finished_run import evaluate, load_run
+from hf_bml.study.missing import missing_run
 
 NAMES = ["audio", "visual"]
 

@@ -193,7 +193,7 @@ def test_results_whose_card_cannot_be_written_are_kept(run_dir, own_hub, tmp_pat
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("hf_bml.commands.push.write_run_card", full)  # after the training
+    monkeypatch.setattr("hf_bml.hub.run_folder.write_run_card", full)  # after the training
     monkeypatch.setattr("hf_bml.training.pushing.write_card", full)  # at its end
     recipe, folder = run_dir.parent / "tiny.yaml", tmp_path / "kept"
     options = ["--push_to_hub", "true", "--hub_model_id", "user/run", "--hub_token", own_hub.token]

@@ -9,9 +9,9 @@ from card_code import quick_start_of_run
 from music_avqa_release import write_annotation, write_features
 
 from hf_bml.cli import main as cli
-from hf_bml.commands.evaluate import evaluate
 from hf_bml.commands.train import main
 from hf_bml.study.checks import check_best_metric, check_compared_metric, check_recipe
+from hf_bml.study.finished_run import evaluate
 from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import parse_recipe
 

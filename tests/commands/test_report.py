@@ -20,13 +20,13 @@ from hf_bml.analysis.comparison import Row
 from hf_bml.analysis.linear_probe import ProbeSettings
 from hf_bml.analysis.sensitivity import Sweep
 from hf_bml.cli import main
-from hf_bml.commands.analyse import analyse_run
-from hf_bml.commands.missing import missing_run
-from hf_bml.commands.probe import probe_run
-from hf_bml.commands.report import write_report
-from hf_bml.commands.sensitivity import write_sensitivity
 from hf_bml.ground.disk import DiskError
+from hf_bml.report.write import write_report
+from hf_bml.study.analyse import analyse_run
+from hf_bml.study.missing import missing_run
+from hf_bml.study.probe import probe_run
 from hf_bml.study.series import write_comparison, write_results
+from hf_bml.study.sweep import write_sensitivity
 
 OPM = {"modulations": {"opm": {"q_base": 0.5}}}
 RECIPE = """
@@ -297,7 +297,7 @@ def test_left_out_samples_failures_and_unfinished_runs(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere is no folder"),
+        (["nowhere"], "nowhere is not a folder"),
         (["run", "--split", "tests"], "Did you mean 'test'"),
         (["run", "--compare", "acuracy"], "Did you mean 'accuracy'"),
         (["run", "--output", "run/metrics.json"], "is a file; expected a folder"),

@@ -13,12 +13,12 @@ from datasets import ClassLabel, Dataset, DatasetDict, List, Value
 from media_samples import write_clip
 
 from hf_bml.cli import main as cli
-from hf_bml.commands.analyse import analyse_run
-from hf_bml.commands.evaluate import evaluate
 from hf_bml.commands.train import main
 from hf_bml.data import load_multimodal_dataset
+from hf_bml.study.analyse import analyse_run
 from hf_bml.study.checks import check_recipe
 from hf_bml.study.experiment import label_names
+from hf_bml.study.finished_run import evaluate
 from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import parse_recipe
 

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from hf_bml.cli import main
-from hf_bml.commands.sensitivity import as_arguments, read_varied
 from hf_bml.study import experiment
+from hf_bml.study.sweep import as_arguments, read_varied
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def test_one_option_and_two_then_nothing_twice(sensitivity, tmp_path, capsys):
         (["--vary", "learning_rate"], "expected OPTION=VALUE,VALUE, found 'learning_rate'"),
         (["--vary", "learnin_rate=1,2"], "Did you mean 'learning_rate'"),
         (["--vary", "learning_rate=fast,slow"], "invalid float value: 'fast'"),
-        (["--vary", "learning_rate=1,1"], "a value of learning_rate stands twice"),
+        (["--vary", "learning_rate=1,1"], "a value of learning_rate is given twice"),
         (["--vary", "learning_rate=1,1.0"], "learning_rate=1 and learning_rate=1.0 compute the same"),
-        (["--vary", "learning_rate=1", "--vary", "learning_rate=2"], "learning_rate stands twice"),
+        (["--vary", "learning_rate=1", "--vary", "learning_rate=2"], "learning_rate is given twice"),
         (["--vary", "modulations.opm.q_base=0.3,3"], "q_base=3: "),
         (["--vary", "modulations.opm.q_bse=0.3"], "Did you mean 'q_base'"),
         (["--vary", "seed=1,2"], "seed has an option of its own, --seeds"),

@@ -6,9 +6,9 @@ import sys
 import pytest
 
 from hf_bml.analysis.linear_probe import ProbeSettings
-from hf_bml.commands.analyse import analyse_run
-from hf_bml.commands.missing import missing_run
-from hf_bml.commands.probe import probe_run
+from hf_bml.study.analyse import analyse_run
+from hf_bml.study.missing import missing_run
+from hf_bml.study.probe import probe_run
 
 
 @pytest.fixture

@@ -21,10 +21,11 @@ from transformers import VisualBertConfig, VisualBertForVisualReasoning
 from hf_bml import MultimodalBalancedTrainer, MultimodalProcessor, balance
 from hf_bml.data.description import describe_dataset
 from hf_bml.hub.card import CardOptions, is_hub_id, render_card, short, write_card
-from hf_bml.hub.facts import CardFacts, facts_of_run, facts_of_trainer
+from hf_bml.hub.facts import CardFacts, facts_of_run
 from hf_bml.models import QUESTION_ANSWERING_ARCHITECTURES, SEGMENT_ARCHITECTURES
 from hf_bml.modulation import MODULATIONS
 from hf_bml.processing import PROCESSORS
+from hf_bml.training.card_facts import facts_of_trainer
 
 PUBLISHED = Path(__file__).parents[2] / "model_cards"
 GOLDEN = Path(__file__).with_name("card_golden.md")
@@ -114,7 +115,7 @@ def test_metadata_go_there_and_back(tmp_path):
 def test_nothing_is_made_up_while_the_training_goes_on():
     facts = replace(FACTS, results={}, ratios={}, is_finished=False, train_seconds=None, environment={})
     card = render_card(facts)
-    assert "**The training still goes on**: these are the weights of step 20 of 40." in card.text
+    assert "**The training is still running**: these are the weights of step 20 of 40." in card.text
     assert "Not evaluated yet." in card.text and "training time" not in card.text
     assert "No licence was stated for these weights." in card.text
     assert "The test split chose nothing" not in card.text and "with the best" not in card.text

@@ -4,10 +4,10 @@ import json
 
 import pytest
 import yaml
-from tiny import tiny_config, tiny_dataset, tiny_model
+from tiny import tiny_config
 
-from hf_bml import MultimodalBalancedTrainer, OPMConfig
-from hf_bml.hub.facts import changed_arguments, facts_of_run, facts_of_trainer, hide_paths, public_path, results_at
+from hf_bml import OPMConfig
+from hf_bml.hub.facts import facts_of_run, hide_paths, public_path, results_at
 
 HISTORY = [
     {"loss": 1.0, "balance/ratio_audio": 2.0, "balance/ratio_visual": 0.5, "step": 10, "epoch": 1.0},
@@ -106,31 +106,6 @@ def test_a_time_that_was_only_for_the_rest_is_left_out(tmp_path):
 def test_no_model_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no config\.json; expected the folder of a trained model"):
         facts_of_run(tmp_path)
-
-
-def test_a_trainer_before_and_after_training(training_args):
-    args = training_args(modulations={"opm": {}}, eval_strategy="steps", eval_steps=4, run_name="mine")
-    data = tiny_dataset()
-    trainer = MultimodalBalancedTrainer(
-        tiny_model(), args, train_dataset=data, eval_dataset=data, compute_metrics=lambda _: {"accuracy": 0.25}
-    )
-    before = facts_of_trainer(trainer)
-    assert before.results == {} and before.ratios == {} and before.step == 0 and not before.is_finished
-    trainer.train()
-    facts = facts_of_trainer(trainer, name="mine")
-    assert facts.is_finished and facts.step == facts.max_steps == 8 and facts.seed == 42
-    assert facts.results["validation"]["accuracy"] == 0.25 and "test" not in facts.results
-    assert set(facts.ratios) == {"audio", "visual"}
-    assert facts.modulations["opm"]["q_base"] == OPMConfig().q_base
-    assert facts.settings["optim"] == "sgd" and facts.settings["max_steps"] == 8
-    assert not {"output_dir", "run_name", "disable_tqdm"} & set(facts.settings)
-    trainer.run_options = {"dataset": "digits", "output_dir": args.output_dir}
-    assert facts_of_trainer(trainer).settings == {"dataset": "digits"}
-
-
-def test_only_what_differs_from_the_defaults(training_args):
-    assert changed_arguments(training_args(learning_rate=0.5))["learning_rate"] == 0.5
-    assert "adam_beta1" not in changed_arguments(training_args())
 
 
 @pytest.mark.parametrize("path", ["/data/x", "~/x", "../x", "C:\\data", "file:///data/x"])

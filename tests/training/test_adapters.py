@@ -10,9 +10,9 @@ from transformers import CLIPConfig, CLIPModel
 
 from hf_bml import MultimodalBalancedTrainer, MultimodalForClassification, balance
 from hf_bml.hub.card import CardOptions, render_card
-from hf_bml.hub.facts import facts_of_trainer
 from hf_bml.modulation import OGM, Gradients, Step
 from hf_bml.modulation.ogm import gradient_coefficients
+from hf_bml.training.card_facts import facts_of_trainer
 
 LORA = {"target_modules": r"encoders\.audio\.projection", "modules_to_save": ["encoders.visual", "head"]}
 
