@@ -1,6 +1,4 @@
-"""Models, registered with the Auto classes of transformers."""
-
-from transformers import AutoConfig, AutoModel
+"""Models and their configs."""
 
 from .balanced.wrap import BalancedModel, balance
 from .configuration_multimodal import MultimodalConfig
@@ -14,13 +12,6 @@ from .modeling_question_answering import MultimodalForQuestionAnswering, Questio
 from .modeling_segment_classification import MultimodalForSegmentClassification, SegmentClassifierOutput
 from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
 from .segments import SEGMENT_ARCHITECTURES
-
-AutoConfig.register(MultimodalConfig.model_type, MultimodalConfig)
-AutoModel.register(MultimodalConfig, MultimodalForClassification)
-AutoConfig.register(QuestionAnsweringConfig.model_type, QuestionAnsweringConfig)
-AutoModel.register(QuestionAnsweringConfig, MultimodalForQuestionAnswering)
-AutoConfig.register(SegmentClassificationConfig.model_type, SegmentClassificationConfig)
-AutoModel.register(SegmentClassificationConfig, MultimodalForSegmentClassification)
 
 __all__ = [
     "ENCODERS",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from typing import NoReturn
-
-from accelerate.utils import get_int_from_env
 
 BAD_INPUT = 2  # the exit status, as argparse's
 
@@ -22,7 +21,8 @@ class OneLineErrors(argparse.ArgumentParser):
 
 def is_main_process() -> bool:
     """Whether this is rank 0, from the launcher's environment; known before any argument is read."""
-    return get_int_from_env(["RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK"], 0) == 0
+    ranks = [int(os.environ.get(name, -1)) for name in ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")]
+    return next((rank for rank in ranks if rank >= 0), 0) == 0
 
 
 def print_error(command: str, error: Exception) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-import timm
 from transformers import CONFIG_MAPPING
 
 from ...ground.suggestion import check_options, did_you_mean
@@ -50,6 +49,8 @@ def check_shift_fraction(value: Any) -> None:
 
 def check_architecture(name: Any) -> None:
     """Raises ValueError, naming the closest valid name, unless timm knows the architecture or it lies on the Hub."""
+    import timm  # slow to import
+
     if not isinstance(name, str) or not (name.startswith(TIMM_SOURCES) or timm.is_model(name)):
         hint = did_you_mean(str(name).split(".")[0], timm.list_models())
         raise ValueError(

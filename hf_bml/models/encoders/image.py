@@ -12,10 +12,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import timm
 import torch
-from timm.layers import Format
-from timm.models import FeatureListNet
 from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
@@ -175,6 +172,9 @@ class StagedTimmEncoder(ClipCNN):
     """
 
     def __init__(self, config: Any):
+        from timm.layers import Format  # timm is slow to import
+        from timm.models import FeatureListNet
+
         super().__init__()
         if config.dropout:
             raise ValueError(
@@ -213,6 +213,8 @@ def create_timm_model(config: Any, **options: Any) -> nn.Module:
         config: the encoder's config.
         options: further keywords of `timm.create_model`.
     """
+    import timm  # slow to import
+
     on_meta = torch.empty(0).is_meta  # a checkpoint is being loaded: its weights follow
     model = timm.create_model(
         config.architecture,
@@ -236,6 +238,8 @@ def average_stem(model: nn.Module, config: Any) -> None:
         model: the timm model of `config`, with any number of input channels.
         config: a `TimmEncoderConfig`.
     """
+    import timm  # slow to import
+
     source = timm.create_model(config.architecture, pretrained=True, **config.model_args)
     stem = source.pretrained_cfg["first_conv"]
     weight = source.get_submodule(stem).weight.mean(1, keepdim=True)  # (out, 1, height, width)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +26,8 @@ class MultiWindowEncoder(nn.Module):
     )
 
     def __init__(self, config: Any):
+        import timm  # slow to import
+
         super().__init__()
         on_meta = torch.empty(0).is_meta  # a checkpoint is being loaded: its weights follow
         self.num_windows = config.num_windows
