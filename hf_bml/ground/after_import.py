@@ -44,16 +44,16 @@ class AfterImport(MetaPathFinder):
         with self.counting:
             self.imports_under_way += 1
 
-    def finish(self) -> None:
-        """An import ends."""
+    def finish(self, failed: str | None = None) -> None:
+        """An import ends; `failed` is the name of the module if it could not be imported."""
         with self.counting:
             self.imports_under_way -= 1
-        self.run_callbacks()
+        self.run_callbacks(failed)
 
-    def run_callbacks(self) -> None:
+    def run_callbacks(self, failed: str | None = None) -> None:
         """Calls what waits for a module that is there, unless imports are under way; each callback once."""
         for name in list(self.callbacks):
-            if self.imports_under_way or name not in sys.modules:
+            if self.imports_under_way or name not in sys.modules or name == failed:
                 continue
             callback = self.callbacks.pop(name, None)
             if callback is None:  # another thread was faster
@@ -88,8 +88,10 @@ class NoticedLoader(Loader):
         self.finder.start()
         try:
             self.loader.exec_module(module)
-        finally:
-            self.finder.finish()
+        except BaseException:
+            self.finder.finish(failed=module.__name__)
+            raise
+        self.finder.finish()
 
 
 FINDER = AfterImport()

@@ -1,5 +1,6 @@
 """Models and their configs."""
 
+from ..ground.seams import check_seams
 from .balanced.wrap import BalancedModel, balance
 from .configuration_multimodal import MultimodalConfig
 from .configuration_question_answering import QuestionAnsweringConfig
@@ -12,6 +13,8 @@ from .modeling_question_answering import MultimodalForQuestionAnswering, Questio
 from .modeling_segment_classification import MultimodalForSegmentClassification, SegmentClassifierOutput
 from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
 from .segments import SEGMENT_ARCHITECTURES
+
+check_seams("models")
 
 __all__ = [
     "ENCODERS",

@@ -14,6 +14,7 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from ..ground.seams import check_seams
 from ..models.encoders.build import token_limits
 from ..models.face import face_of
 from ..models.wrappers import without_adapter
@@ -52,6 +53,8 @@ from .side_training import hold_out
 from .streaming import StreamingTrainer
 from .training_args import BalancedTrainingArguments, LogShortTrainings
 from .unwrapping import UnwrappingTrainer
+
+check_seams("training")
 
 MODULATION_STATE_NAME = "modulation_state.pt"
 # In the class name, lower case:
