@@ -152,7 +152,7 @@ SEAMS: dict[str, dict[str, tuple[Seam, ...]]] = {  # by the room that relies on 
 
 
 def check_seams(room: str) -> None:
-    """Raises ImportError, naming the releases that work, if a private name that a room relies on is missing or changed.
+    """Raises ImportError, naming the releases that work, if a private name of a room is missing or changed.
 
     Args:
         room: a key of SEAMS.
@@ -169,10 +169,10 @@ def check_seams(room: str) -> None:
         for seam in seams:
             found = difference(owner, seam)
             if found:
+                taken = "" if seam.parameters is None else f"({', '.join(seam.parameters.split())})"
                 raise ImportError(
-                    f"Expected {path.replace(':', '.')}.{seam.name}"
-                    f"{'' if seam.parameters is None else '(' + ', '.join(seam.parameters.split()) + ')'}, found {found} "
-                    f"in {library} {version(library)}. {remedy}"
+                    f"Expected {path.replace(':', '.')}.{seam.name}{taken}, found {found} in {library} "
+                    f"{version(library)}. {remedy}"
                 )
 
 
