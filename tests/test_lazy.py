@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tiny import tiny_model
@@ -48,7 +49,7 @@ def test_public_names():
 
 
 def test_type_checkers_see_the_public_names():
-    text = open(hf_bml.__file__, encoding="utf-8").read()
+    text = Path(hf_bml.__file__).read_text(encoding="utf-8")
     block = text[text.index("if TYPE_CHECKING:") : text.index("__version__")]
     assert sorted(line.split(" as ")[1] for line in block.splitlines() if " as " in line) == sorted(hf_bml.__all__)
 
