@@ -31,7 +31,9 @@ STARTS = {
 def cpu_seconds(arguments: list[str]) -> float:
     """User and system time of a fresh Python that runs code with arguments."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = subprocess.run([sys.executable, "-c", *arguments], capture_output=True, text=True)
+    if "Traceback" in done.stderr:
+        raise RuntimeError(done.stderr)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
