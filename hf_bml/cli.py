@@ -1,14 +1,17 @@
-"""The `hf-bml` command."""
+"""The `hf-bml` command; imports nothing slow before it knows that the command and its recipes exist."""
 
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import sys
 from collections.abc import Sequence
 
 from . import __version__
 from .ground.suggestion import did_you_mean
+from .study.errors import BAD_INPUT, print_error
+from .study.recipe_file import check_recipe_file
 
 COMMANDS = {
     "train": "train recipes, over several seeds if asked, and test them",
@@ -22,6 +25,7 @@ COMMANDS = {
     "card": "write the model card of a run",
     "push": "push a run to the Hub, with its card",
 }
+TAKE_RECIPES = {"train", "compare", "sensitivity"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,7 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments[0] not in COMMANDS:
         hint = did_you_mean(arguments[0], COMMANDS)
         print(f"hf-bml: unknown command {arguments[0]!r}.{hint} Known: {', '.join(COMMANDS)}.", file=sys.stderr)
-        return 2
+        return BAD_INPUT
+    if arguments[0] in TAKE_RECIPES and not {"-h", "--help"} & set(arguments):
+        try:
+            for recipe in itertools.takewhile(lambda argument: not argument.startswith("-"), arguments[1:]):
+                check_recipe_file(recipe)
+        except FileNotFoundError as error:
+            print_error(f"hf-bml {arguments[0]}", error)
+            return BAD_INPUT
     if os.getcwd() not in sys.path:  # as with `python -m`, for `dataset: my_module:load`; last, so it shadows nothing
         sys.path.append(os.getcwd())
     return importlib.import_module(f".commands.{arguments[0]}", __package__).main(arguments[1:])

@@ -14,10 +14,13 @@ from transformers import AutoModel, Pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
+from ..ground.seams import check_seams
 from ..ground.suggestion import did_you_mean
 from ..processing.collator import collate_present
 from ..processing.dataset_processing import is_made_at_access, undecoded
 from ..processing.processor import MultimodalProcessor
+
+check_seams("hub")
 
 TASK = "multimodal-classification"
 FUNCTIONS = {"softmax": lambda logits: logits.softmax(dim=-1), "sigmoid": torch.sigmoid, "none": lambda logits: logits}

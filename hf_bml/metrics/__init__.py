@@ -1,5 +1,6 @@
 """Metrics: numpy functions, and thin `evaluate.Metric` classes that work offline."""
 
+from ..ground.seams import check_seams
 from .accuracy import Accuracy, accuracy
 from .classification import classification_metrics
 from .f1 import F1, f1_score
@@ -8,6 +9,8 @@ from .mean_average_precision import MeanAveragePrecision, mean_average_precision
 from .question_answering import accuracy_by_type, question_answering_metrics
 from .segment_accuracy import SegmentAccuracy, event_accuracy, segment_accuracy, segment_classification_metrics
 from .unimodal_accuracy import UnimodalAccuracy, unimodal_accuracy
+
+check_seams("metrics")
 
 __all__ = [
     "F1",

@@ -2,7 +2,6 @@
 
 import evaluate
 import numpy as np
-import sklearn.metrics
 from datasets import Features, List, Value
 from numpy.typing import ArrayLike
 
@@ -27,6 +26,8 @@ def f1_score(logits_or_predictions: ArrayLike, labels: ArrayLike, average: str =
     Raises:
         ValueError: Unknown `average`, more than two classes with "binary", or input that `accuracy` rejects.
     """
+    import sklearn.metrics  # slow to import
+
     if average not in ("weighted", "macro", "binary"):
         raise ValueError(f"Expected average 'weighted', 'macro' or 'binary', found {average!r}. Choose one of these.")
     predictions, labels = predicted_classes(logits_or_predictions, labels)

@@ -4,7 +4,6 @@ import evaluate
 import numpy as np
 from datasets import Features, List, Value
 from numpy.typing import ArrayLike
-from sklearn.metrics import average_precision_score
 
 from .validation import validated_scores
 
@@ -25,6 +24,8 @@ def mean_average_precision(scores: ArrayLike, labels: ArrayLike) -> tuple[float,
     Raises:
         ValueError: Empty input, NaN, differing lengths, or a label out of range.
     """
+    from sklearn.metrics import average_precision_score  # slow to import
+
     scores, labels = validated_scores(scores, labels)
     present = np.unique(labels)
     precisions = [average_precision_score(labels == index, scores[:, index]) for index in present]

@@ -1,7 +1,6 @@
-"""Models, registered with the Auto classes of transformers."""
+"""Models and their configs."""
 
-from transformers import AutoConfig, AutoModel
-
+from ..ground.seams import check_seams
 from .balanced.wrap import BalancedModel, balance
 from .configuration_multimodal import MultimodalConfig
 from .configuration_question_answering import QuestionAnsweringConfig
@@ -16,12 +15,7 @@ from .modeling_segment_classification import MultimodalForSegmentClassification,
 from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
 from .segments import SEGMENT_ARCHITECTURES
 
-AutoConfig.register(MultimodalConfig.model_type, MultimodalConfig)
-AutoModel.register(MultimodalConfig, MultimodalForClassification)
-AutoConfig.register(QuestionAnsweringConfig.model_type, QuestionAnsweringConfig)
-AutoModel.register(QuestionAnsweringConfig, MultimodalForQuestionAnswering)
-AutoConfig.register(SegmentClassificationConfig.model_type, SegmentClassificationConfig)
-AutoModel.register(SegmentClassificationConfig, MultimodalForSegmentClassification)
+check_seams("models")
 
 __all__ = [
     "ENCODERS",

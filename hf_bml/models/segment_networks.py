@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Callable
 
 import torch
-from timm.models.resnet import BasicBlock, Bottleneck
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -90,6 +89,8 @@ def insert_before_blocks(model: nn.Module, make_shift: Callable[[], nn.Module]) 
     Raises:
         ValueError: the model has no ResNet block.
     """
+    from timm.models.resnet import BasicBlock, Bottleneck  # timm is slow to import
+
     blocks = [module for module in model.modules() if isinstance(module, BasicBlock | Bottleneck)]
     if not blocks:
         raise ValueError(

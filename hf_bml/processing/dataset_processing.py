@@ -27,10 +27,11 @@ from datasets import (
     List,
     Value,
     Video,
+    formatting,
 )
-from datasets.formatting import _FORMAT_TYPES, _register_formatter
 from datasets.formatting.formatting import CustomFormatter
 
+from ..ground.seams import check_seams
 from ..ground.suggestion import registered_names_only
 from .cached_map import cached_map
 from .modality_transforms import PROCESSORS, Failure, ModalityTransforms
@@ -304,8 +305,9 @@ class PreparedFormatter(CustomFormatter):
         super().__init__(reader, features=None if features is None else unguarded(features, storage), **options)
 
 
-if FORMAT not in _FORMAT_TYPES:  # a copy of this module may have come with a repository
-    _register_formatter(PreparedFormatter, FORMAT)
+check_seams("processing")
+if FORMAT not in formatting._FORMAT_TYPES:  # a copy of this module may have come with a repository
+    formatting._register_formatter(PreparedFormatter, FORMAT)
 
 
 def unguarded(features: Features, names: Iterable[str]) -> Features:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import NoReturn
-
-from accelerate.utils import get_int_from_env
-from transformers.utils.logging import disable_progress_bar
 
 BAD_INPUT = 2  # the exit status, as argparse's
 
@@ -51,13 +49,16 @@ def command(name: str, *further: type[Exception]) -> Callable[[Callable[[list[st
 
 def quiet_libraries() -> None:
     """No bars for writing and loading weights, no word about pinned memory where there is no accelerator."""
+    from transformers.utils.logging import disable_progress_bar  # slow to import
+
     disable_progress_bar()
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
 
 
 def is_main_process() -> bool:
     """Whether this is rank 0, from the launcher's environment; known before any argument is read."""
-    return get_int_from_env(["RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK"], 0) == 0
+    ranks = [int(os.environ.get(name, -1)) for name in ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")]
+    return next((rank for rank in ranks if rank >= 0), 0) == 0
 
 
 def print_error(command: str, error: Exception) -> None:

@@ -18,6 +18,7 @@ from ..ground.suggestion import did_you_mean
 from ..models import ENCODERS, FUSIONS
 from ..processing import PROCESSORS
 from ..training.training_args import BalancedTrainingArguments
+from .recipe_file import check_recipe_file
 from .tasks import TASKS, check_task_name, check_task_options
 
 
@@ -203,9 +204,7 @@ def read_recipe(path: str | Path, extended_by: tuple[Path, ...] = ()) -> dict[st
             extends itself.
     """
     path = Path(path)
-    if not path.is_file():
-        via = f" ({extended_by[-1]} extends it)" if extended_by else ""
-        raise FileNotFoundError(f"recipe {path} does not exist{via}; expected the path of a YAML file.")
+    check_recipe_file(path, extended_by)
     if path.resolve() in extended_by:
         raise ValueError(f"{path} extends itself, by way of {', '.join(each.name for each in extended_by)}.")
     try:

@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 from accelerate.utils import send_to_device
-from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from ..metrics import JointPredictions
+from ..ground.seams import check_seams
 from ..models.encoders.build import token_limits
 from ..models.face import face_of
 from ..models.wrappers import without_adapter
@@ -54,6 +53,8 @@ from .side_training import hold_out
 from .streaming import StreamingTrainer
 from .training_args import BalancedTrainingArguments, LogShortTrainings
 from .unwrapping import UnwrappingTrainer
+
+check_seams("training")
 
 MODULATION_STATE_NAME = "modulation_state.pt"
 # In the class name, lower case:
@@ -168,6 +169,8 @@ class MultimodalBalancedTrainer(
         self._state_before_step: dict[str, Any] | None = None
         self._parameters: dict[str, list[nn.Parameter]] = {}
         if getattr(args, "sync_batch_norm", False) and args.world_size > 1:
+            from timm.layers import convert_sync_batchnorm  # timm is slow to import
+
             check_sync_batch_norm(args.device)
             convert_sync_batchnorm(self.model)
         check_needs(self, self.face, self.modulation)
@@ -266,6 +269,8 @@ class MultimodalBalancedTrainer(
         return loss
 
     def prediction_step(self, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
+        from ..metrics.joint_predictions import JointPredictions  # its room imports evaluate, which is slow
+
         loss, predictions, labels = super().prediction_step(*args, **kwargs)
         return loss, JointPredictions(predictions) if isinstance(predictions, tuple) else predictions, labels
 

@@ -14,7 +14,6 @@ import av
 import numpy as np
 import soundfile
 import torch
-from scipy.signal import resample_poly
 from torch import Tensor
 
 from .file import (
@@ -80,6 +79,8 @@ def read_waveform(value: Any, sampling_rate: int) -> Tensor:
                 f"{source}: expected a usual rate, found {rate} Hz, which has hardly a factor in common with "
                 f"{sampling_rate} Hz. {REMEDY}"
             )
+        from scipy.signal import resample_poly  # slow to import
+
         array = resample_poly(array, sampling_rate // divisor, rate // divisor)
     return torch.from_numpy(np.clip(array, -1.0, 1.0).astype(np.float32))
 

@@ -11,7 +11,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 from scipy.fft import dct
-from scipy.signal import savgol_filter
 from torch import Tensor
 from transformers.audio_utils import mel_filter_bank, window_function
 
@@ -72,6 +71,8 @@ def with_deltas(coefficients: Tensor) -> Tensor:
         >>> with_deltas(torch.arange(9.0)[:, None])[4].round(decimals=3).abs()
         tensor([4., 1., 0.])
     """
+    from scipy.signal import savgol_filter  # slow to import
+
     values = coefficients.numpy()
     slopes = savgol_filter(values, DELTA_WINDOW, polyorder=1, deriv=1, axis=0, mode="nearest")
     second = savgol_filter(slopes, DELTA_WINDOW, polyorder=1, deriv=1, axis=0, mode="nearest")

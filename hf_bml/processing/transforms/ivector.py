@@ -21,8 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.special import logsumexp
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from ..media.file import MediaError, file_name
@@ -53,6 +51,9 @@ class BackgroundModel:
     @classmethod
     def fit(cls, frames: np.ndarray, num_components: int, seed: int = 0) -> BackgroundModel:
         """By EM on `frames (frames, dim)`, from k-means."""
+        from sklearn.exceptions import ConvergenceWarning  # slow to import
+        from sklearn.mixture import GaussianMixture
+
         mixture = GaussianMixture(
             num_components,
             covariance_type="diag",

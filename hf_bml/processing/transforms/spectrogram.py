@@ -14,7 +14,6 @@ script uses Kaldi filter banks and has no preset.
 from typing import Any
 
 import torch
-from scipy.signal import get_window
 from torch import Tensor
 from transformers.audio_utils import mel_filter_bank
 
@@ -84,6 +83,8 @@ def log_spectrogram(
     Raises:
         ValueError: The waveform is not (batch, samples) or is shorter than one window.
     """
+    from scipy.signal import get_window  # slow to import
+
     if waveform.ndim != 2 or waveform.shape[1] < window_length:
         raise ValueError(
             f"Expected a waveform of shape (batch, samples >= window_length={window_length}), found "
