@@ -322,7 +322,7 @@ def find_scene(facts: Sequence[Fact], seed: int) -> tuple[Scene, list[bool]]:
         seed: decides the search, and all that the facts leave open.
 
     Returns:
-        The scene, and which facts it agrees with: a few annotations contradict each other.
+        the scene, and which facts it agrees with: a few annotations contradict each other.
     """
     chance = random.Random(seed)
     mentioned = [word for fact in facts for word in (*fact.fillers, fact.answer) if word in INSTRUMENTS]

@@ -63,20 +63,20 @@ def load(
     """Real questions about generated music videos. Generating takes two minutes; the result is cached.
 
     Args:
-        parts: Annotation files to take questions from, out of train, val and test.
-        audio_size: Dimension of the features of the sound, at least 67.
-        visual_size: Dimension of those of the picture, at least 90.
-        noise: Standard deviation of the noise on every entry, where the signal's directions have unit length.
-        seed: Of scenes, projections and noise; the splits do not depend on it.
-        data_dir: Folder of the annotation, see the module.
+        parts: annotation files to take questions from, out of train, val and test.
+        audio_size: dimension of the features of the sound, at least 67.
+        visual_size: dimension of those of the picture, at least 90.
+        noise: standard deviation of the noise on every entry, where the signal's directions have unit length.
+        seed: of scenes, projections and noise; the splits do not depend on it.
+        data_dir: folder of the annotation, see the module.
 
     Returns:
-        Splits train, validation and test with the columns `text`, `audio`, `visual`, `labels`, `question_type` and
+        splits train, validation and test with the columns `text`, `audio`, `visual`, `labels`, `question_type` and
         `agrees`.
 
     Raises:
-        ValueError: An option is out of range, or an annotation file is malformed.
-        FileNotFoundError: The folder or an annotation file is missing.
+        ValueError: an option is out of range, or an annotation file is malformed.
+        FileNotFoundError: the folder or an annotation file is missing.
     """
     for name, size, least in (("audio_size", audio_size, SOUND_SIZE), ("visual_size", visual_size, PICTURE_SIZE)):
         if size < least:
