@@ -104,7 +104,7 @@ class BalancedModel(ModelFace, nn.Module):
         num_labels: classes.
         input_columns: keywords that the wrapped model's forward names, but labels; empty if it names none.
         required_columns: those of them without a default.
-        can_be_compiled: False; under `torch.compile` it runs as without.
+        can_be_compiled: false; under `torch.compile` it runs as without.
     """
 
     accepts_loss_kwargs = False
