@@ -67,13 +67,13 @@ def process_dataset(
     """See `MultimodalProcessor.apply`.
 
     Args:
-        dataset: The splits.
+        dataset: the splits.
         config: `MultimodalProcessor.to_dict()` as JSON; with the data, it decides the cache's fingerprint.
-        training_split: The split that is augmented; None for none.
-        num_proc: Worker processes.
+        training_split: the split that is augmented; None for none.
+        num_proc: worker processes.
 
     Returns:
-        The splits, and what failed, by split.
+        the splits, and what failed, by split.
     """
     splits, report = {}, {}
     for name, split in dataset.items():

@@ -36,7 +36,7 @@ def stored_state(name: str) -> dict[str, Tensor]:
     """The state of that name.
 
     Raises:
-        ValueError: It is not in the cache.
+        ValueError: it is not in the cache.
     """
     if not _state_path(name).is_file():
         raise ValueError(

@@ -9,15 +9,15 @@ class ImageCrop:
     """Crop, flip and resize `(..., channels, height, width)`; one draw for everything in the leading axes.
 
     Args:
-        size: Output height and width: one number for a square, or (height, width).
+        size: output height and width: one number for a square, or (height, width).
         augment: "none", or "crop_flip": RandomResizedCrop and horizontal flip in training, from the global torch RNG.
-        crop_scale: Range of the crop's area as a fraction of the image's.
-        crop_ratio: Range of the crop's width / height.
-        flip: Probability of a horizontal flip.
+        crop_scale: range of the crop's area as a fraction of the image's.
+        crop_ratio: range of the crop's width / height.
+        flip: probability of a horizontal flip.
         evaluation: "resize", or "center_crop": cut the largest centred region with the shape of `size`, then resize.
 
     Raises:
-        ValueError: Unknown `augment` or `evaluation`.
+        ValueError: unknown `augment` or `evaluation`.
     """
 
     def __init__(

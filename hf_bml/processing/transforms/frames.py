@@ -41,22 +41,22 @@ class FrameTransform:
     the first frame is read; "video" reads all frames of a GIF.
 
     Args:
-        size: Output height and width: one number for a square, or (height, width).
+        size: output height and width: one number for a square, or (height, width).
         num_channels: 3 (colour) or 1 (grey). PIL images are converted; arrays only from colour to grey.
-        mean: One value per channel, in intensity units [0, 1]. Default: ImageNet for 3 channels, 0.5 for 1.
-        std: One positive value per channel. Default: ImageNet for 3 channels, 0.5 for 1.
+        mean: one value per channel, in intensity units [0, 1]. Default: ImageNet for 3 channels, 0.5 for 1.
+        std: one positive value per channel. Default: ImageNet for 3 channels, 0.5 for 1.
         augment: "none", or "crop_flip": RandomResizedCrop and horizontal flip in training, from the global torch RNG.
-        crop_scale: Range of the crop's area as a fraction of the image's, for "crop_flip".
-        crop_ratio: Range of the crop's width / height, for "crop_flip".
-        flip: Probability of a horizontal flip, for "crop_flip". 0 for data whose orientation matters (digits, text).
+        crop_scale: range of the crop's area as a fraction of the image's, for "crop_flip".
+        crop_ratio: range of the crop's width / height, for "crop_flip".
+        flip: probability of a horizontal flip, for "crop_flip". 0 for data whose orientation matters (digits, text).
         evaluation: "resize" to `size`, or "center_crop": scale until `size` is covered, then cut the centre.
-        background: Colour behind transparent images: a name such as "black", or "#rrggbb". White shows the usual dark
+        background: colour behind transparent images: a name such as "black", or "#rrggbb". White shows the usual dark
             drawings; give a dark one for light drawings.
 
     Raises:
-        ValueError: An option is out of range; an image has the wrong number of channels, is not finite or has
+        ValueError: an option is out of range; an image has the wrong number of channels, is not finite or has
             floats outside [0, 1]; frames of a clip differ in size.
-        MediaError: An image file is missing, empty or damaged; the message names it.
+        MediaError: an image file is missing, empty or damaged; the message names it.
 
     Example:
         >>> from PIL import Image
@@ -127,7 +127,7 @@ def read_clip(value: Any, num_channels: int, background: str = "white") -> Tenso
         (num_channels, height, width) or (frames, num_channels, height, width), dtype unchanged.
 
     Raises:
-        ValueError: As `read_image`; or the frames differ in size.
+        ValueError: as `read_image`; or the frames differ in size.
     """
     if isinstance(value, list | tuple) and len(value) and not _is_nested_number(value):
         frames = [read_image(frame, num_channels, background) for frame in value]
@@ -154,13 +154,13 @@ def read_image(image: Any, num_channels: int, background: str = "white") -> Tens
     """One image as a tensor of shape (num_channels, height, width), dtype unchanged; 16 bits become floats in [0, 1].
 
     Args:
-        image: See `FrameTransform`.
+        image: see `FrameTransform`.
         num_channels: 3 (colour) or 1 (grey).
-        background: Colour behind transparent pixels of a file or PIL image.
+        background: colour behind transparent pixels of a file or PIL image.
 
     Raises:
-        ValueError: An array or tensor has another number of channels, or holds NaN, infinity or floats outside [0, 1].
-        MediaError: An image file cannot be read, or the full scale of its pixels is unknown.
+        ValueError: an array or tensor has another number of channels, or holds NaN, infinity or floats outside [0, 1].
+        MediaError: an image file cannot be read, or the full scale of its pixels is unknown.
     """
     source = media_file(image, "image")
     if source is not None:
@@ -211,7 +211,7 @@ def pixels(image: Image.Image, num_channels: int, background: str = "white") -> 
     Transparent pixels show the background.
 
     Raises:
-        MediaError: Pixels of 32 bits, whose full scale is unknown.
+        MediaError: pixels of 32 bits, whose full scale is unknown.
     """
     # Pillow clips more than 8 bits instead of scaling them. Its "I" is 32 bits, and 16 bits of some files.
     upright = ImageOps.exif_transpose(image)

@@ -36,19 +36,19 @@ def read_video(value: Any, select: Select | None = None, decoder: str = "pyav") 
     Args:
         value: A file path, `{"bytes": bytes | None, "path": str | None}`, or a torchcodec `VideoDecoder`, whose
             timestamps are taken to be equally spaced.
-        select: Called with the timestamps of all frames, float64 (frames,) in seconds, strictly increasing; returns
+        select: called with the timestamps of all frames, float64 (frames,) in seconds, strictly increasing; returns
             the wanted indices, int64 (selected,), in any order and with repetitions. `None`: all.
         decoder: "pyav" or "torchcodec".
 
     Returns:
-        Frames, uint8 RGB (selected, 3, height, width), rotated as the file says, and drawn on white where they are
+        frames, uint8 RGB (selected, 3, height, width), rotated as the file says, and drawn on white where they are
         transparent; their timestamps, (selected,).
 
     Raises:
-        MediaError: The file has another format than those in `media_file.DEMUXING`, no video stream or no frame, is
+        MediaError: the file has another format than those in `media_file.DEMUXING`, no video stream or no frame, is
             truncated, or the wanted part is damaged. The message names the file. Bit errors that happen to form a
             valid stream cannot be noticed.
-        ValueError: See `check_decoder`.
+        ValueError: see `check_decoder`.
     """
     check_decoder(decoder)
     if hasattr(value, "get_frames_at"):
