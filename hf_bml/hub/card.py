@@ -70,7 +70,7 @@ def render_card(facts: CardFacts, options: CardOptions | None = None, figures: S
         figures: file names of pictures that lie beside the card.
 
     Returns:
-        Markdown with metadata: `card.save(path)`, `card.data`.
+        markdown with metadata: `card.save(path)`, `card.data`.
     """
     options = options or CardOptions()
     about = describe_data(facts, options)
