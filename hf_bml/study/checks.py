@@ -231,7 +231,7 @@ def metric_names(
     Args:
         recipe: the recipe.
         modalities: of its model.
-        num_labels: None while it is not known.
+        num_labels: none while it is not known.
         types: the names of the types of questions; None while they are not known, or without any.
     """
     names = [name for name in recipe_task(recipe).metric_names if name != "f1_binary" or num_labels in (None, 2)]
