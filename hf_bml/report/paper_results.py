@@ -54,7 +54,7 @@ class PaperResult:
         table: its number, such as "2" or "7a".
         dataset: the paper's name.
         method: the row.
-        metric: Acc, mAP, F1, Time_x or a name that only one table has.
+        metric: acc, mAP, F1, Time_x or a name that only one table has.
         value: per cent, but for Time_x.
     """
 
