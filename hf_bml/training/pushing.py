@@ -1,4 +1,4 @@
-"""`transformers.Trainer` that pushes to the Hub with a card of its own, and that no failing push can stop."""
+"""`transformers.Trainer` that pushes to the Hub with its own card, and never aborts training when a push fails."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class PushingTrainer(Trainer):
     """Pushes model, processor, card, curves and, with `push_code`, code: with `push_to_hub` in the arguments in the
     background at every save, as `hub_strategy` says, and at the end of `train()`.
 
-    Where the Trainer raises, or says nothing, a push that fails is a warning that says what failed and how to push
+    Where the Trainer raises or is silent, a failed push gives a warning that says what failed and how to push
     later; the next save tries again. Only `push_to_hub()`, which the user calls, raises.
 
     Attributes:
         run_options: what the card calls the training's settings; default the arguments that differ from their
             defaults. `dataset` and `dataset_options` as in a recipe.
-        card_options: what the card says beyond what the run tells; see [`CardOptions`](model_card.py).
+        card_options: what the card says beyond the run's own facts; see [`CardOptions`](model_card.py).
     """
 
     run_options: Mapping[str, Any] | None = None
@@ -52,7 +52,7 @@ class PushingTrainer(Trainer):
             self._push_or_warn("Model save")
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """As in Trainer, but if the Hub refuses there is a warning, and the first push makes the repository."""
+        """As in Trainer, but an error of the Hub is a warning, and the first push creates the repository."""
         if not self.is_world_process_zero():
             return
         for left in Path(self.args.output_dir).glob(f"{STAGING_PREFIX}*"):  # of a training that was killed
@@ -163,7 +163,7 @@ class PushingTrainer(Trainer):
             self.push_to_hub(message)
         except PushError as error:
             self._warn(str(error))
-        except Exception as error:  # such as a full disk: what the training has made is worth more
+        except Exception as error:  # such as a full disk: the results of the training matter more
             self._warn_of_failure(str(error))
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
@@ -198,7 +198,7 @@ class PushingTrainer(Trainer):
         self._report_pushes()
 
     def _report_pushes(self) -> None:
-        """Warns of what the pushes in the background ran into, and forgets them."""
+        """Warns of errors of pushes in the background, and clears them."""
         pushes, self.push_in_progress = getattr(self, "push_in_progress", None), None
         for job in pushes.jobs if pushes is not None else ():
             error = job.exception()

@@ -61,7 +61,7 @@ SCALE_FREE_OPTIMIZERS = ("ada", "ademamix", "lamb", "lion", "muon", "prodigy", "
 
 
 class IdleModulationWarning(TrainerCallback):
-    """Warns of modulations that never act, as soon as the training's length is known in epochs and in steps."""
+    """Warns of modulations that never act, once the training's length in epochs and steps is known."""
 
     def __init__(self, trainer: MultimodalBalancedTrainer):
         self._trainer = trainer
@@ -111,7 +111,7 @@ class MultimodalBalancedTrainer(
     With `push_to_hub` in the arguments it pushes as [`PushingTrainer`](pushing_trainer.py) says.
 
     Logged with the loss, as means since the last log: `balance/score_<m>`, `balance/ratio_<m>`,
-    `unimodal/accuracy_<m>` and whatever the modulations log.
+    `unimodal/accuracy_<m>` and what the modulations log.
     """
 
     loss_is_scaled_for_ga = False  # the model's loss is a mean over the micro-batch
@@ -147,7 +147,7 @@ class MultimodalBalancedTrainer(
         return self.face.num_labels
 
     def _prepare_balancing(self) -> None:
-        """Builds what hangs on the model and the arguments, which may be others at the next training."""
+        """Builds what depends on the model and the arguments, which may differ at the next training."""
         args = self.args
         if isinstance(args, BalancedTrainingArguments):
             args.check()
@@ -392,7 +392,7 @@ class MultimodalBalancedTrainer(
         path = Path(checkpoint) / MODULATION_STATE_NAME
         if not path.is_file():
             warnings.warn(
-                f"{path} is missing: the modulations start anew, as at the beginning of a run.", stacklevel=2
+                f"{path} is missing: the modulations start from scratch, as at the beginning of a run.", stacklevel=2
             )
             return
         state = torch.load(path, map_location="cpu", weights_only=True)
