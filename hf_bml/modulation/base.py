@@ -156,7 +156,7 @@ class Modulation:
 
     def plan_epoch(self, epoch: int) -> EpochPlan | None:
         """Which samples the epoch trains on; None leaves it as it is. The plan is part of a checkpoint, so that
-        nothing is collected anew inside an epoch."""
+        nothing is collected again inside an epoch."""
         return None
 
     def begin_step(self, step: Step) -> None:
