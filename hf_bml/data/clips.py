@@ -27,7 +27,7 @@ Files = str | list[str] | dict[str, str] | None  # a file, frames in order, or f
 
 
 def youtube_key(stem: str) -> str:
-    """Name of a YouTube clip whatever its spelling: id and first second of `<id>_<start>[_<end>]`, zeros or not.
+    """Name of a YouTube clip in any spelling: id and first second of `<id>_<start>[_<end>]`, zeros or not.
 
     Example:
         >>> youtube_key("-239HZbaZ0M_000164_000174"), youtube_key("-3Mwkq-7TV4_2")

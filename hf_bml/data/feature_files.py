@@ -46,7 +46,7 @@ def read_arrays(file: BinaryIO) -> Any:
     """Content of a pickle of numpy arrays, dicts, lists, strings and numbers.
 
     Raises:
-        pickle.UnpicklingError: it holds anything else, or is no pickle.
+        pickle.UnpicklingError: it holds anything else, or is not a pickle.
     """
     try:
         return ArrayUnpickler(file, encoding="latin1").load()

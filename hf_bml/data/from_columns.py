@@ -1,7 +1,7 @@
 """Any data set with a column per modality: from the Hub or local parquet, webdataset, audiofolder, videofolder, CSV.
 
 Source and licence: the user's. `from_columns` takes a loaded `datasets` object, or the Hub id or folder of one; `load`
-(so `dataset: from_columns` in a recipe) takes whatever `datasets.load_dataset` reads, with its options.
+(so `dataset: from_columns` in a recipe) takes all that `datasets.load_dataset` reads, with its options.
 
 Columns
     One per modality, under the modality's name. Audio and video stay undecoded, `{"bytes", "path"}`.
@@ -74,7 +74,7 @@ def load(
     validation_fraction: float = 0.1,
     test_fraction: float = 0.1,
 ) -> DatasetDict | IterableDatasetDict:
-    """Whatever `datasets.load_dataset` reads, through `from_columns`.
+    """All that `datasets.load_dataset` reads, through `from_columns`.
 
     Args:
         path: Hub id, folder, or format: "parquet", "webdataset", "audiofolder", "videofolder", "imagefolder", "csv".
@@ -188,7 +188,7 @@ def from_columns(
 
     Raises:
         FileNotFoundError: there is no such folder or data set on the Hub (from `load_dataset`).
-        ValueError: A column, split, class or label is missing; labels are no classes, or a split has none of train's;
+        ValueError: a column, split, class or label is missing; labels are not classes, or a split has none of train's;
             the sources cannot be joined; the fractions leave nothing. While a stream is read: a row has no label or an
             unknown one; a split must be held out without `group`, and a file is known by its path alone.
     """
@@ -255,7 +255,7 @@ def named_splits(dataset: AnyDataset, splits: Mapping[str, str] | None, name: st
     """The splits of a source under the names train, validation and test.
 
     Raises:
-        ValueError: A named split is missing, or none is train.
+        ValueError: a named split is missing, or none is train.
     """
     if isinstance(dataset, Dataset | IterableDataset):
         dataset = {"train": dataset}

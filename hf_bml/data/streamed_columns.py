@@ -118,10 +118,10 @@ def group_key(row: Mapping[str, Any], group: str, name: str) -> str:
 
 
 def content_key(row: Mapping[str, Any], columns: Iterable[str], name: str) -> str:
-    """What is in some columns of a row, media by their bytes: the same wherever and in whatever order it is read.
+    """What is in some columns of a row, media by their bytes: the same wherever and in any order it is read.
 
     Raises:
-        ValueError: A file is known by its path alone, which is another one on another machine.
+        ValueError: a file is known by its path alone, which is another one on another machine.
     """
     content = {column: _without_path(row[column], column, name) for column in sorted(set(columns))}
     return json.dumps(content, sort_keys=True, default=_written_out)

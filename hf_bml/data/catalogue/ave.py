@@ -20,7 +20,7 @@ Columns
 
 Splits: the official ones, 3339, 402 and 402 clips.
 
-Pitfalls: class names contain commas. 44 videos stand in two rows and one in three, with another event each. The names
+Pitfalls: class names contain commas. 44 videos occur in two rows and one in three, with other events each. The names
 of the classes of labels.h5 are taken to be in the order in which Annotations.txt first names them; if that file is
 there, the two are compared. `hub_id="mteb/AVE-Dataset"` has 3,312 and 402 clips with `labels="event"`, classes in
 alphabetical order.

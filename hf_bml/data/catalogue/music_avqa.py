@@ -114,7 +114,7 @@ def read_question(entry: dict[str, Any], path: Path, row: int) -> dict[str, Any]
     """Video, text, answer and type of one entry of an annotation file.
 
     Raises:
-        ValueError: A key is missing, a value is not text, or the slots and their fillers do not agree; file and entry
+        ValueError: a key is missing, a value is not text, or the slots and their fillers do not agree; file and entry
             are named.
     """
     place = f"entry {row}"
@@ -152,7 +152,7 @@ def check_arrays(paths: Sequence[str]) -> None:
     """Looks at the headers of feature files, so that a bad one is not found in the middle of a training.
 
     Raises:
-        ValueError: one is no `.npy` file of numbers, is neither (time, dim) nor (frames, positions, dim), or differs
+        ValueError: one is not an array of numbers, is neither (time, dim) nor (frames, positions, dim), or differs
             from the first in more than its time.
     """
     common = None

@@ -10,7 +10,7 @@ Source: the annotation of `GeWu-Lab/MUSIC-AVQA` (Li et al., 2022); the features 
 
 Licence: annotation MIT.
 
-Privacy: questions about people in YouTube videos; nobody is seen or heard.
+Privacy: questions about people in YouTube videos; no person is seen or heard.
 
 Layout of the folder (`data_dir`, or `music_avqa` below the data folder)
     json/avqa-val.json, avqa-test.json, or json_avqa-val.json, json_avqa-test.json; also gzipped.
@@ -27,7 +27,7 @@ Splits: by video, 70, 10 and 20 % of the questions, by the SHA-1 of the video's 
 question and share videos, which generated features would give away; and the official validation and test files suffice
 where the large training file is missing.
 
-Pitfalls: instruments nobody asks about are rare in the scenes, so hearing or seeing one hints at the question. Not all
+Pitfalls: unmentioned instruments are rare in the scenes, so hearing or seeing one hints at the question. Not all
 answers follow from the features: sound has no places and pictures have no times, so with several players of one
 instrument it can stay open which of them is heard, first or louder. No model reaches 100 %, least in comparisons.
 """
