@@ -1,4 +1,4 @@
-"""Which checkpoints are complete: a killed process leaves some half-written or half-deleted, a bad disk damages others.
+"""Which checkpoints are complete: a killed process leaves half-written ones, a bad disk damaged ones.
 
 The trainer first removes what lies in the checkpoint's folder (`remove_checkpoint`). When every process has written
 its files, it flushes them to the disk and lists them with size and hash in `checkpoint_manifest.json`

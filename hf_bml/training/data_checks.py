@@ -24,9 +24,9 @@ def check_collator(collator: Any, modalities: Sequence[str]) -> None:
 
 
 def prime_collator(collator: Any, train_dataset: Any, eval_dataset: Any) -> None:
-    """Gives a collator that fills absent modalities their shapes, before the workers of a `DataLoader` copy it.
+    """Gives a collator the shapes of absent modalities to fill in, before the workers of a `DataLoader` copy it.
 
-    A streamed training split is read last, because it may fill a buffer first. Data of unknown length that is no stream
+    A streamed training split is read last, because it may fill a buffer first. Unsized data other than a stream
     of `datasets` is left alone: it may be readable only once.
     """
     if not hasattr(collator, "prime"):

@@ -17,7 +17,7 @@ from ..modulation import Modulation
 
 
 def check_model(model: nn.Module) -> ModelFace:
-    """Checks that the model has what balancing needs, encoders by modality, and that what is saved of it can be loaded.
+    """Checks that the model has what balancing needs, encoders by modality, and that it can be loaded once saved.
 
     Returns:
         its face.

@@ -66,7 +66,7 @@ class ResumableTrainer(SteppedTrainer):
         self.add_callback(SaveAfterEpochEnd())
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As in `Trainer`, but `"auto"` resumes the newest *complete* checkpoint in `output_dir`, or starts from scratch
+        """As in `Trainer`, but `"auto"` resumes the newest *complete* checkpoint in `output_dir`, or starts afresh
         without one; `"last"` and True need one; an incomplete one that is named is refused. None follows
         `resume_from_checkpoint` in the arguments. A training from scratch sets the checkpoints of an earlier
         one in `output_dir` aside.

@@ -105,7 +105,7 @@ class MultimodalBalancedTrainer(
         TypeError, ValueError: the model, a dataset or the way of launching does not fit (see `preflight`).
 
     A subclass may override `compute_loss` as transformers' documentation says: the modulations see the labels, and
-    change the loss that it returns. Modulations are built anew, and hooks set, when a training starts, from the model
+    change the loss that it returns. Modulations are built, and hooks set, each time a training starts, from the model
     and the arguments of that moment.
 
     With `push_to_hub` in the arguments it pushes as [`PushingTrainer`](pushing_trainer.py) says.
