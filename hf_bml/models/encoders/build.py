@@ -1,4 +1,4 @@
-"""Encoders behind one face: whatever a modality's input, `encoder(...)` returns `(batch, output_size)`.
+"""Encoders with one interface: for any kind of input, `encoder(...)` returns `(batch, output_size)`.
 
 Inputs are positional (the main input) or keywords; the caller picks by passing a tensor or a dict. What cross-modal
 interactions need besides: `tokens(...)` returns a sequence instead of a vector, and CNNs run in stages.
@@ -150,7 +150,7 @@ class TransformersEncoder(nn.Module):
         name = self.model.config.model_type
         if hidden is None:
             raise ValueError(
-                f"A {name!r} model returns no last_hidden_state, so it is no encoder. Use the model of one of its "
+                f"A {name!r} model returns no last_hidden_state, so it is not an encoder. Use the model of one of its "
                 "parts, such as 'clip_vision_model' for 'clip'."
             )
         size = hidden.shape[1 if hidden.dim() == 4 else -1]
@@ -260,7 +260,7 @@ def build_encoder(modality: str, options: dict[str, Any], staged: bool = False) 
         staged: whether the encoder must run stage by stage.
 
     Raises:
-        ValueError: the model cannot be built or its weights cannot be loaded, whatever the library's own error.
+        ValueError: the model cannot be built or its weights cannot be loaded, for any error of the library.
     """
     config = build_encoder_config(modality, options)
     kind = encoder_class(modality, options["type"], staged)
