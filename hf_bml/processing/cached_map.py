@@ -28,7 +28,7 @@ def cached_map(
 
     Args:
         split: rows. Of a table in memory the result is written to the cache folder of `datasets`, which `Dataset.map`
-            would not do; of a table on the disk beside it, as ever. `datasets.disable_caching()` counts.
+            would not do; of a table on disk beside it, as `Dataset.map` does. `datasets.disable_caching()` counts.
         function: of a module, called with the batch, the row numbers and `fn_kwargs`.
         fn_kwargs: JSON-able.
         features: columns of the result.

@@ -14,7 +14,7 @@ def file_states(split: Dataset, columns: list[str]) -> str:
     """Digest of the size and the time of modification of every local file in some columns; "" where there is none.
 
     Values are paths, or `{"bytes", "path"}` without bytes, or lists of these, or folders by name. A missing file
-    counts as such, and what lies in a folder counts, too. No content is read: 200,000 files take about 2 s.
+    counts as such, as do the files in a folder. No content is read: 200,000 files take about 2 s.
     """
     digest, states = hashlib.sha256(), {}
     for column in columns:

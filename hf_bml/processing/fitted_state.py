@@ -1,6 +1,6 @@
 """What fitted transforms learned, as safetensors named by their content in the cache folder of `datasets`.
 
-A processor's config holds only the name, so it stays plain JSON, and the name stands for the content in every cache
+A processor's config holds only the name, so it stays plain JSON, and the name represents the content in every cache
 fingerprint. Worker processes read the file.
 """
 
@@ -47,12 +47,12 @@ def stored_state(name: str) -> dict[str, Tensor]:
 
 
 def remember_fit(key: str, name: str) -> None:
-    """Note that fitting on what `key` stands for gave the state `name`."""
+    """Record that fitting on what `key` identifies gave the state `name`."""
     _write(state_folder() / f"{key}.fit", name.encode())
 
 
 def recalled_fit(key: str) -> str | None:
-    """The state that fitting on what `key` stands for gave, if it is still there."""
+    """The state that fitting on what `key` identifies gave, if it still exists."""
     path = state_folder() / f"{key}.fit"
     name = path.read_text(encoding="utf-8") if path.is_file() else None
     return name if name and _state_path(name).is_file() else None

@@ -104,7 +104,7 @@ class MultimodalProcessor:
 
         Args:
             samples: `{column: list of raw values}`. A `None` value means that the sample lacks the modality. Columns
-                that are no modality pass through.
+                that are not a modality pass through.
             training: switch random augmentation on.
 
         Returns:
@@ -166,7 +166,7 @@ class MultimodalProcessor:
         that it points to, and this processor's config, so other processes find the cache, and a repaired or rewritten
         file is processed again. A tokenizer counts by its content. Random modalities are transformed at each
         access, augmented in `training_split` only: from their cached deterministic part where there is one (decoded
-        frames, optical flow), else from the raw value. Files of features are read at each access, too. Media columns
+        frames, optical flow), else from the raw value. Feature files are also read at each access. Media columns
         are read undecoded, so no FFmpeg is needed. Keep raw images in `datasets.Image` columns: nested lists and
         `Array3D` are read several times slower.
 

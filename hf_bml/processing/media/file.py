@@ -97,7 +97,7 @@ def one_line(error: Exception) -> str:
 
 @contextmanager
 def reading(name: str, expected: str) -> Iterator[None]:
-    """Whatever a decoder raises becomes a MediaError that names the file, MemoryError and AttributeError included.
+    """Any error of a decoder becomes a MediaError that names the file, MemoryError and AttributeError included.
 
     Args:
         name: of the file.

@@ -1,4 +1,4 @@
-"""Read a mono waveform from whatever an audio column holds.
+"""Read a mono waveform from any form of audio column.
 
 soundfile reads wav, flac, ogg and mp3, of which it notices that they are truncated; of all others, videos included,
 PyAV decodes the best audio stream (formats: `media_file.DEMUXING`). Neither needs FFmpeg on the machine. Audio columns
@@ -54,7 +54,7 @@ def read_waveform(value: Any, sampling_rate: int) -> Tensor:
 
     Raises:
         MediaError: the file cannot be decoded, has no audio stream, is truncated or empty, or holds NaN, infinity or
-            amplitudes above 2; or its rate is no usual one. The message names the file when its path is known. A
+            amplitudes above 2; or its rate is implausible. The message names the file when its path is known. A
             silent track is valid. That raw AAC, AC-3 or AMR ends too early cannot be noticed.
         ValueError: the value has none of these forms; a list of integers has no known full scale.
     """

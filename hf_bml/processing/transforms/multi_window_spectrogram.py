@@ -72,7 +72,7 @@ class MultiWindowSpectrogram:
 
     @property
     def zeros(self) -> str | None:
-        """What an input of zeros stands for."""
+        """What an input of zeros means."""
         return self.spectrograms[0].zeros
 
     def __call__(self, values: list[Any], training: bool = False) -> list[Tensor]:

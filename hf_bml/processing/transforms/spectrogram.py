@@ -156,7 +156,7 @@ class LogSpectrogram:
             magnitude, Hann window (density / magnitude / magnitude).
         tile_to: tile shorter clips to that many seconds before a crop; 0 does not tile (0 / 0 / 10).
         min_rms: clips whose root mean square amplitude is lower count as silent and raise MediaError; 1e-4 is -80 dB
-            of full scale. 0 accepts silence: it is audio, too, and a standardised silent clip is all zeros.
+            of full scale. 0 accepts silence, which is valid audio; a standardised silent clip is all zeros.
         segments: cut the clip into that many equal parts with a spectrogram each, (segments, 1, frequencies, frames),
             standardised together; None for one of the whole clip.
 
@@ -248,7 +248,7 @@ class LogSpectrogram:
 
     @property
     def zeros(self) -> str | None:
-        """What an input of zeros stands for, if that is not silence, an even picture or the like."""
+        """What an input of zeros means, unless it is silence, a uniform picture or similar."""
         return f"noise at {'the mean log level of a clip' if self.standardize else 'log level 0, louder than a clip'}"
 
     @property

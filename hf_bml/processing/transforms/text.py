@@ -50,7 +50,7 @@ class Tokenize:
 
     @property
     def vocab_size(self) -> int:
-        """How many token ids there are; 0 while there is no vocabulary."""
+        """How many token ids there are; 0 without a vocabulary."""
         return 0 if self.tokenizer is None else len(self.tokenizer)
 
     @property
@@ -109,7 +109,7 @@ class Words(Tokenize):
         minimum_count: how often a word must occur in the training split.
 
     Raises:
-        ValueError: A word stands twice, an option is not positive, no vocabulary when it is called, a value is not a
+        ValueError: a word is given twice, an option is not positive, no vocabulary when it is called, a value is not a
             string, or a text has no word.
 
     Example:
@@ -148,7 +148,7 @@ def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     """A tokenizer of whole words in lower case with the ids of `Words`.
 
     Raises:
-        ValueError: A word stands twice, or is the padding or the unknown word.
+        ValueError: a word is given twice, or is the padding or the unknown word.
     """
     names = [PADDING, UNKNOWN, *words]
     twice = sorted(word for word, count in Counter(names).items() if count > 1)

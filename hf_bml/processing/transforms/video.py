@@ -34,7 +34,7 @@ def read_video(value: Any, select: Select | None = None, decoder: str = "pyav") 
     for is decoded, from the nearest key frame on.
 
     Args:
-        value: A file path, `{"bytes": bytes | None, "path": str | None}`, or a torchcodec `VideoDecoder`, whose
+        value: a file path, `{"bytes": bytes | None, "path": str | None}`, or a torchcodec `VideoDecoder`, whose
             timestamps are taken to be equally spaced.
         select: called with the timestamps of all frames, float64 (frames,) in seconds, strictly increasing; returns
             the wanted indices, int64 (selected,), in any order and with repetitions. `None`: all.
@@ -109,7 +109,7 @@ def _torchcodec_failure() -> str | None:
 
 
 def _first_sentence(error: Exception) -> str:
-    """Of a message that may go on over many lines."""
+    """The first line of a message that may have many."""
     return str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
 
 
