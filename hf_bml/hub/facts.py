@@ -1,6 +1,6 @@
-"""What a model card tells about a run, read from the run's folder or from a trainer; nothing is made up.
+"""The facts of a run that a model card shows, read from the run's folder or from a trainer.
 
-What is not known, such as the test scores of a training that still goes on, is left out.
+What is not known, such as the test scores of a training that is still running, is left out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .environment import environment
 HIDDEN_PATH = "PATH"  # stands in a card for a path of the machine that trained
 SPLITS = {"eval": "validation", "validation": "validation", "test": "test"}  # of the prefixes of logged metrics
 TIMING = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
-WITHOUT_EFFECT = (  # on what is computed: where a run reports to and what it goes on from
+WITHOUT_EFFECT = (  # on what is computed: where a run reports to and from what it resumes
     *("output_dir", "resume_from_checkpoint", "disable_tqdm", "log_level", "log_level_replica", "log_on_each_node"),
     *("report_to", "run_name", "project", "trackio_space_id", "trackio_bucket_id", "trackio_static_space_id"),
     *("push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy", "hub_always_push"),
@@ -85,7 +85,7 @@ def facts_of_run(folder: str | Path, name: str | None = None) -> CardFacts:
     """Facts of a folder that `hf-bml train` or a trainer has written: a run's, or one of its checkpoints.
 
     Args:
-        folder: holds `config.json`, and whatever there is of `config.yaml` (for a checkpoint, in the folder above),
+        folder: holds `config.json`, and, if present, `config.yaml` (for a checkpoint, in the folder above),
             `processor_config.json`, `trainer_state.json` and `metrics.json`.
         name: of the model; default the folder's.
 

@@ -53,7 +53,7 @@ def stage(
     Args:
         folder: of a model; its files that match MODEL_FILES are taken, and its folders that match MODEL_FOLDERS.
         destination: an empty or new folder.
-        checkpoints: folders of checkpoints with the names that they get; they keep all that a training needs to go on.
+        checkpoints: folders of checkpoints with the names that they get; they keep what a training needs to resume.
         code: add that of model, processor and pipeline (see `save_code`), if it is a model of this package.
 
     Returns:
@@ -172,7 +172,7 @@ def push(
         token: default that of HF_TOKEN or `hf auth login`.
         private: only of a repository that is made here; default the account's setting.
         revision: branch, default main.
-        delete: delete the staged folder afterwards, whatever happens.
+        delete: delete the staged folder afterwards in any case.
 
     Raises:
         PushError: anything went wrong.
