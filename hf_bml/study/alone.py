@@ -32,14 +32,14 @@ def parse_alone(texts: Sequence[str], modalities: Sequence[str]) -> dict[str, Pa
         per modality the folder of its finished run, or None if it is to be trained.
 
     Raises:
-        ValueError: unknown modality, or one that stands twice.
+        ValueError: unknown modality, or one that is given twice.
     """
     chosen: dict[str, Path | None] = {}
     for text in texts or modalities:
         name, _, folder = text.partition("=")
         check_modality("--alone", name, modalities)
         if name in chosen:
-            raise ValueError(f"--alone: {name!r} stands twice.")
+            raise ValueError(f"--alone: {name!r} is given twice.")
         chosen[name] = Path(folder) if folder else None
     return chosen
 
@@ -77,6 +77,6 @@ def alone_recipe(run: FinishedRun, modality: str) -> Recipe:
 
 
 def train_alone(recipes: Sequence[Recipe]) -> None:
-    """Trains the recipes that have no finished run; an interrupted one goes on from its newest checkpoint."""
+    """Trains the recipes that have no finished run; an interrupted one resumes from its newest checkpoint."""
     for recipe in recipes:
         run_or_reuse(recipe)

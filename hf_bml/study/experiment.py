@@ -72,7 +72,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
     Returns:
         what `metrics.json` holds: `validation` and `test` metrics, `final_ratios`, the summaries of `modulations` that
         have one; `left_out` (samples that the data set lacks, by split and reason) and `failures` (files that could
-        not be used) if there are any; `train_seconds` and the checkpoint that the training went on from (the time is
+        not be used) if there are any; `train_seconds` and the checkpoint from which the training resumed (the time is
         of what was left), `epoch_seconds` of every whole epoch (see `EpochClock`), `seed`, `fingerprint` (None if the
         checkpoint was of another training), `environment`.
     """
@@ -135,19 +135,19 @@ def run(recipe: Recipe) -> dict[str, Any]:
 
 
 def push_results(recipe: Recipe, repo_id: str) -> None:
-    """Pushes the finished run as `hf-bml push` does; a failure, of whatever kind, is a warning."""
+    """Pushes the finished run as `hf-bml push` does; any failure is a warning."""
     training = recipe.training
     options = {"private": training.hub_private_repo, "revision": training.hub_revision}
     try:
         push_run(training.output_dir, repo_id, token=training.hub_token, with_code=training.push_code, **options)
-    except Exception as error:  # such as a full disk: what the training has made is worth more
+    except Exception as error:  # such as a full disk: the results of the training matter more
         failure = with_command(error, training.output_dir, repo_id, code=training.push_code, **options)
         warnings.warn(f"Not pushed to the Hub: {failure}", stacklevel=2)
 
 
 def repeatable_options(recipe: Recipe) -> dict[str, Any]:
     """The recipe's options as `config.yaml` keeps them: what differs from the defaults, and always dataset, seed and
-    folder; not where this training went on from, and no token."""
+    folder; neither the checkpoint from which it resumed nor a token."""
     always = {"seed": recipe.training.seed, "output_dir": str(recipe.training.output_dir)}
     options = {"dataset": recipe.data.dataset, **recipe.explicit, **always}
     return {name: value for name, value in options.items() if name not in ("resume_from_checkpoint", "hub_token")}

@@ -88,7 +88,7 @@ def parse_method(text: str, defaults: Mapping[str, Mapping[str, Any] | None] | N
         defaults: options per modulation where the text gives none.
 
     Raises:
-        ValueError: unknown modulation, one that stands twice, or options of another form. Names and values of options
+        ValueError: unknown modulation, one that is given twice, or malformed options. Names and values of options
             are the modulations' own business.
 
     Example:
@@ -101,7 +101,7 @@ def parse_method(text: str, defaults: Mapping[str, Mapping[str, Any] | None] | N
         name, colon, options = part.partition(":")
         check_modulation(name, text)
         if name in method.modulations:
-            raise ValueError(f"{text!r}: {name} stands twice.")
+            raise ValueError(f"{text!r}: {name} is given twice.")
         given = parse_options(options, text) if colon else {}
         method.modulations[name] = {**((defaults or {}).get(name) or {}), **given}
     for name in method.borrowed:
@@ -124,14 +124,14 @@ def model_options_of(name: str, options: Mapping[str, Any] | None = None) -> Map
 def check_modulation(name: str, text: str) -> None:
     """Raises ValueError, naming the closest valid one, for a modulation that does not exist."""
     if name == PLAIN:
-        raise ValueError(f"{text!r}: none stands alone; it is plain training.")
+        raise ValueError(f"{text!r}: none cannot be combined; it is plain training.")
     if name not in MODULATIONS:
         hint = did_you_mean(name, [PLAIN, *MODULATIONS])
         raise ValueError(f"{text!r}: unknown modulation {name!r}.{hint} Known: {', '.join([PLAIN, *MODULATIONS])}.")
 
 
 def parse_options(text: str, where: str) -> dict[str, Any]:
-    """Reads `q_base=0.3,lam=0.25`; values are YAML, so lists and mappings stand in brackets.
+    """Reads `q_base=0.3,lam=0.25`; values are YAML, so lists and mappings take brackets.
 
     Raises:
         ValueError: another form, or a value that is not YAML.

@@ -58,7 +58,7 @@ HELP = {  # where the text of transformers does not say what these commands do
     "training than 10,000 steps logs 20 times.",
     "output_dir": "Folder of the run; runs/DATASET/RECIPE if not given.",
     "optim_args": "Options of the optimizer as key=value,key=value, such as momentum=0.9 for sgd.",
-    "resume_from_checkpoint": "`auto` for the newest checkpoint in output_dir, anew if there is none; `last`: "
+    "resume_from_checkpoint": "`auto` for the newest checkpoint in output_dir, or from scratch; `last`: "
     "there must be one; or the folder of one.",
 }
 
@@ -74,6 +74,6 @@ def nested_options() -> str:
 
 
 def quiet_libraries() -> None:
-    """No bars for writing and loading weights, no word about pinned memory where there is no accelerator."""
+    """Hides progress bars for weights, and the warning about pinned memory without an accelerator."""
     disable_progress_bar()
     warnings.filterwarnings("ignore", message=".*pin_memory.*")

@@ -159,7 +159,7 @@ OPTION_NAMES = [f.name for block in BLOCKS for f in fields(block) if f.init]
 
 
 class RecipeLoader(yaml.SafeLoader):
-    """Safe YAML that also reads `1e-2` as a number and refuses a key that stands twice."""
+    """Safe YAML that also reads `1e-2` as a number and refuses a key that is given twice."""
 
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         """Checks the keys as they are written, before `<<` merges others in."""
@@ -167,7 +167,7 @@ class RecipeLoader(yaml.SafeLoader):
         keys = [(key.tag, key.value) for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
         twice = {value for tag, value in keys if keys.count((tag, value)) > 1 and tag != "tag:yaml.org,2002:merge"}
         if twice:
-            raise ValueError(f"the keys {sorted(twice)} stand twice in one mapping ({node.start_mark}).")
+            raise ValueError(f"the keys {sorted(twice)} are given twice in one mapping ({node.start_mark}).")
         return node
 
 
@@ -303,7 +303,7 @@ def recipe_options(path: str | Path, arguments: Sequence[str]) -> tuple[dict[str
     """A recipe's YAML with the dotted options of a command line, and that command line's other arguments.
 
     Raises:
-        ValueError, FileNotFoundError: see `read_recipe`; a dotted option that does not exist or is no mapping.
+        ValueError, FileNotFoundError: see `read_recipe`; a dotted option that does not exist or is not a mapping.
     """
     options = read_recipe(path)
     others, dotted = split_dotted(arguments)
@@ -360,7 +360,7 @@ def parse_recipe(
         raise ValueError(f"{path}: an option has the wrong type: {error}") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    for block in blocks[:2]:  # a JSON string of the command line becomes the mapping it stands for
+    for block in blocks[:2]:  # a JSON string of the command line becomes a mapping
         explicit.update({f.name: getattr(block, f.name) for f in fields(block) if f.name in explicit})
     for name in ("modulations", "lr_multipliers"):
         if name in explicit:

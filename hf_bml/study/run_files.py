@@ -138,7 +138,7 @@ def read_groups(paths: Sequence[str | Path]) -> tuple[list[RunGroup], list[Path]
     unfinished: list[Path] = []
     for path in map(Path, paths):
         if not path.is_dir():
-            raise FileNotFoundError(f"{path} is no folder; expected one that hf-bml train or hf-bml compare wrote.")
+            raise FileNotFoundError(f"{path} is not a folder; expected one that hf-bml train or hf-bml compare wrote.")
         folders, open_ones = find_runs(path)
         unfinished += [folder for folder in open_ones if folder not in unfinished]
         if not folders:

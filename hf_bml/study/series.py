@@ -22,7 +22,7 @@ from .recipe import Recipe
 
 
 def check_series(chosen: argparse.Namespace) -> None:
-    """Raises ValueError for two recipes of one name, or for a seed that stands twice."""
+    """Raises ValueError for two recipes of one name, or for a seed that is given twice."""
     names = [Path(path).stem for path in chosen.recipes]
     if len(set(names)) != len(names):
         raise ValueError(f"recipes need different file names, found {names}.")
@@ -152,7 +152,7 @@ def flat_result(result: Mapping[str, Any]) -> dict[str, Any]:
     """A run of a [`Row`](../analysis/comparison.py) from what `metrics.json` holds.
 
     Test metrics under their own names, `validation_<metric>`, `ratio_<modality>`, `seed`, `device`, `torch`, and the
-    times (not of a run that went on from a checkpoint): `train_seconds` without `estimation_seconds`, and
+    times (not of a run that resumed from a checkpoint): `train_seconds` without `estimation_seconds`, and
     `epoch_seconds`, the median of the whole epochs after the first.
     """
     estimation = sum((facts.get("estimation_seconds", 0.0) for facts in result.get("modulations", {}).values()), 0.0)
@@ -174,7 +174,7 @@ def flat_result(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_results(rows: Sequence[Row], folder: Path, name: str) -> None:
-    """`NAME.json`, the runs per row; called after every run, so that it holds what is finished, whatever happens."""
+    """`NAME.json`, the runs per row; called after every run, so that it always holds what is finished."""
     results = {row.title: row.runs for row in rows if row.runs}
     write_json(results, folder / f"{name}.json")
 

@@ -84,7 +84,7 @@ def check_task_options(name: str, given: Iterable[str]) -> None:
 
     Args:
         name: the task.
-        given: options of a recipe, of whatever kind.
+        given: options of a recipe, of any kind.
     """
     own = TASKS[name].option_names
     for option in given:
