@@ -76,7 +76,7 @@ def analyse_run(run_dir: str | Path, split: str = "test") -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: not a run's folder.
-        ValueError: unknown split, or a model whose outputs are no classification.
+        ValueError: unknown split, or a model whose outputs are not a classification.
     """
     check_split(split)
     run = load_run(run_dir)

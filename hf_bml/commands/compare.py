@@ -29,7 +29,7 @@ of the model that METHOD needs. Where the recipe's encoders do not allow that mo
 table's notes say why.
 
 Every run has a folder METHOD-HASH/seed-SEED; the hash covers all options that change what is computed. A finished run
-is not trained again; an interrupted one goes on from its newest checkpoint (--resume_from_checkpoint false: anew)."""
+is not trained again; an interrupted one resumes from its newest checkpoint (unless --resume_from_checkpoint false)."""
 
 
 def build_parser() -> RecipeParser:
@@ -120,7 +120,7 @@ def methods_of(path: str, chosen: argparse.Namespace, arguments: Sequence[str]) 
     """The methods for one recipe, which has a say in their options.
 
     Raises:
-        ValueError: a method stands twice, or options were given for a modulation that no method contains.
+        ValueError: a method is given twice, or options were given for a modulation that no method contains.
     """
     options, _ = recipe_options(path, arguments)
     defaults = options.get("modulations") or {}
@@ -130,7 +130,7 @@ def methods_of(path: str, chosen: argparse.Namespace, arguments: Sequence[str]) 
     labels = [method.label for method in methods]
     twice = {label for label in labels if labels.count(label) > 1}
     if twice:
-        raise ValueError(f"--modulations: {', '.join(sorted(twice))} stands twice.")
+        raise ValueError(f"--modulations: {', '.join(sorted(twice))} is given twice.")
     _, dotted = split_dotted(arguments)
     check_used(methods, [name[1] for name, _ in dotted if name[0] == "modulations"])
     return methods

@@ -94,11 +94,11 @@ def missing_run(
 
     Returns:
         JSON-able: `split`, `absence`, `seeds`, `grids` (see `missing_grid`), and the accuracy with nothing missing,
-        `complete`; with `zero_input` also `zeros`, by modality what its zeros stand for if not silence or the like.
+        `complete`; with `zero_input` also `zeros`, by modality what its zeros mean, unless silence or similar.
 
     Raises:
         FileNotFoundError: not a run's folder.
-        ValueError: unknown split, modality or absence, a rate out of range, a seed that is negative or stands twice,
+        ValueError: unknown split, modality or absence, a rate out of range, a seed that is negative or given twice,
             a single modality, or more than 6.
     """
     check_split(split)

@@ -67,7 +67,7 @@ def push_run(
     Args:
         run_dir: as `hf-bml train` wrote it.
         repo_id, token, private, revision, message: see [`push`](../hub_push.py).
-        checkpoints: also push all `checkpoint-STEP` of the folder, with what a training needs to go on.
+        checkpoints: also push all `checkpoint-STEP` of the folder, with what a training needs to resume.
         with_code: also push the code of model, processor and pipeline, see `save_code`; of models of hf_bml only.
         card: a Markdown file in place of the rendered card.
         name, license: for the card.

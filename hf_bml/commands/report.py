@@ -27,7 +27,7 @@ A RUN_DIR is a run's folder, or one above several, such as the output_dir of hf-
 several recipes, methods or seeds; runs in seed-N folders are shown as mean and spread. The first run is what the
 others are compared to; below one folder that is training without modulations. What hf-bml probe, missing and analyse
 have written into the runs' folders is shown, and what they have not written is named. Table and picture that hf-bml
-sensitivity has written into a RUN_DIR are shown, too."""
+sensitivity has written into a RUN_DIR are also shown."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -108,7 +108,7 @@ def write_report(
         lines = [
             f"hf-bml train RECIPE --output_dir {shlex.quote(str(f))} --resume_from_checkpoint last" for f in unfinished
         ]
-        text = f"{len(unfinished)} runs have checkpoints but no result and are not shown. They go on with"
+        text = f"{len(unfinished)} runs have checkpoints but no result and are not shown. Resume them with"
         sections.append(Section("unfinished", "Unfinished runs", [Text(text, lines, code=True)]))
     if len(families) > 1:
         note = Text("These runs saw different data (data set, its options, or task); only the same data is compared.")

@@ -144,7 +144,7 @@ def read_varied(texts: Sequence[str]) -> dict[str, list[Any]]:
     """Reads `modulations.opm.q_base=0.3,0.4` into values per option.
 
     Raises:
-        ValueError: another form, an unknown option, one that stands twice, or a value that does.
+        ValueError: another form, an unknown option, an option or a value that is given twice.
 
     Example:
         >>> read_varied(["modulations.opm.q_base=0.3,0.4", "learning_rate=1e-3"])
@@ -165,9 +165,9 @@ def read_varied(texts: Sequence[str]) -> dict[str, list[Any]]:
         except (yaml.YAMLError, ValueError) as error:
             raise ValueError(f"--vary: the values {listed!r} cannot be read as YAML: {error}") from error
         if option in options:
-            raise ValueError(f"--vary: {option} stands twice. Write all its values after one `=`.")
+            raise ValueError(f"--vary: {option} is given twice. Write all its values after one `=`.")
         if len(values) != len({json.dumps(value, default=str) for value in values}):
-            raise ValueError(f"--vary: a value of {option} stands twice, found {listed}.")
+            raise ValueError(f"--vary: a value of {option} is given twice, found {listed}.")
         options[option] = values
     return options
 
