@@ -23,7 +23,7 @@ def plot_sensitivity(sweep: Sweep, path: str | Path, metric: str, chosen: Row, t
     Args:
         sweep: of one or two options.
         path: the PNG.
-        metric: a test metric; the validation split's one stands beside it.
+        metric: a test metric; that of the validation split is shown beside it.
         chosen: the row with the best validation result.
         title: above the panels.
 
@@ -112,7 +112,7 @@ def ink(image: Any, value: float) -> str:
 
 
 def positions(values: Sequence[Any]) -> tuple[list[float], bool]:
-    """Where values stand on the axis, and whether it is a scale: their own numbers, else 0, 1, 2, ..."""
+    """The positions of values on the axis, and whether it is a scale: their own numbers, else 0, 1, 2, ..."""
     if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
         return [float(value) for value in values], True
     return [float(index) for index in range(len(values))], False
