@@ -148,7 +148,7 @@ def test_features_are_the_encoders_own_and_train_rows_are_not_augmented(finished
         (["nowhere"], "config.yaml"),
         (["run", "--split", "tets"], "Did you mean 'test'"),
         (["run", "--alone", "visul"], "Did you mean 'visual'"),
-        (["run", "--alone", "audio", "audio=x"], "'audio' stands twice"),
+        (["run", "--alone", "audio", "audio=x"], "'audio' is given twice"),
         (["run", "--alone", "audio=nowhere"], "nowhere holds no config.yaml"),
         (["run", "--alone", "audio=run"], "expected a run with the modality 'audio' alone"),
         (["run", "--epochs", "0"], "epochs must be greater than 0, found 0"),

@@ -114,7 +114,7 @@ def test_metadata_go_there_and_back(tmp_path):
 def test_nothing_is_made_up_while_the_training_goes_on():
     facts = replace(FACTS, results={}, ratios={}, is_finished=False, train_seconds=None, environment={})
     card = render_card(facts)
-    assert "**The training still goes on**: these are the weights of step 20 of 40." in card.text
+    assert "**The training is still running**: these are the weights of step 20 of 40." in card.text
     assert "Not evaluated yet." in card.text and "training time" not in card.text
     assert "No licence was stated for these weights." in card.text
     assert "The test split chose nothing" not in card.text and "with the best" not in card.text
@@ -190,7 +190,7 @@ def test_the_quick_start_of_a_wrapped_transformers_model(tmp_path, training_args
     ("model", "named"),
     [
         (tiny_segment_model("avsdn"), "A re-implementation of AVSDN (Lin et al. 2019) from its abstract"),
-        (tiny_segment_model("psp"), "PSP (Zhou et al. 2021), written anew after what was published"),
+        (tiny_segment_model("psp"), "PSP (Zhou et al. 2021), re-implemented from what was published"),
         (tiny_question_model("avsd"), "A re-implementation of AVSD (Schwartz et al. 2019) that differs"),
         (tiny_question_model("panoavqa"), "A re-implementation of PanoAVQA's LAViT (Yun et al. 2021) that differs"),
     ],

@@ -103,7 +103,7 @@ def test_explicit_options_are_a_recipe_again(recipe_file, tmp_path):
         ("datset: digits\n", "Did you mean 'dataset'"),
         ("- a\n- b\n", "expected a mapping of options, found list"),
         ("a: [1\n", "mine.yaml"),
-        ("dataset: digits\ndataset: digits\n", r"\['dataset'\] stand twice"),
+        ("dataset: digits\ndataset: digits\n", r"\['dataset'\] are given twice"),
         ("modalities: audio\n", "modalities must be a JSON mapping"),
         ("modulations: {opm: {q_base: 2}}\n", "mine.yaml: Modulation 'opm': q_base must be a number in"),
         ("interaction: mmtm\ninteraction_options: [1]\n", "interaction_options must be a mapping"),
@@ -116,7 +116,7 @@ def test_explicit_options_are_a_recipe_again(recipe_file, tmp_path):
         ("bf16: 3\n", "bf16 must be true or false, found 3"),
         ("max_steps: many\n", "mine.yaml: max_steps must be a whole number, found 'many'"),
         ("metric_for_best_model: [accuracy]\nload_best_model_at_end: false\n", "wrong type"),
-        ("a: {b: 1, b: 2}\n", r"\['b'\] stand twice"),
+        ("a: {b: 1, b: 2}\n", r"\['b'\] are given twice"),
     ],
 )
 def test_bad_yaml(recipe_file, text, message):

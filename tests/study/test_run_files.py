@@ -79,7 +79,7 @@ def test_damaged_files_are_named(tmp_path, damage, message):
 
 
 def test_folders_without_runs(tmp_path):
-    with pytest.raises(FileNotFoundError, match="is no folder"):
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
         read_groups([tmp_path / "nowhere"])
     (tmp_path / "opm" / "checkpoint-3").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match=r"holds no finished run.*; unfinished: .*opm"):

@@ -64,8 +64,8 @@ def test_every_save_and_the_end(own_hub, training_args):
     assert without_code(first) == without_code(last) == OF_THE_MODEL
     assert not same_weights(first, trainer.model) and same_weights(last, trainer.model)
     during, after = (ModelCard(files["README.md"].decode()) for files in (first, last))
-    assert "The training still goes on**: these are the weights of step 4 of 8." in during.text
-    assert "still goes on" not in after.text and after.data.license == "mit"
+    assert "The training is still running**: these are the weights of step 4 of 8." in during.text
+    assert "still running" not in after.text and after.data.license == "mit"
     assert 'AutoModel.from_pretrained("user/run")' in after.text and "pip install ." in after.text
     assert 'AutoModel.from_pretrained("user/run", trust_remote_code=True)' in after.text
     assert json.loads(last["config.json"])["id2label"]["2"] == "LABEL_2"
