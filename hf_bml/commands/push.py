@@ -66,7 +66,7 @@ def push_run(
 
     Args:
         run_dir: as `hf-bml train` wrote it.
-        repo_id, token, private, revision, message: see [`push`](../hub_push.py).
+        repo_id, token, private, revision, message: see [`push`](../hub/push.py).
         checkpoints: also push all `checkpoint-STEP` of the folder, with what a training needs to resume.
         with_code: also push the code of model, processor and pipeline, see `save_code`; of models of hf_bml only.
         card: a Markdown file in place of the rendered card.

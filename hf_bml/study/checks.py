@@ -300,7 +300,7 @@ def check_optimizer_options(recipe: Recipe) -> None:
 
 
 def resume_point(recipe: Recipe) -> str | None:
-    """The checkpoint that a run resumes, see [`resume_point`](../checkpoint.py); None, too, for `last` where there is
+    """The checkpoint that a run resumes, see [`resume_point`](../training/checkpoint.py); None, too, for `last` where there is
     none (`check_resume` has refused the other cases).
 
     Raises:

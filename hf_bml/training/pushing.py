@@ -33,7 +33,7 @@ class PushingTrainer(Trainer):
     Attributes:
         run_options: what the card calls the training's settings; default the arguments that differ from their
             defaults. `dataset` and `dataset_options` as in a recipe.
-        card_options: what the card says beyond the run's own facts; see [`CardOptions`](model_card.py).
+        card_options: what the card says beyond the run's own facts; see [`CardOptions`](../hub/card.py).
     """
 
     run_options: Mapping[str, Any] | None = None

@@ -92,7 +92,7 @@ class MultimodalBalancedTrainer(
     incomplete last batch up with repeated samples, which count in the scores too. `dataloader_drop_last` avoids both.
     BatchNorm takes its statistics from a process's micro-batch (`sync_batch_norm`: from those of all processes). A
     step that fp16 skips because a gradient overflowed leaves no trace in the modulations. Weights that are not finite
-    end the training (see [`FiniteTrainer`](finite_trainer.py)). The trainer only says when; what is done is the
+    end the training (see [`FiniteTrainer`](finite.py)). The trainer only says when; what is done is the
     modulations' business.
 
     Args:
@@ -108,7 +108,7 @@ class MultimodalBalancedTrainer(
     change the loss that it returns. Modulations are built, and hooks set, each time a training starts, from the model
     and the arguments of that moment.
 
-    With `push_to_hub` in the arguments it pushes as [`PushingTrainer`](pushing_trainer.py) says.
+    With `push_to_hub` in the arguments it pushes as [`PushingTrainer`](pushing.py) says.
 
     Logged with the loss, as means since the last log: `balance/score_<m>`, `balance/ratio_<m>`,
     `unimodal/accuracy_<m>` and what the modulations log.
