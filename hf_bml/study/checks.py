@@ -300,8 +300,8 @@ def check_optimizer_options(recipe: Recipe) -> None:
 
 
 def resume_point(recipe: Recipe) -> str | None:
-    """The checkpoint that a run resumes, see [`resume_point`](../training/checkpoint.py); None, too, for `last` where there is
-    none (`check_resume` has refused the other cases).
+    """The checkpoint that a run resumes, see [`resume_point`](../training/checkpoint.py); None also for
+    `last` without one (`check_resume` has refused the other cases).
 
     Raises:
         ValueError: the given folder holds no complete checkpoint, or the newest one is of another training.
