@@ -96,7 +96,7 @@ def check_sync_batch_norm(device: torch.device) -> None:
 
 
 def warn_if_not_compiled(trainer: Trainer) -> None:
-    """Warns that a model that cannot be compiled trains at the speed of one that is not."""
+    """Warns that a model that cannot be compiled trains uncompiled."""
     if trainer.args.torch_compile and not trainer.face.can_be_compiled:
         warnings.warn(
             f"torch_compile has no effect on {type(trainer.model).__name__}: it runs uncompiled, with the same "

@@ -30,7 +30,6 @@ from workload import DEVICE, GPU, Case, build, crema_d, machine, step, synchroni
 
 from hf_bml import MultimodalBalancedTrainer, MultimodalForClassification
 from hf_bml.analysis.summary import markdown_table
-from hf_bml.models.face import ForwardView
 from hf_bml.modulation.discrepancy import score_totals
 from hf_bml.modulation.ogm import enhance_gradients
 
@@ -55,20 +54,17 @@ class AuthorsWayTrainer(Trainer):
         self.method = method
         self.ratio = 1.0
 
-    def keep_modalities(self, view: ForwardView) -> Tensor | None:
-        first, second = looped_scores(view.unimodal_logits, self.labels)
+    def keep_modalities(self, unimodal_logits: dict[str, Tensor], modality_mask: Tensor | None) -> Tensor | None:
+        first, second = looped_scores(unimodal_logits, self.labels)
         self.ratio = first / second
         if self.method != "OPM":
-            return view.modality_mask
+            return modality_mask
         strength = 0.5 * (1 + 0.5 * float(torch.tanh(torch.tensor(self.ratio - 1)))) if self.ratio > 1 else 0.0
         rows = [[bool(np.random.rand() >= strength), True] for _ in range(len(self.labels))]
         return torch.tensor(rows, device=self.labels.device)
 
     def modulate_features(self, features: dict[str, Tensor], keep_mask: Tensor | None) -> dict[str, Tensor]:
         return features
-
-    def forward_losses(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {}
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         self.labels = inputs["labels"]
@@ -102,7 +98,6 @@ def looped_scores(unimodal_logits: dict[str, Tensor], labels: Tensor) -> list[fl
 def own_time(trainer: MultimodalBalancedTrainer) -> Iterator[list[float]]:
     """Stamps every call that a plain Trainer would not make, scoring inside the model included."""
     spent: list[float] = []
-    inside = ("begin_micro_batch", "keep_modalities", "modulate_features", "forward_losses", "modulate_losses")
     watched = [
         *[(trainer.monitor, name) for name in ("update", "step")],
         *[
