@@ -156,7 +156,7 @@ class MicroBatch:
         inputs: per modality, as its encoder got them; for methods that ask for them.
         rows: `(batch,)`, int64, the samples' numbers in the training split; for methods that ask for them.
         task: the task's score and plain loss.
-        loss_function: the loss that the trainer minimises, as a function as a function of `(logits, present)`.
+        loss_function: the loss that the trainer minimises, as a function of `(logits, present)`.
         view: what the model's forward exposes while it runs.
         output: what the model has returned, from `modulate_losses` on: `logits`, `auxiliary_logits`.
         scratch: what one hook of a method hands to its next, by the method's name.
