@@ -29,7 +29,7 @@ def calibration(logits: ArrayLike, labels: ArrayLike, bins: int = BINS) -> dict[
         `accuracy` and `count`.
 
     Raises:
-        ValueError: `bins` < 1, NaN, no sample, or a label that is no class.
+        ValueError: `bins` < 1, NaN, no sample, or a label that is not a class.
     """
     if bins < 1:
         raise ValueError(f"bins must be at least 1, found {bins}.")

@@ -36,7 +36,7 @@ def class_counts(labels: np.ndarray, num_classes: int) -> np.ndarray:
     """How many samples each class has, int64 `(num_classes,)`.
 
     Raises:
-        ValueError: a label that is no class.
+        ValueError: a label that is not a class.
     """
     if len(labels) and labels.max() >= num_classes:
         raise ValueError(f"expected labels in [0, {num_classes}), found {labels.max()}.")

@@ -26,7 +26,7 @@ class Row:
 
     Attributes:
         label: what it is called.
-        recipe: the recipe's name where several recipes stand in one table, else empty.
+        recipe: the recipe's name where a table holds several recipes, else empty.
         methods: the names of its modulations joined by `+`, `"none"` without; empty where recipes are compared.
         model: what its model has other than the recipe's, such as `interaction=mmtm`, else empty.
         plain: what plain training of that model is called.
@@ -87,7 +87,7 @@ def baseline_row(row: Row, rows: Sequence[Row]) -> Row:
 
 
 def is_control(row: Row, control: str) -> bool:
-    """Whether `control` is the row's label or its method, whatever its options; a combination is another method."""
+    """Whether `control` is the row's label or its method, with any options; a combination is another method."""
     return control in (row.label, row.methods)
 
 

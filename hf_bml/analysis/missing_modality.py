@@ -19,7 +19,7 @@ PAPER_RATES = (0.1, 0.12, 0.15, 0.18, 0.2, 0.23, 0.25, 0.28, 0.3)
 
 
 def check_rates(what: str, rates: Iterable[float]) -> None:
-    """Raises ValueError for a rate that is no probability, and without any."""
+    """Raises ValueError for a rate that is not a probability, and without any."""
     rates = list(rates)
     outside = [rate for rate in rates if not 0 <= rate <= 1]
     if outside or not rates:
@@ -29,7 +29,7 @@ def check_rates(what: str, rates: Iterable[float]) -> None:
 def presence(samples: int, rates: Mapping[str, float], seed: int) -> dict[str, np.ndarray]:
     """Which sample keeps which modality: an independent Bernoulli(1 - rate) draw each.
 
-    A draw depends on seed, modality and the number of samples alone, so all methods, whatever the order of their
+    A draw depends on seed, modality and the number of samples alone, so all methods, regardless of the order of their
     modalities, see the same masks. With a higher rate the same samples are missing, and more.
 
     Args:

@@ -1,4 +1,4 @@
-"""What the analyses start from: one row per prediction, whatever shape the model's outputs have."""
+"""What the analyses start from: one row per prediction, for any shape of the model's outputs."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def as_predictions(
         features: per modality `(n, dim)`, or `(n, segments, dim)`.
 
     Raises:
-        ValueError: other shapes, NaN in logits, no sample, or a label that is no class.
+        ValueError: other shapes, NaN in logits, no sample, or a label that is not a class.
     """
     labels, logits = np.asarray(labels), np.asarray(logits)
     if labels.ndim not in (1, 2) or logits.shape[:-1] != labels.shape:

@@ -16,7 +16,7 @@ A RUN_DIR is a run's folder, or one above several, such as the output_dir of hf-
 several recipes, methods or seeds; runs in seed-N folders are shown as mean and spread. The first run is what the
 others are compared to; below one folder that is training without modulations. What hf-bml probe, missing and analyse
 have written into the runs' folders is shown, and what they have not written is named. Table and picture that hf-bml
-sensitivity has written into a RUN_DIR are shown, too."""
+sensitivity has written into a RUN_DIR are also shown."""
 
 
 @command("report", ImportError)

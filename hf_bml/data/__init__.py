@@ -1,4 +1,4 @@
-"""Data sets for balanced multimodal training, and what loads those of one's own.
+"""Data sets for balanced multimodal training, and loaders for your own data.
 
 Every data set has the splits train, validation and test, one column per modality, and `labels`. A new data set is a
 new file in `catalogue` with a function `load(**options) -> datasets.DatasetDict`, or any function named by its dotted

@@ -17,7 +17,7 @@ def find_annotation(folder: Path, names: Sequence[str], source: str) -> Path:
     """The first of several file names, or of these with `.gz`, that is in a folder.
 
     Raises:
-        FileNotFoundError: None is there; `source` says where they come from.
+        FileNotFoundError: none is there; `source` says where they come from.
     """
     for name in names:
         for path in (folder / name, folder / f"{name}.gz"):
@@ -30,7 +30,7 @@ def read_text(path: Path) -> str:
     """Text of a UTF-8 file, without byte order mark, unzipped.
 
     Raises:
-        ValueError: Not UTF-8, or not gzipped as its name says.
+        ValueError: not UTF-8, or not gzipped as its name says.
     """
     try:
         data = path.read_bytes()
@@ -43,9 +43,9 @@ def read_rows(path: Path, fields: Sequence[str], delimiter: str = ",", quoted: b
     """Rows of a file of separated values, by line number; blank lines are skipped.
 
     Args:
-        path: The file.
-        fields: What each row holds; shown in errors.
-        delimiter: Between two fields.
+        path: the file.
+        fields: what each row holds; shown in errors.
+        delimiter: between two fields.
         quoted: A field in double quotes may contain the delimiter.
 
     Raises:
@@ -74,7 +74,7 @@ def read_json(path: Path, kind: type) -> Any:
     """Content of a JSON file.
 
     Raises:
-        ValueError: Not JSON, or of another type than `kind` (`dict` or `list`); file and line are named.
+        ValueError: not JSON, or of another type than `kind` (`dict` or `list`); file and line are named.
     """
     try:
         content = json.loads(read_text(path))
@@ -91,7 +91,7 @@ def class_index(label: str, classes: Mapping[str, int], path: Path, place: objec
     """Index of a class.
 
     Raises:
-        ValueError: No such class; file and place (line, entry) are named.
+        ValueError: no such class; file and place (line, entry) are named.
     """
     if label not in classes:
         raise ValueError(

@@ -27,7 +27,7 @@ Files = str | list[str] | dict[str, str] | None  # a file, frames in order, or f
 
 
 def youtube_key(stem: str) -> str:
-    """Name of a YouTube clip whatever its spelling: id and first second of `<id>_<start>[_<end>]`, zeros or not.
+    """Name of a YouTube clip in any spelling: id and first second of `<id>_<start>[_<end>]`, zeros or not.
 
     Example:
         >>> youtube_key("-239HZbaZ0M_000164_000174"), youtube_key("-3Mwkq-7TV4_2")
@@ -83,11 +83,11 @@ def audio_visual_files(
     """Sound and pictures of every clip.
 
     Args:
-        clips: Names of the clips.
-        video_dir: Folder of the video files.
-        audio_dir: Folder of sound files; None takes the sound of the video.
-        frames_dir: Folder with one folder of images per clip; None takes the video.
-        key: From a clip's name, or a file's stem, to what both have in common.
+        clips: names of the clips.
+        video_dir: folder of the video files.
+        audio_dir: folder of sound files; None takes the sound of the video.
+        frames_dir: folder with one folder of images per clip; None takes the video.
+        key: from a clip's name, or a file's stem, to what both have in common.
 
     Returns:
         `{"audio", "visual"}`: the files of each clip, None where there is none; and the types of these columns.
@@ -111,12 +111,12 @@ def clip_dataset(
     """The clips whose files are all there; the others are logged and listed by `data_report`.
 
     Args:
-        name: Name of the data set.
-        clips: Name of each clip, length (clips,).
+        name: name of the data set.
+        clips: name of each clip, length (clips,).
         row_splits: "train", "validation", "test" or None (left out), length (clips,).
-        files: Files of each clip per modality, length (clips,).
-        columns: Other columns, such as labels, length (clips,).
-        features: Types of all columns, in order.
+        files: files of each clip per modality, length (clips,).
+        columns: other columns, such as labels, length (clips,).
+        features: types of all columns, in order.
 
     Raises:
         FileNotFoundError: A split has no clip left.

@@ -71,12 +71,12 @@ def class_names(kinds: Mapping[str, Any], labels: Mapping[str, Sequence[Any]], n
     """The class names that the splits declare, train's first; then the other labels of all splits, sorted.
 
     Args:
-        kinds: Type of the label column per split: one may declare other names than another, or in another order.
-        labels: Values per split.
-        name: Shown in errors.
+        kinds: type of the label column per split: one may declare other names than another, or in another order.
+        labels: values per split.
+        name: shown in errors.
 
     Returns:
-        Each name once; numbers are sorted by value, unless there are names among them.
+        each name once; numbers are sorted by value, unless there are names among them.
 
     Raises:
         ValueError: A label is missing, they are neither integers nor names, or a split has no class of train.
@@ -110,8 +110,8 @@ def declared_names(kinds: Mapping[str, Any], name: str) -> list[str]:
     """Names of the classes that the `ClassLabel`s among the types of a label column declare, each once, train's first.
 
     Args:
-        kinds: Type of the label column per split.
-        name: Shown in errors.
+        kinds: type of the label column per split.
+        name: shown in errors.
 
     Raises:
         ValueError: A split declares no class of train.

@@ -17,11 +17,11 @@ def add_to_report(dataset: Dataset, name: str, split: str, reason: str, items: S
     """Note items that a split lacks, and log their number and the first few; does nothing for no items.
 
     Args:
-        dataset: The split; its `info` keeps the note.
-        name: Name of the data set, for the log.
-        split: Name of the split, for the log.
-        reason: What is wrong with them, e.g. "missing files".
-        items: Their names, all of which are kept.
+        dataset: the split; its `info` keeps the note.
+        name: name of the data set, for the log.
+        split: name of the split, for the log.
+        reason: what is wrong with them, e.g. "missing files".
+        items: their names, all of which are kept.
     """
     if items:
         report = {**split_report(dataset), reason: list(items)}

@@ -44,7 +44,7 @@ def read_arrays(file: BinaryIO) -> Any:
     """Content of a pickle of numpy arrays, dicts, lists, strings and numbers.
 
     Raises:
-        pickle.UnpicklingError: It holds anything else, or is no pickle.
+        pickle.UnpicklingError: it holds anything else, or is not a pickle.
     """
     try:
         return ArrayUnpickler(file, encoding="latin1").load()
@@ -60,14 +60,14 @@ def read_feature_file(path: Path, wanted: Collection[str] | None = None) -> dict
     Args:
         path: `.pkl` or `.pickle`, `{split: {field: array}}`; `.npz` with arrays `<split>/<field>`; or `.parquet`, one
             row per sample, with the column `split`.
-        wanted: Fields that must be arrays; others are passed as they are. None: all.
+        wanted: fields that must be arrays; others are passed as they are. None: all.
 
     Returns:
         `{split: {field: array}}`, wanted arrays of equal length within a split.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: Another kind of file or content; split and field are named.
+        FileNotFoundError: no such file.
+        ValueError: another kind of file or content; split and field are named.
     """
     readers = {".pkl": _read_pickle, ".pickle": _read_pickle, ".npz": _read_npz, ".parquet": _read_parquet}
     if path.suffix not in readers:

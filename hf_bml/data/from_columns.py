@@ -1,7 +1,7 @@
 """Any data set with a column per modality: from the Hub or local parquet, webdataset, audiofolder, videofolder, CSV.
 
 Source and licence: the user's. `from_columns` takes a loaded `datasets` object, or the Hub id or folder of one; `load`
-(so `dataset: from_columns` in a recipe) takes whatever `datasets.load_dataset` reads, with its options.
+(so `dataset: from_columns` in a recipe) takes all that `datasets.load_dataset` reads, with its options.
 
 Columns
     One per modality, under the modality's name. Audio and video stay undecoded, `{"bytes", "path"}`.
@@ -74,32 +74,32 @@ def load(
     validation_fraction: float = 0.1,
     test_fraction: float = 0.1,
 ) -> DatasetDict | IterableDatasetDict:
-    """Whatever `datasets.load_dataset` reads, through `from_columns`.
+    """All that `datasets.load_dataset` reads, through `from_columns`.
 
     Args:
         path: Hub id, folder, or format: "parquet", "webdataset", "audiofolder", "videofolder", "imagefolder", "csv".
-        modalities: See `from_columns`.
-        label: See `from_columns`.
-        name: Configuration of a Hub data set.
-        data_dir: Folder of the files.
-        data_files: File patterns, one for all or one per split.
-        revision: Commit or tag of a Hub data set. Pin it: data sets change.
-        streaming: Read while training, without a local copy.
-        join: More sources, each the same arguments (`path`, `name`, `data_dir`, `data_files`, `revision`).
-        join_on: See `from_columns`.
-        splits: See `from_columns`.
-        classes: See `from_columns`.
-        types: See `from_columns`.
-        media_dir: See `from_columns`.
-        group: See `from_columns`.
-        validation_fraction: See `from_columns`.
-        test_fraction: See `from_columns`.
+        modalities: see `from_columns`.
+        label: see `from_columns`.
+        name: configuration of a Hub data set.
+        data_dir: folder of the files.
+        data_files: file patterns, one for all or one per split.
+        revision: commit or tag of a Hub data set. Pin it: data sets change.
+        streaming: read while training, without a local copy.
+        join: more sources, each the same arguments (`path`, `name`, `data_dir`, `data_files`, `revision`).
+        join_on: see `from_columns`.
+        splits: see `from_columns`.
+        classes: see `from_columns`.
+        types: see `from_columns`.
+        media_dir: see `from_columns`.
+        group: see `from_columns`.
+        validation_fraction: see `from_columns`.
+        test_fraction: see `from_columns`.
 
     Returns:
-        Splits train, validation and test.
+        splits train, validation and test.
 
     Raises:
-        ValueError: See `from_columns`; or `modalities` is missing, or a source cannot be read.
+        ValueError: see `from_columns`; or `modalities` is missing, or a source cannot be read.
     """
     if not modalities:
         raise ValueError("Expected modalities, found none. Pass e.g. modalities={'audio': 'wav', 'visual': 'mp4'}.")
@@ -133,10 +133,10 @@ def load_hub(
     """A copy of a data set on the Hub.
 
     Args:
-        hub_id: Its id.
-        known: Options of `load` (revision, label, splits, ...) for the ids that a data set's module knows.
-        revision: Commit or tag instead of the known one.
-        options: Options of `load` for any copy.
+        hub_id: its id.
+        known: options of `load` (revision, label, splits, ...) for the ids that a data set's module knows.
+        revision: commit or tag instead of the known one.
+        options: options of `load` for any copy.
     """
     options = {**options, **known.get(hub_id, {})}
     return load(hub_id, **{**options, "revision": revision or options.get("revision")})
@@ -160,35 +160,35 @@ def from_columns(
     """Columns of a data set as modalities and labels.
 
     Args:
-        dataset: One data set (a single split counts as train), or several that are joined on `join_on`. A Hub id or a
+        dataset: one data set (a single split counts as train), or several that are joined on `join_on`. A Hub id or a
             folder is given to `datasets.load_dataset`; call that yourself for its other options.
-        modalities: Column of each modality, such as `{"audio": "wav", "visual": "mp4"}`; the order is kept, and one
+        modalities: column of each modality, such as `{"audio": "wav", "visual": "mp4"}`; the order is kept, and one
             column may serve twice.
-        label: Column of the class: names, integers, booleans or a `ClassLabel`. `"json.emotion"` is a field of the
+        label: column of the class: names, integers, booleans or a `ClassLabel`. `"json.emotion"` is a field of the
             column `json`. Splits may declare other classes, or the same in another order: names count, not indices.
-        join_on: Key column, or one for each source. The key of an audio, video or image column is its file's stem.
+        join_on: key column, or one for each source. The key of an audio, video or image column is its file's stem.
             The first of several rows with one key is taken; repeated and unmatched keys, and rows without a key, are
             left out and reported. Sources that both have the label column must agree on the joined rows.
-        splits: The source's name of "train", "validation" and "test", where it is another one.
-        classes: Class names in the order of their indices. Rows of other classes are left out and reported.
+        splits: the source's name of "train", "validation" and "test", where it is another one.
+        classes: class names in the order of their indices. Rows of other classes are left out and reported.
         types: "audio", "video" or "image" for modalities whose column holds file paths as text. Rows whose file does
             not exist are left out and reported; without a path, the row lacks the modality.
-        media_dir: Folder that such paths are relative to.
-        group: Column whose equal values must stay in one split, such as the speaker; of audio, videos or images, the
+        media_dir: folder that such paths are relative to.
+        group: column whose equal values must stay in one split, such as the speaker; of audio, videos or images, the
             stems of the files.
-        validation_fraction: Share of train that becomes validation, if the source has none; in (0, 1).
-        test_fraction: Share of train that becomes test, if the source has none; in (0, 1).
-        dataset_name: Name in logs and errors; None takes the Hub id or "from_columns".
+        validation_fraction: share of train that becomes validation, if the source has none; in (0, 1).
+        test_fraction: share of train that becomes test, if the source has none; in (0, 1).
+        dataset_name: name in logs and errors; None takes the Hub id or "from_columns".
 
     Returns:
-        Splits train, validation and test with one column per modality and `labels`; `data_report` tells what is left
+        splits train, validation and test with one column per modality and `labels`; `data_report` tells what is left
         out. An `IterableDatasetDict` if the source streams: rows are then held out by a hash of the group or,
         without one, of the content of the modalities' columns, so the fractions hold on average. It may be shuffled,
         read by several workers and split by node, before or after.
 
     Raises:
-        FileNotFoundError: There is no such folder or data set on the Hub (from `load_dataset`).
-        ValueError: A column, split, class or label is missing; labels are no classes, or a split has none of train's;
+        FileNotFoundError: there is no such folder or data set on the Hub (from `load_dataset`).
+        ValueError: a column, split, class or label is missing; labels are not classes, or a split has none of train's;
             the sources cannot be joined; the fractions leave nothing. While a stream is read: a row has no label or an
             unknown one; a split must be held out without `group`, and a file is known by its path alone.
     """
@@ -255,7 +255,7 @@ def named_splits(dataset: AnyDataset, splits: Mapping[str, str] | None, name: st
     """The splits of a source under the names train, validation and test.
 
     Raises:
-        ValueError: A named split is missing, or none is train.
+        ValueError: a named split is missing, or none is train.
     """
     if isinstance(dataset, Dataset | IterableDataset):
         dataset = {"train": dataset}

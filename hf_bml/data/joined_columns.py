@@ -19,15 +19,15 @@ def join_sources(
     report; rows and sources count from 0.
 
     Args:
-        sources: One split of each source.
-        keys: Key column of each source; that of a media column is its file's stem.
-        wanted: Columns that must not stand in two sources. Of others the first source's is kept.
-        label: Column of the class; sources that have it must agree.
-        name: Shown in errors.
-        split: Shown in errors.
+        sources: one split of each source.
+        keys: key column of each source; that of a media column is its file's stem.
+        wanted: columns that must not occur in two sources. Of others the first source's is kept.
+        label: column of the class; sources that have it must agree.
+        name: shown in errors.
+        split: shown in errors.
 
     Raises:
-        ValueError: A key column is missing, no key is in all sources, a wanted column is in two, or two sources give a
+        ValueError: a key column is missing, no key is in all sources, a wanted column is in two, or two sources give a
             joined row another class.
     """
     positions: list[dict[str, int]] = []
@@ -92,7 +92,7 @@ def check_labels_agree(
     name: str,
     split: str,
 ) -> None:
-    """Raises ValueError where two sources give a joined row another class; a missing label may stand beside one."""
+    """Raises ValueError where two sources give a joined row another class; a missing label is compatible with any."""
     seen: dict[str, tuple[int, str]] = {}
     for number, (source, position) in enumerate(zip(sources, positions, strict=True)):
         if not has_column(source, label):

@@ -36,13 +36,13 @@ def load_multimodal_dataset(name: str, **options: Any) -> DatasetDict:
     Args:
         name: A name out of `dataset_names()`, or the dotted path of a function that returns a
             `datasets.DatasetDict`: "package.module:function" or "package.module.function".
-        options: Keyword arguments of the data set's `load` (or of the function).
+        options: keyword arguments of the data set's `load` (or of the function).
 
     Returns:
-        Splits train, validation and test, none empty, with equal columns, among them integer `labels`.
+        splits train, validation and test, none empty, with equal columns, among them integer `labels`.
 
     Raises:
-        ValueError: The name or an option is unknown, or the result breaks the contract of `check_dataset_dict`.
+        ValueError: the name or an option is unknown, or the result breaks the contract of `check_dataset_dict`.
     """
     load = dataset_function(name)
     check_options(load, options, name)
@@ -53,7 +53,7 @@ def dataset_function(name: str) -> Callable[..., DatasetDict]:
     """The function behind a data set's name, as `load_multimodal_dataset` takes it.
 
     Raises:
-        ValueError: No such data set, module or function.
+        ValueError: no such data set, module or function.
     """
     return _user_function(name) if "." in name or ":" in name else _package_function(name)
 

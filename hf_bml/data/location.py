@@ -12,11 +12,11 @@ def data_folders(data_dir: str | os.PathLike | None = None) -> list[Path]:
     """Folders that are searched, in order.
 
     Args:
-        data_dir: The only folder to search. `None` reads the environment variable `HF_BML_DATA`; if that is unset or
+        data_dir: the only folder to search. `None` reads the environment variable `HF_BML_DATA`; if that is unset or
             empty, `../shared/data` seen from the repository and from the current directory are searched.
 
     Returns:
-        At least one absolute folder, which need not exist.
+        at least one absolute folder, which need not exist.
     """
     chosen = data_dir if data_dir is not None else os.environ.get(DATA_VARIABLE)
     if chosen:
@@ -28,14 +28,14 @@ def find_data_file(relative_path: str, data_dir: str | os.PathLike | None = None
     """Absolute path of a data file.
 
     Args:
-        relative_path: Path below the data folder, e.g. "mosi/mosi.parquet".
-        data_dir: See `data_folders`.
+        relative_path: path below the data folder, e.g. "mosi/mosi.parquet".
+        data_dir: see `data_folders`.
 
     Returns:
-        The first match.
+        the first match.
 
     Raises:
-        FileNotFoundError: No searched folder holds the file.
+        FileNotFoundError: no searched folder holds the file.
     """
     folders = data_folders(data_dir)
     for folder in folders:
@@ -52,11 +52,11 @@ def find_data_folder(name: str, data_dir: str | os.PathLike | None = None) -> Pa
     """Folder of one data set's release.
 
     Args:
-        name: Folder below the data folder, e.g. "cremad".
-        data_dir: The release's own folder; `None` looks for `name` in `data_folders()`.
+        name: folder below the data folder, e.g. "cremad".
+        data_dir: the release's own folder; `None` looks for `name` in `data_folders()`.
 
     Raises:
-        FileNotFoundError: There is no such folder.
+        FileNotFoundError: there is no such folder.
     """
     folders = [Path(data_dir).expanduser().resolve()] if data_dir else [folder / name for folder in data_folders()]
     for folder in folders:

@@ -20,11 +20,11 @@ def held_out_groups(groups: Sequence[str], fraction: float) -> set[str]:
     by less than one group.
 
     Args:
-        groups: The group of every row, length (rows,).
-        fraction: Share of the rows to hold out, in (0, 1).
+        groups: the group of every row, length (rows,).
+        fraction: share of the rows to hold out, in (0, 1).
 
     Returns:
-        Names of the held-out groups.
+        names of the held-out groups.
 
     Raises:
         ValueError: `fraction` is out of range, or no group would be left.
@@ -49,13 +49,13 @@ def with_held_out(
     """Move whole groups of the training rows to another split; see `held_out_groups`.
 
     Args:
-        row_splits: Split of every row, length (rows,).
-        groups: Group (clip, video, speaker) of every row, length (rows,).
-        split: Where the held-out rows go.
-        fraction: Their share of the training rows, in (0, 1).
+        row_splits: split of every row, length (rows,).
+        groups: group (clip, video, speaker) of every row, length (rows,).
+        split: where the held-out rows go.
+        fraction: their share of the training rows, in (0, 1).
 
     Returns:
-        Split of every row, length (rows,).
+        split of every row, length (rows,).
     """
     rows = list(zip(row_splits, groups, strict=True))
     held_out = held_out_groups([group for part, group in rows if part == "train"], fraction)
@@ -66,12 +66,12 @@ def cut_table(table: pa.Table, row_splits: Sequence[str | None], features: Featu
     """Cut a table into train, validation and test.
 
     Args:
-        table: Columns as in `features`, stored as these features store them; length rows.
+        table: columns as in `features`, stored as these features store them; length rows.
         row_splits: "train", "validation" or "test" for every row, length (rows,). Rows with `None` are left out.
-        features: Columns and types of the result, in order.
+        features: columns and types of the result, in order.
 
     Returns:
-        The three splits, rows in table order.
+        the three splits, rows in table order.
 
     Raises:
         ValueError: A split has an unknown name.

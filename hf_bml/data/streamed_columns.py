@@ -32,17 +32,17 @@ def streamed(
     """See `from_columns`; no row is read here.
 
     Args:
-        splits: Undecoded, train at least.
-        modalities: Column of each modality.
-        label: Column of the class.
-        classes: Class names, rows of other classes are left out; None takes those that the label column declares.
-        group: Column whose equal values stay in one split; of media, the stems of the files. None takes the content of
+        splits: undecoded, train at least.
+        modalities: column of each modality.
+        label: column of the class.
+        classes: class names, rows of other classes are left out; None takes those that the label column declares.
+        group: column whose equal values stay in one split; of media, the stems of the files. None takes the content of
             the modalities' columns.
-        fractions: Share of train of the held-out splits, for those that are not in `splits`.
-        name: Shown in errors.
+        fractions: share of train of the held-out splits, for those that are not in `splits`.
+        name: shown in errors.
 
     Raises:
-        ValueError: The class names are not known beforehand, a split declares none of train's, or the fractions leave
+        ValueError: the class names are not known beforehand, a split declares none of train's, or the fractions leave
             nothing. While rows are read: a row has no label, or one that no split declares where `classes` is None; a
             split must be held out, and a row tells nothing that stays the same to decide by.
     """
@@ -104,7 +104,7 @@ def group_key(row: Mapping[str, Any], group: str, name: str) -> str:
     """A row's group; of media, the file's stem.
 
     Raises:
-        ValueError: The group is a media column, and the file's name is unknown.
+        ValueError: the group is a media column, and the file's name is unknown.
     """
     value = field_of(row, group)
     if not _is_media(value):
@@ -118,10 +118,10 @@ def group_key(row: Mapping[str, Any], group: str, name: str) -> str:
 
 
 def content_key(row: Mapping[str, Any], columns: Iterable[str], name: str) -> str:
-    """What is in some columns of a row, media by their bytes: the same wherever and in whatever order it is read.
+    """What is in some columns of a row, media by their bytes: the same wherever and in any order it is read.
 
     Raises:
-        ValueError: A file is known by its path alone, which is another one on another machine.
+        ValueError: a file is known by its path alone, which is another one on another machine.
     """
     content = {column: _without_path(row[column], column, name) for column in sorted(set(columns))}
     return json.dumps(content, sort_keys=True, default=_written_out)

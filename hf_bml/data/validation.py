@@ -12,16 +12,16 @@ def check_dataset_dict(dataset: DatasetDict | IterableDatasetDict, name: str) ->
     """Check the contract between data sets and recipes, and return the data set unchanged.
 
     Args:
-        dataset: Splits train, validation and test, each with the same columns, among them `labels`: integers in
+        dataset: splits train, validation and test, each with the same columns, among them `labels`: integers in
             [0, classes) if the column is a `ClassLabel`, otherwise >= 0; or a fixed number of them, one for each
             segment of a clip. The rows of a streamed data set are not looked at.
-        name: Shown in errors.
+        name: shown in errors.
 
     Returns:
         `dataset`.
 
     Raises:
-        ValueError: The contract is broken; the message names the split and the remedy.
+        ValueError: the contract is broken; the message names the split and the remedy.
     """
     if not isinstance(dataset, DatasetDict | IterableDatasetDict):
         raise ValueError(

@@ -107,7 +107,7 @@ def ink(image: Any, value: float) -> str:
 
 
 def positions(values: Sequence[Any]) -> tuple[list[float], bool]:
-    """Where values stand on the axis, and whether it is a scale: their own numbers, else 0, 1, 2, ..."""
+    """The positions of values on the axis, and whether it is a scale: their own numbers, else 0, 1, 2, ..."""
     if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
         return [float(value) for value in values], True
     return [float(index) for index in range(len(values))], False

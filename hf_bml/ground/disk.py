@@ -28,7 +28,7 @@ def disk_errno(error: BaseException, folder: str | Path) -> int | None:
     """The system's number of the error, if the disk is to blame.
 
     Args:
-        error: as Python, safetensors or torch raise it; what it was raised from counts, too.
+        error: as Python, safetensors or torch raise it; what it was raised from counts as well.
         folder: where torch was writing: it does not say why it failed, so a small file is tried there.
     """
     cause: BaseException | None = error
@@ -62,7 +62,7 @@ def writing_refused(folder: str | Path) -> OSError | None:
 
 
 def check_output_dir(folder: str | Path) -> None:
-    """Raises ValueError if the path, or one above it, is something other than a folder."""
+    """Raises ValueError if the path, or one above it, is not a folder."""
     for path in (Path(folder), *Path(folder).parents):
         if os.path.lexists(path):
             if not path.is_dir():

@@ -1,4 +1,4 @@
-"""Code that came with a repository goes along when what was loaded with it is saved, so that it loads there too.
+"""Code that came with a repository is saved beside what was loaded with it, so that it loads there as well.
 
 With `trust_remote_code=True` and without hf_bml installed, the classes of this package are copies that transformers
 took from the repository. transformers would save only the files that one class imports, not those of its pipeline, and
@@ -22,7 +22,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 
 @contextmanager
 def own_code_only(kind: type) -> Iterator[bool]:
-    """While it lasts, transformers does not copy the file of a class that came with a repository; yields whether it is
+    """Within it, transformers does not copy the file of a class that came with a repository; yields whether it is
     such a class."""
     auto_class, kind._auto_class = kind._auto_class, None
     try:
@@ -41,7 +41,7 @@ def keep_code(kind: type, references: Iterable[str], source: str, folder: str | 
         folder: where the copies go.
 
     Warns:
-        UserWarning: the code is not there any more.
+        UserWarning: the code is no longer there.
     """
     revision = next((part for part in kind.__module__.split(".") if COMMIT.fullmatch(part)), None)
     pending, copied = {f"{reference.rpartition('.')[0]}.py" for reference in references}, set()

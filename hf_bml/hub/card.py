@@ -70,7 +70,7 @@ def render_card(facts: CardFacts, options: CardOptions | None = None, figures: S
         figures: file names of pictures that lie beside the card.
 
     Returns:
-        Markdown with metadata: `card.save(path)`, `card.data`.
+        markdown with metadata: `card.save(path)`, `card.data`.
     """
     options = options or CardOptions()
     about = describe_data(facts, options)
@@ -217,7 +217,7 @@ def describe_data(facts: CardFacts, options: CardOptions) -> dict[str, Any]:
 
 
 def is_hub_id(name: Any) -> bool:
-    """Whether this is `owner/name` and no folder of this machine."""
+    """Whether this is `owner/name` and not a folder of this machine."""
     is_pair = isinstance(name, str) and name.count("/") == 1 and not name.startswith((".", "/"))
     return is_pair and not name.endswith("/") and not Path(name).exists()
 

@@ -81,7 +81,7 @@ def facts_of_run(folder: str | Path, name: str | None = None) -> CardFacts:
     """Facts of a folder that `hf-bml train` or a trainer has written: a run's, or one of its checkpoints.
 
     Args:
-        folder: holds `config.json`, and whatever there is of `config.yaml` (for a checkpoint, in the folder above),
+        folder: holds `config.json`, and, if present, `config.yaml` (for a checkpoint, in the folder above),
             `processor_config.json`, `trainer_state.json` and `metrics.json`.
         name: of the model; default the folder's.
 

@@ -173,7 +173,7 @@ def push(
         token: default that of HF_TOKEN or `hf auth login`.
         private: only of a repository that is made here; default the account's setting.
         revision: branch, default main.
-        delete: delete the staged folder afterwards, whatever happens.
+        delete: delete the staged folder afterwards in any case.
 
     Raises:
         PushError: anything went wrong.

@@ -22,7 +22,7 @@ def prediction_code(facts: CardFacts) -> str:
 
 
 def sample_values(facts: CardFacts) -> dict[str, tuple[str, str]]:
-    """Per modality Python that makes a stand-in of its raw value, and what else may stand there."""
+    """Python that makes a placeholder for each modality's raw value, and what may replace it."""
     return {
         modality: sample_code(facts.processors.get(modality, {}), feature_shape(facts, modality))
         for modality in facts.modalities
@@ -75,7 +75,7 @@ def positions(facts: CardFacts, options: Mapping[str, Any], modality: str) -> tu
 
 
 def sample_code(processor: Mapping[str, Any], shape: tuple[int, ...] | None) -> tuple[str, str]:
-    """Python that makes a stand-in of a modality's raw value, and what else may stand there.
+    """Python that makes a placeholder for a modality's raw value, and what may replace it.
 
     Args:
         processor: its options.

@@ -53,7 +53,7 @@ def save_code(folder: str | Path) -> list[Path]:
         folder: of `save_pretrained`.
 
     Returns:
-        The written files.
+        the written files.
 
     Raises:
         FileNotFoundError: no `config.json` in the folder.

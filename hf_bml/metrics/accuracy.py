@@ -11,14 +11,14 @@ def accuracy(logits_or_predictions: ArrayLike, labels: ArrayLike) -> float:
     """Share of samples whose predicted class is the label.
 
     Args:
-        logits_or_predictions: Scores of shape (n, classes), or predicted classes of shape (n,).
-        labels: Class numbers, shape (n,).
+        logits_or_predictions: scores of shape (n, classes), or predicted classes of shape (n,).
+        labels: class numbers, shape (n,).
 
     Returns:
-        Accuracy in [0, 1].
+        accuracy in [0, 1].
 
     Raises:
-        ValueError: Empty input, NaN, differing lengths, or a label out of range.
+        ValueError: empty input, NaN, differing lengths, or a label out of range.
     """
     predictions, labels = predicted_classes(logits_or_predictions, labels)
     return float((predictions == labels).mean())

@@ -20,12 +20,12 @@ def classification_metrics(eval_prediction: EvalPrediction) -> dict[str, float]:
             returns them for a model with `unimodal_logits` and `keep_mask`.
 
     Returns:
-        Flat floats: `accuracy`, `mean_average_precision` (of float64 softmax probabilities, over the classes that
+        flat floats: `accuracy`, `mean_average_precision` (of float64 softmax probabilities, over the classes that
         occur), `mean_average_precision_classes` (how many occur), `f1_weighted`, `f1_binary` (two classes only),
         `accuracy_<modality>` over the samples that have the modality (absent if none has it).
 
     Raises:
-        ValueError: Empty input, NaN in logits, differing lengths, a label out of range, or another form of
+        ValueError: empty input, NaN in logits, differing lengths, a label out of range, or another form of
             `predictions`.
     """
     predictions, unimodal_logits, keep_mask = split_predictions(eval_prediction.predictions)

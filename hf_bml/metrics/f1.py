@@ -15,8 +15,8 @@ def f1_score(logits_or_predictions: ArrayLike, labels: ArrayLike, average: str =
     are predicted or labelled; a class without a correct prediction has 0.
 
     Args:
-        logits_or_predictions: Scores of shape (n, classes), or predicted classes of shape (n,).
-        labels: Class numbers, shape (n,).
+        logits_or_predictions: scores of shape (n, classes), or predicted classes of shape (n,).
+        labels: class numbers, shape (n,).
         average: "weighted": mean over classes weighted by their number of labels. "macro": unweighted mean. "binary":
             class 1 of two classes.
 
@@ -24,7 +24,7 @@ def f1_score(logits_or_predictions: ArrayLike, labels: ArrayLike, average: str =
         F1 in [0, 1].
 
     Raises:
-        ValueError: Unknown `average`, more than two classes with "binary", or input that `accuracy` rejects.
+        ValueError: unknown `average`, more than two classes with "binary", or input that `accuracy` rejects.
     """
     import sklearn.metrics  # slow to import
 

@@ -15,14 +15,14 @@ def mean_average_precision(scores: ArrayLike, labels: ArrayLike) -> tuple[float,
     does, would lower the mean by an artefact of the split.
 
     Args:
-        scores: Shape (n, classes), higher means more likely; probabilities when comparable over samples is wanted.
-        labels: Class numbers, shape (n,).
+        scores: shape (n, classes), higher means more likely; probabilities when comparable over samples is wanted.
+        labels: class numbers, shape (n,).
 
     Returns:
-        Mean average precision in [0, 1], and the number of classes that occur in `labels`.
+        mean average precision in [0, 1], and the number of classes that occur in `labels`.
 
     Raises:
-        ValueError: Empty input, NaN, differing lengths, or a label out of range.
+        ValueError: empty input, NaN, differing lengths, or a label out of range.
     """
     from sklearn.metrics import average_precision_score  # slow to import
 

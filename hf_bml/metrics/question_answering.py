@@ -18,15 +18,15 @@ def accuracy_by_type(logits_or_predictions: ArrayLike, labels: ArrayLike, types:
     """Accuracy within each type of question.
 
     Args:
-        logits_or_predictions: Scores of shape (n, answers), or predicted answers of shape (n,).
-        labels: Answers, shape (n,).
-        types: Type of each question, integers >= 0, shape (n,).
+        logits_or_predictions: scores of shape (n, answers), or predicted answers of shape (n,).
+        labels: answers, shape (n,).
+        types: type of each question, integers >= 0, shape (n,).
 
     Returns:
         `{type: accuracy in [0, 1]}` for the types that occur, in ascending order.
 
     Raises:
-        ValueError: Input that `accuracy` rejects, or another number of types.
+        ValueError: input that `accuracy` rejects, or another number of types.
 
     Example:
         >>> accuracy_by_type([0, 1, 1, 0], [0, 1, 0, 0], [2, 2, 2, 5])[5]
@@ -58,14 +58,14 @@ def question_answering_metrics(
         eval_prediction: `label_ids` of shape (n,), and `predictions` as the evaluation loop returns them for
             [`MultimodalForQuestionAnswering`]: logits (n, answers), or a tuple of these, `{modality: (n, answers)}`,
             a bool keep mask (n, modalities) and, if the data has it, the type of each question (n,).
-        type_names: Names of the types; default their numbers.
+        type_names: names of the types; default their numbers.
 
     Returns:
-        Flat floats: `accuracy`; `accuracy_on_<type>` for the types that occur, in lower case with `_`;
+        flat floats: `accuracy`; `accuracy_on_<type>` for the types that occur, in lower case with `_`;
         `accuracy_<modality>` over the samples that have the modality (absent if none has it).
 
     Raises:
-        ValueError: Empty input, NaN, differing lengths, a label or type out of range, or another form of
+        ValueError: empty input, NaN, differing lengths, a label or type out of range, or another form of
             `predictions`.
     """
     predictions = eval_prediction.predictions

@@ -15,10 +15,10 @@ def flat_segments(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.
     """Scores (n, segments, classes) and labels (n, segments) with one row per segment.
 
     Returns:
-        Scores, float64 (n * segments, classes), and labels, int64 (n * segments,).
+        scores, float64 (n * segments, classes), and labels, int64 (n * segments,).
 
     Raises:
-        ValueError: Other shapes, NaN, or a label out of range.
+        ValueError: other shapes, NaN, or a label out of range.
     """
     logits, labels = np.asarray(logits), np.asarray(labels)
     if logits.ndim != 3 or labels.shape != logits.shape[:2]:
@@ -33,14 +33,14 @@ def segment_accuracy(logits: ArrayLike, labels: ArrayLike) -> float:
     """Share of segments whose predicted class is the label, background included.
 
     Args:
-        logits: Scores of shape (n, segments, classes).
-        labels: Class numbers, shape (n, segments).
+        logits: scores of shape (n, segments, classes).
+        labels: class numbers, shape (n, segments).
 
     Returns:
-        Accuracy in [0, 1].
+        accuracy in [0, 1].
 
     Raises:
-        ValueError: See `flat_segments`.
+        ValueError: see `flat_segments`.
     """
     logits, labels = flat_segments(logits, labels)
     return float((logits.argmax(axis=1) == labels).mean())
@@ -50,15 +50,15 @@ def event_accuracy(logits: ArrayLike, labels: ArrayLike, background: int | None 
     """The same over the segments that are not background; a segment that is called background is an error.
 
     Args:
-        logits: Scores of shape (n, segments, classes).
-        labels: Class numbers, shape (n, segments).
-        background: Its class; None for the last.
+        logits: scores of shape (n, segments, classes).
+        labels: class numbers, shape (n, segments).
+        background: its class; None for the last.
 
     Returns:
-        Accuracy in [0, 1]; None if every segment is background.
+        accuracy in [0, 1]; None if every segment is background.
 
     Raises:
-        ValueError: See `flat_segments`.
+        ValueError: see `flat_segments`.
     """
     logits, labels = flat_segments(logits, labels)
     is_event = labels != (logits.shape[1] - 1 if background is None else background)
@@ -74,11 +74,11 @@ def segment_classification_metrics(eval_prediction: EvalPrediction) -> dict[str,
             The last class is the background.
 
     Returns:
-        Flat floats: `accuracy` (segment-wise, the paper's), `event_accuracy` (absent without events), and
+        flat floats: `accuracy` (segment-wise, the paper's), `event_accuracy` (absent without events), and
         `accuracy_<modality>` over the clips that have the modality (absent if none has it).
 
     Raises:
-        ValueError: See `flat_segments`, or another form of `predictions`.
+        ValueError: see `flat_segments`, or another form of `predictions`.
     """
     logits, unimodal_logits, keep_mask = split_predictions(eval_prediction.predictions)
     labels = np.asarray(eval_prediction.label_ids)

@@ -14,13 +14,13 @@ def unimodal_accuracy(unimodal_logits: dict[str, ArrayLike], labels: ArrayLike) 
 
     Args:
         unimodal_logits: `{modality: (n, classes)}`.
-        labels: Class numbers, shape (n,).
+        labels: class numbers, shape (n,).
 
     Returns:
         `{modality: accuracy in [0, 1]}`, in the order given.
 
     Raises:
-        ValueError: No modality, or input that `accuracy` rejects (the message names the modality).
+        ValueError: no modality, or input that `accuracy` rejects (the message names the modality).
     """
     if not unimodal_logits:
         raise ValueError("Expected logits of at least one modality, found none. Pass {modality: logits}.")
@@ -40,11 +40,11 @@ class UnimodalAccuracy(evaluate.Metric):
     call `compute()` without arguments.
 
     Args:
-        modalities: Names of the modalities; any set without "predictions" and "references".
-        options: Keywords of `evaluate.Metric`, such as `experiment_id` or `keep_in_memory`.
+        modalities: names of the modalities; any set without "predictions" and "references".
+        options: keywords of `evaluate.Metric`, such as `experiment_id` or `keep_in_memory`.
 
     Raises:
-        ValueError: No modality name, or a reserved one.
+        ValueError: no modality name, or a reserved one.
 
     Example:
         >>> metric = UnimodalAccuracy(["audio", "visual"])

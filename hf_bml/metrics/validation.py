@@ -10,10 +10,10 @@ def split_predictions(predictions: Any) -> tuple[ArrayLike, dict[str, ArrayLike]
     """Logits, `{modality: logits}` and a bool keep mask (n, modalities), as the evaluation loop returns them.
 
     Args:
-        predictions: Logits, or a tuple of logits, `{modality: logits}` and optionally a keep mask.
+        predictions: logits, or a tuple of logits, `{modality: logits}` and optionally a keep mask.
 
     Raises:
-        ValueError: Another form.
+        ValueError: another form.
     """
     if not isinstance(predictions, tuple):
         return predictions, {}, None
@@ -32,7 +32,7 @@ def validated_labels(labels: ArrayLike, num_classes: int | None = None) -> np.nd
     """Labels as an int64 array of shape (n,).
 
     Raises:
-        ValueError: Not 1-D, empty, not integers, or outside [0, num_classes).
+        ValueError: not 1-D, empty, not integers, or outside [0, num_classes).
     """
     labels = np.asarray(labels)
     if labels.ndim != 1 or labels.size == 0:
@@ -55,7 +55,7 @@ def validated_scores(scores: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, 
     """Scores as a float64 array of shape (n, classes) and labels as an int64 array of shape (n,).
 
     Raises:
-        ValueError: Not 2-D, empty, NaN, a different number of labels, or a label out of range.
+        ValueError: not 2-D, empty, NaN, a different number of labels, or a label out of range.
     """
     scores = np.asarray(scores, dtype=np.float64)
     if scores.ndim != 2 or scores.size == 0:
@@ -75,7 +75,7 @@ def predicted_classes(logits_or_predictions: ArrayLike, labels: ArrayLike) -> tu
     """Predicted classes and labels, both int64 (n,), from logits (n, classes) or from predicted classes (n,).
 
     Raises:
-        ValueError: As `validated_scores` and `validated_labels`.
+        ValueError: as `validated_scores` and `validated_labels`.
     """
     predictions = np.asarray(logits_or_predictions)
     if predictions.ndim == 2:

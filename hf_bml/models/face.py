@@ -78,7 +78,7 @@ class ModelFace:
 
 
 class Modulating(Protocol):
-    """What a model's forward takes as `modulation`: the trainer's `ModulationStack`, or whatever has these."""
+    """What a model's forward takes as `modulation`: the trainer's `ModulationStack`, or anything that has these."""
 
     def keep_modalities(self, view: ForwardView) -> Tensor | None:
         """The modalities that the joint prediction of each sample sees, bool `(batch, modalities)`; None for all."""
@@ -144,7 +144,7 @@ class AdaptedModel(ModelFace):
     """The face of a user's own model, which has `encoders` and takes the trainer's `modulation`.
 
     Args:
-        model: with `encoders`, a mapping from modality to module; whatever else of [`ModelFace`] it has, counts.
+        model: with `encoders`, a mapping from modality to module; what else of [`ModelFace`] it has is used.
     """
 
     input_columns = required_columns = wrapped_model = balance_arguments = None  # attributes, not properties
@@ -173,7 +173,7 @@ class AdaptedModel(ModelFace):
 
 
 def face_of(model: nn.Module) -> ModelFace:
-    """The face of a model: itself if it declares one, else what it has of it, with defaults for the rest.
+    """The face of a model: itself if it declares one, else the parts it has, with defaults for the rest.
 
     Raises:
         TypeError: the model has no encoders by modality.

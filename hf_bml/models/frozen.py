@@ -1,4 +1,4 @@
-"""Batch normalisation whose weights are frozen: its statistics stay what they are, too."""
+"""Batch normalisation whose weights are frozen keeps its statistics as well."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class FusionHead(nn.Module):
         config: the model's config.
 
     Attributes:
-        zero_out_is_blind: whether the zero-out prediction is the same for every modality, whatever it has learned.
+        zero_out_is_blind: whether the zero-out prediction is equal for all modalities regardless of what they learned.
         splits_exactly: whether the joint logits are the sum of `unimodal_logits`.
         joins_several: whether there must be two modalities or more.
         takes_conditioning: whether one modality conditions the others, which the config's `conditioning` chooses.

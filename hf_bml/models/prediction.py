@@ -13,7 +13,7 @@ class Prediction(NamedTuple):
     Attributes:
         logits: `(batch, num_labels)`, or `(batch, segments, num_labels)`.
         branches: per modality its part of the joint representation `(batch, segments, dim)`, for losses that compare
-            them; None where there are no such parts.
+            them; None without such parts.
     """
 
     logits: Tensor

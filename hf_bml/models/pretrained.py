@@ -142,7 +142,7 @@ class MultimodalPreTrainedModel(ModelFace, PreTrainedModel):
                 and it counts in no score. Absent inputs may hold anything finite, zeros by convention; in training
                 the encoder sees repeated present samples in their place, so that batch statistics are of real inputs,
                 and if there are none it keeps its running statistics.
-            modulation: the trainer's `ModulationStack`, or whatever has the methods of `face.Modulating`.
+            modulation: the trainer's `ModulationStack`, or anything that has the methods of `face.Modulating`.
             modalities: one keyword per modality: a tensor (the encoder's main input), a dict of encoder keywords, or
                 None when every sample lacks it. Tensors have a row per sample.
         """
@@ -285,7 +285,7 @@ class MultimodalPreTrainedModel(ModelFace, PreTrainedModel):
         return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
 
     def get_input_embeddings(self) -> None:
-        """None: no single embedding stands for all modalities. Accelerate asks before it shards a model (FSDP2)."""
+        """None: no single embedding represents all modalities. Accelerate asks before it shards a model (FSDP2)."""
         return None
 
     @torch.no_grad()

@@ -31,7 +31,7 @@ def temporal_shift(maps: Tensor, frames: int, fraction: float = 1 / 8, mask: Ten
         mask: optional bool `(batch, frames)`, False for padding frames, which count as zeros.
 
     Returns:
-        The shape of `maps`.
+        the shape of `maps`.
 
     Example:
         >>> maps = torch.tensor([1.0, 2.0, 3.0]).view(3, 1, 1, 1).expand(3, 8, 1, 1)

@@ -1,4 +1,4 @@
-"""Wrappers around a model or inside it: which are looked through, and which are refused because saving loses weights.
+"""Wrappers around a model or inside it: which are unwrapped, and which are refused because saving loses weights.
 
 A PEFT model works if it is the outermost one, or the one inside `balance()`: then its adapter is saved by PEFT, and
 `PeftModel.from_pretrained(base, folder)` loads it. PEFT is imported only if it is installed.

@@ -1,4 +1,4 @@
-"""The face of a modulation: what it is configured with, when it acts, and where the trainer calls it."""
+"""The interface of a modulation: its options, when it acts, and where the trainer calls it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .config import ModulationConfig, is_inside_window
 from .running_mean import RunningMean
 from .step import EpochPlan, Gradients, MicroBatch, Needs, Run, Step
 
-PHASES = (  # in which order methods act, whatever the order in which they are given
+PHASES = (  # the order in which methods act, regardless of the order in which they are given
     "data",  # which samples an epoch trains on
     "drop",  # which modalities a sample's joint prediction sees
     "features",
@@ -44,7 +44,7 @@ class Title(NamedTuple):
 class Modulation:
     """Base class: a modulation that does nothing. Subclasses override the hooks they need.
 
-    Once, when a training starts: `needs`, which the stack checks, then `attach`. At the start of an epoch:
+    When a training starts: `needs`, which is checked, then `attach`. At the start of an epoch:
     `plan_epoch`. For every optimizer step: `begin_step`; for each micro-batch, inside the model's forward,
     `keep_modalities`, `modulate_features` and `forward_losses`, and outside of it `modulate_losses`; and
     `modulate_gradients`, when the gradients of all micro-batches and processes are summed and not yet clipped.
@@ -57,7 +57,7 @@ class Modulation:
         titles: what figures, cards and reports call what it logs, by the part of the key after `<name>/` and before
             `_<modality>`.
         accumulation: `"exact"`, or `"per_micro_batch"`: the micro-batches of a step do not make up the big batch.
-        example_options: options with which a short training meets every branch of the method.
+        example_options: options with which a short training runs through every branch of the method.
 
     Args:
         config: the modulation's config object.
@@ -94,7 +94,7 @@ class Modulation:
 
     @property
     def options_in_epochs(self) -> list[str]:
-        """Options that say a moment of the training in epochs, but for its beginning: `["end=30"]`."""
+        """Options that give a moment of the training in epochs, other than its beginning: `["end=30"]`."""
         if self.config.unit != "epochs":
             return []
         return [f"{name}={value:g}" for name in ("start", "end") if (value := getattr(self.config, name))]
@@ -107,17 +107,17 @@ class Modulation:
         """Called when a training starts. A method that acts inside the model finds its modules here.
 
         Args:
-            run: the model and what a method may have done beside the training.
+            run: the model and what a method may ask for beside the training.
 
         Raises:
             ValueError: the method cannot work with this model.
         """
 
     def detach(self) -> None:
-        """Takes back what `attach` has changed in the model."""
+        """Undoes what `attach` changed in the model."""
 
     def reset(self) -> None:
-        """Forgets what an earlier training left behind."""
+        """Clears the state of an earlier training."""
         self.means = RunningMean(self.means.modalities)
 
     def warn_if_idle(self, encoders: Mapping[str, nn.Module], epochs: float, steps: int) -> None:
@@ -156,7 +156,7 @@ class Modulation:
 
     def plan_epoch(self, epoch: int) -> EpochPlan | None:
         """Which samples the epoch trains on; None leaves it as it is. The plan is part of a checkpoint, so that
-        nothing is collected anew inside an epoch."""
+        nothing is collected again inside an epoch."""
         return None
 
     def begin_step(self, step: Step) -> None:
@@ -183,7 +183,7 @@ class Modulation:
         Args:
             features: per modality `(batch, ..., dim)`, zero where `keep_mask` is False.
             batch: the micro-batch.
-            keep_mask: bool `(batch, modalities)`, what was decided by `keep_modalities`; None for all.
+            keep_mask: bool `(batch, modalities)`, what `keep_modalities` decided; None for all.
             step: the optimizer step.
         """
         return features
@@ -229,5 +229,5 @@ class Modulation:
         self.means.load_state_dict(state["means"])
 
     def summary(self) -> dict[str, Any]:
-        """What the run's record should hold at its end, JSON-able."""
+        """What the run's record should hold at its end; JSON-serialisable."""
         return {}

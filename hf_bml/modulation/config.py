@@ -80,7 +80,7 @@ class DiscrepancyConfig(ModulationConfig):
         check_range("threshold", self.threshold, low=1 if self.measure == "ratio" else 0)
 
     def dominance(self, discrepancy: Tensor, scale: Tensor | float = 1.0) -> Tensor:
-        """A discrepancy `(modalities,)` moved so that the threshold comes to lie at 1; what only rounding tells from
+        """A discrepancy `(modalities,)` moved so that the threshold lies at 1; what differs from 1 by rounding only
         it is exactly 1. `scale` as in [`snapped`]: 1 for ratios, the largest score for differences."""
         return snapped(discrepancy + (1 - self.threshold), 1.0, scale)
 

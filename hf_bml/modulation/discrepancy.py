@@ -58,7 +58,7 @@ def discriminative_scores(
 def score_totals(
     unimodal_logits: Mapping[str, Tensor], labels: Tensor, mask: Tensor | None = None, task: Task = CLASSIFICATION
 ) -> Tensor:
-    """What the scores of a micro-batch add up from, so that micro-batches and ranks can be summed.
+    """The sums behind the scores of a micro-batch, which can be added over micro-batches and ranks.
 
     Args:
         unimodal_logits: per modality `(batch, num_labels)` or `(batch, segments, num_labels)`.
@@ -90,7 +90,7 @@ def comparable_scores(score_sums: Tensor, counts: Tensor) -> tuple[Tensor, Tenso
 
 
 def snapped(values: Tensor, point: float, scale: Tensor | float = 1.0) -> Tensor:
-    """`values` with exactly `point` in place of what only rounding tells from it.
+    """`values` with exactly `point` in place of what differs from it by rounding only.
 
     Two modalities whose scores are equal (both saturated, both untrained) get sums that differ in their last bits;
     without this, these bits would decide whether one of them is dominant.
@@ -114,7 +114,7 @@ def discrepancy_ratios(scores: Tensor, observed: Tensor | None = None) -> Tensor
     """Discrepancy ratio `rho^m`: the mean over the other modalities of `S^m / S^j` (paper Eq. 7).
 
     A ratio above 1 means that the modality is more discriminative than the others. The smallest score always has
-    a ratio of at most 1, so at least one modality is never held back. A ratio that only rounding tells from 1 is 1,
+    a ratio of at most 1, so at least one modality is never held back. A ratio within rounding of 1 is 1,
     see [`snapped`].
 
     Args:

@@ -121,7 +121,7 @@ def curriculum_probability(step: int, gamma: float, p: float) -> float:
 
 
 class FeatureDropout(Modulation):
-    """Base class of what drops units of the concatenated feature, or of each modality's sequence."""
+    """Base class for dropping units of the concatenated feature, or of each modality's sequence."""
 
     phase = "features"
 

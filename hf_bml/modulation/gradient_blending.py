@@ -181,8 +181,8 @@ class GradientBlending(Modulation):
         if rows < FEW_ROWS:
             warnings.warn(
                 f"gradient_blending weighs the losses by what {rows} held-out rows say (held_out="
-                f"{self.config.held_out:g}), which is unstable: a weight would differ by about "
-                f"{min(1.7 / math.sqrt(rows), 0.5):.2f} with other rows, of weights that sum to 1. Raise held_out or "
+                f"{self.config.held_out:g}), which is unreliable: a weight would vary by about "
+                f"{min(1.7 / math.sqrt(rows), 0.5):.2f} with other rows, where weights sum to 1. Raise held_out or "
                 f"train on more rows, so that at least {FEW_ROWS} are held out; otherwise compare several seeds.",
                 stacklevel=2,
             )

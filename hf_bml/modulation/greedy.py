@@ -9,7 +9,7 @@ theta_m the parameters of encoder m (main) and theta'_m those of its gates, sque
 
 If the largest and the smallest speed differ by more than `epsilon`, a re-balancing window of `window` steps opens for
 the modality with the largest: its gates are replaced by their running mean, a constant, so that its encoder learns
-from its own input; the sums stand still meanwhile. For two modalities this is the original's `d = s_0 - s_1`; for more
+from its own input; the sums wait meanwhile. For two modalities this is the original's `d = s_0 - s_1`; for more
 it is our reading.
 
 Usage:      `modulations: {greedy: {}}`, with `interaction: mmtm` in the model's config
@@ -82,7 +82,7 @@ def conditional_learning_speeds(bypass: Tensor, main: Tensor) -> Tensor:
 def next_window(
     speeds: Tensor, remaining: Tensor, caring: Tensor, epsilon: float, window: int, may_open: bool
 ) -> tuple[Tensor, Tensor]:
-    """The state of the re-balancing window after an optimizer step, without a host sync.
+    """The re-balancing window's state after an optimizer step, without a host sync.
 
     Args:
         speeds: `(modalities,)`.

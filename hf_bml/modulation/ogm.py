@@ -260,7 +260,7 @@ class OGM(Modulation):
             trained = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
             if not trained:
                 warnings.warn(
-                    f"{self.name} has no gradient to change in the {modality!r} encoder, which has no trainable "
+                    f"{self.name} has no gradient to change in the {modality!r} encoder: it has no trainable "
                     "parameter; its coefficients are logged all the same. Unfreeze it, or use OPM, which acts on the "
                     "features.",
                     stacklevel=2,

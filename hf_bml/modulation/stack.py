@@ -56,29 +56,29 @@ class ModulationStack:
 
     @property
     def planners(self) -> list[Modulation]:
-        """The method that plans epochs; one at most."""
+        """The method that plans epochs; at most one."""
         return [m for m in self.modulations if type(m).plan_epoch is not Modulation.plan_epoch]
 
     def reset(self) -> None:
-        """Forgets what an earlier training left behind."""
+        """Clears the state of an earlier training."""
         self.active, self.batch, self.step = [], None, Step(self.modalities)
         for modulation in self.modulations:
             modulation.reset()
 
     def begin_step(self, step: Step) -> None:
-        """Called before the first micro-batch of an optimizer step: finds who is active, and tells them."""
+        """Called before the first micro-batch of an optimizer step: finds the active modulations, and tells them."""
         self.step = step
         self.active = [modulation for modulation in self.modulations if modulation.is_active(step)]
         for modulation in self.active:
             modulation.begin_step(step)
 
     def begin_micro_batch(self, batch: MicroBatch, planned_keep: Tensor | None = None) -> None:
-        """Brings what the trainer knows of a micro-batch: labels, loss, task, rows; and the plan's modalities."""
+        """Takes what the trainer knows of a micro-batch: labels, loss, task, rows; and the plan's modalities."""
         self.batch, self._planned_keep = batch, planned_keep
 
     @torch.compiler.disable
     def keep_modalities(self, view: View) -> Tensor | None:
-        """Called by the model; see [`Modulation.keep_modalities`]. The view's `modality_mask` if nobody drops."""
+        """Called by the model; see [`Modulation.keep_modalities`]. The view's `modality_mask` if no method drops."""
         batch = self.batch
         batch.view, batch.unimodal_logits, batch.modality_mask = view, view.unimodal_logits, view.modality_mask
         batch.features, batch.inputs = view.features, view.inputs
@@ -109,7 +109,7 @@ class ModulationStack:
             taken = [name for name in losses if name in found or name in (JOINT, AUXILIARY, UNIMODAL)]
             if taken:
                 raise ValueError(
-                    f"{modulation.name} gives a loss named {taken[0]!r}, which is another one's name. Two methods "
+                    f"{modulation.name} gives a loss named {taken[0]!r}, which is already taken. Two methods "
                     "that train the same prediction cannot be used together."
                 )
             found.update(losses)
@@ -130,7 +130,7 @@ class ModulationStack:
             modulation.modulate_gradients(gradients, self.step)
 
     def summary(self) -> dict[str, Any]:
-        """Per modulation what the run's record should hold."""
+        """What the run's record should hold, per modulation."""
         return {modulation.name: modulation.summary() for modulation in self.modulations}
 
     def logs(self) -> dict[str, Tensor]:
@@ -142,12 +142,12 @@ class ModulationStack:
         return {modulation.name: modulation.state_dict() for modulation in self.modulations}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues from `state_dict()`; a modulation without a state there starts anew, with a warning."""
+        """Continues from `state_dict()`; a modulation without a state there starts from scratch, with a warning."""
         names = [modulation.name for modulation in self.modulations]
         if set(state) != set(names):
             warnings.warn(
                 f"The checkpoint was written with the modulations {sorted(state)}, this training has {names}: what "
-                "only one of them has starts anew or ends here.",
+                "only one of them has starts from scratch or is dropped.",
                 stacklevel=2,
             )
         for modulation in self.modulations:

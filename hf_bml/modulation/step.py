@@ -1,4 +1,4 @@
-"""What a method may know, and ask, at an optimizer step, at a micro-batch and at the start of a training."""
+"""What a method may know and ask for: at an optimizer step, in a micro-batch, at the start of a training."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ AUXILIARY = "auxiliary"  # that of its modalities' own classifiers
 
 @dataclass(frozen=True)
 class Needs:
-    """What a method asks of model, task and launch; checked once, when a training starts.
+    """What a method asks of model, task and launch; checked once when a training starts.
 
     Attributes:
         gradients: it edits `.grad` between backward and step.
         gradient_scale: it is useless with an optimizer that ignores a gradient's scale.
         separate_encoders: it is only defined where the modalities' encoders share no parameters.
         features_only: a modality's gradient must reach its encoder through the feature alone.
-        whole_model: every process must hold the whole parameters.
+        whole_model: every process must hold all parameters in full.
         current_logits: it reads a batch's unimodal logits before the joint prediction is made.
         unimodal_graph: it takes `MicroBatch.unimodal_graph`.
         fuse: it calls `MicroBatch.fuse`.
@@ -87,7 +87,7 @@ class Step:
         micro_batches: of this step on this process; fewer at an epoch's end.
         gradient_scale: 0-d, what fp16 multiplies losses and gradients by; None where it is 1.
         optimizer: the optimizer, for methods that ask for it.
-        sum_over_processes: adds a tensor up over the processes; None for a single process.
+        sum_over_processes: sums a tensor over the processes; None for a single process.
         processes: how many there are.
     """
 
@@ -111,7 +111,7 @@ class Step:
     _generators: dict[tuple[str, torch.device], torch.Generator] = field(default_factory=dict, repr=False)
 
     def add(self, name: str, value: Tensor) -> None:
-        """Adds a tensor to the sum of this name over the step's micro-batches; names begin with the method's."""
+        """Adds a tensor to the sum under this name over the step's micro-batches; names begin with the method's."""
         self._sums[name] = self._sums[name] + value if name in self._sums else value
 
     def total(self, name: str) -> Tensor:
@@ -130,7 +130,7 @@ class Step:
         return value if self.sum_over_processes is None else self.sum_over_processes(value) / self.processes
 
     def generator(self, name: str, device: torch.device) -> torch.Generator:
-        """A method's random generator for this step; it differs between processes and runs on over micro-batches."""
+        """A method's random generator for this step; it differs between processes and continues over micro-batches."""
         key = name, device
         if key not in self._generators:
             self._generators[key] = seeded_generator(name, device, self.seed, self.step, self.rank)
@@ -156,8 +156,8 @@ class MicroBatch:
         inputs: per modality, as its encoder got them; for methods that ask for them.
         rows: `(batch,)`, int64, the samples' numbers in the training split; for methods that ask for them.
         task: the task's score and plain loss.
-        loss_function: the loss that the trainer minimises, of `(logits, present)`.
-        view: what the model's forward has shown, while it runs.
+        loss_function: the loss that the trainer minimises, as a function of `(logits, present)`.
+        view: what the model's forward exposes while it runs.
         output: what the model has returned, from `modulate_losses` on: `logits`, `auxiliary_logits`.
         scratch: what one hook of a method hands to its next, by the method's name.
     """
@@ -183,7 +183,7 @@ class MicroBatch:
     def loss(self, logits: Tensor, present: Tensor | None = None) -> Tensor:
         """The loss that the training minimises, of other logits than the joint ones; 0-d, with a graph.
 
-        Label smoothing, a loss function of the user's own and what the model's config says count as they do for the
+        Label smoothing, the user's own loss function and the model's config apply as they do for the
         joint prediction.
 
         Args:
@@ -209,7 +209,7 @@ class MicroBatch:
 
         Args:
             features: per modality, shaped as `MicroBatch.features`; one that is left out is absent.
-            keep: optional bool `(batch, modalities)`; False is absent, too.
+            keep: optional bool `(batch, modalities)`; False is absent as well.
             parameters: `"live"`, or `"detached"`: the gradient reaches the features, but not the head.
 
         Raises:
@@ -228,7 +228,7 @@ class MicroBatch:
 
 
 class View(Protocol):
-    """What a model's forward shows to modulations; `models.face.ForwardView` is one."""
+    """What a model's forward exposes to modulations; `models.face.ForwardView` is one."""
 
     unimodal_logits: dict[str, Tensor]
     modality_mask: Tensor | None
@@ -246,11 +246,11 @@ class Gradients:
     """The gradients of an optimizer step, summed over its micro-batches and processes, not yet clipped.
 
     Args:
-        parameters: per group its parameters: each modality's encoder, `shared` (what belongs to no modality), and
+        parameters: the parameters by group: each modality's encoder, `shared` (what belongs to no modality), and
             `head` (its part that predicts) where a method asks for it. Under fp16, `.grad` is multiplied by
             `Step.gradient_scale`. Setting `.grad` to None freezes a parameter in this step, momentum and weight decay
             included.
-        separate: per named loss its gradients by parameter; those of this process.
+        separate: the gradients of this process by loss and parameter.
         mean: the mean of a tensor over the processes.
     """
 
@@ -269,7 +269,7 @@ class Gradients:
         }
 
     def of(self, loss: str) -> dict[str, list[Tensor]]:
-        """The gradient of one loss per group, a list beside `parameters`; zeros where the loss does not reach.
+        """The gradient of one loss by group, in the order of `parameters`; zeros where the loss does not reach.
 
         Args:
             loss: a name that the method's `Needs.separate_gradients` has, or `"joint"`: what is left of `.grad`, as it
@@ -306,7 +306,7 @@ class Gradients:
 
 @dataclass
 class EpochPlan:
-    """Which samples an epoch trains on, and with which modalities; it has as many entries as the training split rows.
+    """Which samples an epoch trains on, and with which modalities; one entry for each row of the training split.
 
     Attributes:
         rows: int64 `(entries,)`, numbers of samples; one may occur several times, or not at all.
@@ -337,7 +337,7 @@ SampleLosses = Callable[[Mapping[str, Any], Tensor], tuple[Tensor, Tensor]]
 
 
 class Run(Protocol):
-    """The training that a method is attached to.
+    """The training to which a method is attached.
 
     Attributes:
         model: the model, in no wrapper; it has `encoders`, and whatever else of `models.face.ModelFace` it declares.
@@ -350,7 +350,7 @@ class Run(Protocol):
     seed: int
 
     def collect(self, split: str, fields: Sequence[str], fraction: float = 1.0) -> dict[str, Tensor]:
-        """What the model, as it is now, says of every sample of a split, in eval mode.
+        """What the current model returns for every sample of a split, in eval mode.
 
         Args:
             split: `train` or `validation`.
@@ -364,14 +364,14 @@ class Run(Protocol):
     def train_copies(
         self, losses: Sequence[Mapping[str, SampleLosses]], epochs: float | None = None
     ) -> dict[str, CopyLosses]:
-        """Trains copies of the model as it is now, on the training split without its held-out part, as the run would.
+        """Trains copies of the current model as the run would, on the training split without its held-out part.
 
         Args:
             losses: one mapping by name per copy, which is trained with the sum of the mapping's mean losses.
             epochs: how long, > 0, but not beyond the end of the run; None for as long as the run.
 
         Returns:
-            what every named loss was before and after.
+            every named loss before and after.
         """
 
     def trained_alone(self, modality: str) -> nn.Module:

@@ -29,7 +29,7 @@ class WithoutModalities:
         absent: those that are taken away; none or all are fine too.
         absence: `modality_mask` marks the modality as absent, so that its feature is zero; `zero_input` sets the
             input tensor to zero and says nothing to the model, as in the paper's test of missing modalities. What
-            zeros stand for depends on the processor: in a log spectrogram they are loud (see its `zeros`).
+            zeros mean depends on the processor: in a log spectrogram they are loud (see its `zeros`).
 
     Raises:
         ValueError: an unknown modality or absence.

@@ -32,14 +32,14 @@ def cached_map(
     """`split.map` in batches with row numbers, from the cache where it was computed before.
 
     Args:
-        split: Rows. Of a table in memory the result is written to the cache folder of `datasets`, which `Dataset.map`
-            would not do; of a table on the disk beside it, as ever. `datasets.disable_caching()` counts.
-        function: Of a module, called with the batch, the row numbers and `fn_kwargs`.
+        split: rows. Of a table in memory the result is written to the cache folder of `datasets`, which `Dataset.map`
+            would not do; of a table on disk beside it, as `Dataset.map` does. `datasets.disable_caching()` counts.
+        function: of a module, called with the batch, the row numbers and `fn_kwargs`.
         fn_kwargs: JSON-able.
-        features: Columns of the result.
-        file_columns: Columns that may hold paths: a file of another size or time is processed again.
-        num_proc: Worker processes.
-        desc: Of the progress bar.
+        features: columns of the result.
+        file_columns: columns that may hold paths: a file of another size or time is processed again.
+        num_proc: worker processes.
+        desc: of the progress bar.
     """
     arguments = json.dumps(fn_kwargs, sort_keys=True)
     parts = [READING, split._fingerprint, function.__qualname__, arguments, file_states(split, file_columns)]

@@ -39,15 +39,15 @@ class MultimodalDataCollator:
     `MultimodalBalancedTrainer` does so with its training data.
 
     Args:
-        modalities: Names, in the order of the model.
-        num_labels: Labels must lie in [0, num_labels); `None` checks only that they are not negative.
-        pad_token_id: Padding of `input_ids`. Everything else, `attention_mask` included, is padded with 0.
-        passed_on: Other columns, of integers >= 0, such as the type of a question that the model takes, or of floats,
+        modalities: names, in the order of the model.
+        num_labels: labels must lie in [0, num_labels); `None` checks only that they are not negative.
+        pad_token_id: padding of `input_ids`. Everything else, `attention_mask` included, is padded with 0.
+        passed_on: other columns, of integers >= 0, such as the type of a question that the model takes, or of floats,
             such as weights of samples that a `compute_loss` takes.
-        segments: Whether samples are clips of segments, see above.
+        segments: whether samples are clips of segments, see above.
 
     Raises:
-        ValueError: An invalid sample; the message names its index in the batch.
+        ValueError: an invalid sample; the message names its index in the batch.
 
     Example:
         >>> collator = MultimodalDataCollator(["audio", "text"], num_labels=2)
@@ -104,7 +104,7 @@ class MultimodalDataCollator:
         Args:
             samples: A data set, of which only as many samples are read as it takes to meet every modality, mostly one.
                 The random numbers that reading draws from the global torch RNG are given back.
-            limit: After so many samples give up on a modality. It is an error once a batch needs its shape.
+            limit: after so many samples give up on a modality. It is an error once a batch needs its shape.
 
         Raises:
             ValueError: A value that cannot be collated.
@@ -174,7 +174,7 @@ def presence(samples: list[dict[str, Any]], modalities: list[str]) -> Tensor:
     """Which sample has which modality: bool (batch, modalities).
 
     Raises:
-        ValueError: No sample, a modality's column is missing, or a sample has no modality at all.
+        ValueError: no sample, a modality's column is missing, or a sample has no modality at all.
     """
     if not samples:
         raise ValueError("Expected at least one sample, found none. Check the sampler.")
@@ -272,7 +272,7 @@ def check_same_kind(values: list[Value | None]) -> None:
     """Require tensors of one rank (1 to 4), or dicts of tensors with the same keys; `None` is skipped.
 
     Raises:
-        ValueError: Naming the first sample that differs.
+        ValueError: naming the first sample that differs.
     """
     expected = None
     for index, value in enumerate(values):

@@ -72,13 +72,13 @@ def process_dataset(
     """See `MultimodalProcessor.apply`.
 
     Args:
-        dataset: The splits.
+        dataset: the splits.
         config: `MultimodalProcessor.to_dict()` as JSON; with the data, it decides the cache's fingerprint.
-        training_split: The split that is augmented; None for none.
-        num_proc: Worker processes.
+        training_split: the split that is augmented; None for none.
+        num_proc: worker processes.
 
     Returns:
-        The splits, and what failed, by split.
+        the splits, and what failed, by split.
     """
     splits, report = {}, {}
     for name, split in dataset.items():
@@ -353,7 +353,7 @@ def _read_stored(name: str, values: list, transforms: ModalityTransforms, traini
         if value is not None and not isinstance(value, dict):
             raise ValueError(
                 f"modality {name!r}: expected a prepared value, found {type(value).__name__}: map or flatten_indices "
-                "has written the tensors anew. Take this step before the processor is applied, or with "
+                "has rewritten the tensors. Take this step before the processor is applied, or with "
                 "with_format('arrow'), and apply the processor again."
             )
     decoded = [decode_value(value) for value in values]
@@ -366,7 +366,7 @@ def source_of(name: str, config: str) -> str:
     """Digest of what decides a modality's stored tensors: its part of the processor's config, and the version."""
     description = json.loads(config)
     options = description["modalities"][name]
-    if "tokenizer" in options:  # a name on the Hub stands for its files, whose bytes hang on the versions installed
+    if "tokenizer" in options:  # a name on the Hub means its files, whose bytes depend on the versions installed
         options = {key: value for key, value in options.items() if key != "files"}
     own = json.dumps([options, description.get("version")], sort_keys=True)
     return hashlib.sha256(own.encode()).hexdigest()[:16]

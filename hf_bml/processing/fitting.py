@@ -35,12 +35,12 @@ def fit_modality(split: Dataset, split_name: str, modality: str, config: str, nu
     """Fit one modality's transform; found in the cache if the same was fitted on the same values before.
 
     Args:
-        split: The training split, with a column `modality`.
-        split_name: Its name, for messages.
-        modality: The column.
+        split: the training split, with a column `modality`.
+        split_name: its name, for messages.
+        modality: the column.
         config: `MultimodalProcessor.to_dict()` as JSON, of this modality alone: others do not matter to the cache.
             With `on_error` "mask" and "skip", values that cannot be used are left out.
-        num_proc: Worker processes that extract features.
+        num_proc: worker processes that extract features.
 
     Returns:
         The name of the state, see `kept_files`.

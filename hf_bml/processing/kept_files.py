@@ -98,7 +98,7 @@ def kept_files(digests: Mapping[str, str]) -> Path:
     """The folder of files that were kept.
 
     Raises:
-        ValueError: It is not in the cache.
+        ValueError: it is not in the cache.
     """
     folder = _folder_of(digests)
     if not folder.is_dir():

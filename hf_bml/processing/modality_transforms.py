@@ -72,7 +72,7 @@ class ModalityTransforms:
             meet damage that its evaluation frames do not: these are used then, with one warning per file.
 
     Raises:
-        ValueError: Unknown type, option or `on_error`; the message names the closest valid one.
+        ValueError: unknown type, option or `on_error`; the message names the closest valid one.
     """
 
     def __init__(self, modalities: dict[str, dict[str, Any]], on_error: str = "raise"):
@@ -98,11 +98,11 @@ class ModalityTransforms:
         """Transform values of one modality; `None` stays `None`.
 
         Args:
-            name: The modality.
-            values: Raw values.
-            training: Switch random sampling and augmentation on.
-            failures: Collects what could not be used; without it, that is logged.
-            rows: The values' row numbers, for messages and failures; default 0, 1, ...
+            name: the modality.
+            values: raw values.
+            training: switch random sampling and augmentation on.
+            failures: collects what could not be used; without it, that is logged.
+            rows: the values' row numbers, for messages and failures; default 0, 1, ...
 
         Raises:
             ValueError: A value cannot be used and `on_error` is "raise"; the message names modality and file, and what

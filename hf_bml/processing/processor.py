@@ -42,11 +42,11 @@ class MultimodalProcessor:
             `min_rms` says otherwise.
 
     Attributes:
-        failures: What the last `apply` could not use: `{split: [{"row", "modality", "file", "reason", "dropped"}]}`,
+        failures: what the last `apply` could not use: `{split: [{"row", "modality", "file", "reason", "dropped"}]}`,
             JSON-able, empty when all went well. Row numbers are those of the dataset given to `apply`.
 
     Raises:
-        ValueError: Unknown type or option (the message names the closest valid one), or a config that is not JSON.
+        ValueError: unknown type or option (the message names the closest valid one), or a config that is not JSON.
 
     Example:
         >>> processor = MultimodalProcessor({"sensor": {"type": "features", "input_size": 2}})
@@ -106,11 +106,11 @@ class MultimodalProcessor:
 
         Args:
             samples: `{column: list of raw values}`. A `None` value means that the sample lacks the modality. Columns
-                that are no modality pass through.
-            training: Switch random augmentation on.
+                that are not a modality pass through.
+            training: switch random augmentation on.
 
         Returns:
-            The same columns; modalities hold `Tensor`, `dict[str, Tensor]` or `None` per sample.
+            the same columns; modalities hold `Tensor`, `dict[str, Tensor]` or `None` per sample.
 
         Raises:
             ValueError: A modality's column is missing, or a value is invalid (the message names the modality and the
@@ -134,7 +134,7 @@ class MultimodalProcessor:
             "modality_mask" would depend on the model's order of modalities.
 
         Raises:
-            ValueError: An unknown modality, no modality, or a value that cannot be used.
+            ValueError: an unknown modality, no modality, or a value that cannot be used.
         """
         unknown = [name for name in raw if name not in self.modalities]
         if unknown:
@@ -168,7 +168,7 @@ class MultimodalProcessor:
         that it points to, and this processor's config, so other processes find the cache, and a repaired or rewritten
         file is processed again. A tokenizer counts by its content. Random modalities are transformed at each
         access, augmented in `training_split` only: from their cached deterministic part where there is one (decoded
-        frames, optical flow), else from the raw value. Files of features are read at each access, too. Media columns
+        frames, optical flow), else from the raw value. Feature files are also read at each access. Media columns
         are read undecoded, so no FFmpeg is needed. Keep raw images in `datasets.Image` columns: nested lists and
         `Array3D` are read several times slower.
 
@@ -190,16 +190,16 @@ class MultimodalProcessor:
         calls `split_dataset_by_node`.
 
         Args:
-            dataset: Splits with one column per modality; other columns (labels) pass through unchanged.
-            training_split: The split that is augmented, and fitted on; None for none.
-            num_proc: Worker processes for `Dataset.map`.
-            augment: False leaves the training split as it is, to look at a trained model's predictions.
+            dataset: splits with one column per modality; other columns (labels) pass through unchanged.
+            training_split: the split that is augmented, and fitted on; None for none.
+            num_proc: worker processes for `Dataset.map`.
+            augment: false leaves the training split as it is, to look at a trained model's predictions.
 
         Returns:
-            Splits whose rows hold `Tensor`, `dict[str, Tensor]` or `None` per modality.
+            splits whose rows hold `Tensor`, `dict[str, Tensor]` or `None` per modality.
 
         Raises:
-            ValueError: Not a `DatasetDict` or `IterableDatasetDict`, a modality's column is missing or was prepared
+            ValueError: not a `DatasetDict` or `IterableDatasetDict`, a modality's column is missing or was prepared
                 by another processor, a value cannot be used and `on_error` is "raise", no row of a split can be used,
                 or a transform cannot be fitted: no training split, too few values, a stream.
         """
@@ -263,7 +263,7 @@ class MultimodalProcessor:
         with fitted transforms, `processor_state.safetensors`.
 
         Returns:
-            The paths, as transformers processors do.
+            the paths, as transformers processors do.
         """
         path = Path(save_directory) / CONFIG_NAME
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -300,13 +300,13 @@ class MultimodalProcessor:
         repository.
 
         Args:
-            name_or_path: Folder, or repository id.
-            options: Those in HUB_OPTIONS (revision, token, ...) concern the download; others, which
+            name_or_path: folder, or repository id.
+            options: those in HUB_OPTIONS (revision, token, ...) concern the download; others, which
                 `AutoProcessor.from_pretrained` passes, are ignored.
 
         Raises:
-            OSError: No such files there.
-            ValueError: The format's version differs, or the files do not belong together.
+            OSError: no such files there.
+            ValueError: the format's version differs, or the files do not belong together.
         """
         hub_options = {key: value for key, value in options.items() if key in HUB_OPTIONS}
         path = cached_file(str(name_or_path), CONFIG_NAME, **hub_options)
@@ -351,7 +351,7 @@ class MultimodalProcessor:
         """Upload what `save_pretrained` writes beside a model on the Hub; the repository is created if need be.
 
         Returns:
-            The URL of the commit.
+            the URL of the commit.
         """
         api = HfApi(token=token)
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id

@@ -1,4 +1,4 @@
-"""Rows that a training passes over on the way to where it stopped: transforming them would be in vain."""
+"""Rows that a resuming training skips, so that they are not transformed for nothing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""The paper's numbers, to stand beside ours where data set and method are the same.
+"""The paper's numbers, shown beside ours where data set and method are the same.
 
 Source: Wei, Hu, Du and Wen, "On-the-fly Modulation for Balanced Multimodal Learning", IEEE TPAMI 2024; per cent, but
 for the relative times of Table 4, two of which could not be read and are empty.

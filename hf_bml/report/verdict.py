@@ -165,7 +165,7 @@ def alone_text(run: Evidence, modality: str, probed: bool) -> str:
     if probed and modality in run.alone:
         return f" (trained alone {percent(run.alone[modality])})"
     if modality in run.alone_test:
-        measure = ", its own test accuracy and no probe's," if probed else ""
+        measure = ", its own test accuracy, not a probe's," if probed else ""
         return f" (trained alone{measure} {percent(run.alone_test[modality])})"
     return ""
 

@@ -41,7 +41,7 @@ def recipe_task(recipe: Recipe) -> Task:
 
 
 def checkpoint_config(name_or_path: str) -> ModalitiesConfig:
-    """The config of a checkpoint, of whatever task.
+    """The config of a checkpoint, of any task.
 
     Raises:
         ValueError: no checkpoint there, or one of another kind of model.
@@ -49,7 +49,7 @@ def checkpoint_config(name_or_path: str) -> ModalitiesConfig:
     try:
         config = AutoConfig.from_pretrained(name_or_path)
     except OSError as error:
-        raise ValueError(f"model_name_or_path {name_or_path!r} is no checkpoint: {error}") from error
+        raise ValueError(f"model_name_or_path {name_or_path!r} is not a checkpoint: {error}") from error
     if type(config) not in [task.config_class for task in TASKS.values()]:
         raise ValueError(
             f"model_name_or_path {name_or_path!r}: expected a multimodal model, found {config.model_type}."

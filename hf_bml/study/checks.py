@@ -232,7 +232,7 @@ def metric_names(
     Args:
         recipe: the recipe.
         modalities: of its model.
-        num_labels: None while it is not known.
+        num_labels: none while it is not known.
         types: the names of the types of questions; None while they are not known, or without any.
     """
     names = [name for name in recipe_task(recipe).metric_names if name != "f1_binary" or num_labels in (None, 2)]
@@ -301,8 +301,8 @@ def check_optimizer_options(recipe: Recipe) -> None:
 
 
 def resume_point(recipe: Recipe) -> str | None:
-    """The checkpoint that a run resumes, see [`resume_point`](../checkpoint.py); None, too, for `last` where there is
-    none (`check_resume` has refused what nobody wants).
+    """The checkpoint that a run resumes, see [`resume_point`](../training/checkpoint.py); None also for
+    `last` without one (`check_resume` has refused the other cases).
 
     Raises:
         ValueError: the given folder holds no complete checkpoint, or the newest one is of another training.
@@ -313,7 +313,7 @@ def resume_point(recipe: Recipe) -> str | None:
     if found is not None and not by_name and goes_on_from_another(recipe, found):
         raise ValueError(
             f"resume_from_checkpoint: {found} is of a training with other options than this one. Use another "
-            "output_dir, false to start anew, or name the checkpoint's folder to resume it all the same."
+            "output_dir, false to start from scratch, or name the checkpoint's folder to resume it all the same."
         )
     return found
 
@@ -332,7 +332,7 @@ def goes_on_from_another(recipe: Recipe, checkpoint: str | Path) -> bool:
 def check_resume(recipes: Sequence[Recipe]) -> None:
     """Whoever wants to resume the last checkpoint has one; among several runs, one of them is enough.
 
-    The rest of an interrupted series then starts anew.
+    The rest of an interrupted series then starts from scratch.
     """
     points = [resume_point(recipe) for recipe in recipes]
     wanted = [r for r in recipes if resume_request(r.training.resume_from_checkpoint) == LAST]

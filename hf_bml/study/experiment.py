@@ -134,12 +134,12 @@ def run(recipe: Recipe) -> dict[str, Any]:
 
 
 def push_results(recipe: Recipe, repo_id: str) -> None:
-    """Pushes the finished run as `hf-bml push` does; a failure, of whatever kind, is a warning."""
+    """Pushes the finished run as `hf-bml push` does; any failure is a warning."""
     training = recipe.training
     options = {"private": training.hub_private_repo, "revision": training.hub_revision}
     try:
         push_run(training.output_dir, repo_id, token=training.hub_token, with_code=training.push_code, **options)
-    except Exception as error:  # such as a full disk: what the training has made is worth more
+    except Exception as error:  # such as a full disk: the results of the training matter more
         failure = with_command(error, training.output_dir, repo_id, code=training.push_code, **options)
         warnings.warn(f"Not pushed to the Hub: {failure}", stacklevel=2)
 

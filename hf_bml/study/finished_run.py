@@ -184,12 +184,12 @@ def predict(
     Args:
         trainer: its model may come from `FinishedRun.trainer`.
         dataset: a processed split.
-        with_features: whether the features are kept, too.
+        with_features: whether to keep the features as well.
         absent: modalities that every sample lacks, in the manner of `absence`, see `WithoutModalities`.
         absence: `modality_mask` or `zero_input`.
 
     Raises:
-        ValueError: no label, NaN in logits, or outputs that are no classification of samples or segments.
+        ValueError: no label, NaN in logits, or outputs that are not a classification of samples or segments.
     """
     ignored = [*trainer.model.config.keys_to_ignore_at_inference, "question_type"]
     if with_features:

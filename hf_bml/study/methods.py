@@ -130,7 +130,7 @@ def check_modulation(name: str, text: str) -> None:
 
 
 def parse_options(text: str, where: str) -> dict[str, Any]:
-    """Reads `q_base=0.3,lam=0.25`; values are YAML, so lists and mappings stand in brackets.
+    """Reads `q_base=0.3,lam=0.25`; values are YAML, so lists and mappings take brackets.
 
     Raises:
         ValueError: another form, or a value that is not YAML.

@@ -90,7 +90,7 @@ HELP = {  # where the text of transformers does not say what these commands do
     "training than 10,000 steps logs 20 times.",
     "output_dir": "Folder of the run; runs/DATASET/RECIPE if not given.",
     "optim_args": "Options of the optimizer as key=value,key=value, such as momentum=0.9 for sgd.",
-    "resume_from_checkpoint": "`auto` for the newest checkpoint in output_dir, anew if there is none; `last`: "
+    "resume_from_checkpoint": "`auto` for the newest checkpoint in output_dir, or from scratch; `last`: "
     "there must be one; or the folder of one.",
 }
 

@@ -269,7 +269,7 @@ def recipe_options(path: str | Path, arguments: Sequence[str]) -> tuple[dict[str
     """A recipe's YAML with the dotted options of a command line, and that command line's other arguments.
 
     Raises:
-        ValueError, FileNotFoundError: see `read_recipe`; a dotted option that does not exist or is no mapping.
+        ValueError, FileNotFoundError: see `read_recipe`; a dotted option that does not exist or is not a mapping.
     """
     options = read_recipe(path)
     others, dotted = split_dotted(arguments)

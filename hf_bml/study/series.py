@@ -167,7 +167,7 @@ def flat_result(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def write_results(rows: Sequence[Row], folder: Path, name: str) -> None:
-    """`NAME.json`, the runs per row; called after every run, so that it holds what is finished, whatever happens."""
+    """`NAME.json`, the runs per row; called after every run, so that it always holds what is finished."""
     results = {row.title: row.runs for row in rows if row.runs}
     write_json(results, folder / f"{name}.json")
 

@@ -84,7 +84,7 @@ def check_task_options(name: str, given: Iterable[str]) -> None:
 
     Args:
         name: the task.
-        given: options of a recipe, of whatever kind.
+        given: options of a recipe, of any kind.
     """
     own = list(TASKS[name].options)
     for option in given:

@@ -19,7 +19,6 @@ from torch.distributed.tensor import DTensor
 from torch.overrides import TorchFunctionMode
 from transformers import PrinterCallback, default_data_collator
 
-from ..ground.suggestion import find_named
 from ..modulation import MODULATIONS, Modulation, Needs
 from ..modulation.step import seeded_generator
 from ..training.trainer import MultimodalBalancedTrainer
@@ -70,7 +69,7 @@ def subject_of(method: type[Modulation] | str, options: Mapping[str, Any]) -> Su
         TypeError: it is not a modulation.
         ValueError: no such name.
     """
-    found = find_named("modulation", method, dict(MODULATIONS)) if isinstance(method, str) else method
+    found = MODULATIONS.find(method) if isinstance(method, str) else method
     if not (isinstance(found, type) and issubclass(found, Modulation)):
         raise TypeError(f"Expected a subclass of Modulation, its name or 'package.module:Name', found {method!r}.")
     return Subject(found, dict(options))

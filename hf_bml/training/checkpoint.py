@@ -1,13 +1,13 @@
-"""Which checkpoint is complete: a killed process leaves half-written and half-deleted ones, a bad disk damaged ones.
+"""Which checkpoints are complete: a killed process leaves half-written ones, a bad disk damaged ones.
 
 The trainer first removes what lies in the checkpoint's folder (`remove_checkpoint`). When every process has written
 its files, it flushes them to the disk and lists them with size and hash in `checkpoint_manifest.json`
-(`seal_checkpoint`). `trainer_state.json` comes last, and only then are older checkpoints deleted; the manifest learns
+(`seal_checkpoint`). `trainer_state.json` comes last, and only then are older checkpoints deleted; the manifest gets
 its hash at the very end (`seal_state`). A checkpoint is complete if it has both, and each listed file is what was
 written. Earlier manifests list sizes only: there the states are opened instead.
 
 A folder without manifest comes from `transformers.Trainer` or an earlier version, or its deletion was cut off. It is
-complete if it has `trainer_state.json` (which the Trainer, too, writes last), weights, and the states of optimizer and
+complete if it has `trainer_state.json` (which the Trainer also writes last), weights, and the states of optimizer and
 scheduler, none of them damaged as far as their formats tell. What this cannot see is that a smaller part, such as a
 random state, is missing.
 """
@@ -58,7 +58,7 @@ _ALLOWING = Lock()  # what torch may unpickle is one list for all threads
 
 
 def remove_checkpoint(folder: str | Path) -> None:
-    """Deletes the folder, if there is one; cut off at any point, what is left is not complete."""
+    """Deletes the folder, if there is one; if that is interrupted, what is left is not complete."""
     folder = Path(folder)
     (folder / TRAINER_STATE_NAME).unlink(missing_ok=True)
     if folder.exists():
@@ -225,7 +225,7 @@ def check_checkpoint(folder: str | Path) -> None:
 
 
 def resume_request(value: str | bool | None) -> str | None:
-    """What `resume_from_checkpoint` asks for: `auto`, `last`, the folder of a checkpoint, or None to start anew.
+    """What `resume_from_checkpoint` asks for: `auto`, `last`, a checkpoint's folder, or None to start from scratch.
 
     Example:
         >>> [resume_request(value) for value in (True, "Auto", "false", "runs/opm/checkpoint-9")]
@@ -240,11 +240,11 @@ def resume_request(value: str | bool | None) -> str | None:
 
 
 def resume_point(value: str | bool | None, output_dir: str | Path) -> str | None:
-    """The checkpoint that a training resumes from; None if it starts anew.
+    """The checkpoint that a training resumes from; None if it starts from scratch.
 
     Args:
         value: `auto` for the newest complete checkpoint in `output_dir`, if there is one; `last` or True for one that
-            must be there; a checkpoint's folder; None, False or `false` to start anew.
+            must be there; a checkpoint's folder; None, False or `false` to start from scratch.
         output_dir: of the training.
 
     Raises:
@@ -263,17 +263,17 @@ def resume_point(value: str | bool | None, output_dir: str | Path) -> str | None
 
 
 def no_checkpoint(places: str) -> str:
-    """The message where there should be a checkpoint."""
+    """The error for a missing checkpoint."""
     return (
         f"resume_from_checkpoint: expected a complete checkpoint-STEP, found none in {places}. Use "
-        "resume_from_checkpoint=auto, which starts anew where there is none."
+        "resume_from_checkpoint=auto, which starts from scratch without one."
     )
 
 
 def set_checkpoints_aside(output_dir: str | Path, results: Sequence[Path] = (), copied: Sequence[Path] = ()) -> None:
     """Moves all `checkpoint-STEP` into `SET_ASIDE`, or the first of `SET_ASIDE_2`, ... that is free; warns if it does.
 
-    A training that starts anew would otherwise mix with an earlier one in its folder: the largest step counts as the
+    A training from scratch would otherwise mix with an earlier one in its folder: the largest step counts as the
     newest, and the oldest are deleted first.
 
     Args:
@@ -293,7 +293,7 @@ def set_checkpoints_aside(output_dir: str | Path, results: Sequence[Path] = (), 
         path.rename(aside / path.name)
     warnings.warn(
         f"{output_dir} held {len(folders)} checkpoints {'and results ' if results else ''}of an earlier training, "
-        f"which are now in {aside}: this one starts anew. To resume a checkpoint, pass its folder as "
+        f"which are now in {aside}: this one starts from scratch. To resume a checkpoint, pass its folder as "
         "resume_from_checkpoint; a job that may be restarted says resume_from_checkpoint=auto.",
         stacklevel=2,
     )

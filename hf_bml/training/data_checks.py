@@ -1,4 +1,4 @@
-"""What the trainer refuses, and prepares, of its data before the first step."""
+"""What the trainer checks and prepares in its data before the first step."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def check_collator(collator: Any, modalities: Sequence[str]) -> None:
 
 
 def prime_collator(collator: Any, train_dataset: Any, eval_dataset: Any) -> None:
-    """Shows a collator that fills absent modalities their shapes, before the workers of a `DataLoader` copy it.
+    """Gives a collator the shapes of absent modalities to fill in, before the workers of a `DataLoader` copy it.
 
-    A streamed training split is read last, because it may fill a buffer first. Data without length that is no stream
+    A streamed training split is read last, because it may fill a buffer first. Unsized data other than a stream
     of `datasets` is left alone: it may be readable only once.
     """
     if not hasattr(collator, "prime"):
@@ -82,7 +82,7 @@ def check_tokens(dataset: Any, split: str, limits: Mapping[str, tuple[int, int |
     it does not know.
 
     Args:
-        dataset: or a dict of them; others are left alone.
+        dataset: or a dict of them; other data is not checked.
         split: for the message.
         limits: see `token_limits`. The ids lie in the modality's column or, of a single such encoder, in `input_ids`.
     """
@@ -116,7 +116,7 @@ def check_tokens(dataset: Any, split: str, limits: Mapping[str, tuple[int, int |
 def flat_tokens(values: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray] | None:
     """How many token ids every row has, and all ids in a row; None if a column holds something else.
 
-    They are lists, `input_ids` in a dict, or such as a processor has stored (see `tensor_storage`).
+    They are lists, `input_ids` in a dict, or as a processor has stored them (see `tensor_storage`).
     """
     kind = values.type
     if pa.types.is_struct(kind) and kind.get_field_index("input_ids") >= 0:
@@ -165,7 +165,7 @@ def checked_batch(rows: Sequence[Any], collator: Any, num_labels: int, descripti
 def check_finite(dataset: datasets.Dataset, split: str, column: str) -> None:
     """Raises ValueError, naming the row, if a column of numbers or of lists of numbers holds NaN or infinity.
 
-    Other columns (bytes, images, text) are the processors' business.
+    Other columns (bytes, images, text) are checked by the processors.
     """
     if _all_finite(dataset.data.column(column)):
         return

@@ -72,7 +72,7 @@ class EpochSampler(Sampler):
 
 
 class NumberedRows(Dataset):
-    """A dataset whose rows, mappings, say their numbers and what a plan keeps of them.
+    """A dataset whose rows, mappings, carry their numbers and the modalities that a plan keeps.
 
     Args:
         dataset: maps a row's number to the row.
@@ -99,7 +99,7 @@ class NumberedRows(Dataset):
 
 @dataclass
 class NumberedCollator:
-    """Collates rows without their numbers, and adds these to the batch.
+    """Collates rows without their numbers, then adds the numbers to the batch.
 
     Args:
         collator: from rows to a batch.
@@ -131,7 +131,7 @@ def check_plan(plan: EpochPlan, length: int, modalities: int, name: str) -> None
 
 
 class PlannedTrainer(Trainer):
-    """Reads a training split as the modulations want it.
+    """Reads a training split as the modulations need it.
 
     A subclass says what that is, before the training starts, in the attributes below.
 
@@ -199,7 +199,7 @@ def plan_of(state: Mapping[str, Any]) -> EpochPlan | None:
 
 
 def loader_of(trainer: Trainer, dataset: Dataset) -> DataLoader:
-    """Every sample of a dataset once, in its order, also where the training drops its last batch."""
+    """Every sample of a dataset once, in order, even if the training drops its last batch."""
     drop_last, trainer.args.dataloader_drop_last = trainer.args.dataloader_drop_last, False
     try:
         return trainer.get_test_dataloader(dataset)

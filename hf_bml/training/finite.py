@@ -1,4 +1,4 @@
-"""`transformers.Trainer` that ends when its weights are no longer finite, and says where that began."""
+"""`transformers.Trainer` that ends when its weights are no longer finite, and reports where that began."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATISTICS = ("running_mean", "running_var")  # of normalisation; other buffers 
 
 
 class FiniteTrainer(Trainer):
-    """Ends a training whose weights have turned NaN or infinite with one error, before they are saved.
+    """Ends a training whose weights have become NaN or infinite with one error, before they are saved.
 
     The loss and each modality's predictions are watched on the device and read when the loss is logged. If a loss was
     not finite, and the weights no longer are, the training ends there; if they still are, as after a step that fp16
@@ -74,7 +74,7 @@ class FiniteTrainer(Trainer):
         return super()._finalize_training(*args, **kwargs)
 
     def _check_losses(self) -> None:
-        """Reads what was watched, on every process, and forgets it.
+        """Reads what was watched, on every process, and clears it.
 
         Raises:
             ValueError: a loss was not finite, and the weights are not.
@@ -107,7 +107,7 @@ class FiniteTrainer(Trainer):
 
 
 def where_it_began(loss_step: int, first_steps: Mapping[str, int]) -> str:
-    """Which loss was the first that was not finite, and which modalities it came from.
+    """Which loss was the first that was not finite, and from which modalities it came.
 
     Args:
         loss_step: the optimizer step of that loss, from 1 on.

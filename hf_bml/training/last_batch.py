@@ -1,4 +1,4 @@
-"""Finds, before a training, a batch of one sample that BatchNorm cannot take statistics of."""
+"""Finds, before a training, a batch of one sample, from which BatchNorm cannot take statistics."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def check_last_batch(trainer: Trainer) -> None:
     """Raises ValueError if a micro-batch of a training will hold one sample, of which a BatchNorm layer would see one
     value a channel. The model runs once, in eval mode, only if there is such a batch and a BatchNorm layer at all.
 
-    Streams, whose batches are all full, `batch_rebalance`, whose batches vary, and shards are not looked at.
+    Streams, whose batches are all full, `batch_rebalance`, whose batches vary, and shards are not checked.
     """
     args, dataset = trainer.args, trainer.train_dataset
     if dataset is None or isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):

@@ -1,4 +1,4 @@
-"""The losses of a training batch by name, and the gradients of some of them apart."""
+"""The losses of a training batch by name, and the separate gradients of some of them."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def minimised_loss(
 
 
 def named_losses(loss: Tensor, output: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The losses whose sum is minimised: `joint`, `auxiliary` and what modulations made in the forward.
+    """The losses whose sum is minimised: `joint`, `auxiliary` and those that modulations made in the forward.
 
     Args:
-        loss: what `compute_loss` returned; another one than the model's, if it was computed outside the model.
+        loss: what `compute_loss` returned, which is not the model's if it was computed outside the model.
         output: the model's.
     """
     found = dict(output.get("losses") or {})
@@ -73,7 +73,7 @@ def separate_gradients(
         losses: 0-d, by name.
         names: of the losses; `unimodal` for the sum of those that have a modality's name.
         modalities: the modalities' names.
-        parameters: in question; those that a loss does not reach are left out.
+        parameters: to differentiate by; those that a loss does not reach are left out.
     """
     found = {}
     for name in names:

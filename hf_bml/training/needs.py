@@ -1,4 +1,4 @@
-"""What modulations need, against what the model, the data and the way of launching can do."""
+"""What modulations need, checked against what the model, the data and the way of launching can do."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check_needs(trainer: Trainer, face: ModelFace, stack: ModulationStack) -> No
         stack: its modulations.
 
     Raises:
-        ValueError: naming the methods, what stands in their way, and what works instead.
+        ValueError: naming the methods, the obstacle, and what works instead.
     """
     check_parallelism(trainer, stack)
     check_encoders_share_nothing(face, stack)
@@ -80,7 +80,7 @@ def check_head(trainer: Trainer, face: ModelFace, stack: ModulationStack) -> Non
     if (names := stack.who("features_only")) and not face.gradient_enters_by_features:
         raise ValueError(
             f"{names} act where a modality's gradient enters its encoder, at its feature, but in this {kind} it also "
-            "gets there by another way: recurrent layers behind the feature, an interaction, or classifiers of single "
+            "reaches it in another way: recurrent layers behind the feature, an interaction, or classifiers of single "
             "modalities that are trained (auxiliary_loss_weight). Use ogm with placement: gradients, or a model with "
             "late fusion and auxiliary_loss_weight: null."
         )
@@ -94,7 +94,7 @@ def check_head(trainer: Trainer, face: ModelFace, stack: ModulationStack) -> Non
 
 
 def check_rows(trainer: Trainer, stack: ModulationStack) -> None:
-    """Raises ValueError if the order of the rows is not the trainer's to choose, but a modulation needs it to be."""
+    """Raises ValueError if the trainer cannot choose the order of the rows, but a modulation needs it to."""
     planning = [m.name for m in stack.planners]
     repeating = stack.who("steps_per_batch") if stack.needs.steps_per_batch > 1 else []
     names = [*planning, *repeating, *stack.who("rows")]

@@ -1,4 +1,4 @@
-"""What the trainer refuses, and prepares, before the first step, so that no run fails at step 500."""
+"""What the trainer checks and prepares before the first step, so that no run fails at step 500."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..modulation import Modulation
 
 
 def check_model(model: nn.Module) -> ModelFace:
-    """Checks that the model has what balancing needs, encoders by modality, and that what is saved of it loads again.
+    """Checks that the model has what balancing needs, encoders by modality, and that it can be loaded once saved.
 
     Returns:
         its face.
@@ -65,16 +65,16 @@ def check_output(output: Any, loss: Any, training: bool) -> None:
 
 
 def check_given_optimizer(trainer: Trainer, modulations: Iterable[Modulation]) -> None:
-    """Raises ValueError if `optimizers` brings what arguments or modulations need the trainer to make."""
+    """Raises ValueError if `optimizers` holds what arguments or modulations need the trainer to make."""
     args = trainer.args
     if trainer.optimizer is not None and getattr(args, "lr_multipliers", None):
         raise ValueError(
-            "lr_multipliers do not reach the optimizer that `optimizers` brings. Set the rates in its parameter "
+            "lr_multipliers do not reach the optimizer in `optimizers`. Set the rates in its parameter "
             "groups, or pass optimizer_cls_and_kwargs=(class, keywords), or set optim."
         )
     if trainer.lr_scheduler is not None and getattr(args, "lr_drop_at", None):
         raise ValueError(
-            "lr_drop_at does not reach the schedule that `optimizers` brings. Leave one of the two out: "
+            "lr_drop_at does not reach the schedule in `optimizers`. Leave one of the two out: "
             "optimizers=(optimizer, None)."
         )
     copying = [m.name for m in modulations if m.held_out_fraction]
@@ -96,7 +96,7 @@ def check_sync_batch_norm(device: torch.device) -> None:
 
 
 def warn_if_not_compiled(trainer: Trainer) -> None:
-    """Warns that a model that cannot be compiled trains at the speed of one that is not."""
+    """Warns that a model that cannot be compiled trains uncompiled."""
     if trainer.args.torch_compile and not trainer.face.can_be_compiled:
         warnings.warn(
             f"torch_compile has no effect on {type(trainer.model).__name__}: it runs uncompiled, with the same "

@@ -28,7 +28,7 @@ class PushingTrainer(MultimodalTrainer):
     """Pushes model, processor, card, curves and, with `push_code`, code: with `push_to_hub` in the arguments in the
     background at every save, as `hub_strategy` says, and at the end of `train()`.
 
-    Where the Trainer raises, or says nothing, a push that fails is a warning that says what failed and how to push
+    Where the Trainer raises or is silent, a failed push gives a warning that says what failed and how to push
     later; the next save tries again. Only `push_to_hub()`, which the user calls, raises.
 
     Attributes:
@@ -51,7 +51,7 @@ class PushingTrainer(MultimodalTrainer):
             self._push_or_warn("Model save")
 
     def init_hf_repo(self, token: str | None = None, private: bool | None = None) -> None:
-        """As in Trainer, but if the Hub refuses there is a warning, and the first push makes the repository."""
+        """As in Trainer, but an error of the Hub is a warning, and the first push creates the repository."""
         if not self.is_world_process_zero():
             return
         for left in Path(self.args.output_dir).glob(f"{STAGING_PREFIX}*"):  # of a training that was killed
@@ -161,7 +161,7 @@ class PushingTrainer(MultimodalTrainer):
             self.push_to_hub(message)
         except PushError as error:
             self._warn(str(error))
-        except Exception as error:  # such as a full disk: what the training has made is worth more
+        except Exception as error:  # such as a full disk: the results of the training matter more
             self._warn_of_failure(str(error))
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:

@@ -1,4 +1,4 @@
-"""Training arguments that mean a model with one main input or one embedding: what works in their place."""
+"""Training arguments that assume a model with one main input or one embedding, and what works instead."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_options(trainer: Trainer) -> None:
 
 
 def refusals(trainer: Trainer) -> Iterator[str]:
-    """Why each of them cannot be followed, and the way that works."""
+    """Why each of them cannot be followed, and what works instead."""
     args, model = trainer.args, trainer.model
     main_input = getattr(model, "main_input_name", "input_ids")  # as the Trainer asks
     has_main_input = main_input in trainer.face.input_columns
@@ -69,7 +69,7 @@ def refusals(trainer: Trainer) -> Iterator[str]:
 
 
 def has_embeddings(model: Any) -> bool:
-    """Whether a model has token embeddings that stand for all of it."""
+    """Whether a model has token embeddings that represent the whole model."""
     return isinstance(model, PreTrainedModel) and model.get_input_embeddings() is not None
 
 
@@ -89,4 +89,4 @@ def length_refusals(trainer: Trainer) -> Iterator[str]:
                 f"row, and {split} has none. Add it: dataset.add_column({column!r}, lengths)."
             )
     if args.remove_unused_columns:
-        yield f"{strategy} needs the column {column!r}, which remove_unused_columns: true takes away. Set it to false."
+        yield f"{strategy} needs the column {column!r}, which remove_unused_columns: true removes. Set it to false."

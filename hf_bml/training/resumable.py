@@ -30,7 +30,7 @@ LOG_STATE_NAME = "log_state.pt"
 
 
 class SaveAfterEpochEnd(TrainerCallback):
-    """Moves a save after the last step of an epoch behind what the end of the epoch logs and evaluates.
+    """Postpones a save after an epoch's last step until the end of the epoch has been logged and evaluated.
 
     The Trainer saves first, and a training that resumes there begins with the next epoch: it would neither log
     nor evaluate, nor draw the random numbers that this takes.
@@ -67,15 +67,15 @@ class ResumableTrainer(SteppedTrainer):
         self.add_callback(SaveAfterEpochEnd())
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> TrainOutput:
-        """As in `Trainer`, but `"auto"` resumes the newest *complete* checkpoint in `output_dir` and starts anew where
-        there is none; `"last"` and True need one; an incomplete one that is named is refused. None does as
-        `resume_from_checkpoint` in the arguments says. A training that starts anew sets the checkpoints of an earlier
+        """As in `Trainer`, but `"auto"` resumes the newest *complete* checkpoint in `output_dir`, or starts afresh
+        without one; `"last"` and True need one; an incomplete one that is named is refused. None follows
+        `resume_from_checkpoint` in the arguments. A training from scratch sets the checkpoints of an earlier
         one in `output_dir` aside.
 
         The training ends bitwise as if it had never stopped, but not with `ignore_data_skip`; nor, on a stream, with
         another number of processes or of workers that load data; nor, from a checkpoint inside an epoch, with
         `train_sampling_strategy="group_by_length"`, with dropout and `dataloader_persistent_workers`, or with a
-        Dataset class of one's own that draws random numbers, unless it is wrapped in [`SeededRows`]. Callbacks with a
+        custom Dataset class that draws random numbers, unless it is wrapped in [`SeededRows`]. Callbacks with a
         state of their own, such as early stopping, need `restore_callback_states_from_checkpoint`. The closing
         `train_loss`, `train_runtime` and speeds are those of this call, as in any Trainer.
 

@@ -1,4 +1,4 @@
-"""What a modulation may have done beside the training: see `modulation.step.Run`."""
+"""What a modulation may ask for beside the training: see `modulation.step.Run`."""
 
 from __future__ import annotations
 

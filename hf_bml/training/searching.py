@@ -16,7 +16,7 @@ class SearchingTrainer(Trainer):
     """Follows a search over `modulations` and `lr_multipliers`.
 
     Attributes:
-        given_modulations: the modulation objects that are used whatever the arguments say; None if there are none.
+        given_modulations: modulation objects that take precedence over the arguments; None if there are none.
     """
 
     given_modulations: list[Modulation] | None = None
@@ -25,7 +25,7 @@ class SearchingTrainer(Trainer):
     def hyperparameter_search(self, *args: Any, **kwargs: Any) -> Any:
         """As in `Trainer`; `hp_space` may also return options of modulations, by their dotted names, or all of them.
 
-        Every trial starts from `args.modulations` as they are before the search. JSON stands for a mapping, because
+        Every trial starts from `args.modulations` as they are before the search. Mappings may be JSON strings, because
         optuna chooses among strings:
 
             def hp_space(trial):

@@ -13,11 +13,11 @@ from torch.utils.data import Dataset
 
 
 class SeededRows(Dataset):
-    """A dataset whose transforms, whatever they draw from the global streams, give a row the same in every run.
+    """A dataset whose random transforms give a row the same values in every run.
 
     A training then sees the same augmentation however many processes and workers load the rows, and wherever it was
     interrupted. (The Trainer restores the random state of a checkpoint, but by then rows beyond it have been loaded.)
-    The streams themselves are left as they were, so that dropout does not depend on the augmentation either.
+    The global streams are restored, so that dropout does not depend on the augmentation either.
 
     Args:
         dataset: maps a row's number to the row.

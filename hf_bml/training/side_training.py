@@ -1,4 +1,4 @@
-"""Trains copies of the model beside the run, for methods that must know how a part of it would learn."""
+"""Trains copies of the model beside the run, for methods that need to know how a part of it would learn."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class SideTrainer(SteppedTrainer):
 
     Args:
         run: the run's trainer, in training.
-        folder: an output folder that may vanish.
+        folder: a temporary output folder.
         epochs: how long; None for as long as the run. It ends where the run would.
         losses: by name; what is minimised is the sum of their means.
 
@@ -129,7 +129,7 @@ class SideTrainer(SteppedTrainer):
         self.losses = losses
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
-        """The run's schedule from where it is."""
+        """The run's schedule from its current step."""
         scheduler = super().create_scheduler(self.run.state.max_steps, optimizer)
         groups, run_groups = self.optimizer.param_groups, self.run.optimizer.param_groups
         if type(scheduler) is not type(self.run.lr_scheduler) or len(groups) != len(run_groups):
@@ -152,7 +152,7 @@ class SideTrainer(SteppedTrainer):
 
     @torch.no_grad()
     def mean_losses(self, dataset: Dataset, losses: Mapping[str, SampleLosses]) -> dict[str, float]:
-        """The means of several losses over a dataset, in eval mode and one pass, over the samples that count."""
+        """The means of several losses over a dataset, in eval mode in one pass, over the samples that count."""
         self.model.eval()
         totals = torch.zeros(2, len(losses), dtype=torch.float64)
         for batch in loader_of(self, dataset):

@@ -1,4 +1,4 @@
-"""Streams (`datasets.IterableDataset`) as a training reads them: pass after pass; and as an evaluation does: once.
+"""Reads streams (`datasets.IterableDataset`) endlessly for training, once for evaluation.
 
 Processes never share a row of a pass: each reads shards of its own if the processes divide their number, and otherwise
 every n-th row of all shards. Within a process, workers have shards of their own. Each process and worker begins its
@@ -29,22 +29,22 @@ MAX_EMPTY_PASSES = 10  # of a worker, whose shards of one pass may hold no row o
 
 
 class EndlessStream(IterableDataset):
-    """One process's part of a stream, pass after pass without an end, each pass in an order of its own.
+    """One process's part of a stream, endlessly repeated, each pass in its own order.
 
-    Seed, pass, process and worker decide the order and whatever the rows' transforms draw from the global random
-    streams, which are left as they were: a training that starts again sees the same rows.
+    Seed, pass, process and worker decide the order and what the rows' transforms draw from the global random
+    streams, which are left as they were: a restarted training sees the same rows.
 
     Args:
         rows: the whole stream; rows are mixed in the buffer that it was shuffled with, if it was, and its shards
             always.
-        seed: of order and draws, >= 0; a seed that the stream was shuffled with has no say.
+        seed: of order and draws, >= 0; the seed with which the stream was shuffled is ignored.
         rank: index of the process.
         processes: their number.
         batch_size: of the `DataLoader`.
 
     Attributes:
-        skipped_batches: how many batches at the beginning are not wanted: SKIPPED stands for their rows, which are
-            read, but not transformed if a [`MultimodalProcessor`] was what was applied last.
+        skipped_batches: how many batches to skip at the beginning: SKIPPED replaces their rows, which are
+            read, but not transformed if a [`MultimodalProcessor`] was applied last.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class EndlessStream(IterableDataset):
 
 
 def pass_seed(seed: int, number: int) -> int:
-    """What tells the order of a pass from that of others, in [1, 2**31): `set_epoch` of the stream takes it."""
+    """A number that determines the order of a pass, in [1, 2**31): `set_epoch` of the stream takes it."""
     return int(np.random.SeedSequence((seed, number)).generate_state(1)[0] % (2**31 - 1)) + 1
 
 
@@ -97,7 +97,7 @@ def collate_unless_skipped(collate: Callable[[list[Any]], Any], rows: list[Any])
 class EvaluationBatches:
     """Batches of a stream that is read once, each process its own part of it, until no process has any left.
 
-    A process that has no more goes on with its last batch, which `gather` leaves out, so that all processes take
+    A process that runs out repeats its last batch, which `gather` leaves out, so that all processes take
     part in every collective operation however uneven the parts are.
 
     Args:
@@ -144,5 +144,5 @@ class EvaluationBatches:
 
 
 def stream_loader(rows: IterableDataset, num_shards: int, num_workers: int, **options: Any) -> DataLoader:
-    """A `DataLoader` with as many workers as have something to read."""
+    """A `DataLoader` with no more workers than there are shards to read."""
     return DataLoader(rows, num_workers=min(num_workers, num_shards), **options)

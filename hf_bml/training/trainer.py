@@ -62,7 +62,7 @@ SCALE_FREE_OPTIMIZERS = ("ada", "ademamix", "lamb", "lion", "muon", "prodigy", "
 
 
 class IdleModulationWarning(TrainerCallback):
-    """Warns of modulations that never act, as soon as the training's length is known in epochs and in steps."""
+    """Warns of modulations that never act, once the training's length in epochs and steps is known."""
 
     def __init__(self, trainer: MultimodalBalancedTrainer):
         self._trainer = trainer
@@ -93,7 +93,7 @@ class MultimodalBalancedTrainer(
     incomplete last batch up with repeated samples, which count in the scores too. `dataloader_drop_last` avoids both.
     BatchNorm takes its statistics from a process's micro-batch (`sync_batch_norm`: from those of all processes). A
     step that fp16 skips because a gradient overflowed leaves no trace in the modulations. Weights that are not finite
-    end the training (see [`FiniteTrainer`](finite_trainer.py)). The trainer only says when; what is done is the
+    end the training (see [`FiniteTrainer`](finite.py)). The trainer only says when; what is done is the
     modulations' business.
 
     Args:
@@ -106,13 +106,13 @@ class MultimodalBalancedTrainer(
         TypeError, ValueError: the model, a dataset or the way of launching does not fit (see `preflight`).
 
     A subclass may override `compute_loss` as transformers' documentation says: the modulations see the labels, and
-    change the loss that it returns. Modulations are built anew, and hooks set, when a training starts, from the model
+    change the loss that it returns. Modulations are built, and hooks set, each time a training starts, from the model
     and the arguments of that moment.
 
-    With `push_to_hub` in the arguments it pushes as [`PushingTrainer`](pushing_trainer.py) says.
+    With `push_to_hub` in the arguments it pushes as [`PushingTrainer`](pushing.py) says.
 
     Logged with the loss, as means since the last log: `balance/score_<m>`, `balance/ratio_<m>`,
-    `unimodal/accuracy_<m>` and whatever the modulations log.
+    `unimodal/accuracy_<m>` and what the modulations log.
     """
 
     loss_is_scaled_for_ga = False  # the model's loss is a mean over the micro-batch
@@ -148,7 +148,7 @@ class MultimodalBalancedTrainer(
         return self.face.num_labels
 
     def _prepare_balancing(self) -> None:
-        """Builds what hangs on the model and the arguments, which may be others at the next training."""
+        """Builds what depends on the model and the arguments, which may differ at the next training."""
         args = self.args
         if isinstance(args, BalancedTrainingArguments):
             args.check()
@@ -401,7 +401,7 @@ class MultimodalBalancedTrainer(
         path = Path(checkpoint) / MODULATION_STATE_NAME
         if not path.is_file():
             warnings.warn(
-                f"{path} is missing: the modulations start anew, as at the beginning of a run.", stacklevel=2
+                f"{path} is missing: the modulations start from scratch, as at the beginning of a run.", stacklevel=2
             )
             return
         state = torch.load(path, map_location="cpu", weights_only=True)

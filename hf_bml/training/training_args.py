@@ -53,8 +53,8 @@ class BalancedTrainingArguments(TrainingArguments):
             `trust_remote_code=True` loads them where hf_bml is not installed. Only of models of hf_bml.
 
     Raises:
-        ValueError: unknown modulation or option, a value out of its range, or a learning rate's factor that is no
-            number of at least 0.
+        ValueError: unknown modulation or option, a value out of its range, or a learning rate's factor that is
+            not a number of at least 0.
     """
 
     _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, *DICT_FIELDS]

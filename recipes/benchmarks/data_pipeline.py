@@ -262,7 +262,7 @@ def table(
         lines.append(f"| {described[name]} | {rate:.1f} | {rate / base_rate:.1f} | {cpu:.1f} | {base_cpu / cpu:.1f} |")
     lines += [
         "",
-        "On a machine that others use, too, the CPU time is the steadier measure.",
+        "On a machine that others also use, the CPU time is the steadier measure.",
         "",
         f"Training `{RECIPE.parent.name}/{RECIPE.name}` on the CPU, cached data, batches of {BATCH_SIZE}, medians:",
         "",

@@ -30,6 +30,7 @@ from workload import DEVICE, GPU, Case, build, crema_d, machine, step, synchroni
 
 from hf_bml import MultimodalBalancedTrainer, MultimodalForClassification
 from hf_bml.analysis.summary import markdown_table
+from hf_bml.models.face import ForwardView
 from hf_bml.modulation.discrepancy import score_totals
 from hf_bml.modulation.ogm import enhance_gradients
 
@@ -54,17 +55,20 @@ class AuthorsWayTrainer(Trainer):
         self.method = method
         self.ratio = 1.0
 
-    def keep_modalities(self, unimodal_logits: dict[str, Tensor], modality_mask: Tensor | None) -> Tensor | None:
-        first, second = looped_scores(unimodal_logits, self.labels)
+    def keep_modalities(self, view: ForwardView) -> Tensor | None:
+        first, second = looped_scores(view.unimodal_logits, self.labels)
         self.ratio = first / second
         if self.method != "OPM":
-            return modality_mask
+            return view.modality_mask
         strength = 0.5 * (1 + 0.5 * float(torch.tanh(torch.tensor(self.ratio - 1)))) if self.ratio > 1 else 0.0
         rows = [[bool(np.random.rand() >= strength), True] for _ in range(len(self.labels))]
         return torch.tensor(rows, device=self.labels.device)
 
     def modulate_features(self, features: dict[str, Tensor], keep_mask: Tensor | None) -> dict[str, Tensor]:
         return features
+
+    def forward_losses(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {}
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
         self.labels = inputs["labels"]

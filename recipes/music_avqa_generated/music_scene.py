@@ -107,7 +107,7 @@ def kinds(players: Sequence[Player]) -> list[str]:
 
 
 def at(players: Sequence[Player], place: str) -> list[Player]:
-    """Those who stand at a place."""
+    """The players at a place."""
     return [player for player in players if player.place == place]
 
 
@@ -120,7 +120,7 @@ def neighbour(players: Sequence[Player], x: float, side: str) -> str | None:
 
 
 def compare(first: Sequence[Player], second: Sequence[Player], value: Callable[[Player], float]) -> str | None:
-    """Whether the largest value among the first exceeds that among the second; None if there is nobody to compare."""
+    """Whether the largest value among the first exceeds that among the second; None if there is nothing to compare."""
     if not first or not second:
         return None
     return yes(max(map(value, first)) > max(map(value, second)))
@@ -322,7 +322,7 @@ def find_scene(facts: Sequence[Fact], seed: int) -> tuple[Scene, list[bool]]:
         seed: decides the search, and all that the facts leave open.
 
     Returns:
-        The scene, and which facts it agrees with: a few annotations contradict each other.
+        the scene, and which facts it agrees with: a few annotations contradict each other.
     """
     chance = random.Random(seed)
     mentioned = [word for fact in facts for word in (*fact.fillers, fact.answer) if word in INSTRUMENTS]

@@ -10,7 +10,7 @@ Source: the annotation of `GeWu-Lab/MUSIC-AVQA` (Li et al., 2022); the features 
 
 Licence: annotation MIT.
 
-Privacy: questions about people in YouTube videos; nobody is seen or heard.
+Privacy: questions about people in YouTube videos; no person is seen or heard.
 
 Layout of the folder (`data_dir`, or `music_avqa` below the data folder)
     json/avqa-val.json, avqa-test.json, or json_avqa-val.json, json_avqa-test.json; also gzipped.
@@ -27,7 +27,7 @@ Splits: by video, 70, 10 and 20 % of the questions, by the SHA-1 of the video's 
 question and share videos, which generated features would give away; and the official validation and test files suffice
 where the large training file is missing.
 
-Pitfalls: instruments nobody asks about are rare in the scenes, so hearing or seeing one hints at the question. Not all
+Pitfalls: unmentioned instruments are rare in the scenes, so hearing or seeing one hints at the question. Not all
 answers follow from the features: sound has no places and pictures have no times, so with several players of one
 instrument it can stay open which of them is heard, first or louder. No model reaches 100 %, least in comparisons.
 """
@@ -66,20 +66,20 @@ def load(
     """Real questions about generated music videos. Generating takes two minutes; the result is cached.
 
     Args:
-        parts: Annotation files to take questions from, out of train, val and test.
-        audio_size: Dimension of the features of the sound, at least 67.
-        visual_size: Dimension of those of the picture, at least 90.
-        noise: Standard deviation of the noise on every entry, where the signal's directions have unit length.
-        seed: Of scenes, projections and noise; the splits do not depend on it.
-        data_dir: Folder of the annotation, see the module.
+        parts: annotation files to take questions from, out of train, val and test.
+        audio_size: dimension of the features of the sound, at least 67.
+        visual_size: dimension of those of the picture, at least 90.
+        noise: standard deviation of the noise on every entry, where the signal's directions have unit length.
+        seed: of scenes, projections and noise; the splits do not depend on it.
+        data_dir: folder of the annotation, see the module.
 
     Returns:
-        Splits train, validation and test with the columns `text`, `audio`, `visual`, `labels`, `question_type` and
+        splits train, validation and test with the columns `text`, `audio`, `visual`, `labels`, `question_type` and
         `agrees`.
 
     Raises:
-        ValueError: An option is out of range, or an annotation file is malformed.
-        FileNotFoundError: The folder or an annotation file is missing.
+        ValueError: an option is out of range, or an annotation file is malformed.
+        FileNotFoundError: the folder or an annotation file is missing.
     """
     for name, size, least in (("audio_size", audio_size, SOUND_SIZE), ("visual_size", visual_size, PICTURE_SIZE)):
         if size < least:

@@ -165,7 +165,7 @@ def test_a_model_of_one_modality_says_what_training_alone_reaches(tmp_path):
     (run / "probe.json").write_text((run / "probe.json").read_text().replace('"alone": {', '"alone": {}, "old": {'))
     write_run(tmp_path / "runs/unimodal_visual", accuracy=0.9, history=False, modalities=("visual",))
     text = read(write_report([tmp_path / "runs"], tmp_path / "report"))
-    assert "visual 60.0 % (trained alone, its own test accuracy and no probe's, 90.0 %)." in text
+    assert "visual 60.0 % (trained alone, its own test accuracy, not a probe's, 90.0 %)." in text
     assert "concat visual 1 60.0 % - - 90.0 %" in text and "Under-trained" not in text
 
 
@@ -178,7 +178,7 @@ def test_probes_of_other_splits_or_settings_are_not_compared(tmp_path):
     write_analyses(tmp_path / "concat" / "seed-0", ["a", "b"])
     text = read(write_report([tmp_path / "concat", tmp_path / "opm"], tmp_path / "report"))
     assert "60.0 → 60.0" not in text and "The probes differ in split or settings." in text
-    assert "here stand those on validation with method sgd, epochs 50." in text
+    assert "shown are those on validation with method sgd, epochs 50." in text
     assert "Linear probes on validation: audio 60.0 % (trained alone 70.0 %)" in text
     assert "concat audio 1 of 2 60.0 % 70.0 % −10.0" in text and "opm audio 2 60.0 %" in text
     assert {"probes.png", "probes_1.png"} < {path.name for path in (tmp_path / "report/figures").iterdir()}

@@ -191,7 +191,7 @@ def test_the_quick_start_of_a_wrapped_transformers_model(tmp_path, training_args
     ("model", "named"),
     [
         (tiny_segment_model("avsdn"), "A re-implementation of AVSDN (Lin et al. 2019) from its abstract"),
-        (tiny_segment_model("psp"), "PSP (Zhou et al. 2021), written anew after what was published"),
+        (tiny_segment_model("psp"), "PSP (Zhou et al. 2021), re-implemented from what was published"),
         (tiny_question_model("avsd"), "A re-implementation of AVSD (Schwartz et al. 2019) that differs"),
         (tiny_question_model("panoavqa"), "A re-implementation of PanoAVQA's LAViT (Yun et al. 2021) that differs"),
     ],

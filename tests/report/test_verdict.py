@@ -121,7 +121,7 @@ def test_probes_of_some_seeds():
 def test_a_model_of_one_modality_is_no_probe():
     run = evidence([0.7], probes={"audio": [0.5]}, alone_test={"audio": 0.9})
     assert verdict(run)[2:] == [
-        "Linear probes on test: audio 50.0 % (trained alone, its own test accuracy and no probe's, 90.0 %)."
+        "Linear probes on test: audio 50.0 % (trained alone, its own test accuracy, not a probe's, 90.0 %)."
     ]
     assert "audio 60.0 % (trained alone 90.0 %), visual" in verdict(evidence([0.7], alone_test={"audio": 0.9}))[2]
 

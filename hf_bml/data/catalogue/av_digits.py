@@ -45,14 +45,14 @@ def load(split: str = "speaker", data_dir: str | os.PathLike | None = None) -> D
 
     Args:
         split: "speaker" or "official", see the module.
-        data_dir: Folder that holds `avdigits/avdigits.parquet`; see `hf_bml.data.location`.
+        data_dir: folder that holds `avdigits/avdigits.parquet`; see `hf_bml.data.location`.
 
     Returns:
-        Splits train, validation and test with the columns `audio`, `visual` and `labels`.
+        splits train, validation and test with the columns `audio`, `visual` and `labels`.
 
     Raises:
         ValueError: `split` is unknown.
-        FileNotFoundError: The file is missing.
+        FileNotFoundError: the file is missing.
     """
     if split not in ("speaker", "official"):
         raise ValueError(f"Expected split 'speaker' or 'official', found {split!r}. Choose one of the two.")
@@ -76,7 +76,7 @@ def official_splits(released: np.ndarray, recordings: np.ndarray) -> np.ndarray:
 
     Args:
         released: "train" or "test", shape (rows,).
-        recordings: Number of the recording within its speaker and digit, 0 to 49, shape (rows,).
+        recordings: number of the recording within its speaker and digit, 0 to 49, shape (rows,).
 
     Returns:
         "train", "validation" or "test", shape (rows,).

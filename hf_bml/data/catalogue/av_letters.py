@@ -41,13 +41,13 @@ def load(data_dir: str | os.PathLike | None = None) -> DatasetDict:
     """Spoken letters with lip images.
 
     Args:
-        data_dir: Folder that holds `grid/grid_s1_letter_words.parquet`; see `hf_bml.data.location`.
+        data_dir: folder that holds `grid/grid_s1_letter_words.parquet`; see `hf_bml.data.location`.
 
     Returns:
-        Splits train, validation and test with the columns `audio`, `visual` and `labels`.
+        splits train, validation and test with the columns `audio`, `visual` and `labels`.
 
     Raises:
-        FileNotFoundError: The file is missing.
+        FileNotFoundError: the file is missing.
     """
     table = pq.read_table(find_data_file(FILE, data_dir))
     table = table.filter(pc.equal(table["task"], "letter"))

@@ -20,7 +20,7 @@ Columns
 
 Splits: the official ones, 3339, 402 and 402 clips.
 
-Pitfalls: class names contain commas. 44 videos stand in two rows and one in three, with another event each. The names
+Pitfalls: class names contain commas. 44 videos occur in two rows and one in three, with other events each. The names
 of the classes of labels.h5 are taken to be in the order in which Annotations.txt first names them; if that file is
 there, the two are compared. `hub_id="mteb/AVE-Dataset"` has 3,312 and 402 clips with `labels="event"`, classes in
 alphabetical order.
@@ -97,17 +97,17 @@ def load(
     Args:
         inputs: "features" or "clips", see the module.
         labels: "segments", or "event" for the classification of whole clips.
-        regions: Keep the 7 x 7 positions of the visual features: 4 GB in the cache of `datasets`.
-        data_dir: The release's folder, see the module.
-        hub_id: Read this Hub data set (columns audio, video, label) instead of the folder; needs `labels="event"`.
-        revision: Its commit; None takes the one this file knows, if any.
+        regions: keep the 7 x 7 positions of the visual features: 4 GB in the cache of `datasets`.
+        data_dir: the release's folder, see the module.
+        hub_id: read this Hub data set (columns audio, video, label) instead of the folder; needs `labels="event"`.
+        revision: its commit; None takes the one this file knows, if any.
 
     Returns:
-        Splits train, validation and test with the columns `audio`, `visual` and `labels`.
+        splits train, validation and test with the columns `audio`, `visual` and `labels`.
 
     Raises:
-        ValueError: An option is unknown, or a file is malformed.
-        FileNotFoundError: The folder, a file, or all clips of a split are missing.
+        ValueError: an option is unknown, or a file is malformed.
+        FileNotFoundError: the folder, a file, or all clips of a split are missing.
         ImportError: h5py is missing, for features.
     """
     if inputs not in ("features", "clips") or labels not in ("segments", "event"):
@@ -252,8 +252,8 @@ def open_h5(path: Path, key: str) -> Iterator[Any]:
     """An open HDF5 file that holds an array.
 
     Raises:
-        FileNotFoundError: No such file.
-        ValueError: No HDF5 file, or without this array.
+        FileNotFoundError: no such file.
+        ValueError: no HDF5 file, or without this array.
         ImportError: h5py is missing.
     """
     try:

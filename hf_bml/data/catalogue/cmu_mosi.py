@@ -75,23 +75,23 @@ def load(
     """CMU-MOSI sentiment.
 
     Args:
-        modalities: Which of "text", "audio", "visual", in the order of the columns.
+        modalities: which of "text", "audio", "visual", in the order of the columns.
         text: "feature" (vector) or "transcript" (string).
         split: "bc_lstm" or "cmu_sdk", see the module.
-        validation: Where the bc-LSTM validation videos come from, "train_videos" or "test_videos", see the module.
-        standardize: Subtract the training split's mean from each feature dimension and divide by its standard
+        validation: where the bc-LSTM validation videos come from, "train_videos" or "test_videos", see the module.
+        standardize: subtract the training split's mean from each feature dimension and divide by its standard
             deviation; dimensions that are constant in train become 0.
-        data_dir: Folder that holds `mosi/mosi.parquet`; see `hf_bml.data.location`.
-        features_file: Read this file instead, see the module: a path, or one below the data folder. `split` and
+        data_dir: folder that holds `mosi/mosi.parquet`; see `hf_bml.data.location`.
+        features_file: read this file instead, see the module: a path, or one below the data folder. `split` and
             `validation` do not apply.
-        neutral: What a score of 0 in `features_file` is: "positive", "negative", or "drop" to leave it out.
+        neutral: what a score of 0 in `features_file` is: "positive", "negative", or "drop" to leave it out.
 
     Returns:
-        Splits train, validation and test with one column per modality and `labels`.
+        splits train, validation and test with one column per modality and `labels`.
 
     Raises:
-        ValueError: An option is unknown, the combination leaks labels, or a feature is not finite.
-        FileNotFoundError: The file is missing.
+        ValueError: an option is unknown, the combination leaks labels, or a feature is not finite.
+        FileNotFoundError: the file is missing.
     """
     if neutral not in ("positive", "negative", "drop"):
         raise ValueError(f"Expected neutral 'positive', 'negative' or 'drop', found {neutral!r}.")
@@ -129,12 +129,12 @@ def check_options(modalities: Sequence[str], text: str, split: str) -> None:
     """Refuse unknown options and combinations that leak labels.
 
     Args:
-        modalities: See `load`.
-        text: See `load`.
-        split: See `load`.
+        modalities: see `load`.
+        text: see `load`.
+        split: see `load`.
 
     Raises:
-        ValueError: An option is unknown, or the standard folds meet features trained on their test labels.
+        ValueError: an option is unknown, or the standard folds meet features trained on their test labels.
     """
     if isinstance(modalities, str) or not modalities or not set(modalities) <= set(MODALITIES):
         raise ValueError(
@@ -162,7 +162,7 @@ def bc_lstm_splits(released: Sequence[str], videos: Sequence[str], validation: s
 
     Args:
         released: "train" or "test" for every utterance, length (rows,).
-        videos: Video of every utterance, length (rows,).
+        videos: video of every utterance, length (rows,).
         validation: "train_videos" or "test_videos".
 
     Returns:
@@ -180,12 +180,12 @@ def finite_features(table: pa.Table, column: str, path: Path) -> np.ndarray:
     """Feature vectors of one column.
 
     Args:
-        table: Holds `column`, a list of numbers of one length in every row.
-        column: Name of the column.
-        path: The table's file, shown in errors.
+        table: holds `column`, a list of numbers of one length in every row.
+        column: name of the column.
+        path: the table's file, shown in errors.
 
     Returns:
-        Shape (rows, dim), float64.
+        shape (rows, dim), float64.
 
     Raises:
         ValueError: A value is missing, NaN or infinite.
@@ -205,11 +205,11 @@ def standardized(values: np.ndarray, is_train: np.ndarray) -> np.ndarray:
     """Zero mean and unit variance per dimension, by the statistics of the training rows.
 
     Args:
-        values: Shape (rows, dim).
-        is_train: Rows that define the statistics, bool, shape (rows,).
+        values: shape (rows, dim).
+        is_train: rows that define the statistics, bool, shape (rows,).
 
     Returns:
-        Shape (rows, dim). Dimensions with equal values in all training rows are 0 everywhere.
+        shape (rows, dim). Dimensions with equal values in all training rows are 0 everywhere.
     """
     train = values[is_train]
     constant = train.max(axis=0) == train.min(axis=0)
@@ -278,11 +278,11 @@ def unpadded(sequence: np.ndarray, modality: str) -> np.ndarray:
     """Steps between the first and the last that is not all zero, at least one; -inf of audio becomes 0.
 
     Args:
-        sequence: Shape (time, dim), or (dim,) for a single step.
-        modality: Its name.
+        sequence: shape (time, dim), or (dim,) for a single step.
+        modality: its name.
 
     Returns:
-        Shape (time, dim), float64.
+        shape (time, dim), float64.
     """
     sequence = np.atleast_2d(sequence.astype(np.float64))
     if modality == "audio":

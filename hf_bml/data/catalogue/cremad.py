@@ -61,17 +61,17 @@ def load(
 
     Args:
         split: "official" or "speaker", see the module.
-        data_dir: The release's folder, see the module.
-        frames_dir: Folder with one folder of images per clip, absolute or below the release's.
-        hub_id: Read this Hub data set (columns audio, video and a label) instead of the folder.
-        revision: Its commit; None takes the one this file knows, if any.
+        data_dir: the release's folder, see the module.
+        frames_dir: folder with one folder of images per clip, absolute or below the release's.
+        hub_id: read this Hub data set (columns audio, video and a label) instead of the folder.
+        revision: its commit; None takes the one this file knows, if any.
 
     Returns:
-        Splits train, validation and test with the columns `audio`, `visual` and `labels`.
+        splits train, validation and test with the columns `audio`, `visual` and `labels`.
 
     Raises:
         ValueError: `split` is unknown, or a csv is malformed.
-        FileNotFoundError: The folder, a csv, or all clips of a split are missing.
+        FileNotFoundError: the folder, a csv, or all clips of a split are missing.
     """
     if split not in ("official", "speaker"):
         raise ValueError(f"Expected split 'official' or 'speaker', found {split!r}. Choose one of the two.")
@@ -97,7 +97,7 @@ def actor_and_emotion(path: Path) -> tuple[str, int]:
     """What the name of a file tells, such as that of `1001_DFA_ANG_XX.wav`.
 
     Raises:
-        ValueError: The name is another one; the file is named.
+        ValueError: the name is another one; the file is named.
     """
     parts = path.stem.split("_")
     if len(parts) != 4:

@@ -62,16 +62,16 @@ class TelephoneLine:
     """What a line does to a signal. Levels are in dB relative to the root mean square of the tone.
 
     Attributes:
-        tilt: Gain per octave above 1 kHz, and loss per octave below, in dB.
-        notch_frequency: Centre of a dip in the frequency response, in Hz.
-        notch_depth: Depth of that dip in dB, >= 0; its Gaussian width is 60 Hz.
-        frequency_shift: Shift of all frequencies by a mistuned carrier, in Hz.
-        hum_frequency: Mains frequency in Hz.
-        hum: Level of the hum with its harmonics; `None` for none.
-        interference_frequency: Frequency of a steady foreign tone, in Hz.
-        interference: Level of that tone; `None` for none.
-        crosstalk: Level of a random key dialled on a neighbouring line; `None` for none.
-        extra_noise: How far the signal-to-noise ratio lies below `snr_db`, in dB.
+        tilt: gain per octave above 1 kHz, and loss per octave below, in dB.
+        notch_frequency: centre of a dip in the frequency response, in Hz.
+        notch_depth: depth of that dip in dB, >= 0; its Gaussian width is 60 Hz.
+        frequency_shift: shift of all frequencies by a mistuned carrier, in Hz.
+        hum_frequency: mains frequency in Hz.
+        hum: level of the hum with its harmonics; `None` for none.
+        interference_frequency: frequency of a steady foreign tone, in Hz.
+        interference: level of that tone; `None` for none.
+        crosstalk: level of a random key dialled on a neighbouring line; `None` for none.
+        extra_noise: how far the signal-to-noise ratio lies below `snr_db`, in dB.
     """
 
     tilt: float = 0.0
@@ -129,19 +129,19 @@ def load(snr_db: float = 30.0, line_mismatch: float = 1.0, image_noise: float = 
     """Handwritten digits with the telephone tone of the same digit.
 
     Args:
-        snr_db: Power of the tone over that of the white noise on the training lines, in dB. Validation and test lines
+        snr_db: power of the tone over that of the white noise on the training lines, in dB. Validation and test lines
             lie `line_mismatch` * 16 dB below.
-        line_mismatch: Strength of the faults of the validation and test lines, >= 0. With 0 all splits use the
+        line_mismatch: strength of the faults of the validation and test lines, >= 0. With 0 all splits use the
             training lines, and audio transfers perfectly.
-        image_noise: Standard deviation of the sensor noise, as a share of the grey range, >= 0. With 0 the images are
+        image_noise: standard deviation of the sensor noise, as a share of the grey range, >= 0. With 0 the images are
             those of scikit-learn.
-        seed: Of all random draws, >= 0. Every row has a generator of its own, seeded by `seed` and its row number.
+        seed: of all random draws, >= 0. Every row has a generator of its own, seeded by `seed` and its row number.
 
     Returns:
-        Splits train (1030), validation (256), test (511) with the columns `audio`, `visual` and `labels`.
+        splits train (1030), validation (256), test (511) with the columns `audio`, `visual` and `labels`.
 
     Raises:
-        ValueError: An option is out of range.
+        ValueError: an option is out of range.
     """
     for option, value in (("line_mismatch", line_mismatch), ("image_noise", image_noise), ("seed", seed)):
         if value < 0:
@@ -188,7 +188,7 @@ def writer_splits(num_rows: int) -> np.ndarray:
     """Split of every row of `load_digits`, by whole runs of one form.
 
     Args:
-        num_rows: Number of rows.
+        num_rows: number of rows.
 
     Returns:
         "train", "validation" or "test", shape (num_rows,).
@@ -205,11 +205,11 @@ def dial_tone(digit: int, generator: np.random.Generator) -> tuple[np.ndarray, n
     Frequencies vary within 1 %, the high tone's amplitude within 2 dB of the low one's.
 
     Args:
-        digit: Key, 0 to 9.
-        generator: Source of start (20 to 60 ms), duration (100 to 200 ms), frequencies, amplitude and phases.
+        digit: key, 0 to 9.
+        generator: source of start (20 to 60 ms), duration (100 to 200 ms), frequencies, amplitude and phases.
 
     Returns:
-        The signal, shape (2400,), and where the key is down, bool, shape (2400,).
+        the signal, shape (2400,), and where the key is down, bool, shape (2400,).
     """
     start = generator.integers(160, 480)
     keyed = np.zeros(NUM_SAMPLES, dtype=bool)
@@ -226,14 +226,14 @@ def transmit(
     """Send a tone over a line and record it at a random level on a 16-bit grid.
 
     Args:
-        tone: Signal, shape (2400,).
-        keyed: Where the tone sounds, bool, shape (2400,); its level is measured there, behind the line's filter.
-        line: The line.
-        snr_db: Signal-to-noise ratio of a line without extra noise, in dB.
-        generator: Source of noise, phases, the neighbour's key and the level (0 to -6 dB of a peak of 0.9).
+        tone: signal, shape (2400,).
+        keyed: where the tone sounds, bool, shape (2400,); its level is measured there, behind the line's filter.
+        line: the line.
+        snr_db: signal-to-noise ratio of a line without extra noise, in dB.
+        generator: source of noise, phases, the neighbour's key and the level (0 to -6 dB of a peak of 0.9).
 
     Returns:
-        Recorded signal in [-1, 1], multiples of 2^-15, shape (2400,).
+        recorded signal in [-1, 1], multiples of 2^-15, shape (2400,).
     """
     signal = tone
     if line.frequency_shift:
@@ -258,10 +258,10 @@ def frequency_response(line: TelephoneLine) -> np.ndarray:
     """Amplitude response of a line at the frequencies of `np.fft.rfft` for 2400 samples at 8 kHz.
 
     Args:
-        line: Its tilt (constant below 50 Hz) and notch are used.
+        line: its tilt (constant below 50 Hz) and notch are used.
 
     Returns:
-        Shape (1201,), >= 0; 1 at 1 kHz for a line without notch.
+        shape (1201,), >= 0; 1 at 1 kHz for a line without notch.
     """
     frequencies = np.fft.rfftfreq(NUM_SAMPLES, 1 / SAMPLING_RATE)
     tilt = line.tilt * np.log2(np.maximum(frequencies, 50.0) / 1000.0)
@@ -283,12 +283,12 @@ def encode_png(image: np.ndarray, noise: float, generator: np.random.Generator) 
     """Grey PNG of an image with additive Gaussian noise.
 
     Args:
-        image: Values in [0, 1], shape (height, width).
-        noise: Standard deviation, in the same unit; noisy values are clipped to [0, 1].
-        generator: Source of the noise.
+        image: values in [0, 1], shape (height, width).
+        noise: standard deviation, in the same unit; noisy values are clipped to [0, 1].
+        generator: source of the noise.
 
     Returns:
-        The file's bytes, 8 bits a pixel.
+        the file's bytes, 8 bits a pixel.
     """
     noisy = np.clip(image + noise * generator.standard_normal(image.shape), 0, 1)
     file = io.BytesIO()

@@ -102,20 +102,20 @@ def load(
 
     Args:
         test: "testing" or "validation", see the module.
-        data_dir: Folder of the annotation file, or files.
-        video_dir: Folder of the videos, absolute or below `data_dir`.
-        audio_dir: Folder of sound files, if the videos have none.
-        frames_dir: Folder with one folder of images per clip.
-        hub_id: Read this Hub data set (columns audio, video and label, classes of Kinetics) instead of the folder.
-        revision: Its commit; None takes the one this file knows, if any.
+        data_dir: folder of the annotation file, or files.
+        video_dir: folder of the videos, absolute or below `data_dir`.
+        audio_dir: folder of sound files, if the videos have none.
+        frames_dir: folder with one folder of images per clip.
+        hub_id: read this Hub data set (columns audio, video and label, classes of Kinetics) instead of the folder.
+        revision: its commit; None takes the one this file knows, if any.
         annotation: "json" or "txt", see the module; "txt" knows no test="validation".
 
     Returns:
-        Splits train, validation and test with the columns `audio`, `visual` and `labels`.
+        splits train, validation and test with the columns `audio`, `visual` and `labels`.
 
     Raises:
         ValueError: `test` or `annotation` is unknown, they do not go together, or an annotation file is malformed.
-        FileNotFoundError: The folder, the annotation file, or all clips of a split are missing.
+        FileNotFoundError: the folder, the annotation file, or all clips of a split are missing.
     """
     if test not in SPLITS:
         raise ValueError(f"Expected test out of {list(SPLITS)}, found {test!r}. Choose one of the two.")

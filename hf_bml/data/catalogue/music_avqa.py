@@ -66,19 +66,19 @@ def load(
     """Questions about musical performances.
 
     Args:
-        update: Read the corrected annotations.
-        data_dir: Folder of `json` or `json_update`, see the module.
-        video_dir: Folder of the videos, absolute or below `data_dir`.
-        audio_features: Folder of `<video_id>.npy`, (time, dim), such as VGGish per second, instead of the sound.
-        visual_features: Folder of `<video_id>.npy`, (time, dim) or (frames, positions, dim), such as ResNet-18 per
+        update: read the corrected annotations.
+        data_dir: folder of `json` or `json_update`, see the module.
+        video_dir: folder of the videos, absolute or below `data_dir`.
+        audio_features: folder of `<video_id>.npy`, (time, dim), such as VGGish per second, instead of the sound.
+        visual_features: folder of `<video_id>.npy`, (time, dim) or (frames, positions, dim), such as ResNet-18 per
             second, instead of the video.
 
     Returns:
-        Splits train, validation and test with the columns `text`, `audio`, `visual`, `labels` and `question_type`.
+        splits train, validation and test with the columns `text`, `audio`, `visual`, `labels` and `question_type`.
 
     Raises:
-        ValueError: An annotation file is malformed, or features have other axes, or not all the same.
-        FileNotFoundError: The folder, an annotation file, or all clips of a split are missing.
+        ValueError: an annotation file is malformed, or features have other axes, or not all the same.
+        FileNotFoundError: the folder, an annotation file, or all clips of a split are missing.
     """
     folder = find_data_folder("music_avqa", data_dir)
     json_folder = folder / ("json_update" if update else "json")
@@ -114,7 +114,7 @@ def read_question(entry: dict[str, Any], path: Path, row: int) -> dict[str, Any]
     """Video, text, answer and type of one entry of an annotation file.
 
     Raises:
-        ValueError: A key is missing, a value is not text, or the slots and their fillers do not agree; file and entry
+        ValueError: a key is missing, a value is not text, or the slots and their fillers do not agree; file and entry
             are named.
     """
     place = f"entry {row}"
@@ -152,7 +152,7 @@ def check_arrays(paths: Sequence[str]) -> None:
     """Looks at the headers of feature files, so that a bad one is not found in the middle of a training.
 
     Raises:
-        ValueError: One is no `.npy` file of numbers, is neither (time, dim) nor (frames, positions, dim), or differs
+        ValueError: one is not an array of numbers, is neither (time, dim) nor (frames, positions, dim), or differs
             from the first in more than its time.
     """
     common = None

@@ -63,19 +63,19 @@ def load(
     """UCF-101 actions.
 
     Args:
-        split: Number of the official split, 1 to 3.
-        modalities: Which of "visual", "flow", "difference", in the order of the columns.
-        data_dir: The release's folder, see the module.
-        flow_dir: Folder of `u` and `v`, absolute or below the release's. If it does not exist, flow is the video.
-        hub_id: Read this Hub data set (columns video and label) instead of the folder.
-        revision: Its commit; None takes the one this file knows, if any.
+        split: number of the official split, 1 to 3.
+        modalities: which of "visual", "flow", "difference", in the order of the columns.
+        data_dir: the release's folder, see the module.
+        flow_dir: folder of `u` and `v`, absolute or below the release's. If it does not exist, flow is the video.
+        hub_id: read this Hub data set (columns video and label) instead of the folder.
+        revision: its commit; None takes the one this file knows, if any.
 
     Returns:
-        Splits train, validation and test with a column per modality and `labels`.
+        splits train, validation and test with a column per modality and `labels`.
 
     Raises:
-        ValueError: An option is unknown, or a list is malformed.
-        FileNotFoundError: The folder, a list, or all clips of a split are missing.
+        ValueError: an option is unknown, or a list is malformed.
+        FileNotFoundError: the folder, a list, or all clips of a split are missing.
     """
     if split not in RELEASED:
         raise ValueError(f"Expected split 1, 2 or 3, found {split!r}. Choose one of the official splits.")

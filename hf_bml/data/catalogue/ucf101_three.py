@@ -25,17 +25,17 @@ def load(
     """UCF-101 actions with three modalities.
 
     Args:
-        split: Number of the official split, 1 to 3.
-        data_dir: The release's folder, see `hf_bml.data.catalogue.ucf101`.
-        flow_dir: Folder of `u` and `v`, absolute or below the release's. If it does not exist, flow is the video.
-        hub_id: Read this Hub data set (columns video and label) instead of the folder.
-        revision: Its commit; None takes the one that `hf_bml.data.catalogue.ucf101` knows, if any.
+        split: number of the official split, 1 to 3.
+        data_dir: the release's folder, see `hf_bml.data.catalogue.ucf101`.
+        flow_dir: folder of `u` and `v`, absolute or below the release's. If it does not exist, flow is the video.
+        hub_id: read this Hub data set (columns video and label) instead of the folder.
+        revision: its commit; None takes the one that `hf_bml.data.catalogue.ucf101` knows, if any.
 
     Returns:
-        Splits train, validation and test with the columns `visual`, `flow`, `difference` and `labels`.
+        splits train, validation and test with the columns `visual`, `flow`, `difference` and `labels`.
 
     Raises:
         ValueError: `split` is unknown, or a list is malformed.
-        FileNotFoundError: The folder, a list, or all clips of a split are missing.
+        FileNotFoundError: the folder, a list, or all clips of a split are missing.
     """
     return ucf101.load(split, ucf101.MODALITIES, data_dir, flow_dir, hub_id, revision)

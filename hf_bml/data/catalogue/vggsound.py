@@ -49,19 +49,19 @@ def load(
     """VGGSound.
 
     Args:
-        data_dir: Folder of the annotation file.
-        video_dir: Folder of the videos, absolute or below `data_dir`.
-        audio_dir: Folder of sound files, if the videos have none.
-        frames_dir: Folder with one folder of images per clip.
-        hub_id: Read this Hub data set (columns audio, video and label) instead of the folder.
-        revision: Its commit; None takes the one this file knows, if any.
+        data_dir: folder of the annotation file.
+        video_dir: folder of the videos, absolute or below `data_dir`.
+        audio_dir: folder of sound files, if the videos have none.
+        frames_dir: folder with one folder of images per clip.
+        hub_id: read this Hub data set (columns audio, video and label) instead of the folder.
+        revision: its commit; None takes the one this file knows, if any.
 
     Returns:
-        Splits train, validation and test with the columns `audio`, `visual` and `labels`.
+        splits train, validation and test with the columns `audio`, `visual` and `labels`.
 
     Raises:
-        ValueError: The annotation file is malformed.
-        FileNotFoundError: The folder, the annotation file, or all clips of a split are missing.
+        ValueError: the annotation file is malformed.
+        FileNotFoundError: the folder, the annotation file, or all clips of a split are missing.
     """
     if hub_id is not None:
         return load_hub(hub_id, HUB, revision, modalities={"audio": "audio", "visual": "video"}, label="label")

@@ -1,4 +1,4 @@
-"""What users' models and encoders return: fields, parts and tensors of it, whatever it is."""
+"""What users' models and encoders return, in any form: its fields, parts and tensors."""
 
 from __future__ import annotations
 

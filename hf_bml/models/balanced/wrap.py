@@ -46,7 +46,7 @@ def balance(
     logits: str | Callable[[Any], Tensor] = "logits",
     num_labels: int | None = None,
 ) -> BalancedModel:
-    """Wraps a model, so that [`MultimodalBalancedTrainer`] trains it with OPM, OGM and the like.
+    """Wraps a model, so that [`MultimodalBalancedTrainer`] trains it with modulations such as OPM and OGM.
 
     The modalities are scored by zero-out (paper Sec. 4.3.7): the rest of the model runs once more for each modality,
     without gradient and in eval mode, on the encoders' outputs of the same forward with those of the others set to
@@ -73,7 +73,7 @@ def balance(
         ValueError: a path does not exist, one encoder is or lies inside another, `num_labels` is not known or below 2,
             the model is compiled, distributed or TorchScript, or its forward takes its inputs under names that cannot
             be passed on. In the first forward: an encoder that is not called, whose output depends on another
-            modality's, or without which the prediction is not a number or, whatever the weights outside the encoders,
+            modality's, or without which the prediction is not a number or, for any weights outside the encoders,
             does not change: then a score would mean nothing. In the first forward of several samples: an encoder whose
             output does not have the batch in front.
 
@@ -96,7 +96,7 @@ def balance(
 
 
 class BalancedModel(ModelFace, nn.Module):
-    """A model with the face that balancing needs; see [`balance`].
+    """A model with the interface that balancing needs; see [`balance`].
 
     Attributes:
         model: the wrapped model.
@@ -104,7 +104,7 @@ class BalancedModel(ModelFace, nn.Module):
         num_labels: classes.
         input_columns: keywords that the wrapped model's forward names, but labels; empty if it names none.
         required_columns: those of them without a default.
-        can_be_compiled: False; under `torch.compile` it runs as without.
+        can_be_compiled: false; under `torch.compile` it runs as without.
     """
 
     accepts_loss_kwargs = False
@@ -262,7 +262,7 @@ class BalancedModel(ModelFace, nn.Module):
         unimodal_logits: dict[str, Tensor],
         mask: Tensor | None,
     ) -> ForwardView:
-        """What the modulations may look at; `fuse` runs the rest of the model once more."""
+        """What the modulations may read; `fuse` runs the rest of the model once more."""
 
         def predict(features: dict[str, Tensor], keep: Tensor | None, detached: bool) -> Tensor:
             for name, calls in outputs.items():
@@ -433,7 +433,7 @@ class BalancedModel(ModelFace, nn.Module):
     def _check_structure(self, inputs: Mapping[str, Any]) -> None:
         """Whether zero-out can tell the modalities apart; runs once, on the first batch.
 
-        The weights may not tell yet, such as a head of zeros or a closed gate; then others stand in for them.
+        The weights may not tell yet, such as a head of zeros or a closed gate; then others replace them.
         """
         try:
             self._check_scores(inputs)
@@ -542,7 +542,7 @@ class BalancedModel(ModelFace, nn.Module):
         if not same([logits], [joint]):
             raise ValueError(
                 f"features takes part {field} of what the encoder of {name!r}, {self.paths[name][-1]}, returns, but "
-                "the model uses other parts of it, too. Put it into a module that returns what the model uses, with "
+                "the model also uses other parts of it. Put it into a module that returns what the model uses, with "
                 "the batch in front, and name that module."
             )
 

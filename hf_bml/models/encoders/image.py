@@ -253,7 +253,7 @@ class StagedTimmEncoder(ClipCNN):
     """A timm CNN that runs stage by stage; its feature is the global average of the last stage.
 
     Raises:
-        ValueError: the model is no chain of stages that hand on channels-first maps, or `dropout` is set.
+        ValueError: the model is not a chain of stages with channels-first maps, or `dropout` is set.
     """
 
     def __init__(self, config: Any):

@@ -22,7 +22,7 @@ class MMTMOptions:
     """Options of MMTM.
 
     Args:
-        stages: after how many of the encoders' last stages a module stands.
+        stages: after how many of the encoders' last stages to place a module.
         ratio: the squeeze has `2 * channels / ratio` units, channels summed over the modalities.
         gate_scale: gates are `gate_scale * sigmoid(.)`; 2 makes the identity reachable, 1 is the published code.
     """

@@ -79,7 +79,7 @@ class CrossModalLayer(nn.Module):
         """
         Args:
             values: per modality `(batch, length, hidden_size)`; any of them may be left out.
-            hidden: bool `(batch, length)`, the tokens that nobody sees.
+            hidden: bool `(batch, length)`, the tokens that are masked out.
         """
         crossed = {}
         for name, own in values.items():

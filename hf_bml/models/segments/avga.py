@@ -67,7 +67,7 @@ class AVGA(SegmentArchitecture):
 
     options_class = AVGAOptions
     provenance = (
-        "AVGA (Tian et al. 2018), written anew after what was published, which was trained with Adam and "
+        "AVGA (Tian et al. 2018), re-implemented from what was published, which was trained with Adam and "
         "`segment_loss: soft_margin`."
     )
 

@@ -69,7 +69,7 @@ class SegmentArchitecture(nn.Module):
 
     @classmethod
     def uses_positions(cls, options: Any, modalities: Sequence[str]) -> set[str]:
-        """The modalities of which the architecture wants the positions of a segment, not their mean."""
+        """The modalities of which the architecture needs the positions of a segment, not their mean."""
         return set()
 
     def build_encoder(self, modality: str, segment_input: SegmentInput) -> nn.Module:

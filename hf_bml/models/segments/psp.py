@@ -131,7 +131,7 @@ class PSP(SegmentArchitecture):
 
     options_class = PSPOptions
     provenance = (
-        "PSP (Zhou et al. 2021), written anew after what was published, which was trained with Adam and "
+        "PSP (Zhou et al. 2021), re-implemented from what was published, which was trained with Adam and "
         "`segment_loss: pair_similarity`."
     )
     has_branches = True

@@ -46,11 +46,11 @@ def media_file(value: Any, kind: str) -> tuple[bytes | str, str] | None:
     """File behind a path or `{"bytes": bytes | None, "path": str | None}`, and its name for messages.
 
     Args:
-        value: Any value; `None` is returned for one that is neither form.
+        value: any value; `None` is returned for one that is neither form.
         kind: "audio", "video", "image" or "array": the name of a file whose path is unknown.
 
     Raises:
-        MediaError: The file is empty, missing or not a regular one; something else was saved in its place: a Git LFS
+        MediaError: the file is empty, missing or not a regular one; something else was saved in its place: a Git LFS
             pointer, a page, an archive; or the dict has neither bytes nor a path.
     """
     if isinstance(value, str | os.PathLike):
@@ -97,11 +97,11 @@ def one_line(error: Exception) -> str:
 
 @contextmanager
 def reading(name: str, expected: str) -> Iterator[None]:
-    """Whatever a decoder raises becomes a MediaError that names the file, MemoryError and AttributeError included.
+    """Any error of a decoder becomes a MediaError that names the file, MemoryError and AttributeError included.
 
     Args:
-        name: Of the file.
-        expected: For the message, such as "a readable image".
+        name: of the file.
+        expected: for the message, such as "a readable image".
     """
     try:
         yield
@@ -183,7 +183,7 @@ def read_packets(container: InputContainer, stream: av.stream.Stream, name: str)
     """Packets of a stream, compared at the end with what the file's header announces.
 
     Raises:
-        MediaError: More than a tenth of the packets, or of the duration, is missing.
+        MediaError: more than a tenth of the packets, or of the duration, is missing.
     """
     num_packets, ends, next_dts = 0, {}, {}
     for packet in container.demux():

@@ -16,16 +16,16 @@ def frame_grid(timestamps: Tensor, fps: float | None = None, length: int = 1) ->
     """Frames that sampling may choose from.
 
     Args:
-        timestamps: Of all frames, strictly increasing, float64 (frames,), seconds.
-        fps: Keep the frames shown at `k / fps` seconds, k = 0, 1, ...; `None` keeps all.
-        length: Leave room for that many consecutive frames where the clip is long enough.
+        timestamps: of all frames, strictly increasing, float64 (frames,), seconds.
+        fps: keep the frames shown at `k / fps` seconds, k = 0, 1, ...; `None` keeps all.
+        length: leave room for that many consecutive frames where the clip is long enough.
 
     Returns:
-        Indices of the frames, int64 (grid,); their times since the first frame, float64 (grid,); the time from one
+        indices of the frames, int64 (grid,); their times since the first frame, float64 (grid,); the time from one
         to the next in seconds (the median, where it varies).
 
     Raises:
-        MediaError: The grid would have more than MAX_GRID frames.
+        MediaError: the grid would have more than MAX_GRID frames.
 
     Example:
         >>> frame_grid(torch.arange(75, dtype=torch.float64) / 25, fps=1.0)
@@ -61,14 +61,14 @@ def sample_grid(
     yields frames repeatedly.
 
     Args:
-        times: Times of the grid, increasing from 0, float64 (grid,), seconds.
-        period: How long the last frame of the grid lasts, in seconds.
-        num_frames: How many to choose.
+        times: times of the grid, increasing from 0, float64 (grid,), seconds.
+        period: how long the last frame of the grid lasts, in seconds.
+        num_frames: how many to choose.
         sampling: "uniform", "random" or "segment".
-        training: See the table.
+        training: see the table.
 
     Returns:
-        Indices into the grid, ascending, int64 (num_frames,).
+        indices into the grid, ascending, int64 (num_frames,).
 
     Example:
         >>> sample_grid(torch.arange(30) / 10.0, 0.1, 3, "segment"), sample_grid(torch.arange(30) / 10.0, 0.1, 3)

@@ -34,21 +34,21 @@ def read_video(value: Any, select: Select | None = None, decoder: str = "pyav") 
     for is decoded, from the nearest key frame on.
 
     Args:
-        value: A file path, `{"bytes": bytes | None, "path": str | None}`, or a torchcodec `VideoDecoder`, whose
+        value: a file path, `{"bytes": bytes | None, "path": str | None}`, or a torchcodec `VideoDecoder`, whose
             timestamps are taken to be equally spaced.
-        select: Called with the timestamps of all frames, float64 (frames,) in seconds, strictly increasing; returns
+        select: called with the timestamps of all frames, float64 (frames,) in seconds, strictly increasing; returns
             the wanted indices, int64 (selected,), in any order and with repetitions. `None`: all.
         decoder: "pyav" or "torchcodec".
 
     Returns:
-        Frames, uint8 RGB (selected, 3, height, width), rotated as the file says, and drawn on white where they are
+        frames, uint8 RGB (selected, 3, height, width), rotated as the file says, and drawn on white where they are
         transparent; their timestamps, (selected,).
 
     Raises:
-        MediaError: The file has another format than those in `media_file.DEMUXING`, no video stream or no frame, is
+        MediaError: the file has another format than those in `media_file.DEMUXING`, no video stream or no frame, is
             truncated, or the wanted part is damaged. The message names the file. Bit errors that happen to form a
             valid stream cannot be noticed.
-        ValueError: See `check_decoder`.
+        ValueError: see `check_decoder`.
     """
     check_decoder(decoder)
     if hasattr(value, "get_frames_at"):  # of torchcodec, which need not be installed
@@ -109,7 +109,7 @@ def _torchcodec_failure() -> str | None:
 
 
 def _first_sentence(error: Exception) -> str:
-    """Of a message that may go on over many lines."""
+    """The first line of a message that may have many."""
     return str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
 
 

@@ -1,4 +1,4 @@
-"""Read a mono waveform from whatever an audio column holds.
+"""Read a mono waveform from any form of audio column.
 
 soundfile reads wav, flac, ogg and mp3, of which it notices that they are truncated; of all others, videos included,
 PyAV decodes the best audio stream (formats: `media_file.DEMUXING`). Neither needs FFmpeg on the machine. Audio columns
@@ -42,20 +42,20 @@ def read_waveform(value: Any, sampling_rate: int) -> Tensor:
     """Decode, average the channels, resample, and bound a clip to [-1, 1].
 
     Args:
-        value: One of: `{"bytes": bytes | None, "path": str | None}`; `{"array", "sampling_rate"}`; a decoder with
+        value: one of: `{"bytes": bytes | None, "path": str | None}`; `{"array", "sampling_rate"}`; a decoder with
             `get_all_samples()` (torchcodec); the path of an audio or video file; a 1-D or 2-D array, tensor or list
             already at `sampling_rate`. The shorter axis of a 2-D array is the channel axis. Floats are amplitudes in
             [-1, 1]; int16 and int32 arrays are divided by 2^15 and 2^31.
-        sampling_rate: Rate of the result, in Hz.
+        sampling_rate: rate of the result, in Hz.
 
     Returns:
         float32 tensor of shape (samples,), values clamped to [-1, 1].
 
     Raises:
-        MediaError: The file cannot be decoded, has no audio stream, is truncated or empty, or holds NaN, infinity or
-            amplitudes above 2; or its rate is no usual one. The message names the file when its path is known. A
+        MediaError: the file cannot be decoded, has no audio stream, is truncated or empty, or holds NaN, infinity or
+            amplitudes above 2; or its rate is implausible. The message names the file when its path is known. A
             silent track is valid. That raw AAC, AC-3 or AMR ends too early cannot be noticed.
-        ValueError: The value has none of these forms; a list of integers has no known full scale.
+        ValueError: the value has none of these forms; a list of integers has no known full scale.
     """
     array, rate, source = _decode(value, sampling_rate)
     if array.size == 0:
@@ -89,12 +89,12 @@ def read_audible_waveform(value: Any, sampling_rate: int, min_rms: float) -> Ten
     """`read_waveform`, for clips that are loud enough.
 
     Args:
-        value: See `read_waveform`.
-        sampling_rate: In Hz.
-        min_rms: Root mean square amplitude that is required, in [0, 1); 1e-4 is -80 dB of full scale.
+        value: see `read_waveform`.
+        sampling_rate: in Hz.
+        min_rms: root mean square amplitude that is required, in [0, 1); 1e-4 is -80 dB of full scale.
 
     Raises:
-        MediaError: As `read_waveform`, or the clip is silent; the message names the file.
+        MediaError: as `read_waveform`, or the clip is silent; the message names the file.
     """
     waveform = read_waveform(value, sampling_rate)
     level = float(waveform.square().mean().sqrt())

@@ -28,16 +28,16 @@ def log_filter_bank(
     """Log energies of mel filters.
 
     Args:
-        waveform: Amplitudes, float (samples,), at least one frame (25 ms).
-        sampling_rate: In Hz.
-        num_mel_bins: Filters between 20 Hz and half the sampling rate.
+        waveform: amplitudes, float (samples,), at least one frame (25 ms).
+        sampling_rate: in Hz.
+        num_mel_bins: filters between 20 Hz and half the sampling rate.
         window: "povey" (Kaldi's default) or "hann".
 
     Returns:
         (frames, num_mel_bins), frames = 1 + (samples - 25 ms) // 10 ms, in the waveform's dtype.
 
     Raises:
-        ValueError: Fewer samples than one frame.
+        ValueError: fewer samples than one frame.
     """
     length, hop = frame_samples(sampling_rate)
     if waveform.ndim != 1 or len(waveform) < length:

@@ -19,8 +19,8 @@ class FeatureVector(Transform):
     would take as long to read, and more room where samples share a file.
 
     Args:
-        input_size: Required `dim`; `None` accepts any.
-        step: Keep every `step`-th vector of a sequence, or frame, from the first on: of one a second, 6 keeps ten of a
+        input_size: required `dim`; `None` accepts any.
+        step: keep every `step`-th vector of a sequence, or frame, from the first on: of one a second, 6 keeps ten of a
             minute. Vectors without time need 1.
 
     Raises:
@@ -99,7 +99,7 @@ def read_npy(content: bytes | str) -> np.ndarray:
     """Array of a `.npy` file, given by its bytes or its path: of the latter, only what is used is read from disk.
 
     Raises:
-        ValueError: Not a `.npy` file of numbers; nothing is unpickled.
+        ValueError: not a `.npy` file of numbers; nothing is unpickled.
     """
     try:
         file = io.BytesIO(content) if isinstance(content, bytes) else _mapped(content)

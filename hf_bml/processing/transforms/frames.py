@@ -86,22 +86,22 @@ class FrameTransform(Transform):
     the first frame is read; "video" reads all frames of a GIF.
 
     Args:
-        size: Output height and width: one number for a square, or (height, width).
+        size: output height and width: one number for a square, or (height, width).
         num_channels: 3 (colour) or 1 (grey). PIL images are converted; arrays only from colour to grey.
-        mean: One value per channel, in intensity units [0, 1]. Default: ImageNet for 3 channels, 0.5 for 1.
-        std: One positive value per channel. Default: ImageNet for 3 channels, 0.5 for 1.
+        mean: one value per channel, in intensity units [0, 1]. Default: ImageNet for 3 channels, 0.5 for 1.
+        std: one positive value per channel. Default: ImageNet for 3 channels, 0.5 for 1.
         augment: "none", or "crop_flip": RandomResizedCrop and horizontal flip in training, from the global torch RNG.
-        crop_scale: Range of the crop's area as a fraction of the image's, for "crop_flip".
-        crop_ratio: Range of the crop's width / height, for "crop_flip".
-        flip: Probability of a horizontal flip, for "crop_flip". 0 for data whose orientation matters (digits, text).
+        crop_scale: range of the crop's area as a fraction of the image's, for "crop_flip".
+        crop_ratio: range of the crop's width / height, for "crop_flip".
+        flip: probability of a horizontal flip, for "crop_flip". 0 for data whose orientation matters (digits, text).
         evaluation: "resize" to `size`, or "center_crop": scale until `size` is covered, then cut the centre.
-        background: Colour behind transparent images: a name such as "black", or "#rrggbb". White shows the usual dark
+        background: colour behind transparent images: a name such as "black", or "#rrggbb". White shows the usual dark
             drawings; give a dark one for light drawings.
 
     Raises:
-        ValueError: An option is out of range; an image has the wrong number of channels, is not finite or has
+        ValueError: an option is out of range; an image has the wrong number of channels, is not finite or has
             floats outside [0, 1]; frames of a clip differ in size.
-        MediaError: An image file is missing, empty or damaged; the message names it.
+        MediaError: an image file is missing, empty or damaged; the message names it.
 
     Example:
         >>> from PIL import Image

@@ -152,7 +152,7 @@ def fit_total_variability(
         seed: of the random start.
 
     Returns:
-        The model, and the log-likelihood per clip before each iteration and after the last, which never falls.
+        the model, and the log-likelihood per clip before each iteration and after the last, which never falls.
     """
     components, dim = variances.shape
     start = np.random.default_rng(seed).standard_normal((components, dim, size))
@@ -213,18 +213,18 @@ class IVector(Transform):
 
     Args:
         num_components: Gaussians of the background model (UBM).
-        size: Of the i-vector; smaller than the number of training clips.
-        iterations: Of EM for the total variability matrix.
-        max_frames: Frames, drawn at random, that the background model is fitted on.
-        seed: Of that draw, of k-means and of EM's start.
-        sampling_rate: Clips are resampled to this rate, in Hz.
+        size: of the i-vector; smaller than the number of training clips.
+        iterations: of EM for the total variability matrix.
+        max_frames: frames, drawn at random, that the background model is fitted on.
+        seed: of that draw, of k-means and of EM's start.
+        sampling_rate: clips are resampled to this rate, in Hz.
         num_coefficients: MFCC per frame; with their dynamics three times as many.
-        num_mel_bins: Mel filters, at least `num_coefficients`.
-        min_rms: Clips whose root mean square amplitude is lower count as silent and raise MediaError; 0 accepts
+        num_mel_bins: mel filters, at least `num_coefficients`.
+        min_rms: clips whose root mean square amplitude is lower count as silent and raise MediaError; 0 accepts
             silence, whose i-vector means nothing.
 
     Raises:
-        ValueError: An option is out of range, too few clips or frames to fit on, or not fitted when called.
+        ValueError: an option is out of range, too few clips or frames to fit on, or not fitted when called.
         MediaError: A clip cannot be read, is silent, or is shorter than one frame; the message names the file.
     """
 
@@ -292,10 +292,10 @@ class IVector(Transform):
             clips: `extract`'s results; read three times, one after the other.
 
         Returns:
-            What `load_state` takes, float64.
+            what `load_state` takes, float64.
 
         Raises:
-            ValueError: Fewer clips than `size + 1`, or fewer frames than `num_components`.
+            ValueError: fewer clips than `size + 1`, or fewer frames than `num_components`.
         """
         if len(clips) <= self.output_size:
             raise ValueError(
@@ -323,7 +323,7 @@ class IVector(Transform):
         """Take `fit`'s result.
 
         Raises:
-            ValueError: It is of another transform, or of one with other options.
+            ValueError: it is of another transform, or of one with other options.
         """
         dim = 3 * self.num_coefficients
         shapes = {

@@ -20,18 +20,18 @@ class MultiWindowSpectrogram(Transform):
     Each is that of `LogSpectrogram`'s preset "paper", interpolated to `size`.
 
     Args:
-        window_lengths: Samples per segment, of each spectrogram.
-        hop: Samples from one segment to the next, at most the shortest window.
-        size: Frequencies and frames of the result; the default is the paper's size for 3 s at 16 kHz.
-        sampling_rate: Clips are resampled to this rate, in Hz.
-        duration: Length of every clip in seconds. Shorter clips are padded, longer ones cut to their centre.
-        num_mel_bins: Mel filters of every spectrogram; `None` keeps all frequencies.
-        standardize: Subtract each spectrogram's mean and divide by its standard deviation.
+        window_lengths: samples per segment, of each spectrogram.
+        hop: samples from one segment to the next, at most the shortest window.
+        size: frequencies and frames of the result; the default is the paper's size for 3 s at 16 kHz.
+        sampling_rate: clips are resampled to this rate, in Hz.
+        duration: length of every clip in seconds. Shorter clips are padded, longer ones cut to their centre.
+        num_mel_bins: mel filters of every spectrogram; `None` keeps all frequencies.
+        standardize: subtract each spectrogram's mean and divide by its standard deviation.
         pad: "repeat" tiles a short clip, "zero" appends silence.
-        min_rms: Clips whose root mean square amplitude is lower count as silent and raise MediaError.
+        min_rms: clips whose root mean square amplitude is lower count as silent and raise MediaError.
 
     Raises:
-        ValueError: An option is out of range.
+        ValueError: an option is out of range.
         MediaError: A clip cannot be read, or is silent; the message names the file.
 
     Example:
@@ -71,7 +71,7 @@ class MultiWindowSpectrogram(Transform):
 
     @property
     def zeros(self) -> str | None:
-        """What an input of zeros stands for."""
+        """What an input of zeros means."""
         return self.spectrograms[0].zeros
 
     @property

@@ -37,14 +37,14 @@ def optical_flow(frames: Tensor, method: str = "dis") -> Tensor:
     """Dense flow from each frame to the next, by OpenCV.
 
     Args:
-        frames: Grey, uint8 (frames, height, width), frames >= 2.
+        frames: grey, uint8 (frames, height, width), frames >= 2.
         method: "dis" (dense inverse search, Kroeger et al. 2016, medium preset) or "farneback" (2003).
 
     Returns:
         float32 (frames - 1, 2, height, width): u, positive to the right, and v, positive downwards, in pixels.
 
     Raises:
-        ValueError: Unknown method, or OpenCV is missing.
+        ValueError: unknown method, or OpenCV is missing.
         MediaError: OpenCV cannot handle the frames; they are too small, for instance.
     """
     cv2 = _opencv()
@@ -80,12 +80,12 @@ class OpticalFlow(VideoSnippets):
     form: `{"u": folder, "v": folder}` with files `frame000001.jpg`, ..., or `{"u": images, "v": images}`.
 
     Args:
-        num_frames: Snippets per clip; this and the next five options: see `VideoSnippets`.
+        num_frames: snippets per clip; this and the next five options: see `VideoSnippets`.
         sampling: "uniform", "random" or "segment".
-        fps: First reduce the clip to that many snippets a second. Flow takes time: without it, random sampling
+        fps: first reduce the clip to that many snippets a second. Flow takes time: without it, random sampling
             computes flow at every access.
-        new_length: Flow fields per snippet, stacked as channels (TSN: 5).
-        short_side: Shrink frames to this short side before flow is computed.
+        new_length: flow fields per snippet, stacked as channels (TSN: 5).
+        short_side: shrink frames to this short side before flow is computed.
         decoder: "pyav" or "torchcodec".
         method: "dis" or "farneback".
         bound: Displacements are bounded to +-bound pixels.
@@ -93,7 +93,7 @@ class OpticalFlow(VideoSnippets):
         size: Output height and width; this and all further options: see `ImageCrop`. A flip negates u.
 
     Raises:
-        ValueError: An option is out of range, or OpenCV is needed and missing.
+        ValueError: an option is out of range, or OpenCV is needed and missing.
         MediaError: A video cannot be used, or has a single frame; u and v differ in number or size.
     """
 

@@ -15,17 +15,17 @@ class RGBDifference(VideoSnippets):
     pairs of a clip, get the same crop and flip.
 
     Args:
-        num_frames: Snippets per clip; this and the next five options: see `VideoSnippets`.
+        num_frames: snippets per clip; this and the next five options: see `VideoSnippets`.
         sampling: "uniform", "random" or "segment".
-        fps: First reduce the clip to that many snippets a second.
-        new_length: Differences per snippet, from `new_length + 1` consecutive frames.
-        short_side: Shrink frames to this short side before caching and augmentation.
+        fps: first reduce the clip to that many snippets a second.
+        new_length: differences per snippet, from `new_length + 1` consecutive frames.
+        short_side: shrink frames to this short side before caching and augmentation.
         decoder: "pyav" or "torchcodec".
         std: Differences are divided by it. Natural videos have small ones: about 0.05 makes them of order 1.
         size: Output height and width; this and all further options: see `ImageCrop`.
 
     Raises:
-        ValueError: An option is out of range.
+        ValueError: an option is out of range.
         MediaError: A video cannot be used, or has a single frame.
 
     Example:

@@ -69,19 +69,19 @@ def log_spectrogram(
     `scipy.signal.spectrogram` does by default.
 
     Args:
-        waveform: Amplitudes, shape (batch, samples), samples >= window_length.
-        sampling_rate: In Hz.
-        window_length: Samples per segment.
-        overlap: Samples shared by neighbouring segments, 0 <= overlap < window_length.
-        mel_filters: Optional filters, shape (window_length // 2 + 1, mel_bins), applied to the power before the log.
-        eps: Added to the power before the log.
+        waveform: amplitudes, shape (batch, samples), samples >= window_length.
+        sampling_rate: in Hz.
+        window_length: samples per segment.
+        overlap: samples shared by neighbouring segments, 0 <= overlap < window_length.
+        mel_filters: optional filters, shape (window_length // 2 + 1, mel_bins), applied to the power before the log.
+        eps: added to the power before the log.
 
     Returns:
-        Shape (batch, frequencies, frames): frequencies = window_length // 2 + 1 (or mel_bins),
+        shape (batch, frequencies, frames): frequencies = window_length // 2 + 1 (or mel_bins),
         frames = (samples - overlap) // (window_length - overlap).
 
     Raises:
-        ValueError: The waveform is not (batch, samples) or is shorter than one window.
+        ValueError: the waveform is not (batch, samples) or is shorter than one window.
     """
     from scipy.signal import get_window  # slow to import
 
@@ -114,14 +114,14 @@ def log_magnitude(
     The signal is reflected at both ends by half a window, as librosa's `stft` did when the code was released.
 
     Args:
-        waveform: Amplitudes, shape (batch, samples), samples > window_length // 2.
-        window_length: Samples per segment.
-        overlap: Samples shared by neighbouring segments, 0 <= overlap < window_length.
-        mel_filters: Optional filters, shape (window_length // 2 + 1, mel_bins), applied to the magnitude.
-        eps: Added to the magnitude before the log.
+        waveform: amplitudes, shape (batch, samples), samples > window_length // 2.
+        window_length: samples per segment.
+        overlap: samples shared by neighbouring segments, 0 <= overlap < window_length.
+        mel_filters: optional filters, shape (window_length // 2 + 1, mel_bins), applied to the magnitude.
+        eps: added to the magnitude before the log.
 
     Returns:
-        Shape (batch, frequencies, frames), frames = 1 + samples // (window_length - overlap).
+        shape (batch, frequencies, frames), frames = 1 + samples // (window_length - overlap).
     """
     magnitude = torch.stft(
         waveform,
@@ -143,27 +143,27 @@ class LogSpectrogram(Transform):
     Options that are `None` take the preset's value (in parentheses: "paper" / "conference" / "conference_vggsound").
 
     Args:
-        sampling_rate: Clips are resampled to this rate, in Hz (16000 / 22050 / 16000).
-        duration: Length of every clip in seconds (3 / 3 / 5). Shorter clips are padded, longer ones cut.
-        window_length: Samples per segment (512 / 512 / 256).
-        overlap: Samples shared by neighbouring segments, in [0, window_length) (353 / 159 / 128).
-        num_mel_bins: Apply that many triangular mel filters; `None` keeps all frequencies.
-        standardize: Subtract each spectrogram's mean and divide by its standard deviation (+ 1e-9) (yes / no / no).
+        sampling_rate: clips are resampled to this rate, in Hz (16000 / 22050 / 16000).
+        duration: length of every clip in seconds (3 / 3 / 5). Shorter clips are padded, longer ones cut.
+        window_length: samples per segment (512 / 512 / 256).
+        overlap: samples shared by neighbouring segments, in [0, window_length) (353 / 159 / 128).
+        num_mel_bins: apply that many triangular mel filters; `None` keeps all frequencies.
+        standardize: subtract each spectrogram's mean and divide by its standard deviation (+ 1e-9) (yes / no / no).
         pad: "repeat" tiles a short clip, "zero" appends silence.
-        random_crop: In training, cut long clips at a random place (global torch RNG) instead of the centre
+        random_crop: in training, cut long clips at a random place (global torch RNG) instead of the centre
             (no / no / yes).
-        eps: Added before the logarithm.
+        eps: added before the logarithm.
         preset: "paper", "conference" or "conference_vggsound"; see this module.
         scale: "density": log of the power density, mean of each segment removed, Tukey window; "magnitude": log of the
             magnitude, Hann window (density / magnitude / magnitude).
-        tile_to: Tile shorter clips to that many seconds before a crop; 0 does not tile (0 / 0 / 10).
-        min_rms: Clips whose root mean square amplitude is lower count as silent and raise MediaError; 1e-4 is -80 dB
-            of full scale. 0 accepts silence: it is audio, too, and a standardised silent clip is all zeros.
-        segments: Cut the clip into that many equal parts with a spectrogram each, (segments, 1, frequencies, frames),
+        tile_to: tile shorter clips to that many seconds before a crop; 0 does not tile (0 / 0 / 10).
+        min_rms: clips whose root mean square amplitude is lower count as silent and raise MediaError; 1e-4 is -80 dB
+            of full scale. 0 accepts silence, which is valid audio; a standardised silent clip is all zeros.
+        segments: cut the clip into that many equal parts with a spectrogram each, (segments, 1, frequencies, frames),
             standardised together; None for one of the whole clip.
 
     Raises:
-        ValueError: An option is out of range, or a mel filter covers no frequency bin.
+        ValueError: an option is out of range, or a mel filter covers no frequency bin.
         MediaError: A clip cannot be read, or is silent; the message names the file.
 
     Example:

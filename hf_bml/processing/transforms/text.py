@@ -23,8 +23,8 @@ class Tokenize(Transform):
     """Text -> `{"input_ids": (length,), "attention_mask": (length,)}`, int64, unpadded (the collator pads).
 
     Args:
-        tokenizer: Name on the Hub or folder of a transformers tokenizer.
-        max_length: Longer texts are cut to that many tokens, or to the tokenizer's `model_max_length` if it is less.
+        tokenizer: name on the Hub or folder of a transformers tokenizer.
+        max_length: longer texts are cut to that many tokens, or to the tokenizer's `model_max_length` if it is less.
 
     Raises:
         ValueError: `max_length` is not positive, a value is not a string, or a text has no token.
@@ -104,12 +104,12 @@ class Words(Tokenize):
     config, so it travels with the model. Id 0 is the padding and 1 the unknown word.
 
     Args:
-        vocabulary: Words in the order of their ids, from 2 on; `None` until it is fitted.
-        max_length: Longer texts are cut to that many words.
-        minimum_count: How often a word must occur in the training split.
+        vocabulary: words in the order of their ids, from 2 on; `None` until it is fitted.
+        max_length: longer texts are cut to that many words.
+        minimum_count: how often a word must occur in the training split.
 
     Raises:
-        ValueError: A word stands twice, an option is not positive, no vocabulary when it is called, a value is not a
+        ValueError: a word is given twice, an option is not positive, no vocabulary when it is called, a value is not a
             string, or a text has no word.
 
     Example:
@@ -148,7 +148,7 @@ def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     """A tokenizer of whole words in lower case with the ids of `Words`.
 
     Raises:
-        ValueError: A word stands twice, or is the padding or the unknown word.
+        ValueError: a word is given twice, or is the padding or the unknown word.
     """
     names = [PADDING, UNKNOWN, *words]
     twice = sorted(word for word, count in Counter(names).items() if count > 1)

@@ -13,16 +13,16 @@ class VideoFrames(VideoSnippets):
     `FrameTransform`; crop and flip are the same for all frames of a clip.
 
     Args:
-        num_frames: Frames (with `new_length` > 1: snippets) per clip.
+        num_frames: frames (with `new_length` > 1: snippets) per clip.
         sampling: "uniform", "random" or "segment".
-        fps: First reduce the clip to that many frames a second.
-        new_length: Consecutive frames, at the video's own rate, from each chosen one on.
-        short_side: Shrink frames to this short side before caching and augmentation.
+        fps: first reduce the clip to that many frames a second.
+        new_length: consecutive frames, at the video's own rate, from each chosen one on.
+        short_side: shrink frames to this short side before caching and augmentation.
         decoder: "pyav" or "torchcodec".
-        size: Output height and width; this and all further options: see `FrameTransform`.
+        size: output height and width; this and all further options: see `FrameTransform`.
 
     Raises:
-        ValueError: An option is out of range.
+        ValueError: an option is out of range.
         MediaError: A video cannot be used; see `read_video`.
 
     Example:

@@ -24,21 +24,21 @@ class VideoSnippets(Transform):
     the snippets of the grid where `fps` is given. Random sampling without `fps` decodes at every access.
 
     Args:
-        num_frames: Snippets per clip.
+        num_frames: snippets per clip.
         sampling: "uniform" (first to last, evenly), "random" (random times in training), or "segment" (TSN: a random
             one in each segment in training, the centre in evaluation); see `frame_sampling.sample_grid`.
-        fps: First reduce the clip to that many snippets a second, as the paper's extraction at 1 fps does.
-        new_length: Results per snippet, at consecutive frames of the video's own rate.
-        short_side: Shrink frames to this short side when they are read; `None` keeps their size.
+        fps: first reduce the clip to that many snippets a second, as the paper's extraction at 1 fps does.
+        new_length: results per snippet, at consecutive frames of the video's own rate.
+        short_side: shrink frames to this short side when they are read; `None` keeps their size.
         decoder: "pyav" or "torchcodec", see `read_video`.
-        num_channels: Of the frames that are read, 3 (colour) or 1 (grey).
-        augments: Whether `_finish` draws random numbers in training.
+        num_channels: of the frames that are read, 3 (colour) or 1 (grey).
+        augments: whether `_finish` draws random numbers in training.
 
     Attributes:
-        num_channels: Of the result.
+        num_channels: of the result.
 
     Raises:
-        ValueError: An option is out of range, or the decoder cannot be loaded.
+        ValueError: an option is out of range, or the decoder cannot be loaded.
     """
 
     reads_video = True

@@ -21,7 +21,7 @@ ABSENCE_TEXTS = {
 
 
 def missing_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any]:
-    """Accuracy with missing modalities; only what was made alike is compared."""
+    """Accuracy with missing modalities; only what was made in the same way is compared."""
     ways = list(dict.fromkeys(missing_way(run.missing) for group in groups for run in group.runs if run.missing))
     parts: list[Any] = []
     if len(ways) > 1:
@@ -71,7 +71,7 @@ def parts_of_way(groups: Sequence[RunGroup], way: Way, figures: FigureFolder, na
 
 
 def zeros_text(missing: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Of which modalities zeros are not silence, as far as the `missing.json` of the runs say so."""
+    """The modalities whose zeros are not silence, according to the runs' `missing.json`."""
     found = {name: what for seeds in missing.values() for run in seeds for name, what in run.get("zeros", {}).items()}
     return "".join(f" (not silence for {name}: {what})" for name, what in found.items())
 

@@ -58,7 +58,7 @@ def alike(group: RunGroup, groups: Sequence[RunGroup], modality: str) -> list[Ru
 
 
 def probe_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any]:
-    """Probes over the training and at its end, each kind for itself."""
+    """Probes over the training and at its end, each kind separately."""
     parts: list[Any] = []
     kinds = probe_kinds(groups)
     if len(kinds) > 1:
@@ -100,6 +100,6 @@ def parts_of_kind(groups: Sequence[RunGroup], kind: Kind, figures: FigureFolder,
     if all(line[-1] == "-" for line in lines):
         header, lines = header[:-1], [line[:-1] for line in lines]
     else:
-        caption += " The last column is no probe but what a model of the modality alone predicts."
+        caption += " The last column is not a probe but what a model of the modality alone predicts."
     parts.append(Table(caption, header, lines))
     return parts

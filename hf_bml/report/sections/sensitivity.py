@@ -29,7 +29,7 @@ def find_sweeps(groups: Sequence[RunGroup], paths: Sequence[str | Path]) -> list
 
 
 def is_sweep(file: Path) -> bool:
-    """Whether `hf-bml sensitivity` wrote a Markdown file, and not `hf-bml compare` or anybody else."""
+    """Whether `hf-bml sensitivity` wrote a Markdown file, and nothing else did."""
     if not file.with_suffix(".json").is_file():
         return False
     header = file.read_text(encoding="utf-8", errors="replace").partition("\n")[0]

@@ -27,7 +27,7 @@ def summary_parts(groups: Sequence[RunGroup], split: str) -> list[Any]:
         parts.append(Text("Numbers are means over seeds; intervals are Student's, of differences paired by seed."))
     if others:
         parts.append(
-            Text(f"Probes differ in split or settings; here stand those on {kind[0]} with {kind[1] or 'no settings'}.")
+            Text(f"Probes differ in split or settings; shown are those on {kind[0]} with {kind[1] or 'no settings'}.")
         )
     if len(groups) > MANY_RUNS:
         parts.append(

@@ -97,7 +97,7 @@ def balance_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any
 
 
 def not_logged(groups: Sequence[RunGroup], prefix: str, what: str, kind: str) -> list[Text]:
-    """A line on the runs that logged nothing whose name begins with `prefix`, and the options that are to blame.
+    """A line on the runs that logged nothing whose name begins with `prefix`, and the options that caused it.
 
     Args:
         groups: of runs.
