@@ -279,7 +279,7 @@ def test_the_picture_is_the_runs_or_drawn(tmp_path):
 
 
 def test_the_template_is_part_of_the_package():
-    assert "{{ card_data }}" in (importlib.resources.files("hf_bml") / "model_card_template.md").read_text()
+    assert "{{ card_data }}" in (importlib.resources.files("hf_bml.hub") / "template.md").read_text()
 
 
 @pytest.mark.parametrize("folder", sorted(path for path in PUBLISHED.iterdir() if path.is_dir()), ids=lambda p: p.name)
