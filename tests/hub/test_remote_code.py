@@ -189,8 +189,8 @@ def test_without_hf_bml_logits_are_equal_bit_for_bit(saved, fake_hub, require_da
     assert set(facts["remote"]) == {"transformers_modules"} and facts["classes"] == [
         "modeling_multimodal",
         "configuration_multimodal",
-        "processing_multimodal",
-        "multimodal_pipeline",
+        "processor",
+        "pipeline",
     ]
     assert facts["config"] == ["text", "sensor"]
     classifier = MultimodalClassificationPipeline(model=clip_model(), processor=MultimodalProcessor(PROCESSORS))
@@ -289,13 +289,13 @@ def test_what_is_written(saved):
     }
     assert config["custom_pipelines"] == {
         "multimodal-classification": {
-            "impl": "hf_bml_code/multimodal_pipeline.MultimodalClassificationPipeline",
+            "impl": "hf_bml_code/pipeline.MultimodalClassificationPipeline",
             "pt": ["AutoModel"],
             "type": "multimodal",
         }
     }
     processor = json.loads((saved / "processor_config.json").read_text())
-    assert processor["auto_map"] == {"AutoProcessor": "hf_bml_code/processing_multimodal.MultimodalProcessor"}
+    assert processor["auto_map"] == {"AutoProcessor": "hf_bml_code/processor.MultimodalProcessor"}
     source = (saved / "hf_bml_code" / "interaction_base.py").read_text()
     original = (remote_code.PACKAGE / "models" / "interaction" / "base.py").read_text()
     header = source.splitlines()[:2]
@@ -347,7 +347,7 @@ def test_the_code_of_every_registered_model_is_complete(config_class, tmp_path):
         for file in reached:
             compile(Path(file).read_text(encoding="utf-8"), str(file), "exec")
             assert "hf_bml" not in get_imports(file)
-    assert "processing_multimodal.py" not in {path.name for path in (tmp_path / "hf_bml_code").iterdir()}
+    assert "processor.py" not in {path.name for path in (tmp_path / "hf_bml_code").iterdir()}
 
 
 def test_errors(tmp_path):
