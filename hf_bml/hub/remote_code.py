@@ -107,7 +107,7 @@ def check_own_parts(folder: Path, config: Mapping[str, Any]) -> None:
     """Raises ValueError for an encoder, fusion or transform of the user's own, whose code would not go along."""
     path = folder / PROCESSOR_NAME
     transforms = _read(path).get("modalities", {}) if path.is_file() else {}
-    used = [(ENCODERS, options["type"]) for options in config["modalities"].values()]
+    used = [(ENCODERS, options["type"]) for options in (config.get("modalities") or {}).values()]
     used += [(FUSIONS, config.get("fusion"))] + [(PROCESSORS, options["type"]) for options in transforms.values()]
     for registry, name in used:
         found = registry.get(name)
@@ -152,7 +152,8 @@ def pipeline_tasks(model_type: str) -> dict[str, dict[str, Any]]:
     return {
         task: found
         for task, found in PIPELINE_REGISTRY.supported_tasks.items()
-        if _is_ours(found["impl"]) and model_type in found["impl"].model_types
+        # Others' pipelines have no such attribute, and some are but the name of a class.
+        if model_type in getattr(found["impl"], "model_types", ()) and _is_ours(found["impl"])
     }
 
 

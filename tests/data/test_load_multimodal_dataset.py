@@ -98,9 +98,9 @@ def test_result_of_a_users_function_is_checked(user_module):
         ("my_corpora.pets:lode", "Did you mean 'load'"),
         ("my_corpora.dogs:load", "no module 'my_corpora.dogs'"),
         ("his_corpora.pets:load", "no module 'his_corpora'"),
-        ("my_corpora.pets:", "package.module:function"),
-        (":load", "package.module:function"),
-        (".pets:load", "package.module:function"),
+        ("my_corpora.pets:", "package.module:Name"),
+        (":load", "package.module:Name"),
+        (".pets:load", "package.module:Name"),
     ],
 )
 def test_wrong_path_says_what_is_wrong(user_module, path, message):
