@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from hf_bml.processing import MultimodalProcessor
 from hf_bml.study.checks import check_dataset_options, check_encoder_inputs, check_processors
@@ -102,7 +101,7 @@ def test_extending_recipes_resolve_to_what_was_once_written_out():
 def test_each_dataset_has_every_variant(dataset):
     names = {path.stem for path in (ROOT / dataset).glob("*.yaml")}
     assert {"concat", "opm", "ogm", "ogm_ge", "opm_ogm"} <= names
-    modalities = yaml.safe_load((ROOT / dataset / "concat.yaml").read_text())["modalities"]
+    modalities = read_recipe(ROOT / dataset / "concat.yaml")["modalities"]
     assert {f"unimodal_{modality}" for modality in modalities} <= names
     readme = (ROOT / dataset / "README.md").read_text(encoding="utf-8")
     assert "hf-bml train" in readme and "cores" in readme
@@ -119,7 +118,7 @@ def test_each_dataset_of_the_paper_has_its_variants(dataset):
 @pytest.mark.parametrize("dataset", PAPER_DATASETS)
 def test_recipes_of_clips_survive_damaged_ones_and_decode_once(dataset):
     for path in (ROOT / dataset).glob("*.yaml"):
-        options = yaml.safe_load(path.read_text(encoding="utf-8"))
+        options = read_recipe(path)
         processors = options.get("processors", {})
         if "video" not in [processor["type"] for processor in processors.values()]:
             continue
@@ -130,18 +129,18 @@ def test_recipes_of_clips_survive_damaged_ones_and_decode_once(dataset):
 
 @pytest.mark.parametrize("dataset", PAPER_DATASETS)
 def test_the_papers_learning_rate_falls_after_70_of_100_epochs(dataset):
-    options = yaml.safe_load((ROOT / dataset / "concat.yaml").read_text())
+    options = read_recipe(ROOT / dataset / "concat.yaml")
     assert (options["lr_scheduler_type"], options["lr_drop_at"]) == ("constant", [0.7])
     assert options["num_train_epochs"] == 100 and "lr_drop_factor" not in options
 
 
 @pytest.mark.parametrize("dataset", (*DATASETS, *PAPER_DATASETS))
 def test_variants_differ_from_concat_only_in_what_their_name_says(dataset):
-    concat = yaml.safe_load((ROOT / dataset / "concat.yaml").read_text())
+    concat = read_recipe(ROOT / dataset / "concat.yaml")
     for path in (ROOT / dataset).glob("*.yaml"):
         if path.stem in FURTHER.get(dataset, ()):
             continue
-        changed = difference(yaml.safe_load(path.read_text()), concat)
+        changed = difference(read_recipe(path), concat)
         if path.stem in ARCHITECTURES:
             assert changed == ARCHITECTURES[path.stem], path
         else:
@@ -156,7 +155,7 @@ def difference(options, base):
 @pytest.mark.parametrize(("dataset", "name"), [(d, name) for d, (_, names) in TASKS.items() for name in names])
 def test_recipes_of_other_tasks_differ_only_in_what_their_name_says(dataset, name):
     task, names = TASKS[dataset]
-    read = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / dataset).glob("*.yaml")}
+    read = {path.stem: read_recipe(path) for path in (ROOT / dataset).glob("*.yaml")}
     plain, first = read[name], read[names[0]]
     assert plain["task"] == task and plain["architecture"] == name
     architecture = {"architecture", "architecture_options", "modalities", "dataset_options", "learning_rate"}
@@ -169,7 +168,7 @@ def test_recipes_of_other_tasks_differ_only_in_what_their_name_says(dataset, nam
 
 @pytest.mark.parametrize(("dataset", "name"), [(d, name) for d, names in SPECIAL_ENCODERS.items() for name in names])
 def test_special_encoders_differ_in_one_modality_and_their_variants_in_modulations(dataset, name):
-    read = {stem: yaml.safe_load((ROOT / dataset / f"{stem}.yaml").read_text()) for stem in ("concat", name)}
+    read = {stem: read_recipe(ROOT / dataset / f"{stem}.yaml") for stem in ("concat", name)}
     concat, plain = read["concat"], read[name]
     assert difference(plain, concat) <= {"modalities", "processors", "head_init_std", "lr_multipliers"}
     clips = {"visual", "flow"} if dataset == "ucf101" else {"visual"}
@@ -177,7 +176,7 @@ def test_special_encoders_differ_in_one_modality_and_their_variants_in_modulatio
     assert difference(plain["modalities"], concat["modalities"]) == own
     assert difference(plain["processors"], concat["processors"]) <= own
     for variant, modulations in VARIANTS.items():
-        options = yaml.safe_load((ROOT / dataset / f"{name}{variant}.yaml").read_text())
+        options = read_recipe(ROOT / dataset / f"{name}{variant}.yaml")
         assert difference(options, plain) == ({"modulations"} if modulations else set())
         assert options.get("modulations", {}).keys() == modulations
         if "ogm" in modulations:
