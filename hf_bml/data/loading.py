@@ -22,7 +22,7 @@ from .from_columns import load as load_columns
 from .validation import check_dataset_dict
 
 FROM_COLUMNS = "from_columns"
-MOVED = {"music_avqa_generated": "recipes.music_avqa_generated.questions:load"}  # out of the package, to its recipes
+BESIDE_RECIPES = {"music_avqa_generated": "recipes.music_avqa_generated.questions:load"}  # in the repository only
 
 
 def dataset_names() -> list[str]:
@@ -59,11 +59,13 @@ def dataset_function(name: str) -> Callable[..., DatasetDict]:
 
 
 def _package_function(name: str) -> Callable[..., DatasetDict]:
-    if name in MOVED:
-        raise ValueError(
-            f"Data set {name!r} has moved to its recipes. Give '{MOVED[name]}' in its place, and run in the root of "
-            "the repository."
-        )
+    if name in BESIDE_RECIPES:
+        try:
+            return import_named(BESIDE_RECIPES[name])
+        except ValueError as error:
+            raise ValueError(
+                f"Data set {name!r} lies beside its recipes, in the repository: run in the root of a clone. {error}"
+            ) from error
     names = dataset_names()
     if name not in names:
         raise ValueError(

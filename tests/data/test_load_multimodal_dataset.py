@@ -5,7 +5,7 @@ import inspect
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 
-from hf_bml.data import dataset_function, dataset_names, load_multimodal_dataset
+from hf_bml.data import dataset_function, dataset_names, load_multimodal_dataset, loading
 
 NAMES = [
     "av_digits",
@@ -66,9 +66,12 @@ def test_unknown_name_lists_known_ones(name):
         assert "Did you mean 'cmu_mosi'?" in str(error.value)
 
 
-def test_a_name_that_has_moved_says_where():
-    with pytest.raises(ValueError, match=r"moved to its recipes. Give 'recipes.music_avqa_generated.questions:load'"):
-        load_multimodal_dataset("music_avqa_generated")
+def test_a_data_set_beside_its_recipes_needs_the_repository(monkeypatch):
+    name = "music_avqa_generated"
+    assert dataset_function(name).__module__ == "recipes.music_avqa_generated.questions"
+    monkeypatch.setitem(loading.BESIDE_RECIPES, name, "no_such_folder.questions:load")
+    with pytest.raises(ValueError, match="lies beside its recipes, in the repository: run in the root of a clone"):
+        load_multimodal_dataset(name)
 
 
 def test_unknown_option_names_the_closest():
