@@ -307,8 +307,8 @@ def test_what_is_written(saved):
     assert differing == {
         "from ..fusion import FUSIONS, FusionHead, drop_features",
         "from .fusion import FUSIONS, FusionHead, drop_features",
-        "    from ..configuration_multimodal import MultimodalConfig",
-        "    from .configuration_multimodal import MultimodalConfig",
+        "from ..options import HeadOptions",
+        "from .options import HeadOptions",
     }
 
 
