@@ -99,7 +99,7 @@ def test_the_table_names_what_there_is(row):
     choices = re.search(rf"^\| {row} +\| (.*) \|$", README, flags=re.MULTILINE)
     assert choices, f"the README's table has no row {row!r}"
     named = set(re.findall(r"`(\w+)`", choices[1]))
-    missing = sorted(set(ROWS[row]) - named)
+    missing = sorted({name for name in ROWS[row] if ":" not in name} - named)  # other tests register their own parts
     assert not missing, f"row {row!r} of the README's table lacks {', '.join(f'`{name}`' for name in missing)}"
     options = {f.name for f in fields(MultimodalConfig)} | {"on_error", "flow", "ave", "DatasetDict"}
     unknown = sorted(named - set(ROWS[row]) - options)

@@ -132,6 +132,13 @@ SEAMS: dict[str, dict[str, tuple[Seam, ...]]] = {  # by the room that relies on 
             Seam("_compute", "predictions references", "the method that a metric defines"),
         ),
     },
+    "testing": {
+        "accelerate.state:AcceleratorState": (
+            Seam("_shared_state", ATTRIBUTE, "the state that an FSDP config leads to on GPUs, on the CPU"),
+            Seam("_reset_state", "reset_partial_state", "several trainings in one process"),
+        ),
+        "accelerate.state:PartialState": (Seam("_shared_state", ATTRIBUTE, "as of AcceleratorState"),),
+    },
     "hub": {
         "transformers.models.auto.auto_factory:_LazyAutoMapping": (
             Seam("_extra_content", ATTRIBUTE, "which classes are registered for a config"),

@@ -24,7 +24,7 @@ from ..processing import MultimodalProcessor
 from ..training.checkpoint import AUTO, LAST, no_checkpoint, resume_request
 from ..training.checkpoint import resume_point as find_resume_point
 from ..training.learning_rate import parameter_multipliers
-from ..training.needs import check_streamed_training
+from ..training.needs import check_head, check_streamed_training
 from .assembly import (
     build_config,
     check_checkpoint_task,
@@ -149,7 +149,9 @@ def check_modulations(recipe: Recipe, model: MultimodalPreTrainedModel) -> None:
         ValueError: it cannot.
     """
     parameter_multipliers(model, recipe.training.lr_multipliers or {})
-    for modulation in ModulationStack(build_modulations(recipe.training.modulations), list(model.encoders)):
+    stack = ModulationStack(build_modulations(recipe.training.modulations), list(model.encoders))
+    check_head(model, stack, type(model).__name__)
+    for modulation in stack:
         modulation.attach(RunOnMeta(model, recipe.training.seed))
 
 

@@ -24,7 +24,7 @@ def check_needs(trainer: Trainer, face: ModelFace, stack: ModulationStack) -> No
     """
     check_parallelism(trainer, stack)
     check_encoders_share_nothing(face, stack)
-    check_head(trainer, face, stack)
+    check_head(face, stack, type(trainer.model).__name__)
     check_rows(trainer, stack)
     if isinstance(trainer.train_dataset, datasets.IterableDataset):
         check_streamed_training(trainer.args, stack)
@@ -74,9 +74,8 @@ def check_encoders_share_nothing(face: ModelFace, stack: ModulationStack) -> Non
             )
 
 
-def check_head(trainer: Trainer, face: ModelFace, stack: ModulationStack) -> None:
-    """Raises ValueError if the model's head cannot do what the modulations ask of it."""
-    kind = type(trainer.model).__name__
+def check_head(face: ModelFace, stack: ModulationStack, kind: str) -> None:
+    """Raises ValueError if the model's head cannot do what the modulations ask of it; `kind` is the model's class."""
     if (names := stack.who("features_only")) and not face.gradient_enters_by_features:
         raise ValueError(
             f"{names} act where a modality's gradient enters its encoder, at its feature, but in this {kind} it also "

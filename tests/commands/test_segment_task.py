@@ -161,7 +161,7 @@ def parse(*arguments):
         (["--metric_for_best_model", "f1_weighted"], "unknown metric 'f1_weighted'"),
         (["--modulations", '{"greedy": {}}'], "gates of MMTM"),
         (["--modulations", '{"gradient_blending": {}}'], "Set auxiliary_loss_weight: 0"),
-        (["--modulations", '{"ogm": {"placement": "graph"}}'], "Use placement: gradients"),
+        (["--modulations", '{"ogm": {"placement": "graph"}}'], "Use ogm with placement: gradients"),
     ],
 )
 def test_refused_before_anything_is_loaded(arguments, message):

@@ -77,6 +77,7 @@ def test_bad_input_is_one_line_before_the_first_run(sensitivity, tmp_path, capsy
 
 
 def test_several_recipes_are_refused(own, capsys):
+    own.with_name("other.yaml").write_text(own.read_text())
     assert main(["sensitivity", "own.yaml", "other.yaml", "--vary", "fusion=concat"]) == 2
     assert "expected one recipe, found ['own.yaml', 'other.yaml']" in capsys.readouterr().err
 

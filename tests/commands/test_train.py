@@ -184,7 +184,7 @@ def test_a_disk_that_refuses_is_one_line(own, tmp_path, capsys, monkeypatch, fun
         (["--compare", "acc"], "Did you mean 'accuracy'"),
         (["--metric_for_best_model", "acuracy"], "Did you mean 'accuracy'"),
         (["--resume_from_checkpoint", "last"], "expected a complete checkpoint-STEP"),
-        (["--model_name_or_path", "/nowhere"], "is no checkpoint"),
+        (["--model_name_or_path", "/nowhere"], "is not a checkpoint"),
     ],
 )
 def test_bad_input_is_one_line(recipe, tmp_path, capsys, arguments, message):

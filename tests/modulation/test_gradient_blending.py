@@ -32,7 +32,7 @@ def test_few_held_out_rows_are_said_to_be_unstable(rows, spread):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         GradientBlending().warn_if_few_held_out(rows)
-    expected = [] if spread is None else [f"what {rows} held-out rows say (held_out=0.08), which is unstable"]
+    expected = [] if spread is None else [f"what {rows} held-out rows say (held_out=0.08), which is unreliable"]
     assert len(caught) == len(expected)
     for warning, text in zip(caught, expected, strict=True):
         assert text in str(warning.message) and f"differ by about {spread} with other rows" in str(warning.message)

@@ -64,5 +64,5 @@ def test_a_method_is_a_class_a_name_or_a_path():
         check("dropuot", "inactive window")
     with pytest.raises(ValueError, match="Unknown property"):
         check("dropout", "inactive")
-    with pytest.raises(TypeError, match="Expected a subclass of Modulation"):
+    with pytest.raises(ValueError, match="Expected a subclass of Modulation"):
         check("hf_bml.testing:check", "inactive window")

@@ -100,7 +100,7 @@ def test_a_good_recipe_passes_without_data_weights_or_random_draws(parse, monkey
         (["--optim_args", "momentun=0.9"], "Did you mean 'momentum'"),
         (["--optim_args", "momentum"], "key=value"),
         (["--optim_args", "momentum=much"], "momentum must be a number"),
-        (["--model_name_or_path", "/nowhere/at/all"], "is no checkpoint"),
+        (["--model_name_or_path", "/nowhere/at/all"], "is not a checkpoint"),
         (["--output_dir", __file__], "is a file"),
     ],
 )

@@ -190,7 +190,7 @@ def test_rows_grouped_by_length(training_args, strategy):
     trainer = build()
     trainer.train()
     assert math.isfinite(trainer.evaluate()["eval_loss"])
-    with pytest.raises(ValueError, match="remove_unused_columns: true takes away"):
+    with pytest.raises(ValueError, match="remove_unused_columns: true removes"):
         build(args={"remove_unused_columns": True})
     if strategy == "group_by_length":
         with pytest.raises(ValueError, match=r"eval_dataset\['a'\] has none"):
