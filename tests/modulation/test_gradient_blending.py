@@ -35,7 +35,7 @@ def test_few_held_out_rows_are_said_to_be_unstable(rows, spread):
     expected = [] if spread is None else [f"what {rows} held-out rows say (held_out=0.08), which is unreliable"]
     assert len(caught) == len(expected)
     for warning, text in zip(caught, expected, strict=True):
-        assert text in str(warning.message) and f"differ by about {spread} with other rows" in str(warning.message)
+        assert text in str(warning.message) and f"vary by about {spread} with other rows" in str(warning.message)
 
 
 def test_weights_from_few_rows_spread_as_the_warning_says():
