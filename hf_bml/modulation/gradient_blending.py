@@ -10,7 +10,8 @@ with the losses L on the training split (T) and on a part of it that is held out
 and the run then minimises `sum_k w_k L_k`; it predicts with the joint head. |dO| counts as at least 1e-3. A loss that
 does not generalise (dG <= 0, or not finite) gets weight 0; if none does, all get the same.
 
-Usage:      `modulations: {gradient_blending: {}}`, with `auxiliary_loss_weight: 0` in the model's config
+Usage:      `modulations: {gradient_blending: {}}`, with `auxiliary_loss_weight: 0` in the model's config, which a
+            recipe has by itself
 Values:     the paper's comparison (Sec. 4.3.3, Tables 4 and 5) gives none. `mode: offline` estimates once, before the
             first step; `mode: online` anew, from the weights then reached, every `super_epoch` epochs.
             `estimation_epochs` trades the precision of the estimate for its cost.

@@ -12,7 +12,7 @@ the modality with the largest: its gates are replaced by their running mean, a c
 from its own input; the sums wait meanwhile. For two modalities this is the original's `d = s_0 - s_1`; for more
 it is our reading.
 
-Usage:      `modulations: {greedy: {}}`, with `interaction: mmtm` in the model's config
+Usage:      `modulations: {greedy: {}}`, with `interaction: mmtm` in the model's config, which a recipe has by itself
 Values:     epsilon 0.01, window 5, starting_epoch 2 (the original); epsilon 0.001 in BalanceBenchmark.
 Relations:  any fusion head will do; the original averages two unimodal heads.
 

@@ -28,6 +28,7 @@ from ..models.pretrained import MultimodalPreTrainedModel
 from ..processing import PROCESSORS, MultimodalDataCollator, MultimodalProcessor
 from ..processing.dataset_processing import ProcessedStreams
 from ..training.trainer import MultimodalBalancedTrainer
+from .methods import model_options_of
 from .progress import CompactProgressCallback
 from .recipe import Recipe
 from .tasks import TASKS, Task
@@ -189,9 +190,18 @@ def numeric_rank(feature: Any) -> int | None:
 
 
 def build_config(recipe: Recipe, **options: Any) -> ModalitiesConfig:
-    """The config of the recipe's model; `options` go to the config's class and win."""
+    """The config of the recipe's model, with what its modulations need of it where the recipe does not say.
+
+    Args:
+        recipe: without a checkpoint to start from.
+        options: of the config's class; they win.
+    """
     task = recipe_task(recipe)
-    return task.config_class(**{**{name: vars(recipe.model)[name] for name in task.options}, **options})
+    given = {name: vars(recipe.model)[name] for name in task.options}
+    for name, chosen in (recipe.training.modulations or {}).items():
+        needed = model_options_of(name, chosen).items()
+        given |= {option: value for option, value in needed if option in given and option not in recipe.explicit}
+    return task.config_class(**{**given, **options})
 
 
 def build_model(recipe: Recipe, class_names: list[str] | None, num_labels: int) -> MultimodalPreTrainedModel:

@@ -29,7 +29,8 @@ from ..modulation import (
     build_modulations,
 )
 from ..modulation.step import AUXILIARY, JOINT
-from .data_checks import check_collator, check_dataset, check_tokens, checked_batch, prime_collator
+from .checking import CheckingTrainer, name_labels
+from .data_checks import check_collator, check_dataset, check_tokens, prime_collator
 from .epochs import KEEP, ROW, PlannedTrainer, check_plan
 from .finite import FiniteTrainer
 from .last_batch import check_last_batch
@@ -82,6 +83,7 @@ class MultimodalBalancedTrainer(
     PushingTrainer,
     StreamingTrainer,
     UnwrappingTrainer,
+    CheckingTrainer,
     PlannedTrainer,
 ):
     """Trains a multimodal model with modulations; without any it is a plain Trainer that logs the discrepancy.
@@ -141,11 +143,6 @@ class MultimodalBalancedTrainer(
         self._prepare_data()
         self.add_callback(IdleModulationWarning(self))
         self.add_callback(LogShortTrainings())
-
-    @property
-    def num_labels(self) -> int:
-        """Classes that the model tells apart."""
-        return self.face.num_labels
 
     def _prepare_balancing(self) -> None:
         """Builds what depends on the model and the arguments, which may differ at the next training."""
@@ -215,17 +212,6 @@ class MultimodalBalancedTrainer(
             )
         return optimizer
 
-    def compute_loss(
-        self,
-        model: nn.Module,
-        inputs: dict[str, Any],
-        return_outputs: bool = False,
-        num_items_in_batch: Tensor | int | None = None,
-    ) -> Tensor | tuple[Tensor, Any]:
-        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
-        check_output(outputs, loss, training=model.training)
-        return (loss, outputs) if return_outputs else loss
-
     def make_plan(self, epoch: int) -> EpochPlan | None:
         [planner] = self.modulation.planners
         if not planner.is_active(Step(self.modalities, step=self.state.global_step, epoch=epoch)):
@@ -267,27 +253,6 @@ class MultimodalBalancedTrainer(
         loss = loss if changed is losses and set(losses) <= {JOINT, AUXILIARY} else total(changed)
         self.watch(loss, outputs["unimodal_logits"])
         return loss
-
-    def prediction_step(self, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
-        from ..metrics.joint_predictions import JointPredictions  # its room imports evaluate, which is slow
-
-        loss, predictions, labels = super().prediction_step(*args, **kwargs)
-        return loss, JointPredictions(predictions) if isinstance(predictions, tuple) else predictions, labels
-
-    def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
-        """The labels of data that could not be checked before, a stream or a Dataset class, are checked here."""
-        collator = super()._get_collator_with_removed_columns(data_collator, description)
-        if description not in ("Training", "Evaluation"):
-            return collator
-        return partial(checked_batch, collator=collator, num_labels=self.num_labels, description=description)
-
-    def _prepare_input(self, data: Any) -> Any:
-        """Also casts to the precision of `bf16_full_eval` and `fp16_full_eval`, in which the model is evaluated."""
-        data, args = super()._prepare_input(data), self.args
-        if self.is_in_train or not (args.bf16_full_eval or args.fp16_full_eval):
-            return data
-        is_float = isinstance(data, Tensor) and data.is_floating_point()
-        return data.to(torch.float16 if args.fp16_full_eval else torch.bfloat16) if is_float else data
 
     def _set_signature_columns_if_needed(self) -> None:
         """The columns that `remove_unused_columns=True` keeps."""
@@ -407,14 +372,3 @@ class MultimodalBalancedTrainer(
         state = torch.load(path, map_location="cpu", weights_only=True)
         self._load_modulation_state(send_to_device(state, self.args.device))
         self.plan_state = state.get("plan")  # the first edition made no plans
-
-
-def name_labels(model: nn.Module, dataset: Any) -> None:
-    """Gives a model whose labels are still LABEL_0, LABEL_1, ... the data set's class names, if it has as many."""
-    feature = (getattr(dataset, "features", None) or {}).get("labels")
-    names = getattr(getattr(feature, "feature", feature), "names", None)  # of a list of labels, those of its items
-    config = getattr(model, "config", None)
-    unnamed = {number: f"LABEL_{number}" for number in range(len(names or ()))}
-    if names and getattr(config, "id2label", None) == unnamed:
-        config.id2label = dict(enumerate(names))
-        config.label2id = {name: number for number, name in enumerate(names)}

@@ -160,7 +160,6 @@ def parse(*arguments):
         (["--segment_loss", "pair_similarity"], "compares the branches of psp"),
         (["--metric_for_best_model", "f1_weighted"], "unknown metric 'f1_weighted'"),
         (["--modulations", '{"greedy": {}}'], "gates of MMTM"),
-        (["--modulations", '{"gradient_blending": {}}'], "Set auxiliary_loss_weight: 0"),
         (["--modulations", '{"ogm": {"placement": "graph"}}'], "Use ogm with placement: gradients"),
     ],
 )

@@ -207,3 +207,18 @@ def test_types_of_questions_in_a_stream_keep_their_names():
     assert streams["train"].features is None
     metrics = assembly.evaluation_metrics(TASKS["question_answering"], streams)
     assert metrics.keywords == {"type_names": ["where", "how many"]}
+
+
+@pytest.mark.parametrize(
+    ("modulations", "given", "option", "expected"),
+    [
+        ("greedy: {}", "", "interaction", "mmtm"),
+        ("greedy: {}", "interaction: centralnet\n", "interaction", "centralnet"),
+        ("gradient_blending: {}", "", "auxiliary_loss_weight", 0.0),
+        ("opm: {}", "", "auxiliary_loss_weight", None),
+    ],
+)
+def test_a_model_is_built_as_its_modulations_need(parse, modulations, given, option, expected):
+    image = "{type: conv, in_channels: 1, channels: [2, 3, 4, 5]}"
+    recipe = parse(f"modalities:\n  a: {image}\n  b: {image}\nmodulations: {{{modulations}}}\n{given}")
+    assert getattr(assembly.build_config(recipe), option) == expected

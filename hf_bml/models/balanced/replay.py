@@ -1,0 +1,159 @@
+"""Records what the encoders of a wrapped model return, and runs the rest of the model again on other outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...ground.task import at_least_float32
+from ..face import ModelFace
+from ..fusion import evaluation_mode
+from ..wrappers import without_adapter
+from .outputs import copied, logits_of, part, replaced, zero_rows, zeroed
+
+
+class ReplayedModel(ModelFace, nn.Module):
+    """A wrapped model whose encoders can be replaced by what they have returned.
+
+    Attributes:
+        model: the wrapped model.
+        paths: per modality the paths of its modules, which run one after the other.
+        features: per modality the field of its encoder's output that is its feature, if it is named.
+        logits: field of the model's output, or a function of it.
+        num_labels: classes.
+    """
+
+    model: nn.Module
+    paths: dict[str, list[str]]
+    features: dict[str, str | int]
+    logits: str | Callable[[Any], Tensor]
+    num_labels: int
+    _inputs_are_changed = False
+
+    @property
+    def encoders(self) -> dict[str, nn.ModuleList]:
+        """The modules of each modality; their parameters are the paper's theta^m."""
+        return {name: nn.ModuleList(map(self._module, paths)) for name, paths in self.paths.items()}
+
+    def _module(self, path: str) -> nn.Module:
+        return without_adapter(self.model).get_submodule(path)
+
+    def _run(self, inputs: Mapping[str, Any]) -> Any:
+        """The wrapped model's output; a model that changes its inputs in place gets copies, as it runs several
+        times."""
+        return self.model(**(copied(dict(inputs)) if self._inputs_are_changed else inputs))
+
+    def _logits(self, result: Any) -> Tensor:
+        logits = self.logits(result) if callable(self.logits) else logits_of(result, self.logits)
+        if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] != self.num_labels:
+            found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ValueError(
+                f"expected logits (batch, {self.num_labels}) from {type(self.model).__name__}, found {found}. Pass "
+                "`logits`, a field of its output or a function of it, to balance()."
+            )
+        return logits
+
+    @torch.no_grad()
+    def _unimodal_logits(
+        self,
+        outputs: Mapping[str, list[Any]],
+        earlier: Mapping[str, list[Any]],
+        inputs: Mapping[str, Any],
+        mask: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        """What each modality alone predicts, `(batch, num_labels)`, float32 or better."""
+        present, unimodal_logits = self._kept(outputs, mask), {}
+        with evaluation_mode(self):
+            for name in self.paths:
+                alone = {
+                    other: outs if other == name else self._zeroed(other, outs) for other, outs in present.items()
+                }
+                with self._replayed(alone, earlier):
+                    logits = self._logits(self._run(inputs))
+                unimodal_logits[name] = at_least_float32(logits)
+        return unimodal_logits
+
+    def _kept(self, outputs: Mapping[str, list[Any]], keep_mask: Tensor | None) -> dict[str, list[Any]]:
+        """The outputs with zeros where `keep_mask (batch, modalities)` is False."""
+        if keep_mask is None:
+            return dict(outputs)
+        keeps = zip(self.paths, keep_mask.unbind(1), strict=True)
+        return {name: self._zeroed(name, outputs[name], keep) for name, keep in keeps}
+
+    def _zeroed(self, modality: str, calls: Sequence[Any], keep: Tensor | None = None) -> list[Any]:
+        """See [`zeroed`]; of a tuple only the part that is the feature."""
+        field = self.features.get(modality)
+        if not isinstance(field, int):
+            return zeroed(calls, keep)
+        return [replaced(output, field, zero_rows(part(output, field), keep)) for output in calls]
+
+    @contextmanager
+    def _recorded(self) -> Iterator[tuple[dict[str, list[Any]], dict[str, list[Any]]]]:
+        """Collects the encoders' outputs by modality and those of the modules before them by path, call by call.
+
+        The model gets copies, so that it cannot change what is replayed (LLaVA sets a field, others add in place).
+        """
+        outputs: dict[str, list[Any]] = {name: [] for name in self.paths}
+        earlier: dict[str, list[Any]] = {path: [] for paths in self.paths.values() for path in paths[:-1]}
+        collected = {**earlier, **{paths[-1]: outputs[name] for name, paths in self.paths.items()}}
+
+        def record(calls: list[Any]) -> Callable[..., Any]:
+            def hook(module: nn.Module, args: Any, output: Any) -> Any:
+                calls.append(output)
+                return copied(output)
+
+            return hook
+
+        handles = [self._module(path).register_forward_hook(record(calls)) for path, calls in collected.items()]
+        try:
+            yield outputs, earlier
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextmanager
+    def _statistics_kept(self) -> Iterator[None]:
+        """Leaves the buffers outside the encoders, such as BatchNorm's, as they are.
+
+        What runs before an encoder is in its mode and gets its gradient, as in a forward of the model alone.
+        """
+        inside = {module for encoder in self.encoders.values() for module in encoder.modules()}
+        kept = [
+            (module, dict(module._buffers))
+            for module in self.model.modules()
+            if module.training and module not in inside
+        ]
+        for module, buffers in kept:  # changing them back in place would break the backward pass
+            for name, buffer in buffers.items():
+                module._buffers[name] = None if buffer is None else buffer.clone()
+        try:
+            yield
+        finally:
+            for module, buffers in kept:
+                module._buffers.update(buffers)
+
+    @contextmanager
+    def _replayed(self, outputs: Mapping[str, Sequence[Any]], earlier: Mapping[str, Sequence[Any]]) -> Iterator[None]:
+        """Lets the encoders in `outputs` return these, call by call, instead of running.
+
+        The modules before them return what they did, which the model may read (a field of it, its shape).
+        """
+        replaced_modules = []
+        for name, calls in outputs.items():
+            *before, last = self.paths[name]
+            for path, values in [*((path, earlier[path]) for path in before), (last, calls)]:
+                module = self._module(path)
+                replaced_modules.append((module, module.__dict__.get("forward")))
+                remaining = iter(values)
+                module.forward = lambda *_, remaining=remaining, **__: copied(next(remaining))
+        try:
+            yield
+        finally:
+            for module, forward in replaced_modules:
+                del module.forward
+                if forward is not None:
+                    module.forward = forward

@@ -1,0 +1,72 @@
+"""`transformers.Trainer` that checks labels and losses, and yields predictions that any metric can read."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import Trainer
+
+from ..models.face import ModelFace
+from .data_checks import checked_batch
+from .preflight import check_output
+
+
+class CheckingTrainer(Trainer):
+    """Checks what only a batch can tell, in training and evaluation.
+
+    Attributes:
+        face: the model's.
+    """
+
+    face: ModelFace
+
+    @property
+    def num_labels(self) -> int:
+        """Classes that the model tells apart."""
+        return self.face.num_labels
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, Any]:
+        loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+        check_output(outputs, loss, training=model.training)
+        return (loss, outputs) if return_outputs else loss
+
+    def prediction_step(self, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
+        from ..metrics.joint_predictions import JointPredictions  # its room imports evaluate, which is slow
+
+        loss, predictions, labels = super().prediction_step(*args, **kwargs)
+        return loss, JointPredictions(predictions) if isinstance(predictions, tuple) else predictions, labels
+
+    def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
+        """The labels of data that could not be checked before, a stream or a Dataset class, are checked here."""
+        collator = super()._get_collator_with_removed_columns(data_collator, description)
+        if description not in ("Training", "Evaluation"):
+            return collator
+        return partial(checked_batch, collator=collator, num_labels=self.num_labels, description=description)
+
+    def _prepare_input(self, data: Any) -> Any:
+        """Also casts to the precision of `bf16_full_eval` and `fp16_full_eval`, in which the model is evaluated."""
+        data, args = super()._prepare_input(data), self.args
+        if self.is_in_train or not (args.bf16_full_eval or args.fp16_full_eval):
+            return data
+        is_float = isinstance(data, Tensor) and data.is_floating_point()
+        return data.to(torch.float16 if args.fp16_full_eval else torch.bfloat16) if is_float else data
+
+
+def name_labels(model: nn.Module, dataset: Any) -> None:
+    """Gives a model whose labels are still LABEL_0, LABEL_1, ... the data set's class names, if it has as many."""
+    feature = (getattr(dataset, "features", None) or {}).get("labels")
+    names = getattr(getattr(feature, "feature", feature), "names", None)  # of a list of labels, those of its items
+    config = getattr(model, "config", None)
+    unnamed = {number: f"LABEL_{number}" for number in range(len(names or ()))}
+    if names and getattr(config, "id2label", None) == unnamed:
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: number for number, name in enumerate(names)}
