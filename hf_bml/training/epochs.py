@@ -152,16 +152,20 @@ class PlannedTrainer(Trainer):
         """What an epoch trains on; None for every row once."""
         raise NotImplementedError(f"{type(self).__name__} is abstract: override `make_plan`.")
 
+    def window(self, batch_size: int) -> int:
+        """Samples of an optimizer step, over all processes; with `split_batches` they share one batch."""
+        processes = 1 if self.accelerator.split_batches else self.accelerator.num_processes
+        return batch_size * self.args.gradient_accumulation_steps * processes
+
     def _get_dataloader(self, dataset: Dataset, description: str, batch_size: int, *args: Any, **kwargs: Any) -> Any:
         self._epoch_sampler = None if kwargs.get("is_training") else self._epoch_sampler
         orders_rows = self.plans_epochs or self.steps_per_batch > 1
         if not kwargs.get("is_training") or not (orders_rows or self.numbers_rows):
             return super()._get_dataloader(dataset, description, batch_size, *args, **kwargs)
         if orders_rows:
-            processes = 1 if self.accelerator.split_batches else self.accelerator.num_processes
-            window = batch_size * self.args.gradient_accumulation_steps * processes
             is_random = self.args.train_sampling_strategy == "random"
             seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+            window = self.window(batch_size)
             sampler = EpochSampler(len(dataset), seed if is_random else None, window, self.steps_per_batch)
             self._epoch_sampler = sampler
             kwargs["sampler_fn"] = lambda _: sampler

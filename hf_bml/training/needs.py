@@ -9,9 +9,10 @@ from transformers import Trainer, TrainingArguments
 
 from ..models.face import ModelFace
 from ..modulation import ModulationStack
+from .epochs import PlannedTrainer
 
 
-def check_needs(trainer: Trainer, face: ModelFace, stack: ModulationStack) -> None:
+def check_needs(trainer: PlannedTrainer, face: ModelFace, stack: ModulationStack) -> None:
     """Checks, when a training starts, that every need of the modulations can be met.
 
     Args:
@@ -92,7 +93,7 @@ def check_head(face: ModelFace, stack: ModulationStack, kind: str) -> None:
         )
 
 
-def check_rows(trainer: Trainer, stack: ModulationStack) -> None:
+def check_rows(trainer: PlannedTrainer, stack: ModulationStack) -> None:
     """Raises ValueError if the trainer cannot choose the order of the rows, but a modulation needs it to."""
     planning = [m.name for m in stack.planners]
     repeating = stack.who("steps_per_batch") if stack.needs.steps_per_batch > 1 else []
@@ -108,7 +109,7 @@ def check_rows(trainer: Trainer, stack: ModulationStack) -> None:
             f"{names} choose the order of the rows, and so does train_sampling_strategy: "
             f"{trainer.args.train_sampling_strategy}. Set it to random or sequential."
         )
-    window = trainer.args.train_batch_size * trainer.args.gradient_accumulation_steps * trainer.args.world_size
+    window = trainer.window(trainer.args.train_batch_size)
     if repeating and trainer.train_dataset is not None and len(trainer.train_dataset) < window:
         raise ValueError(
             f"{repeating} repeat the {window} samples of an optimizer step, but the training split has only "

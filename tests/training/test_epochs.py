@@ -1,10 +1,14 @@
 """What a training reads where methods number, plan or repeat its rows."""
 
+from types import SimpleNamespace
+
+import pytest
 import torch
 from tiny import tiny_dataset, tiny_model
 
 from hf_bml import MultimodalBalancedTrainer
-from hf_bml.modulation import EpochPlan, Modulation, Needs
+from hf_bml.modulation import EpochPlan, Modulation, ModulationStack, Needs
+from hf_bml.training.needs import check_rows
 
 
 class Watches(Modulation):
@@ -72,3 +76,17 @@ def test_an_epoch_without_a_plan_has_every_row_once(training_args):
     seen = train(training_args, PlansSecondEpoch(), tiny_dataset(samples=20), dataloader_num_workers=1).seen
     assert sorted(seen[0]) == list(range(20))
     assert list(seen[1]) == [0] and len(seen[1][0]) == 20
+
+
+@pytest.mark.parametrize(("split_batches", "samples"), [(True, 8), (False, 16)])
+def test_the_smallest_split_that_can_be_repeated(training_args, split_batches, samples, monkeypatch):
+    """Of two processes, which share a batch of 4 or read one each; two batches a step."""
+    options = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2}
+    method, dataset = Repeats(), tiny_dataset(samples=samples)
+    trainer = MultimodalBalancedTrainer(tiny_model(), training_args(**options), [method], train_dataset=dataset)
+    monkeypatch.setattr(trainer, "accelerator", SimpleNamespace(split_batches=split_batches, num_processes=2))
+    stack = ModulationStack([method], ("audio", "visual"))
+    check_rows(trainer, stack)
+    trainer.train_dataset = tiny_dataset(samples=samples - 1)
+    with pytest.raises(ValueError, match=f"repeat the {samples} samples of an optimizer step"):
+        check_rows(trainer, stack)
