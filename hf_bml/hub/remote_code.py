@@ -18,7 +18,6 @@ import ast
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -72,11 +71,10 @@ def save_code(folder: str | Path) -> list[Path]:
     processors = saved_processor(folder, config_class)
     pipelines = pipeline_tasks(config_class.model_type) if processors else {}
     classes = [*models.values(), *processors.values(), *(found["impl"] for found in pipelines.values())]
-    names = flat_names(needed_modules(map(_module, classes)))
-    written = write_modules(folder / CODE_FOLDER, names)
+    written = write_modules(folder / CODE_FOLDER, needed_modules(map(_module, classes)))
 
     def reference(found: type) -> str:
-        return f"{CODE_FOLDER}/{names[_module(found)]}.{found.__name__}"
+        return f"{CODE_FOLDER}/{flat_name(_module(found))}.{found.__name__}"
 
     config["auto_map"] = {name: reference(found) for name, found in models.items()}
     config.pop("custom_pipelines", None)  # of an earlier call
@@ -128,12 +126,12 @@ def saved_processor(folder: Path, config_class: type) -> dict[str, type]:
     return {"AutoProcessor": found} if found is not None and _is_ours(found) else {}
 
 
-def write_modules(folder: Path, names: dict[str, str]) -> list[Path]:
+def write_modules(folder: Path, modules: Iterable[str]) -> list[Path]:
     """Write modules under their flat names, and nothing else, into a folder; returns the files."""
     folder.mkdir(exist_ok=True)
     for stale in folder.glob("*.py"):
         stale.unlink()
-    return [_replace(folder / f"{flat}.py", flat_source(module, names)) for module, flat in names.items()]
+    return [_replace(folder / f"{flat_name(module)}.py", flat_source(module)) for module in modules]
 
 
 def auto_model_classes(config_class: type) -> dict[str, type]:
@@ -200,22 +198,17 @@ def source_path(module: str) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_name(f"{path.name}.py")
 
 
-def flat_names(modules: Iterable[str]) -> dict[str, str]:
-    """A file name for each module: "models.interaction.base" is `interaction_base`; with `models_` in front if two
-    would be the same.
+def flat_name(module: str) -> str:
+    """The name of a module's file in the one folder: its path without the first package.
 
     Example:
-        >>> flat_names(["models.text", "processing.text", "models.interaction.base", "suggestion"])
-        {'models.text': 'models_text', 'processing.text': 'processing_text', \
-'models.interaction.base': 'interaction_base', 'suggestion': 'suggestion'}
+        >>> flat_name("models.interaction.base"), flat_name("processing.collator"), flat_name("models")
+        ('interaction_base', 'collator', 'models')
     """
-    modules = list(modules)
-    short = {module: "_".join(module.split(".")[1:]) or module for module in modules}
-    counts = Counter(short.values())
-    return {module: name if counts[name] == 1 else module.replace(".", "_") for module, name in short.items()}
+    return "_".join(module.split(".")[1:]) or module
 
 
-def flat_source(module: str, names: dict[str, str]) -> str:
+def flat_source(module: str) -> str:
     """The source of a module with a header, its imports out of the package renamed."""
     path = source_path(module)
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
@@ -224,7 +217,7 @@ def flat_source(module: str, names: dict[str, str]) -> str:
         indent, rest = line[: node.col_offset], line[node.col_offset :]
         if RELATIVE_IMPORT.match(rest) is None:
             raise ValueError(f"{path}, line {node.lineno}: expected `from ... import` on one line, found {line!r}.")
-        lines[node.lineno - 1] = indent + RELATIVE_IMPORT.sub(f"from .{names[target]} import", rest, count=1)
+        lines[node.lineno - 1] = indent + RELATIVE_IMPORT.sub(f"from .{flat_name(target)} import", rest, count=1)
     return HEADER.format(version=version(PACKAGE.name), path=path.relative_to(PACKAGE).as_posix()) + "".join(lines)
 
 

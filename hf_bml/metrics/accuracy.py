@@ -6,6 +6,11 @@ from numpy.typing import ArrayLike
 
 from .validation import predicted_classes
 
+CLASSES_OR_SCORES = [  # what an `evaluate.Metric` takes
+    Features({"predictions": Value("int64"), "references": Value("int64")}),
+    Features({"predictions": List(Value("float64")), "references": Value("int64")}),
+]
+
 
 def accuracy(logits_or_predictions: ArrayLike, labels: ArrayLike) -> float:
     """Share of samples whose predicted class is the label.
@@ -39,10 +44,7 @@ class Accuracy(evaluate.Metric):
             description="Share of samples whose predicted class is the label.",
             citation="",
             inputs_description="predictions: classes, or rows of scores; references: classes.",
-            features=[
-                Features({"predictions": Value("int64"), "references": Value("int64")}),
-                Features({"predictions": List(Value("float64")), "references": Value("int64")}),
-            ],
+            features=CLASSES_OR_SCORES,
         )
 
     def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, float]:

@@ -1,13 +1,12 @@
 """All classification metrics at once, for `Trainer(compute_metrics=...)`."""
 
-import numpy as np
 from scipy.special import softmax
 from transformers import EvalPrediction
 
 from .accuracy import accuracy
 from .f1 import f1_score
 from .mean_average_precision import mean_average_precision
-from .unimodal_accuracy import unimodal_accuracy
+from .unimodal_accuracy import accuracies_alone
 from .validation import split_predictions, validated_scores
 
 
@@ -39,10 +38,5 @@ def classification_metrics(eval_prediction: EvalPrediction) -> dict[str, float]:
     }
     if logits.shape[1] == 2:
         metrics["f1_binary"] = f1_score(logits, labels, "binary")
-    if unimodal_logits:
-        for index, (name, values) in enumerate(unimodal_logits.items()):
-            present = np.ones(len(labels), dtype=bool) if keep_mask is None else keep_mask[:, index]
-            if present.any():
-                selected = {name: np.asarray(values)[present]}
-                metrics[f"accuracy_{name}"] = unimodal_accuracy(selected, labels[present])[name]
-    return metrics
+    alone = accuracies_alone(unimodal_logits, labels, keep_mask)
+    return {**metrics, **{f"accuracy_{name}": value for name, value in alone.items()}}

@@ -2,9 +2,9 @@
 
 import evaluate
 import numpy as np
-from datasets import Features, List, Value
 from numpy.typing import ArrayLike
 
+from .accuracy import CLASSES_OR_SCORES
 from .validation import predicted_classes
 
 
@@ -55,10 +55,7 @@ class F1(evaluate.Metric):
             description="Harmonic mean of precision and recall, over classes or of class 1.",
             citation="",
             inputs_description="predictions: classes, or rows of scores; references: classes.",
-            features=[
-                Features({"predictions": Value("int64"), "references": Value("int64")}),
-                Features({"predictions": List(Value("float64")), "references": Value("int64")}),
-            ],
+            features=CLASSES_OR_SCORES,
         )
 
     def _compute(self, predictions: ArrayLike, references: ArrayLike, average: str = "weighted") -> dict[str, float]:

@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike
 from transformers import EvalPrediction
 
 from .accuracy import accuracy
-from .unimodal_accuracy import unimodal_accuracy
-from .validation import predicted_classes, validated_labels, validated_scores
+from .unimodal_accuracy import accuracies_alone
+from .validation import predicted_classes, split_predictions, validated_labels, validated_scores
 
 TYPE_PREFIX = "accuracy_on_"
 
@@ -68,16 +68,7 @@ def question_answering_metrics(
         ValueError: empty input, NaN, differing lengths, a label or type out of range, or another form of
             `predictions`.
     """
-    predictions = eval_prediction.predictions
-    logits, unimodal_logits, keep_mask, types = (
-        (*predictions, None, None, None)[:4] if isinstance(predictions, tuple) else (predictions, None, None, None)
-    )
-    if isinstance(predictions, tuple) and (len(predictions) > 4 or not isinstance(unimodal_logits, dict | None)):
-        raise ValueError(
-            "Expected predictions to be logits or (logits, {modality: logits}, keep_mask, question_type), found a "
-            f"tuple of {[type(item).__name__ for item in predictions]}. List other model outputs in "
-            "keys_to_ignore_at_inference."
-        )
+    logits, unimodal_logits, keep_mask, types = split_predictions(eval_prediction.predictions, ("question_type",))
     logits, labels = validated_scores(logits, eval_prediction.label_ids)
     metrics = {"accuracy": accuracy(logits, labels)}
     if types is not None:
@@ -87,9 +78,5 @@ def question_answering_metrics(
             raise ValueError(f"Expected question types in [0, {len(type_names)}), found {last}.")
         names = type_metric_names([str(kind) for kind in range(last + 1)] if type_names is None else type_names)
         metrics.update({names[kind]: value for kind, value in found.items()})
-    for index, (name, values) in enumerate((unimodal_logits or {}).items()):
-        present = np.ones(len(labels), dtype=bool) if keep_mask is None else np.asarray(keep_mask)[:, index]
-        if present.any():
-            selected = {name: np.asarray(values)[present]}
-            metrics[f"accuracy_{name}"] = unimodal_accuracy(selected, labels[present])[name]
-    return metrics
+    alone = accuracies_alone(unimodal_logits, labels, keep_mask)
+    return {**metrics, **{f"accuracy_{name}": value for name, value in alone.items()}}

@@ -8,6 +8,7 @@ from datasets import Features, List, Value
 from numpy.typing import ArrayLike
 from transformers import EvalPrediction
 
+from .unimodal_accuracy import accuracies_alone
 from .validation import split_predictions, validated_scores
 
 
@@ -86,14 +87,8 @@ def segment_classification_metrics(eval_prediction: EvalPrediction) -> dict[str,
     of_events = event_accuracy(logits, labels)
     if of_events is not None:
         metrics["event_accuracy"] = of_events
-    for index, (name, values) in enumerate(unimodal_logits.items()):
-        present = np.ones(len(labels), dtype=bool) if keep_mask is None else keep_mask[:, index]
-        if present.any():
-            try:
-                metrics[f"accuracy_{name}"] = segment_accuracy(np.asarray(values)[present], labels[present])
-            except ValueError as error:
-                raise ValueError(f"modality {name!r}: {error}") from error
-    return metrics
+    alone = accuracies_alone(unimodal_logits, labels, keep_mask, segment_accuracy)
+    return {**metrics, **{f"accuracy_{name}": value for name, value in alone.items()}}
 
 
 class SegmentAccuracy(evaluate.Metric):

@@ -1,8 +1,10 @@
 """Accuracy of each modality alone: the number that makes an imbalance visible."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import evaluate
+import numpy as np
 from datasets import Features, List, Value
 from numpy.typing import ArrayLike
 
@@ -24,10 +26,36 @@ def unimodal_accuracy(unimodal_logits: dict[str, ArrayLike], labels: ArrayLike) 
     """
     if not unimodal_logits:
         raise ValueError("Expected logits of at least one modality, found none. Pass {modality: logits}.")
+    return accuracies_alone(unimodal_logits, labels)
+
+
+def accuracies_alone(
+    unimodal_logits: Mapping[str, ArrayLike],
+    labels: ArrayLike,
+    keep_mask: np.ndarray | None = None,
+    score: Callable[[ArrayLike, ArrayLike], float] = accuracy,
+) -> dict[str, float]:
+    """Accuracy of every modality's own logits over the samples that have it.
+
+    Args:
+        unimodal_logits: `{modality: (n, ...)}`.
+        labels: class numbers, shape (n, ...).
+        keep_mask: bool, shape (n, modalities); None if every sample has all.
+        score: from logits and labels to an accuracy.
+
+    Returns:
+        `{modality: accuracy in [0, 1]}`, without modalities that no sample has.
+
+    Raises:
+        ValueError: input that `score` rejects; the message names the modality.
+    """
     result = {}
-    for name, logits in unimodal_logits.items():
+    for column, (name, logits) in enumerate(unimodal_logits.items()):
+        present = ... if keep_mask is None else keep_mask[:, column]
+        if keep_mask is not None and not present.any():
+            continue
         try:
-            result[name] = accuracy(logits, labels)
+            result[name] = score(np.asarray(logits)[present], np.asarray(labels)[present])
         except ValueError as error:
             raise ValueError(f"modality {name!r}: {error}") from error
     return result

@@ -1,31 +1,34 @@
 """Checks shared by the metrics: errors say what was expected, what was found, and what to do."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 
-def split_predictions(predictions: Any) -> tuple[ArrayLike, dict[str, ArrayLike], np.ndarray | None]:
+def split_predictions(predictions: Any, also: Sequence[str] = ()) -> tuple[Any, ...]:
     """Logits, `{modality: logits}` and a bool keep mask (n, modalities), as the evaluation loop returns them.
 
     Args:
-        predictions: logits, or a tuple of logits, `{modality: logits}` and optionally a keep mask.
+        predictions: logits, or a tuple of logits, `{modality: logits}` and optionally a keep mask and more.
+        also: what may follow the keep mask.
+
+    Returns:
+        the three, without modalities `{}`, without a keep mask None; and what follows, None where it is missing.
 
     Raises:
         ValueError: another form.
     """
-    if not isinstance(predictions, tuple):
-        return predictions, {}, None
-    logits, unimodal_logits, keep_mask, *others = (*predictions, *[None] * (3 - len(predictions)))
-    unimodal_logits = {} if unimodal_logits is None else unimodal_logits
-    if others or not isinstance(unimodal_logits, dict):
+    names = ("logits", "{modality: logits}", "keep_mask", *also)
+    items = predictions if isinstance(predictions, tuple) else (predictions,)
+    logits, unimodal_logits, keep_mask, *others = (*items, *[None] * (len(names) - len(items)))
+    if len(items) > len(names) or not isinstance(unimodal_logits, dict | None):
         raise ValueError(
-            "Expected predictions to be logits or (logits, {modality: logits}, keep_mask), found a tuple of "
-            f"{[type(item).__name__ for item in predictions]}. "
-            "List other model outputs in keys_to_ignore_at_inference."
+            f"Expected predictions to be logits or ({', '.join(names)}), found a tuple of "
+            f"{[type(item).__name__ for item in items]}. List other model outputs in keys_to_ignore_at_inference."
         )
-    return logits, unimodal_logits, None if keep_mask is None else np.asarray(keep_mask)
+    return logits, unimodal_logits or {}, None if keep_mask is None else np.asarray(keep_mask), *others
 
 
 def validated_labels(labels: ArrayLike, num_classes: int | None = None) -> np.ndarray:

@@ -338,7 +338,8 @@ OURS = sorted({c for c in CONFIG_MAPPING._extra_content.values() if c.__module__
 @pytest.mark.parametrize("config_class", OURS, ids=lambda config_class: config_class.__name__)
 def test_the_code_of_every_registered_model_is_complete(config_class, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": config_class.model_type}))
-    save_code(tmp_path)
+    written = save_code(tmp_path)
+    assert len(set(written)) == len(written), "two modules have one file name"
     auto_map = json.loads((tmp_path / "config.json").read_text())["auto_map"]
     assert {"AutoConfig", "AutoModel"} <= set(auto_map)
     for reference in auto_map.values():
@@ -379,9 +380,8 @@ def test_imports_that_cannot_be_copied(statement, message, tmp_path, monkeypatch
     (package / "models" / "modeling.py").write_text(statement + "\n")
     monkeypatch.setattr(remote_code, "PACKAGE", package)
     with pytest.raises(ValueError, match=message):
-        remote_code.flat_source(
-            "models.modeling", remote_code.flat_names(remote_code.needed_modules(["models.modeling"]))
-        )
+        remote_code.needed_modules(["models.modeling"])
+        remote_code.flat_source("models.modeling")
 
 
 def test_a_processor_without_class_name_and_one_of_another_package(saved):
