@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .configuration_question_answering import QuestionAnsweringConfig
 from .encoders.build import build_encoder
-from .encoders.sequences import Tokens
+from .encoders.sequences import Tokens, seen_tokens
 from .face import Modulating, call_detached
 from .fusion import evaluation_mode
 from .interaction.base import call, fill_absent
@@ -19,7 +19,6 @@ from .precision import full_precision_scores
 from .prediction import Prediction
 from .pretrained import MultimodalPreTrainedModel, Pass, indivisible_modules
 from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
-from .question_answering.base import seen_tokens
 
 
 @dataclass

@@ -10,6 +10,7 @@ from transformers import initialization as init
 
 from ..ground.task import CLASSIFICATION, Task
 from .configuration_segment_classification import SegmentClassificationConfig
+from .encoders.lstm import RecurrentLayer
 from .face import call_detached
 from .fusion import drop_features
 from .interaction.base import call
@@ -18,7 +19,6 @@ from .precision import full_precision_scores
 from .prediction import Prediction
 from .pretrained import MultimodalPreTrainedModel, Pass, indivisible_modules
 from .segments import SEGMENT_ARCHITECTURES
-from .segments.base import RecurrentLayer
 from .segments.inputs import build_segment_input
 from .segments.losses import SoftMarginTask, pair_similarity_loss
 

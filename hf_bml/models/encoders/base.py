@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from .sequences import Tokens
@@ -75,6 +76,8 @@ class Encoder(nn.Module):
 
 
 def mark_initialized(model: nn.Module) -> None:
-    """Tells transformers not to initialise the weights again."""
+    """Tells transformers not to initialise the weights again, unless those of a checkpoint follow."""
+    if torch.empty(0).is_meta:
+        return
     for module in model.modules():
         module._is_hf_initialized = True

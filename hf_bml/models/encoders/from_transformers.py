@@ -83,8 +83,7 @@ class TransformersEncoder(Encoder):
             model = AutoModel.from_pretrained(config.model, config=model_config)
         else:
             model = AutoModel.from_config(model_config)
-        if not on_meta:
-            mark_initialized(model)  # with DeepSpeed ZeRO-3, transformers itself does so on the main process only
+        mark_initialized(model)  # with DeepSpeed ZeRO-3, transformers itself does so on the main process only
         # A detector (detr) also counts as encoder-decoder, but its encoder does not take images.
         keep_encoder = model_config.is_encoder_decoder and model.main_input_name != "pixel_values"
         self.model = model.get_encoder() if keep_encoder else model

@@ -308,10 +308,9 @@ def create_timm_model(config: Any, **options: Any) -> nn.Module:
         **options,
         **config.model_args,
     )
-    if not on_meta:
-        if config.pretrained and config.average_stem:
-            average_stem(model, config)
-        mark_initialized(model)
+    if config.pretrained and config.average_stem and not on_meta:
+        average_stem(model, config)
+    mark_initialized(model)
     return model
 
 

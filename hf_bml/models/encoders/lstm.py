@@ -1,4 +1,4 @@
-"""An LSTM over token ids, the question encoder of question answering as published."""
+"""LSTMs: the layer, and the one over token ids that encodes questions as published."""
 
 from __future__ import annotations
 
@@ -33,19 +33,27 @@ class LSTMEncoderConfig:
         check_fraction("dropout", self.dropout)
 
 
-def run_lstm(lstm: nn.LSTM, values: Tensor) -> tuple[Tensor, Tensor]:
+class RecurrentLayer(nn.LSTM):
     """An LSTM outside autocast, in the dtype of its weights: not every CPU has one in bfloat16, and the state adds up.
 
     Args:
-        lstm: of one layer and direction, batch first.
-        values: `(batch, length, input_size)`.
-
-    Returns:
-        all states `(batch, length, hidden_size)` and the last, `(batch, hidden_size)`.
+        input_size: of a step.
+        hidden_size: of each direction; with two, the output is `2 * hidden_size` wide.
+        bidirectional: whether it also runs backwards.
     """
-    with torch.autocast(values.device.type, enabled=False):
-        states, (last, _) = lstm(values.to(lstm.weight_ih_l0.dtype))
-    return states, last.squeeze(0)
+
+    def __init__(self, input_size: int, hidden_size: int, bidirectional: bool = True):
+        super().__init__(input_size, hidden_size, batch_first=True, bidirectional=bidirectional)
+
+    def forward(
+        self, values: Tensor, state: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """`(batch, length, input_size)` to the outputs `(batch, length, directions * hidden_size)` and the last
+        hidden and cell state `(directions, batch, hidden_size)`; `state` is what to start from."""
+        dtype = self.weight_ih_l0.dtype
+        with torch.autocast(values.device.type, enabled=False):
+            state = None if state is None else tuple(part.to(dtype) for part in state)
+            return super().forward(values.to(dtype), state)
 
 
 class LSTMEncoder(Encoder):
@@ -63,9 +71,8 @@ class LSTMEncoder(Encoder):
         self.output_size = self.token_size = config.hidden_size
         self.embedding = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=0)
         self.dropout = nn.Dropout(config.dropout)
-        self.lstm = nn.LSTM(config.embedding_size, config.hidden_size, batch_first=True)
-        if not self.embedding.weight.is_meta:  # else a checkpoint is being loaded: its weights follow
-            mark_initialized(self)
+        self.lstm = RecurrentLayer(config.embedding_size, config.hidden_size, bidirectional=False)
+        mark_initialized(self)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """
@@ -89,5 +96,5 @@ class LSTMEncoder(Encoder):
                 f"expected token ids (batch, length), found {tuple(input_ids.shape)} of {input_ids.dtype}. "
                 "Give the modality a processor of type words or tokens."
             )
-        states, _ = run_lstm(self.lstm, self.dropout(self.embedding(input_ids)))
+        states, _ = self.lstm(self.dropout(self.embedding(input_ids)))
         return Tokens(states, None if attention_mask is None else attention_mask.bool())

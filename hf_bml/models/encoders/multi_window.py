@@ -59,12 +59,10 @@ class MultiWindowEncoder(Encoder):
         import timm  # slow to import
 
         super().__init__()
-        on_meta = torch.empty(0).is_meta  # a checkpoint is being loaded: its weights follow
         self.num_windows = config.num_windows
         self.model = timm.create_model(config.architecture, in_chans=1, num_classes=0, **config.model_args)
         insert_before_blocks(self.model, partial(TimeAxisShift, config.shift_fraction))
-        if not on_meta:
-            mark_initialized(self.model)
+        mark_initialized(self.model)
         self.window_scores = nn.Parameter(torch.zeros(config.num_windows))
         self.output_size = self.token_size = self.model.num_features
 

@@ -28,6 +28,13 @@ class Tokens(NamedTuple):
         return masked_mean(self.values, self.mask)
 
 
+def seen_tokens(tokens: Tokens) -> Tensor:
+    """Which tokens are no padding, bool `(batch, length)`."""
+    if tokens.mask is None:
+        return torch.ones(tokens.values.shape[:2], dtype=torch.bool, device=tokens.values.device)
+    return tokens.mask.bool()
+
+
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     """Mean over dimension 1 of `(batch, length, dim)`, of the positions where `mask (batch, length)` is true."""
     if mask is None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..encoders.sequences import Tokens, masked_mean, sinusoidal_positions
+from ..encoders.sequences import Tokens, masked_mean, seen_tokens, sinusoidal_positions
 from ..options import check_fraction, check_size, check_sizes
 from .base import Inputs, Interaction, call, fill_absent
 
@@ -147,7 +147,7 @@ class CrossAttention(Interaction):
             if tokens is None:
                 continue
             values[name] = self._embed(name, tokens.values)
-            padding[name] = hidden[name] = find_padding(tokens)
+            padding[name] = hidden[name] = ~seen_tokens(tokens)
             if keep_mask is not None:
                 hidden[name] = padding[name] | ~keep_mask[:, column, None].bool()
         for layer in self.layers:
@@ -163,10 +163,3 @@ class CrossAttention(Interaction):
         values = self.projections[modality](tokens)
         positions = sinusoidal_positions(values.shape[1], values.shape[2], values)
         return values + positions + self.embeddings[modality].to(values.dtype)
-
-
-def find_padding(tokens: Tokens) -> Tensor:
-    """Which tokens are padding, bool `(batch, length)`."""
-    if tokens.mask is None:
-        return torch.zeros(tokens.values.shape[:2], dtype=torch.bool, device=tokens.values.device)
-    return ~tokens.mask.bool()

@@ -30,10 +30,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from ..encoders.lstm import run_lstm
-from ..encoders.sequences import Tokens
+from ..encoders.lstm import RecurrentLayer
+from ..encoders.sequences import Tokens, seen_tokens
 from ..options import check_fraction, check_size
-from .base import Architecture, projection, seen_tokens
+from .base import Architecture, projection
 from .factor_graph import Mix, Pair, Unary, attended, pairwise_potentials
 
 
@@ -86,7 +86,7 @@ class AVSD(Architecture):
             {f"{first}-{second}": Pair(size) for first, second in itertools.combinations(sizes, 2)}
         )
         self.mixes = nn.ModuleDict({name: Mix(self._count_potentials(name)) for name in sizes})
-        self.lstm = nn.LSTM(size, size, batch_first=True) if self.others else None
+        self.lstm = RecurrentLayer(size, size, bidirectional=False) if self.others else None
         self.classifier = nn.Sequential(
             nn.Linear(size * (2 if self.others else 1), size), nn.ReLU(), nn.Linear(size, num_labels)
         )
@@ -110,8 +110,8 @@ class AVSD(Architecture):
         parts = [found[self.question].squeeze(1)]
         if self.others:
             steps = torch.cat([found[name] for name in self.others], dim=1)
-            _, state = run_lstm(self.lstm, steps)
-            parts.insert(0, state.to(dtype))
+            _, (state, _) = self.lstm(steps)
+            parts.insert(0, state.squeeze(0).to(dtype))
         return self.classifier(torch.cat(parts, dim=-1))
 
     def _attend(self, name: str, values: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from ..encoders.sequences import Tokens
@@ -49,10 +48,3 @@ class Architecture(nn.Module):
 def projection(size: int, hidden_size: int) -> nn.Module:
     """Tokens of a modality to the architecture's width; nothing to do where its encoder has that width."""
     return nn.Identity() if size == hidden_size else nn.Linear(size, hidden_size)
-
-
-def seen_tokens(tokens: Tokens) -> Tensor:
-    """The mask of tokens, bool `(batch, length)`."""
-    if tokens.mask is None:
-        return torch.ones(tokens.values.shape[:2], dtype=torch.bool, device=tokens.values.device)
-    return tokens.mask.bool()

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..encoders.sequences import Tokens
+from ..encoders.sequences import Tokens, seen_tokens
 from ..interaction.cross_attention import CrossAttentionOptions, attend
-from .base import Architecture, seen_tokens
+from .base import Architecture
 
 
 @dataclass

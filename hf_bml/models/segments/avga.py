@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..encoders.lstm import RecurrentLayer
 from ..options import check_sizes
 from ..prediction import Prediction
-from .base import RecurrentLayer, SegmentArchitecture
+from .base import SegmentArchitecture
 from .guided_attention import GuidedAttention, guide_and_guided, where_present
 from .inputs import SegmentInput
 

@@ -22,9 +22,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ..encoders.lstm import RecurrentLayer
 from ..options import check_size
 from ..prediction import Prediction
-from .base import RecurrentLayer, SegmentArchitecture
+from .base import SegmentArchitecture
 from .inputs import SegmentInput
 
 

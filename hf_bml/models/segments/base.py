@@ -13,29 +13,6 @@ from ..prediction import Prediction
 from .inputs import SegmentInput
 
 
-class RecurrentLayer(nn.LSTM):
-    """An LSTM over the segments of a clip, which runs outside autocast: torch has none for bfloat16 on the CPU.
-
-    Args:
-        input_size: of a segment's feature.
-        hidden_size: of each direction; with two, the output is `2 * hidden_size` wide.
-        bidirectional: whether it also runs backwards.
-    """
-
-    def __init__(self, input_size: int, hidden_size: int, bidirectional: bool = True):
-        super().__init__(input_size, hidden_size, batch_first=True, bidirectional=bidirectional)
-
-    def forward(
-        self, values: Tensor, state: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """`(batch, segments, input_size)` to the outputs `(batch, segments, directions * hidden_size)` and the last
-        hidden and cell state `(directions, batch, hidden_size)`; `state` is what to start from."""
-        dtype = self.weight_ih_l0.dtype
-        with torch.autocast(values.device.type, enabled=False):
-            state = None if state is None else tuple(part.to(dtype) for part in state)
-            return super().forward(values.to(dtype), state)
-
-
 class SegmentArchitecture(nn.Module):
     """Base class.
 

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from ...ground.task import at_least_float32
+from ..encoders.lstm import RecurrentLayer
 from ..options import check_fraction, check_sizes, check_weight
 from ..prediction import Prediction
-from .base import RecurrentLayer, SegmentArchitecture
+from .base import SegmentArchitecture
 from .guided_attention import GuidedAttention, guide_and_guided, where_present
 from .inputs import SegmentInput
 
