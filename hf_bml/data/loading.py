@@ -16,6 +16,7 @@ from typing import Any
 
 from datasets import DatasetDict
 
+from ..ground.suggestion import check_options as check_known
 from ..ground.suggestion import did_you_mean, import_named
 from . import catalogue
 from .from_columns import load as load_columns
@@ -88,11 +89,5 @@ def _user_function(path: str) -> Callable[..., DatasetDict]:
 def check_options(load: Callable[..., DatasetDict], options: dict[str, Any], name: str) -> None:
     """Raises ValueError, naming the closest valid one, for an option that a data set's function does not take."""
     parameters = inspect.signature(load).parameters
-    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return
-    for option in options:
-        if option not in parameters:
-            raise ValueError(
-                f"Expected an option of data set '{name}', found {option!r}.{did_you_mean(option, list(parameters))} "
-                f"Options: {', '.join(parameters) or 'none'}."
-            )
+    if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        check_known(f"The data set {name!r}", options, parameters)

@@ -26,6 +26,13 @@ def did_you_mean(name: object, valid: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
+def check_name(option: str, value: Any, valid: Iterable[str]) -> None:
+    """Raises ValueError, naming the closest valid name, unless the `value` of an option is one of `valid`."""
+    valid = list(valid)
+    if not isinstance(value, str) or value not in valid:
+        raise ValueError(f"{option} must be one of {valid}, found {value!r}.{did_you_mean(value, valid)}")
+
+
 def check_options(owner: str, options: Iterable[str], valid: Iterable[str]) -> None:
     """Raises ValueError, naming the closest valid one, for an option that `owner` does not have."""
     valid = list(valid)

@@ -15,7 +15,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 
 from ..ground.seams import check_seams
-from ..ground.suggestion import did_you_mean
+from ..ground.suggestion import check_name, check_options, did_you_mean
 from ..processing.collator import collate_present
 from ..processing.dataset_processing import is_made_at_access, undecoded
 from ..processing.processor import MultimodalProcessor
@@ -93,19 +93,12 @@ class MultimodalClassificationPipeline(Pipeline):
             )
 
     def _sanitize_parameters(self, **options: Any) -> tuple[dict, dict, dict]:
-        for name in options:
-            if name not in OPTIONS:
-                raise ValueError(
-                    f"Expected options out of {list(OPTIONS)}, found {name!r}.{did_you_mean(name, OPTIONS)}"
-                )
+        check_options("The pipeline", options, OPTIONS)
         top_k, function = options.get("top_k"), options.get("function_to_apply")
         if top_k is not None and (not isinstance(top_k, int) or isinstance(top_k, bool) or top_k < 1):
             raise ValueError(f"Expected top_k >= 1, or None for all labels, found {top_k!r}.")
-        if function is not None and function not in FUNCTIONS:
-            raise ValueError(
-                f"Expected function_to_apply out of {list(FUNCTIONS)}, found {function!r}."
-                f"{did_you_mean(function, FUNCTIONS)}"
-            )
+        if function is not None:
+            check_name("function_to_apply", function, FUNCTIONS)
         return {}, {}, options
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:

@@ -4,6 +4,7 @@ import evaluate
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..ground.suggestion import check_name
 from .accuracy import CLASSES_OR_SCORES
 from .validation import predicted_classes
 
@@ -28,8 +29,7 @@ def f1_score(logits_or_predictions: ArrayLike, labels: ArrayLike, average: str =
     """
     import sklearn.metrics  # slow to import
 
-    if average not in ("weighted", "macro", "binary"):
-        raise ValueError(f"Expected average 'weighted', 'macro' or 'binary', found {average!r}. Choose one of these.")
+    check_name("average", average, ("weighted", "macro", "binary"))
     predictions, labels = predicted_classes(logits_or_predictions, labels)
     if average == "binary":
         shape = np.shape(logits_or_predictions)

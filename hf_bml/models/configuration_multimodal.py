@@ -12,11 +12,11 @@ from torch import nn
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from ..ground.repository_code import keep_code, own_code_only
-from ..ground.suggestion import check_options, registered_names_only
+from ..ground.suggestion import check_name, check_options, registered_names_only
 from .encoders.build import build_encoder_config
 from .fusion import FUSIONS
 from .interaction import INTERACTIONS
-from .options import check_fraction, check_name, check_weight, is_number, size_list
+from .options import check_fraction, check_weight, is_number, size_list
 
 # What `save_code` writes. A registered class needs no code from a repository, and a model that is loaded with it and
 # saved elsewhere would not take that code along.

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, ClassVar
 
-from ..ground.suggestion import check_options
+from ..ground.suggestion import check_name, check_options
 from .configuration_multimodal import ModalitiesConfig, option, options_by_name
-from .options import check_name
 from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
 
 

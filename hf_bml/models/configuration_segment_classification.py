@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, ClassVar
 
-from ..ground.suggestion import check_options
+from ..ground.suggestion import check_name, check_options
 from .configuration_multimodal import ModalitiesConfig, option, options_by_name
 from .encoders.build import build_encoder_config
 from .encoders.image import TimmEncoderConfig
-from .options import check_name
 from .segments import SEGMENT_ARCHITECTURES
 from .segments.inputs import SEGMENT_INPUTS
 from .segments.losses import SEGMENT_LOSSES

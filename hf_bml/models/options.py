@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
-
-from ..ground.suggestion import did_you_mean
 
 
 class HeadOptions(Protocol):
@@ -53,14 +51,21 @@ def check_weight(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a number of at least 0, found {value!r}.")
 
 
-def check_name(option: str, value: Any, valid: Iterable[str]) -> None:
-    """Raises ValueError, naming the closest valid name, unless `value` is one of `valid`."""
-    if not isinstance(value, str) or value not in valid:
-        raise ValueError(f"{option} must be one of {list(valid)}, found {value!r}.{did_you_mean(value, valid)}")
+def check_attention(options: Any) -> None:
+    """Raises ValueError unless a dataclass's `hidden_size`, `num_heads`, `feedforward_size` and `dropout` can be
+    those of attention layers."""
+    check_sizes(options, "hidden_size", "num_heads")
+    if options.feedforward_size is not None:
+        check_size("feedforward_size", options.feedforward_size)
+    if options.hidden_size % options.num_heads:
+        raise ValueError(f"hidden_size {options.hidden_size} must be a multiple of num_heads {options.num_heads}.")
+    check_fraction("dropout", options.dropout)
 
 
-def size_list(name: str, values: Any) -> list[int]:
-    """`values` as a list, checked: positive integers."""
+def size_list(name: str, values: Any, least: int = 0) -> list[int]:
+    """`values` as a list, checked: at least `least` positive integers."""
     if isinstance(values, str) or not isinstance(values, Sequence) or not all(map(is_size, values)):
         raise ValueError(f"{name} must be a list of positive integers, such as [64, 32], found {values!r}.")
+    if len(values) < least:
+        raise ValueError(f"{name} must be a list of at least {least} size, such as [64, 32], found {list(values)}.")
     return list(values)

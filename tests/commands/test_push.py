@@ -9,19 +9,14 @@ import warnings
 import pytest
 import yaml
 from card_code import quick_start
+from digits_recipe import DIGITS
 from huggingface_hub import ModelCard
 
 from hf_bml.cli import main
 
-RECIPE = """
-dataset: digits
-modalities:
-  audio: {type: conv, channels: [4, 8]}
-  visual: {type: conv, channels: [4, 8]}
-processors:
-  audio: {type: log_spectrogram, sampling_rate: 8000, duration: 0.3, window_length: 128, overlap: 64}
-  visual: {type: frames, size: 8, num_channels: 1}
-modulations:
+RECIPE = (
+    DIGITS
+    + """modulations:
   opm: {q_base: 0.5}
 optim: sgd
 learning_rate: 5e-2
@@ -36,6 +31,7 @@ save_steps: 2
 use_cpu: true
 disable_tqdm: true
 """
+)
 OF_THE_MODEL = {"README.md", "config.json", "curves.png", "model.safetensors", "processor_config.json"}
 LOADING = """
 import sys

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import yaml
+from digits_recipe import DIGITS
 from PIL import Image
 
 from hf_bml import OPM, MultimodalForClassification
@@ -15,15 +16,9 @@ from hf_bml.cli import main
 from hf_bml.study import experiment
 from hf_bml.study.run_files import read_groups
 
-RECIPE = """
-dataset: digits
-modalities:
-  audio: {type: conv, channels: [4, 8]}
-  visual: {type: conv, channels: [4, 8]}
-processors:
-  audio: {type: log_spectrogram, sampling_rate: 8000, duration: 0.3, window_length: 128, overlap: 64}
-  visual: {type: frames, size: 8, num_channels: 1}
-modulations:
+RECIPE = (
+    DIGITS
+    + """modulations:
   opm: {q_base: 0.5}
   ogm: {alpha: 0.5, noise: entry_std}
 optim: sgd
@@ -39,6 +34,7 @@ save_strategy: "no"
 use_cpu: true
 disable_tqdm: true
 """
+)
 
 
 @pytest.fixture

@@ -200,7 +200,7 @@ def test_errors_in_an_input(classify, clip, folder):
 
 
 def test_errors_in_options(classify, clip, folder):
-    with pytest.raises(ValueError, match=r"found 'topk'\. Did you mean 'top_k'\?"):
+    with pytest.raises(ValueError, match=r"no option 'topk'\. Did you mean 'top_k'\?"):
         classify(clip, topk=2)
     for wrong in (0, -1, 2.5, True):
         with pytest.raises(ValueError, match="Expected top_k >= 1, or None for all labels"):

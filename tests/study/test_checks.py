@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from digits_recipe import DIGITS
 
 from hf_bml import MODULATIONS, Modulation
 from hf_bml.study import checks
@@ -9,17 +10,12 @@ from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import parse_recipe
 from hf_bml.training.checkpoint import seal_checkpoint
 
-YAML = """
-dataset: digits
-modalities:
-  audio: {type: conv, channels: [4]}
-  visual: {type: conv, channels: [4]}
-processors:
-  audio: {type: log_spectrogram, sampling_rate: 8000, duration: 0.3, window_length: 128, overlap: 64}
-  visual: {type: frames, size: 8, num_channels: 1}
-optim: sgd
+YAML = (
+    DIGITS
+    + """optim: sgd
 use_cpu: true
 """
+)
 
 
 @pytest.fixture

@@ -1,26 +1,22 @@
 import re
 
 import pytest
+from digits_recipe import DIGITS
 
 from hf_bml.study import fingerprint as module
 from hf_bml.study.fingerprint import canonical, fingerprint
 from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import parse_recipe
 
-YAML = """
-dataset: digits
-modalities:
-  audio: {type: conv, channels: [4]}
-  visual: {type: conv, channels: [4]}
-processors:
-  audio: {type: log_spectrogram, sampling_rate: 8000, duration: 0.3, window_length: 128, overlap: 64}
-  visual: {type: frames, size: 8, num_channels: 1}
-modulations:
+YAML = (
+    DIGITS
+    + """modulations:
   opm: {q_base: 0.5}
   ogm: {}
 num_train_epochs: 2
 use_cpu: true
 """
+)
 
 
 @pytest.fixture

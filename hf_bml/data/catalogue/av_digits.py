@@ -32,6 +32,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from datasets import Audio, ClassLabel, DatasetDict, Features, Image
 
+from ...ground.suggestion import check_name
 from ..location import find_data_file
 from ..splits import cut_table
 
@@ -54,8 +55,7 @@ def load(split: str = "speaker", data_dir: str | os.PathLike | None = None) -> D
         ValueError: `split` is unknown.
         FileNotFoundError: the file is missing.
     """
-    if split not in ("speaker", "official"):
-        raise ValueError(f"Expected split 'speaker' or 'official', found {split!r}. Choose one of the two.")
+    check_name("split", split, ("speaker", "official"))
     table = pq.read_table(find_data_file(FILE, data_dir))
     if split == "speaker":
         row_splits = [SPEAKER_SPLITS[name] for name in table["split_speaker"].to_pylist()]

@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 from datasets import Array2D, Array4D, ClassLabel, Dataset, DatasetDict, Features, List
 
+from ...ground.suggestion import check_name
 from ..annotations import check_counts, class_index, find_annotation, read_rows
 from ..clips import audio_visual_files, clip_dataset
 from ..from_columns import load_hub
@@ -110,10 +111,8 @@ def load(
         FileNotFoundError: the folder, a file, or all clips of a split are missing.
         ImportError: h5py is missing, for features.
     """
-    if inputs not in ("features", "clips") or labels not in ("segments", "event"):
-        raise ValueError(
-            f"Expected inputs 'features' or 'clips' and labels 'segments' or 'event', found {inputs!r} and {labels!r}."
-        )
+    check_name("inputs", inputs, ("features", "clips"))
+    check_name("labels", labels, ("segments", "event"))
     if hub_id is not None:
         if labels != "event":
             raise ValueError(f"Expected labels='event' for hub_id, found {labels!r}: that copy has no segments.")

@@ -50,6 +50,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import ClassLabel, DatasetDict, Features, List, Value
 
+from ...ground.suggestion import check_name
 from ..feature_files import read_feature_file
 from ..location import find_data_file
 from ..splits import cut_table, held_out_groups
@@ -93,15 +94,13 @@ def load(
         ValueError: an option is unknown, the combination leaks labels, or a feature is not finite.
         FileNotFoundError: the file is missing.
     """
-    if neutral not in ("positive", "negative", "drop"):
-        raise ValueError(f"Expected neutral 'positive', 'negative' or 'drop', found {neutral!r}.")
+    check_name("neutral", neutral, ("positive", "negative", "drop"))
     check_options(modalities, text, split if features_file is None else "bc_lstm")
     if features_file is not None:
         path = Path(features_file)
         path = path if path.is_file() else find_data_file(str(path), data_dir)
         return load_features(path, modalities, text, standardize, neutral)
-    if validation not in VALIDATION_FRACTIONS:
-        raise ValueError(f"Expected validation out of {list(VALIDATION_FRACTIONS)}, found {validation!r}.")
+    check_name("validation", validation, VALIDATION_FRACTIONS)
     path = find_data_file(FILE, data_dir)
     table = pq.read_table(path)
     if split == "bc_lstm":
@@ -126,26 +125,16 @@ def load(
 
 
 def check_options(modalities: Sequence[str], text: str, split: str) -> None:
-    """Refuse unknown options and combinations that leak labels.
-
-    Args:
-        modalities: see `load`.
-        text: see `load`.
-        split: see `load`.
-
-    Raises:
-        ValueError: an option is unknown, or the standard folds meet features trained on their test labels.
-    """
+    """Raises ValueError for an unknown option of `load`, and for standard folds with features trained on their test
+    labels."""
     if isinstance(modalities, str) or not modalities or not set(modalities) <= set(MODALITIES):
         raise ValueError(
             f"Expected a list of modalities out of {MODALITIES}, found {modalities!r}. Pass e.g. ['text']."
         )
     if len(set(modalities)) < len(modalities):
         raise ValueError(f"Expected every modality once, found {modalities!r}. Drop the repetition.")
-    if text not in ("feature", "transcript"):
-        raise ValueError(f"Expected text 'feature' or 'transcript', found {text!r}. Choose one of the two.")
-    if split not in ("bc_lstm", "cmu_sdk"):
-        raise ValueError(f"Expected split 'bc_lstm' or 'cmu_sdk', found {split!r}. Choose one of the two.")
+    check_name("text", text, ("feature", "transcript"))
+    check_name("split", split, ("bc_lstm", "cmu_sdk"))
     leaking = ["text feature"] if "text" in modalities and text == "feature" else []
     leaking += ["visual feature"] if "visual" in modalities else []
     if split == "cmu_sdk" and leaking:

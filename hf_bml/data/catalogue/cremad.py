@@ -31,6 +31,7 @@ from pathlib import Path
 
 from datasets import ClassLabel, DatasetDict
 
+from ...ground.suggestion import check_name
 from ..annotations import check_counts, class_index, find_annotation, read_rows
 from ..clips import AUDIO_SUFFIXES, audio_visual_files, clip_dataset, index_files
 from ..from_columns import load_hub
@@ -73,8 +74,7 @@ def load(
         ValueError: `split` is unknown, or a csv is malformed.
         FileNotFoundError: the folder, a csv, or all clips of a split are missing.
     """
-    if split not in ("official", "speaker"):
-        raise ValueError(f"Expected split 'official' or 'speaker', found {split!r}. Choose one of the two.")
+    check_name("split", split, ("official", "speaker"))
     if hub_id is not None:
         return load_hub(hub_id, HUB, revision, modalities={"audio": "audio", "visual": "video"})
     folder = find_data_folder("cremad", data_dir)

@@ -37,6 +37,7 @@ from pathlib import Path
 
 from datasets import ClassLabel, DatasetDict
 
+from ...ground.suggestion import check_name
 from ..annotations import check_counts, class_index, find_annotation, read_json, read_rows
 from ..clips import audio_visual_files, clip_dataset, youtube_key
 from ..from_columns import load_hub
@@ -82,8 +83,6 @@ SPLITS = {
     "validation": {"training": "train", "testing": "train", "validation": "test"},
 }
 HUB = {"mteb/kinetics-400": {"revision": "e5b93b6eae80b8c9e9c88a381baae84d29b34fd2"}}
-
-
 LISTS = {"training": "my_train.txt", "testing": "my_test.txt"}
 ANNOTATIONS = ("json", "txt")
 
@@ -117,8 +116,7 @@ def load(
         ValueError: `test` or `annotation` is unknown, they do not go together, or an annotation file is malformed.
         FileNotFoundError: the folder, the annotation file, or all clips of a split are missing.
     """
-    if test not in SPLITS:
-        raise ValueError(f"Expected test out of {list(SPLITS)}, found {test!r}. Choose one of the two.")
+    check_name("test", test, SPLITS)
     if annotation not in ANNOTATIONS or (annotation == "txt" and test != "testing"):
         raise ValueError(
             f"Expected annotation out of {list(ANNOTATIONS)}, and with 'txt' test='testing', found {annotation!r} and "

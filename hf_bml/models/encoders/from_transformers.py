@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoModel
 
-from ...ground.suggestion import did_you_mean
+from ...ground.suggestion import check_name, did_you_mean
 from ..options import check_size
 from .base import Encoder, mark_initialized
 from .sequences import Tokens, frames_as_one_sequence, masked_mean, positions_as_tokens
@@ -42,8 +42,7 @@ class TransformersEncoderConfig:
     def __post_init__(self) -> None:
         if self.output_size is not None:
             check_size("output_size", self.output_size)
-        if self.pooling not in ("mean", "cls"):
-            raise ValueError(f"pooling must be 'mean' or 'cls', found {self.pooling!r}.")
+        check_name("pooling", self.pooling, ("mean", "cls"))
         if not isinstance(self.config, Mapping | None) or not isinstance(self.model, str | None):
             raise ValueError(
                 "`model` must be a Hub id or folder and `config` a dict such as {'model_type': 'bert'}, "

@@ -100,9 +100,7 @@ class ConvEncoderConfig:
 
     def __post_init__(self) -> None:
         check_size("in_channels", self.in_channels)
-        self.channels = size_list("channels", self.channels)
-        if not self.channels:
-            raise ValueError("channels must be a list of at least one size, such as [8, 16], found [].")
+        self.channels = size_list("channels", self.channels, least=1)
 
 
 class StageMaps(NamedTuple):

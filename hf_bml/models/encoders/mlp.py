@@ -27,9 +27,7 @@ class MLPEncoderConfig:
 
     def __post_init__(self) -> None:
         check_size("input_size", self.input_size)
-        self.hidden_sizes = size_list("hidden_sizes", self.hidden_sizes)
-        if not self.hidden_sizes:
-            raise ValueError("hidden_sizes must be a list of at least one size, such as [512], found [].")
+        self.hidden_sizes = size_list("hidden_sizes", self.hidden_sizes, least=1)
 
 
 class MLPEncoder(Encoder):

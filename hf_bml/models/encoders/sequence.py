@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from ..options import check_fraction, check_size, check_sizes
+from ..options import check_attention, check_size
 from .base import Encoder
 from .sequences import Tokens, frames_as_one_sequence, sinusoidal_positions
 
@@ -37,13 +37,9 @@ class SequenceEncoderConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.positions, bool):
             raise ValueError(f"positions must be true or false, found {self.positions!r}.")
-        check_sizes(self, "input_size", "hidden_size", "num_heads")
+        check_size("input_size", self.input_size)
         check_size("num_layers", self.num_layers, least=0)
-        if self.feedforward_size is not None:
-            check_size("feedforward_size", self.feedforward_size)
-        if self.hidden_size % self.num_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of num_heads {self.num_heads}.")
-        check_fraction("dropout", self.dropout)
+        check_attention(self)
 
 
 class SequenceEncoder(Encoder):

@@ -8,14 +8,14 @@ attention to the others, and feed-forward follow; the feature of a modality is t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..encoders.sequences import Tokens, masked_mean, seen_tokens, sinusoidal_positions
-from ..options import check_fraction, check_size, check_sizes
+from ..options import check_attention, check_size
 from .base import Inputs, Interaction, call, fill_absent
 
 
@@ -38,12 +38,8 @@ class CrossAttentionOptions:
     dropout: float = 0.1
 
     def __post_init__(self) -> None:
-        check_sizes(self, "hidden_size", "num_layers", "num_heads")
-        if self.feedforward_size is not None:
-            check_size("feedforward_size", self.feedforward_size)
-        if self.hidden_size % self.num_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} must be a multiple of num_heads {self.num_heads}.")
-        check_fraction("dropout", self.dropout)
+        check_size("num_layers", self.num_layers)
+        check_attention(self)
 
 
 def attend(attention: nn.MultiheadAttention, queries: Tensor, keys: Tensor, hidden: Tensor) -> Tensor:
@@ -64,24 +60,25 @@ def attend(attention: nn.MultiheadAttention, queries: Tensor, keys: Tensor, hidd
     return torch.where(nothing.unsqueeze(2), 0.0, found)
 
 
+def attentions(modalities: Iterable[str], options: CrossAttentionOptions) -> nn.ModuleDict:
+    """Attention for the queries of each modality, batch first."""
+    sizes = (options.hidden_size, options.num_heads, options.dropout)
+    return nn.ModuleDict({name: nn.MultiheadAttention(*sizes, batch_first=True) for name in modalities})
+
+
 class CrossAttentionLayer(nn.Module):
     """Self-attention within each modality, attention to the tokens of all others, feed-forward; pre-norm."""
 
     def __init__(self, modalities: Sequence[str], options: CrossAttentionOptions):
         super().__init__()
-        size, heads, dropout = options.hidden_size, options.num_heads, options.dropout
+        size, dropout = options.hidden_size, options.dropout
         wide = options.feedforward_size or 4 * size
 
         def norms() -> nn.ModuleDict:
             return nn.ModuleDict({name: nn.LayerNorm(size) for name in modalities})
 
-        def attentions() -> nn.ModuleDict:
-            return nn.ModuleDict(
-                {name: nn.MultiheadAttention(size, heads, dropout, batch_first=True) for name in modalities}
-            )
-
-        self.self_norms, self.self_attention = norms(), attentions()
-        self.cross_norms, self.cross_attention = norms(), attentions()
+        self.self_norms, self.self_attention = norms(), attentions(modalities, options)
+        self.cross_norms, self.cross_attention = norms(), attentions(modalities, options)
         self.feedforward_norms = norms()
         self.feedforward = nn.ModuleDict(
             {

@@ -19,14 +19,14 @@ Any number of modalities, each attending to the one after it. Smaller by default
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from ..encoders.sequences import Tokens, seen_tokens
-from ..interaction.cross_attention import CrossAttentionOptions, attend
+from ..interaction.cross_attention import CrossAttentionOptions, attend, attentions
 from .base import Architecture
 
 
@@ -55,21 +55,16 @@ class CrossModalLayer(nn.Module):
 
     def __init__(self, modalities: Sequence[str], options: PanoAVQAOptions):
         super().__init__()
-        size, heads, dropout = options.hidden_size, options.num_heads, options.dropout
+        size = options.hidden_size
         wide = options.feedforward_size or 4 * size
         following = [*modalities[1:], modalities[0]]
         self.attended = dict(zip(modalities, following, strict=True)) if len(modalities) > 1 else {}
 
-        def attentions(names: Sequence[str]) -> nn.ModuleDict:
-            return nn.ModuleDict(
-                {name: nn.MultiheadAttention(size, heads, dropout, batch_first=True) for name in names}
-            )
+        def residuals(names: Iterable[str]) -> nn.ModuleDict:
+            return nn.ModuleDict({name: Residual(size, options.dropout) for name in names})
 
-        def residuals(names: Sequence[str]) -> nn.ModuleDict:
-            return nn.ModuleDict({name: Residual(size, dropout) for name in names})
-
-        self.cross_attention, self.cross_residuals = attentions(list(self.attended)), residuals(list(self.attended))
-        self.self_attention, self.self_residuals = attentions(modalities), residuals(modalities)
+        self.cross_attention, self.cross_residuals = attentions(self.attended, options), residuals(self.attended)
+        self.self_attention, self.self_residuals = attentions(modalities, options), residuals(modalities)
         self.feedforward_residuals = residuals(modalities)
         self.feedforward = nn.ModuleDict(
             {name: nn.Sequential(nn.Linear(size, wide), nn.GELU(), nn.Linear(wide, size)) for name in modalities}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...ground.suggestion import did_you_mean
+from ...ground.suggestion import check_name
 
 
 def guide_and_guided(options: Any, modalities: Sequence[str]) -> tuple[str, str]:
@@ -24,10 +24,8 @@ def guide_and_guided(options: Any, modalities: Sequence[str]) -> tuple[str, str]
     if len(modalities) < 2:
         raise ValueError(f"one modality guides another, so there must be two or more, found {list(modalities)}.")
     for role in ("guide", "guided"):
-        name = getattr(options, role)
-        if name is not None and name not in modalities:
-            hint = did_you_mean(name, modalities)
-            raise ValueError(f"{role} must be one of the modalities {list(modalities)}, found {name!r}.{hint}")
+        if vars(options)[role] is not None:
+            check_name(role, vars(options)[role], modalities)
     guide = options.guide or next(name for name in modalities if name != options.guided)
     guided = options.guided or next(name for name in modalities if name != guide)
     if guide == guided:

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from ...ground.task import at_least_float32
 from ..encoders.lstm import RecurrentLayer
-from ..options import check_fraction, check_sizes, check_weight
+from ..options import check_fraction, check_size, check_weight
 from ..prediction import Prediction
+from .avga import AVGAOptions
 from .base import SegmentArchitecture
 from .guided_attention import GuidedAttention, guide_and_guided, where_present
 from .inputs import SegmentInput
@@ -27,37 +28,26 @@ MINIMUM_SUM = 1e-8
 
 
 @dataclass
-class PSPOptions:
-    """Options of PSP; the defaults are the published values.
+class PSPOptions(AVGAOptions):
+    """Options of PSP beside those of [`AVGAOptions`]; the defaults are the published values.
 
     Args:
-        guide: the modality that points; default the first.
-        guided: the modality whose positions it points at; default the second.
-        positions: per segment of the guided modality.
-        attention_size: width of the attention's projections.
         projection_size: hidden width of the projections before the recurrent layers, which end at `hidden_size`.
-        hidden_size: of each direction of the recurrent layers.
         threshold: normalised similarities up to it are pruned, in [0, 1).
         dropout: in [0, 1).
-        classifier_size: hidden units of the classifier.
         similarity_weight: of the similarity in `segment_loss: pair_similarity`, at least 0.
     """
 
-    guide: str | None = None
-    guided: str | None = None
-    positions: int = 49
-    attention_size: int = 512
     projection_size: int = 256
-    hidden_size: int = 128
     threshold: float = 0.099
     dropout: float = 0.1
-    classifier_size: int = 64
     similarity_weight: float = 100.0
 
     def __post_init__(self) -> None:
-        check_sizes(self, "positions", "attention_size", "projection_size", "hidden_size", "classifier_size")
-        for name in ("threshold", "dropout"):
-            check_fraction(name, getattr(self, name))
+        super().__post_init__()
+        check_size("projection_size", self.projection_size)
+        check_fraction("threshold", self.threshold)
+        check_fraction("dropout", self.dropout)
         check_weight("similarity_weight", self.similarity_weight)
 
 

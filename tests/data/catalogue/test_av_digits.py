@@ -72,7 +72,7 @@ def test_official_splits_by_hand():
 
 
 def test_unknown_split():
-    with pytest.raises(ValueError, match="'speaker' or 'official', found 'random'"):
+    with pytest.raises(ValueError, match=r"\['speaker', 'official'\], found 'random'"):
         load(split="random")
 
 

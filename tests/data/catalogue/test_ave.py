@@ -220,7 +220,9 @@ def test_bad_feature_files_are_named_before_rows_are_read(features, name):
 
 
 def test_bad_options():
-    with pytest.raises(ValueError, match="found 'video' and 'segments'"):
+    with pytest.raises(ValueError, match=r"inputs must be one of \['features', 'clips'\], found 'video'"):
         load(inputs="video")
+    with pytest.raises(ValueError, match=r"labels must be one of .* Did you mean 'segments'"):
+        load(labels="segment")
     with pytest.raises(ValueError, match="labels='event' for hub_id"):
         load(hub_id="mteb/AVE-Dataset")
