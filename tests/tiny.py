@@ -123,3 +123,14 @@ def tiny_text_model(folder) -> MultimodalForClassification:
         "sensor": {"type": "sequence", "input_size": 5, "hidden_size": 8, "num_heads": 2},
     }
     return MultimodalForClassification(MultimodalConfig(modalities=encoders, fusion="film", num_labels=4)).eval()
+
+
+def check_reload(model, batch, folder):
+    """What is loaded again has the same weights, bit for bit, and predicts the same, of each modality alone, too."""
+    model.eval().save_pretrained(folder)
+    again = type(model).from_pretrained(folder).eval()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+    expected, loaded = model(**batch), again(**batch)
+    torch.testing.assert_close(loaded.logits, expected.logits)
+    torch.testing.assert_close(loaded.unimodal_logits, expected.unimodal_logits)

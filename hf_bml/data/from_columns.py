@@ -78,8 +78,7 @@ def load(
 
     Args:
         path: Hub id, folder, or format: "parquet", "webdataset", "audiofolder", "videofolder", "imagefolder", "csv".
-        modalities: see `from_columns`.
-        label: see `from_columns`.
+        modalities, label: see `from_columns`.
         name: configuration of a Hub data set.
         data_dir: folder of the files.
         data_files: file patterns, one for all or one per split.
@@ -87,13 +86,7 @@ def load(
         streaming: read while training, without a local copy.
         join: more sources, each the same arguments (`path`, `name`, `data_dir`, `data_files`, `revision`).
         join_on: see `from_columns`.
-        splits: see `from_columns`.
-        classes: see `from_columns`.
-        types: see `from_columns`.
-        media_dir: see `from_columns`.
-        group: see `from_columns`.
-        validation_fraction: see `from_columns`.
-        test_fraction: see `from_columns`.
+        splits, classes, types, media_dir, group, validation_fraction, test_fraction: see `from_columns`.
 
     Returns:
         splits train, validation and test.

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from tiny import tiny_image_config, tiny_images
+from tiny import check_reload, tiny_image_config, tiny_images
 
 from hf_bml import MultimodalBalancedTrainer, MultimodalForClassification
 from hf_bml.models import FUSIONS, INTERACTIONS
@@ -86,14 +86,7 @@ def test_forward_and_backward(fusion, interaction, modalities, hidden):
 def test_save_and_load_give_equal_outputs(fusion, interaction, modalities, tmp_path):
     model, batch = build(fusion, interaction, modalities), tiny_images(modalities)
     model(**batch)  # moves the running statistics
-    model.eval().save_pretrained(tmp_path)
-    again = MultimodalForClassification.from_pretrained(tmp_path).eval()
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, again.state_dict()[name]), name
-    expected, loaded = model(**batch), again(**batch)
-    torch.testing.assert_close(loaded.logits, expected.logits)
-    for name in modalities:
-        torch.testing.assert_close(loaded.unimodal_logits[name], expected.unimodal_logits[name])
+    check_reload(model, batch, tmp_path)
 
 
 @every_combination

@@ -166,18 +166,10 @@ def bc_lstm_splits(released: Sequence[str], videos: Sequence[str], validation: s
 
 
 def finite_features(table: pa.Table, column: str, path: Path) -> np.ndarray:
-    """Feature vectors of one column.
-
-    Args:
-        table: holds `column`, a list of numbers of one length in every row.
-        column: name of the column.
-        path: the table's file, shown in errors.
-
-    Returns:
-        shape (rows, dim), float64.
+    """Feature vectors of one column, lists of numbers of one length: (rows, dim), float64.
 
     Raises:
-        ValueError: A value is missing, NaN or infinite.
+        ValueError: a value is missing, NaN or infinite; `path`, the table's file, is named.
     """
     values = np.stack([np.asarray(row, dtype=np.float64) for row in table[column].to_pylist()])
     bad_rows = np.flatnonzero(~np.isfinite(values).all(axis=1))

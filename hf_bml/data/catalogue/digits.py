@@ -36,7 +36,7 @@ encoder, longer windows make it slower to learn.
 """
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -87,23 +87,13 @@ class TelephoneLine:
 
     def scaled(self, strength: float) -> "TelephoneLine":
         """The same line with every fault scaled in amplitude (or in dB, or in Hz) by `strength` >= 0."""
-        change = 20 * np.log10(strength) if strength > 0 else None
-
-        def level(value: float | None) -> float | None:
-            return None if value is None or change is None else value + change
-
-        return TelephoneLine(
-            tilt=self.tilt * strength,
-            notch_frequency=self.notch_frequency,
-            notch_depth=self.notch_depth * strength,
-            frequency_shift=self.frequency_shift * strength,
-            hum_frequency=self.hum_frequency,
-            hum=level(self.hum),
-            interference_frequency=self.interference_frequency,
-            interference=level(self.interference),
-            crosstalk=level(self.crosstalk),
-            extra_noise=self.extra_noise * strength,
-        )
+        changed = {
+            name: vars(self)[name] * strength for name in ("tilt", "notch_depth", "frequency_shift", "extra_noise")
+        }
+        for name in ("hum", "interference", "crosstalk"):
+            level = vars(self)[name]
+            changed[name] = None if level is None or strength == 0 else level + 20 * np.log10(strength)
+        return replace(self, **changed)
 
 
 LINES = {

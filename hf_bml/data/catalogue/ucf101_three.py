@@ -25,17 +25,12 @@ def load(
     """UCF-101 actions with three modalities.
 
     Args:
-        split: number of the official split, 1 to 3.
-        data_dir: the release's folder, see `hf_bml.data.catalogue.ucf101`.
-        flow_dir: folder of `u` and `v`, absolute or below the release's. If it does not exist, flow is the video.
-        hub_id: read this Hub data set (columns video and label) instead of the folder.
-        revision: its commit; None takes the one that `hf_bml.data.catalogue.ucf101` knows, if any.
+        split, data_dir, flow_dir, hub_id, revision: see `hf_bml.data.catalogue.ucf101.load`.
 
     Returns:
         splits train, validation and test with the columns `visual`, `flow`, `difference` and `labels`.
 
     Raises:
-        ValueError: `split` is unknown, or a list is malformed.
-        FileNotFoundError: the folder, a list, or all clips of a split are missing.
+        ValueError, FileNotFoundError: see there.
     """
     return ucf101.load(split, ucf101.MODALITIES, data_dir, flow_dir, hub_id, revision)

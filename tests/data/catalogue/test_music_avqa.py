@@ -154,6 +154,15 @@ def test_numbers_as_ids_of_videos(few):
     assert load(data_dir=few)["validation"][0]["audio"]["path"] == str(few / "7.mp4")
 
 
+ENTRY = {
+    "video_id": "1",
+    "type": '["Audio", "Counting"]',
+    "question_content": "Is the <LR> <Object> louder?",
+    "templ_values": '["left", "violin"]',
+    "anser": "yes",
+}
+
+
 @pytest.mark.parametrize(
     ("changed", "text"),
     [
@@ -169,14 +178,7 @@ def test_numbers_as_ids_of_videos(few):
     ],
 )
 def test_templates_are_filled_in_order(tmp_path, changed, text):
-    entry = {
-        "video_id": "1",
-        "type": '["Audio", "Counting"]',
-        "question_content": "Is the <LR> <Object> louder?",
-        "templ_values": '["left", "violin"]',
-        "anser": "yes",
-    }
-    assert read_question({**entry, **changed}, tmp_path, 0) == {"video": "1", "text": text, "answer": "yes", "type": 0}
+    assert read_question({**ENTRY, **changed}, tmp_path, 0) == {"video": "1", "text": text, "answer": "yes", "type": 0}
 
 
 @pytest.mark.parametrize(
@@ -194,14 +196,6 @@ def test_templates_are_filled_in_order(tmp_path, changed, text):
     ],
 )
 def test_bad_entries_are_named(tmp_path, changed, message):
-    entry = {
-        "video_id": "1",
-        "type": '["Audio", "Counting"]',
-        "question_content": "Is the <LR> <Object> louder?",
-        "templ_values": '["left", "violin"]',
-        "anser": "yes",
-        **changed,
-    }
-    entry = {key: value for key, value in entry.items() if value is not ...}
+    entry = {key: value for key, value in {**ENTRY, **changed}.items() if value is not ...}
     with pytest.raises(ValueError, match=message):
         read_question(entry, tmp_path, 3)

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from tiny import TINY_BERT, KeepOnly, scrambled, tiny_config, tiny_image_config, tiny_images, tiny_model
+from tiny import TINY_BERT, KeepOnly, check_reload, scrambled, tiny_config, tiny_image_config, tiny_images, tiny_model
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
 from hf_bml.models import INTERACTIONS
@@ -206,14 +206,7 @@ def test_pairs_of_cnns(interaction, pair, tmp_path):
     output.loss.backward()
     without = [name for name, p in model.named_parameters() if p.grad is None]
     assert without == []
-    model.eval().save_pretrained(tmp_path)
-    again = MultimodalForClassification.from_pretrained(tmp_path).eval()
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, again.state_dict()[name]), name
-    expected, loaded = model(**batch), again(**batch)
-    torch.testing.assert_close(loaded.logits, expected.logits)
-    for name in batch:
-        torch.testing.assert_close(loaded.unimodal_logits[name], expected.unimodal_logits[name])
+    check_reload(model, batch, tmp_path)
 
 
 @pytest.mark.parametrize(
