@@ -46,10 +46,10 @@ def read_rows(path: Path, fields: Sequence[str], delimiter: str = ",", quoted: b
         path: the file.
         fields: what each row holds; shown in errors.
         delimiter: between two fields.
-        quoted: A field in double quotes may contain the delimiter.
+        quoted: a field in double quotes may contain the delimiter.
 
     Raises:
-        ValueError: A row has another number of fields, or the quotes do not match; file and line are named.
+        ValueError: a row has another number of fields, or the quotes do not match; file and line are named.
     """
     quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     lines = [line.strip() for line in read_text(path).split("\n")]

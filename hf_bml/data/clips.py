@@ -119,7 +119,7 @@ def clip_dataset(
         features: types of all columns, in order.
 
     Raises:
-        FileNotFoundError: A split has no clip left.
+        FileNotFoundError: a split has no clip left.
     """
     wanted = [row for row, split in enumerate(row_splits) if split is not None]
     present = [row for row in wanted if all(values[row] for values in files.values())]

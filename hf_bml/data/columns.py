@@ -79,7 +79,7 @@ def class_names(kinds: Mapping[str, Any], labels: Mapping[str, Sequence[Any]], n
         each name once; numbers are sorted by value, unless there are names among them.
 
     Raises:
-        ValueError: A label is missing, they are neither integers nor names, or a split has no class of train.
+        ValueError: a label is missing, they are neither integers nor names, or a split has no class of train.
     """
     others: set[Any] = set()
     for split, kind in kinds.items():
@@ -114,7 +114,7 @@ def declared_names(kinds: Mapping[str, Any], name: str) -> list[str]:
         name: shown in errors.
 
     Raises:
-        ValueError: A split declares no class of train.
+        ValueError: a split declares no class of train.
 
     Example:
         >>> kinds = {"test": ClassLabel(names=["b", "d"]), "train": ClassLabel(names=["a", "b", "c"])}

@@ -35,7 +35,7 @@ def load_multimodal_dataset(name: str, **options: Any) -> DatasetDict:
     """Load a data set by name and check it.
 
     Args:
-        name: A name out of `dataset_names()`, or the dotted path of a function that returns a
+        name: a name out of `dataset_names()`, or the dotted path of a function that returns a
             `datasets.DatasetDict`: "package.module:function" or "package.module.function".
         options: keyword arguments of the data set's `load` (or of the function).
 

@@ -74,7 +74,7 @@ def cut_table(table: pa.Table, row_splits: Sequence[str | None], features: Featu
         the three splits, rows in table order.
 
     Raises:
-        ValueError: A split has an unknown name.
+        ValueError: a split has an unknown name.
     """
     row_splits = np.asarray(row_splits, dtype=object)
     unknown = set(row_splits) - {*SPLITS, None}

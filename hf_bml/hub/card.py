@@ -259,7 +259,7 @@ def model_table(facts: CardFacts) -> str:
 
 
 def describe_architecture(facts: CardFacts) -> list[str]:
-    """What joins the modalities, unless it is a fusion, and whose work that and single encoders are after."""
+    """What joins the modalities, unless it is a fusion, and which published work this and the encoders follow."""
     texts = []
     name, loss = facts.config.get("architecture"), facts.config.get("segment_loss")
     if name in ARCHITECTURES:

@@ -45,7 +45,7 @@ class CardFacts:
         history: `TrainerState.log_history`.
         step: optimizer step of these weights; None if not known.
         max_steps: of the whole training; None if not known.
-        is_finished: whether the training came to its end.
+        is_finished: whether the training has ended.
         wrapped_class: of a model that `balance` wrapped, its own class with its module.
         adapter_base: folder or Hub id of the model that a PEFT adapter was trained for, empty if it has none; None if
             the weights are not an adapter.
@@ -141,7 +141,7 @@ def with_all_options(modulations: Mapping[str, Any] | None) -> dict[str, dict[st
 
 
 def is_finished(history: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a training has come to its end, which it logs."""
+    """Whether a training has ended, which it logs."""
     return any("train_runtime" in entry for entry in history)
 
 

@@ -1,9 +1,9 @@
 """What of a folder goes to the Hub, and how: the model, its processor, its card and pictures, in one commit.
 
 What is to be pushed is first laid out in a folder of its own (`stage`, by hard links), so that a push in the
-background is not disturbed by what the training writes and deletes meanwhile. Nothing else is pushed: no optimizer
-state unless checkpoints are asked for, no `training_args.bin` (a pickle that can hold a token), no paths of this
-machine.
+background is not disturbed by what the training writes and deletes in the meantime. Nothing else is pushed: no
+optimizer state unless checkpoints are asked for, no `training_args.bin` (a pickle that can hold a token), no paths of
+this machine.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def stage(
 
 
 def link_config(path: Path, target: Path) -> None:
-    """As `link`, without the places that the transformers encoders came from: all of them is in the model.
+    """As `link`, without the sources of the transformers encoders: the model holds all of them.
 
     Warns:
         UserWarning: the config names another place on this machine, which others do not have.
@@ -110,7 +110,7 @@ def link_config(path: Path, target: Path) -> None:
 
 
 def stage_checkpoint(folder: Path, destination: Path) -> None:
-    """All of a checkpoint but the pickled arguments, and in its state no path of this machine."""
+    """All of a checkpoint except the pickled arguments, with no path of this machine in its state."""
     for path in sorted(folder.rglob("*")):
         target = destination / path.relative_to(folder)
         if not path.is_file() or path.name == TRAINING_ARGS_NAME:
@@ -129,7 +129,7 @@ def stage_checkpoint(folder: Path, destination: Path) -> None:
 
 
 def link(path: Path, target: Path) -> None:
-    """A second name for the file, or a copy where there are no hard links."""
+    """Hard-links a file, or copies it where the file system has no hard links."""
     try:
         os.link(path, target)
     except OSError:
@@ -139,7 +139,7 @@ def link(path: Path, target: Path) -> None:
 def make_repository(
     repo_id: str, token: str | None = None, private: bool | None = None, revision: str | None = None
 ) -> str:
-    """Makes repository and branch unless they exist; returns `owner/name`.
+    """Creates repository and branch unless they exist; returns `owner/name`.
 
     Raises:
         PushError: anything went wrong.
@@ -164,14 +164,14 @@ def push(
     delete: bool = False,
 ) -> CommitInfo:
     """Uploads a staged folder in one commit, or in parts if the Hub refuses so many files at once; repository and
-    branch are made if needed.
+    branch are created if needed.
 
     Args:
         staged: what `stage` has laid out.
         repo_id: `owner/name`, or `name` for the token's user.
         message: of the commit.
         token: default that of HF_TOKEN or `hf auth login`.
-        private: only of a repository that is made here; default the account's setting.
+        private: only of a repository that is created here; default the account's setting.
         revision: branch, default main.
         delete: delete the staged folder afterwards in any case.
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Protocol
+
+from ..ground.suggestion import check_options
 
 
 class HeadOptions(Protocol):
@@ -15,6 +18,28 @@ class HeadOptions(Protocol):
     head_hidden_sizes: Sequence[int]
     head_dropout: float
     bias_split: Mapping[str, float] | None
+
+
+def chosen_options(kind: str, name: str, owners: Mapping[str, Any], options: Any) -> Any:
+    """The options of a chosen interaction or architecture as its dataclass.
+
+    Args:
+        kind: what is chosen, for messages.
+        name: a key of `owners`, each of which has an `options_class`.
+        owners: what could be chosen.
+        options: a mapping, or None for the defaults.
+
+    Raises:
+        ValueError: not a mapping, an unknown option (the closest valid one is named), or a value out of range.
+    """
+    if not isinstance(options, Mapping | None):
+        raise ValueError(f"{kind}_options must be a dict, found {options!r}.")
+    what, options_class = f"{kind} {name!r}", owners[name].options_class
+    check_options(what, options or {}, [f.name for f in fields(options_class)])
+    try:
+        return options_class(**(options or {}))
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from error
 
 
 def is_number(value: Any) -> bool:

@@ -50,9 +50,9 @@ def without_batch_norm(model: MultimodalForClassification) -> MultimodalForClass
 def tiny_image_dataset(
     modalities: Sequence[str] = ("audio", "visual"),
     samples: int = 48,
+    dtype: torch.dtype = torch.float32,
     num_labels: int = LABELS,
     seed: int = 0,
-    dtype: torch.dtype = torch.float32,
 ) -> datasets.Dataset:
     """Noise and a class-dependent pattern, strongest in the first modality."""
     generator = torch.Generator().manual_seed(seed)
@@ -88,11 +88,6 @@ def known_options(config_class: type, options: Mapping[str, Any]) -> dict[str, A
 def classification_model(modalities: Sequence[str], options: Mapping[str, Any]) -> nn.Module:
     """Images by modality, joined by concatenation."""
     return without_batch_norm(tiny_image_model(modalities, **options))
-
-
-def classification_data(modalities: Sequence[str], samples: int, dtype: torch.dtype) -> datasets.Dataset:
-    """See `tiny_image_dataset`."""
-    return tiny_image_dataset(modalities, samples, dtype=dtype)
 
 
 def segment_model(modalities: Sequence[str], options: Mapping[str, Any]) -> nn.Module:
@@ -184,18 +179,16 @@ class Kind:
         modalities: names.
         model: from modalities and options of the config to a model in float64, without dropout and batch statistics.
         data: from modalities, a number of samples and a dtype to a dataset.
-        segments: whether labels have a segment axis.
     """
 
     modalities: tuple[str, ...]
     model: Callable[[Sequence[str], Mapping[str, Any]], nn.Module]
     data: Callable[[Sequence[str], int, torch.dtype], datasets.Dataset]
-    segments: bool = False
 
 
 KINDS = {
-    "classification": Kind(("audio", "visual"), classification_model, classification_data),
-    "segments": Kind(("audio", "visual"), segment_model, segment_data, segments=True),
+    "classification": Kind(("audio", "visual"), classification_model, tiny_image_dataset),
+    "segments": Kind(("audio", "visual"), segment_model, segment_data),
     "questions": Kind(("text", "audio", "visual"), question_model, question_data),
     "balance": Kind(("audio", "visual"), balanced_model, balanced_data),
 }

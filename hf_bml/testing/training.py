@@ -84,7 +84,7 @@ class Setting:
         modalities: their number, of the first ones; None for those of the kind.
         micro_batches: per optimizer step and process.
         fsdp2: shard the model over the processes.
-        missing: let samples lack modalities; what the absent inputs hold, None for nobody lacking any.
+        missing: let samples lack modalities; what the absent inputs hold, None if every sample has all.
         steps: optimizer steps.
         plain: without the modulation, but with what it asks of the model and of the data.
         fixed_draws: let random draws depend on step and row alone, not on how a batch is cut.

@@ -137,7 +137,7 @@ def read_segments(path: Path) -> list[tuple[str, list[int]]]:
     """Video and class of each second, 28 for background, of every row of an annotation file.
 
     Raises:
-        ValueError: A row is malformed; file and line are named.
+        ValueError: a row is malformed; file and line are named.
     """
     index = {name: number for number, name in enumerate(CLASSES)}
     segments = []

@@ -202,7 +202,7 @@ def load_features(path: Path, modalities: Sequence[str], text: str, standardize:
     """CMU-MOSI from a feature file; see `load`.
 
     Raises:
-        ValueError: A split or field is missing, or its values are not as expected; file, split and field are named.
+        ValueError: a split or field is missing, or its values are not as expected; file, split and field are named.
     """
     transcript = "text" in modalities and text == "transcript"
     fields = {name: FIELDS.get(name, name) for name in modalities}

@@ -102,7 +102,7 @@ def official_rows(folder: Path, split: int) -> tuple[list[str], list[str], list[
     """Class names, and of every clip its name, label and split ("train" or "test"), from the official lists.
 
     Raises:
-        ValueError: A line is malformed, or names a class that classInd.txt lacks or numbers otherwise.
+        ValueError: a line is malformed, or names a class that classInd.txt lacks or numbers otherwise.
     """
     lists = folder / "ucfTrainTestlist"
     source = "the UCF-101 page of CRCV, 'Train/Test Splits for Action Recognition'"

@@ -92,7 +92,7 @@ def build_encoder(modality: str, options: dict[str, Any], staged: bool = False) 
         staged: whether the encoder must run stage by stage.
 
     Raises:
-        ValueError: the model cannot be built or its weights cannot be loaded, whatever the library's own error.
+        ValueError: the model cannot be built or its weights cannot be loaded, whichever error the library raises.
     """
     config = build_encoder_config(modality, options)
     kind = encoder_class(modality, options["type"], staged)

@@ -136,8 +136,8 @@ class TransformersEncoder(Encoder):
         name = self.model.config.model_type
         if hidden is None:
             raise ValueError(
-                f"A {name!r} model returns no last_hidden_state, so it is no encoder. Use the model of one of its "
-                "parts, such as 'clip_vision_model' for 'clip'."
+                f"A {name!r} model returns no last_hidden_state, so it cannot be an encoder. Use the model of one "
+                "of its parts, such as 'clip_vision_model' for 'clip'."
             )
         size = hidden.shape[1 if hidden.dim() == 4 else -1]
         if size != self.output_size:

@@ -19,9 +19,9 @@ from torchvision.ops import Conv2dNormActivation
 
 from ...ground.suggestion import did_you_mean
 from ..options import check_fraction, check_size, is_number, size_list
-from ..segment_networks import TemporalShift, freeze, insert_before_blocks, partially_frozen, set_clips
 from .base import Encoder, mark_initialized
 from .sequences import Tokens, frames_as_one_sequence, masked_mean, positions_as_tokens
+from .tsn_tsm import TemporalShift, freeze, insert_before_blocks, partially_frozen, set_clips
 
 TIMM_SOURCES = ("hf-hub:", "hf_hub:", "local-dir:")
 
@@ -33,7 +33,7 @@ def check_shift_fraction(value: Any) -> None:
 
 
 def check_architecture(name: Any) -> None:
-    """Raises ValueError, naming the closest valid name, unless timm knows the architecture or it lies on the Hub."""
+    """Raises ValueError, naming the closest valid name, unless timm knows the architecture or it is on the Hub."""
     import timm  # slow to import
 
     if not isinstance(name, str) or not (name.startswith(TIMM_SOURCES) or timm.is_model(name)):

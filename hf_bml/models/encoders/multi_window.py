@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ..options import check_size
-from ..segment_networks import TimeAxisShift, insert_before_blocks
 from .base import Encoder, mark_initialized
 from .image import check_architecture, check_shift_fraction
 from .sequences import Tokens, positions_as_tokens
+from .tsn_tsm import TimeAxisShift, insert_before_blocks
 
 
 @dataclass

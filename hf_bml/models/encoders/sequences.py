@@ -29,7 +29,7 @@ class Tokens(NamedTuple):
 
 
 def seen_tokens(tokens: Tokens) -> Tensor:
-    """Which tokens are no padding, bool `(batch, length)`."""
+    """Which tokens are not padding, bool `(batch, length)`."""
     if tokens.mask is None:
         return torch.ones(tokens.values.shape[:2], dtype=torch.bool, device=tokens.values.device)
     return tokens.mask.bool()

@@ -41,7 +41,7 @@ class MMTMOptions:
 class MMTMModule(nn.Module):
     """One multimodal transfer module: joint squeeze, and a channel gate per modality.
 
-    Scoring a modality calls it too, in eval mode; a forward hook that is to see the joint path only, asks `training`.
+    Scoring a modality calls it too, in eval mode; a forward hook for the joint path alone checks `training`.
 
     Args:
         sizes: channels per modality.

@@ -22,7 +22,7 @@ class Architecture(nn.Module):
         options: an `options_class`.
 
     Attributes:
-        provenance: whose work it is after, and what differs from that; for model cards.
+        provenance: which published work it follows, and what differs from that; for model cards.
     """
 
     options_class: ClassVar[type]

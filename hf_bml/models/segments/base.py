@@ -26,7 +26,7 @@ class SegmentArchitecture(nn.Module):
         num_labels: classes, the background included.
 
     Attributes:
-        provenance: whose work it is after, and what differs from that; for model cards.
+        provenance: which published work it follows, and what differs from that; for model cards.
         sizes: feature size per modality.
         own_size: of what `alone` returns.
     """
@@ -69,7 +69,7 @@ class SegmentArchitecture(nn.Module):
     def alone(self, encoders: Mapping[str, nn.Module], modality: str, values: Tensor) -> Tensor:
         """What a modality's recurrent layer says when no other modality is there, nor a guide.
 
-        It depends on the modality's own encoder alone, which has to have a `recurrent` layer.
+        It depends on the modality's own encoder alone, which must have a `recurrent` layer.
 
         Args:
             encoders: per modality.

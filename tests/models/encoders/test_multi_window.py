@@ -5,7 +5,7 @@ from torch import nn
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
 from hf_bml.models.encoders.build import build_encoder
-from hf_bml.models.segment_networks import TimeAxisShift
+from hf_bml.models.encoders.tsn_tsm import TimeAxisShift
 
 SMALL = {"type": "multi_window", "num_windows": 2, "model_args": {"channels": [8, 8, 8, 16], "zero_init_last": False}}
 

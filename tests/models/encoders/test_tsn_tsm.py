@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
 from hf_bml.models.encoders.build import build_encoder
-from hf_bml.models.segment_networks import temporal_shift
+from hf_bml.models.encoders.tsn_tsm import temporal_shift
 from hf_bml.processing import VideoFrames
 
 THIN = {"type": "timm", "architecture": "resnet18", "model_args": {"channels": [8, 8, 8, 8]}}
