@@ -16,7 +16,7 @@ from ..ground.suggestion import check_options, registered_names_only
 from .encoders.build import build_encoder_config
 from .fusion import FUSIONS
 from .interaction import INTERACTIONS
-from .options import check_fraction, check_name, check_weight, is_number, size_list
+from .options import check_fraction, check_name, check_positive, check_weight, is_number, size_list
 
 # What `save_code` writes. A registered class needs no code from a repository, and a model that is loaded with it and
 # saved elsewhere would not take that code along.
@@ -132,8 +132,8 @@ class MultimodalConfig(ModalitiesConfig):
             order everywhere.
         modality_order (`list[str]`, *optional*): the names of `modalities` in that order; kept because `config.json`
             sorts its keys.
-        fusion (`str`): `"concat"`, `"sum"`, `"film"`, `"gated"`, `"product"`, or `package.module:Name` of your own
-            (see [`FusionHead`]).
+        fusion (`str`): `"concat"`, `"sum"`, `"bounded"`, `"film"`, `"gated"`, `"product"`, or `package.module:Name` of
+            your own (see [`FusionHead`]).
         conditioning (`str`, *optional*): the modality that conditions the others in `film` and `gated`; default the
             first.
         interaction (`str`, *optional*): what the encoders exchange before fusion: `"centralnet"`, `"mmtm"` or
@@ -145,6 +145,7 @@ class MultimodalConfig(ModalitiesConfig):
             with 0.001; default Xavier normal.
         bias_split (`dict[str, float]`, *optional*): the share of the linear concat head's bias that counts for each
             modality's own prediction (paper Table 14); default 1 / modalities.
+        logit_bound (`float`): of `fusion: bounded`, tau: the length that no modality's part of the logits reaches, > 0.
         unimodal_prediction (`str`): how a modality's own prediction is estimated. `"auto"`: the exact split where the
             head has one, else zero-out; `"zero_out"`; `"probe"`: a linear head per modality that learns on the
             detached feature beside the training, or the modality's own classifier where `auxiliary_loss_weight` gives
@@ -191,6 +192,7 @@ class MultimodalConfig(ModalitiesConfig):
     bias_split: dict[str, float] | None = option(
         None, "Share of the linear head's bias per modality in its own prediction."
     )
+    logit_bound: float = option(5.0, "Of fusion bounded: the length that no modality's logits reach, > 0.")
     unimodal_prediction: str = option(
         "auto",
         "How a modality's own prediction is estimated: auto (exact split, else zero_out), zero_out, or probe, a "
@@ -207,9 +209,9 @@ class MultimodalConfig(ModalitiesConfig):
         )
         check_fraction("head_dropout", self.head_dropout)
         self.head_dropout = float(self.head_dropout)
-        std = self.head_init_std
-        if std is not None and not (is_number(std) and 0 < std < float("inf")):
-            raise ValueError(f"head_init_std must be a number above 0, found {std!r}.")
+        if self.head_init_std is not None:
+            check_positive("head_init_std", self.head_init_std)
+        check_positive("logit_bound", self.logit_bound)
         if self.bias_split is not None:
             self._check_bias_split()
 

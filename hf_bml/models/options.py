@@ -17,6 +17,7 @@ class HeadOptions(Protocol):
     head_hidden_sizes: Sequence[int]
     head_dropout: float
     bias_split: Mapping[str, float] | None
+    logit_bound: float
 
 
 def is_number(value: Any) -> bool:
@@ -45,6 +46,12 @@ def check_fraction(name: str, value: Any) -> None:
     """Raises ValueError unless `value` is a number in [0, 1)."""
     if not is_number(value) or not 0 <= value < 1:
         raise ValueError(f"{name} must be in [0, 1), found {value!r}.")
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is a finite number above 0."""
+    if not is_number(value) or not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be a number above 0, found {value!r}.")
 
 
 def check_weight(name: str, value: Any) -> None:
