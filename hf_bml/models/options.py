@@ -48,6 +48,12 @@ def check_fraction(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be in [0, 1), found {value!r}.")
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is a bool."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, found {value!r}.")
+
+
 def check_positive(name: str, value: Any) -> None:
     """Raises ValueError unless `value` is a finite number above 0."""
     if not is_number(value) or not 0 < value < float("inf"):

@@ -21,6 +21,7 @@ from .evolutional_dropout import EvolutionalDropout, EvolutionalDropoutConfig
 from .gradient_blending import GradientBlending, GradientBlendingConfig
 from .greedy import Greedy, GreedyConfig
 from .mod_drop import ModDrop, ModDropConfig
+from .multi_loss import MultiLoss, MultiLossConfig
 from .ogm import OGM, OGMConfig, gradient_coefficients
 from .ogm_star import OGMStar, OGMStarConfig
 from .opm import OPM, OPMConfig, drop_probabilities
@@ -38,6 +39,7 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
         "gradient_blending": GradientBlending,
         "greedy": Greedy,
         "mod_drop": ModDrop,
+        "multi_loss": MultiLoss,
         "dropout": Dropout,
         "annealed_dropout": AnnealedDropout,
         "curriculum_dropout": CurriculumDropout,
@@ -73,6 +75,8 @@ __all__ = [
     "Modulation",
     "ModulationConfig",
     "ModulationStack",
+    "MultiLoss",
+    "MultiLossConfig",
     "Needs",
     "OGMConfig",
     "OGMStar",
