@@ -232,7 +232,8 @@ class MicroBatch:
         if self.view is None:
             raise RuntimeError(
                 "unimodal_graph, head_graph and fuse are part of the model's forward: expected a call from "
-                "keep_modalities, modulate_features or forward_losses. Compute the loss there and return it from forward_losses."
+                "keep_modalities, modulate_features or forward_losses. Compute the loss there and return it from "
+                "forward_losses."
             )
         return self.view
 

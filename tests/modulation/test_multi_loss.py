@@ -7,7 +7,6 @@ from torch.nn.functional import cross_entropy, linear
 
 from hf_bml import MultimodalBalancedTrainer, MultimodalForClassification, balance
 from hf_bml.modulation import GradientBlending, MicroBatch, ModDrop, ModulationStack, MultiLoss, Step
-from hf_bml.testing import TWO_PROCESSES, check
 from hf_bml.testing.samples import PlainModel
 from hf_bml.training.losses import named_losses
 
@@ -114,23 +113,6 @@ def test_own_head_when_alone_needs_own_heads():
 
 
 @pytest.mark.parametrize(
-    "property",
-    [
-        "accumulation",
-        "1 to 4 modalities",
-        "missing modalities",
-        "segments",
-        "questions",
-        *(pytest.param(each, marks=pytest.mark.slow) for each in TWO_PROCESSES),
-    ],
-)
-def test_own_heads_have_the_properties_of_every_method(property):
-    """But for a loss computed outside a model with classifiers of single modalities, which is refused."""
-    refused = check("multi_loss", property, heads="own")
-    assert (refused is not None) == (property == "own losses"), refused
-
-
-@pytest.mark.parametrize(
     ("options", "heads", "message"),
     [
         ({"fusion": "product"}, "split", r"\['multi_loss'\] .* fusion 'product' predicts the same from each modality"),
@@ -163,7 +145,7 @@ def test_what_replaces_the_losses_excludes_it():
     [
         ({"heads": "both"}, "heads must be one of"),
         ({"weight": -1}, "weight must be a number"),
-        ({"weight": math.inf}, "w"),
+        ({"weight": math.inf}, "weight must be a number"),
     ],
 )
 def test_bad_options(options, message):
