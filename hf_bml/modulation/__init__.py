@@ -1,4 +1,4 @@
-"""Modulations: the methods that hold the dominant modality back. To add one: a file, a line in MODULATIONS, a test."""
+"""Modulations: the methods that balance modalities. To add one: a file, a line in MODULATIONS, a test."""
 
 from __future__ import annotations
 
