@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -7,6 +8,7 @@ from torch.nn.functional import cross_entropy, linear
 
 from hf_bml import MultimodalBalancedTrainer, MultimodalForClassification, balance
 from hf_bml.modulation import GradientBlending, MicroBatch, ModDrop, ModulationStack, MultiLoss, Step
+from hf_bml.testing import check
 from hf_bml.testing.samples import PlainModel
 from hf_bml.training.losses import named_losses
 
@@ -74,6 +76,18 @@ def test_what_own_heads_need_of_the_model():
     assert MultiLoss(heads="own").needs(("audio",)).model_options == options
     assert not MultiLoss(heads="own", weight=0).needs(("audio",)).model_options
     assert not MultiLoss().needs(("audio",)).model_options
+
+
+class OnBoundedVotes(MultiLoss):
+    """Multi-loss of a model that the property suite joins by bounded votes."""
+
+    def needs(self, modalities):
+        return dataclasses.replace(super().needs(modalities), model_options={"fusion": "bounded"})
+
+
+@pytest.mark.parametrize("property", ["accumulation", "1 to 4 modalities", "missing modalities"])
+def test_bounded_votes_in_training(property):
+    assert check(OnBoundedVotes, property) is None
 
 
 def own_model(**options):
