@@ -320,9 +320,10 @@ def parse_recipe(
         bundled = bundled_model_options(chosen["modulations"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    for name, value in bundled.items():
-        if name not in options and chosen[name] == defaults[name]:
-            chosen[name] = value
+    if chosen["model_name_or_path"] is None and chosen["task"] in TASKS:  # a checkpoint's model is as it is
+        own = TASKS[chosen["task"]].options
+        is_free = {name for name in own if name not in options and chosen[name] == defaults[name]}
+        chosen.update({name: value for name, value in bundled.items() if name in is_free})
     explicit = {name: value for name, value in chosen.items() if value != defaults[name]}
     if chosen["eval_strategy"] is None:
         del explicit["eval_strategy"]

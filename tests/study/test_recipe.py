@@ -92,6 +92,8 @@ def test_a_bundle_sets_what_the_recipe_does_not_say_of_the_model(recipe_file, mo
     recipe = parse(recipe_file, "--modulations", "mine")
     assert (recipe.model.fusion, recipe.explicit["logit_bound"]) == ("bounded", 3.0)
     assert parse(recipe_file, "--modulations", "mine", "--fusion", "sum").model.fusion == "sum"
+    for options in (["--task", "segment_classification"], ["--model_name_or_path", "some/checkpoint"]):
+        assert "fusion" not in parse(recipe_file, "--modulations", "mine", *options).explicit
     recipe_file.write_text(YAML + "fusion: concat\n")
     assert parse(recipe_file, "--modulations", "mine").model.fusion == "concat"
 
