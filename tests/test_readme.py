@@ -19,7 +19,7 @@ from hf_bml import MultimodalConfig
 from hf_bml.cli import COMMANDS
 from hf_bml.data import dataset_names
 from hf_bml.models import ENCODERS, FUSIONS, INTERACTIONS
-from hf_bml.modulation import MODULATIONS
+from hf_bml.modulation import BUNDLES, MODULATIONS
 from hf_bml.processing import PROCESSORS
 from hf_bml.study.tasks import TASKS
 
@@ -29,7 +29,7 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, flags=re.DOTALL)
 FILES = {found[1]: text for _, text in BLOCKS if (found := re.match(r"# (\w+\.(?:py|yaml))\n", text))}
 ROWS = {
     "tasks": TASKS,
-    "modulations": MODULATIONS,
+    "modulations": {**MODULATIONS, **BUNDLES},
     "encoders": ENCODERS,
     "fusion": FUSIONS,
     "interaction": INTERACTIONS,

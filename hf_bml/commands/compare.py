@@ -14,11 +14,11 @@ DESCRIPTION = """\
 Trains every method on every recipe, once per seed, tests it, and writes NAME.md, NAME.csv, NAME_runs.csv, NAME.json
 and NAME.png into output_dir (default runs/<dataset>).
 
-A method is `none`, or modulations joined by `+`, each with options if need be: `opm:q_base=0.3,lam=0.25+ogm`. Options
-that it does not give come from --modulations.opm.q_base, else from the recipe's `modulations`, else from the defaults
-below. A modulation that needs another model, such as one with an interaction, gets it; `none@METHOD` is plain training
-of the model that METHOD needs. Where the recipe's encoders do not allow that model, the method is left out, and the
-table's notes say why.
+A method is `none`, or modulations and bundles of them joined by `+`, each modulation with options if need be:
+`opm:q_base=0.3,lam=0.25+ogm`, `balanced`, `balanced+mod_drop:p=0.3`. Options that it does not give come from
+--modulations.opm.q_base, else from the recipe's `modulations`, else from the defaults below. A modulation that needs
+another model, such as one with an interaction, gets it; `none@METHOD` is plain training of the model that METHOD
+needs. Where the recipe's encoders do not allow that model, the method is left out, and the table's notes say why.
 
 Every run has a folder METHOD-HASH/seed-SEED; the hash covers all options that change what is computed. A finished run
 is not trained again; an interrupted one resumes from its newest checkpoint (--resume_from_checkpoint false: anew)."""

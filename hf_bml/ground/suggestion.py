@@ -86,7 +86,7 @@ class Registry(dict[str, Named]):
         if isinstance(name, str) and name in known:
             return known[name]
         if not isinstance(name, str) or ":" not in name:
-            hint = did_you_mean(name, known)
+            hint = did_you_mean(name, known) if isinstance(name, str) else ""
             raise ValueError(f"Unknown {self.what} {name!r}.{hint} Known: {list(known)}, or 'package.module:Name'.")
         if not _MAY_IMPORT.get():
             module, _, own = name.partition(":")

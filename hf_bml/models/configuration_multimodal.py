@@ -16,7 +16,7 @@ from ..ground.suggestion import check_name, registered_names_only
 from .encoders.build import build_encoder_config
 from .fusion import FUSIONS
 from .interaction import INTERACTIONS
-from .options import check_fraction, check_weight, chosen_options, is_number, size_list
+from .options import check_flag, check_fraction, check_positive, check_weight, chosen_options, is_number, size_list
 
 # What `save_code` writes. A registered class needs no code from a repository, and a model that is loaded with it and
 # saved elsewhere would not take that code along.
@@ -63,9 +63,12 @@ class ModalitiesConfig(PreTrainedConfig):
             sorts its keys.
         auxiliary_loss_weight (`float`, *optional*): gives every modality a classifier of its own, and adds this times
             their summed losses to the training loss.
+        own_head_when_alone (`bool`): whether, in evaluation, the answer comes from a modality's own classifier where a
+            sample has no other modality; needs `auxiliary_loss_weight`.
 
     Raises:
-        ValueError: a modality's name or encoder config is not valid, or the weight is negative.
+        ValueError: a modality's name or encoder config is not valid, the weight is negative, or there are no own
+            classifiers to answer.
     """
 
     modalities: dict[str, Any] | None = option(
@@ -74,6 +77,9 @@ class ModalitiesConfig(PreTrainedConfig):
     modality_order: list[str] | None = None
     auxiliary_loss_weight: float | None = option(
         None, "Adds a classifier per modality and this times their losses; 0 adds them without a loss."
+    )
+    own_head_when_alone: bool = option(
+        False, "In evaluation a modality's own classifier answers where a sample has no other modality."
     )
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -92,6 +98,12 @@ class ModalitiesConfig(PreTrainedConfig):
         self.modalities = {name: self.complete_encoder(name, encoders[name]) for name in order}
         if self.auxiliary_loss_weight is not None:
             check_weight("auxiliary_loss_weight", self.auxiliary_loss_weight)
+        check_flag("own_head_when_alone", self.own_head_when_alone)
+        if self.own_head_when_alone and self.auxiliary_loss_weight is None:
+            raise ValueError(
+                "own_head_when_alone needs a classifier per modality, found auxiliary_loss_weight=None. Set "
+                "auxiliary_loss_weight, to 0 where a modulation weighs their losses."
+            )
         if self.model_type in CONFIG_MAPPING and CONFIG_MAPPING[self.model_type] is type(self):
             for name in REPOSITORY_CODE:
                 kwargs.pop(name, None)
@@ -132,8 +144,8 @@ class MultimodalConfig(ModalitiesConfig):
             order everywhere.
         modality_order (`list[str]`, *optional*): the names of `modalities` in that order; kept because `config.json`
             sorts its keys.
-        fusion (`str`): `"concat"`, `"sum"`, `"film"`, `"gated"`, `"product"`, or `package.module:Name` of your own
-            (see [`FusionHead`]).
+        fusion (`str`): `"concat"`, `"sum"`, `"bounded"`, `"film"`, `"gated"`, `"product"`, or `package.module:Name` of
+            your own (see [`FusionHead`]).
         conditioning (`str`, *optional*): the modality that conditions the others in `film` and `gated`; default the
             first.
         interaction (`str`, *optional*): what the encoders exchange before fusion: `"centralnet"`, `"mmtm"` or
@@ -145,6 +157,7 @@ class MultimodalConfig(ModalitiesConfig):
             with 0.001; default Xavier normal.
         bias_split (`dict[str, float]`, *optional*): the share of the linear concat head's bias that counts for each
             modality's own prediction (paper Table 14); default 1 / modalities.
+        logit_bound (`float`): of `fusion: bounded`, tau: the length that no modality's logits reach, > 0.
         unimodal_prediction (`str`): how a modality's own prediction is estimated. `"auto"`: the exact split where the
             head has one, else zero-out; `"zero_out"`; `"probe"`: a linear head per modality that learns on the
             detached feature beside the training, or the modality's own classifier where `auxiliary_loss_weight` gives
@@ -153,6 +166,7 @@ class MultimodalConfig(ModalitiesConfig):
         auxiliary_loss_weight (`float`, *optional*): gives every modality a classifier of its own on its feature, and
             adds this times their summed cross-entropies to the training loss. 0 keeps the heads out of the loss, for
             modulations that weigh them. Default: no such heads.
+        own_head_when_alone (`bool`): see [`ModalitiesConfig`].
         num_labels, id2label, label2id: as in every transformers config.
 
     Example:
@@ -191,6 +205,7 @@ class MultimodalConfig(ModalitiesConfig):
     bias_split: dict[str, float] | None = option(
         None, "Share of the linear head's bias per modality in its own prediction."
     )
+    logit_bound: float = option(5.0, "Of fusion bounded: the length that no modality's logits reach, > 0.")
     unimodal_prediction: str = option(
         "auto",
         "How a modality's own prediction is estimated: auto (exact split, else zero_out), zero_out, or probe, a "
@@ -207,9 +222,9 @@ class MultimodalConfig(ModalitiesConfig):
         )
         check_fraction("head_dropout", self.head_dropout)
         self.head_dropout = float(self.head_dropout)
-        std = self.head_init_std
-        if std is not None and not (is_number(std) and 0 < std < float("inf")):
-            raise ValueError(f"head_init_std must be a number above 0, found {std!r}.")
+        if self.head_init_std is not None:
+            check_positive("head_init_std", self.head_init_std)
+        check_positive("logit_bound", self.logit_bound)
         if self.bias_split is not None:
             self._check_bias_split()
 

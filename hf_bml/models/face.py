@@ -25,12 +25,14 @@ class ModelFace:
             modulations see.
         can_be_compiled: whether `torch.compile` has an effect.
         auxiliary_heads: classifiers of single modalities; empty if there are none.
+        trains_own_heads: whether their losses reach the encoders.
     """
 
     encoders: Mapping[str, nn.Module]
     task: ClassVar[Task] = CLASSIFICATION
     gradient_enters_by_features: ClassVar[bool] = True
     can_be_compiled: ClassVar[bool] = True
+    trains_own_heads: ClassVar[bool] = False
     auxiliary_heads: Mapping[str, nn.Module]  # no default: it would hide a submodule of this name
 
     @property
@@ -72,9 +74,13 @@ class ModelFace:
         """Why the joint prediction is not a function of the modalities' features; None if it is."""
         return None
 
+    def why_no_head_graph(self) -> str | None:
+        """Why a modality's share of the joint head cannot be trained; None if it can."""
+        return self.why_not_fuse()
+
     def why_no_unimodal_graph(self) -> str | None:
         """Why a modality's own prediction cannot have a graph; None if it can."""
-        return self.why_not_fuse()
+        return None if self.trains_own_heads else self.why_no_head_graph()
 
 
 class Modulating(Protocol):
@@ -114,8 +120,10 @@ class ForwardView:
 
     def unimodal_graph(self) -> dict[str, Tensor]:
         """The unimodal logits with a graph: of the own classifiers, else the exact split, else by zero-out."""
-        if self.own_logits:
-            return self.own_logits
+        return self.own_logits or self.head_graph()
+
+    def head_graph(self) -> dict[str, Tensor]:
+        """What the joint head makes of each modality: its exact split, else by zero-out."""
         if self.split is not None:
             return self.split(self.features)
         return {name: self.fuse({name: feature}) for name, feature in self.features.items()}
@@ -154,7 +162,8 @@ class AdaptedModel(ModelFace):
         self.encoders = model.encoders
         self.parameters = model.parameters
         columns = getattr(model, "input_columns", list(model.encoders))
-        declared = ("task", "gradient_enters_by_features", "can_be_compiled", "why_not_fuse", "why_no_unimodal_graph")
+        declared = ("task", "gradient_enters_by_features", "can_be_compiled", "trains_own_heads", "why_not_fuse")
+        declared += ("why_no_head_graph", "why_no_unimodal_graph")
         defaults = {
             **{name: getattr(self, name) for name in declared},
             "input_columns": columns,

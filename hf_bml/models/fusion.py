@@ -7,6 +7,7 @@ features are set to zero (paper Sec. 4.3.7).
 |------------|----------------------------------------------------------------|---------------------|
 | `concat`   | `W [phi^1; ...; phi^M] + b`, or a multi-layer classifier       | exact, or zero-out  |
 | `sum`      | `sum_m (W^m phi^m + b^m)`                                      | exact               |
+| `bounded`  | `b + sum_m tau z^m / (||z^m|| + 1)`, `z^m = W^m phi^m`         | exact               |
 | `film`     | `W (gamma(x) * y + beta(x)) + b`                               | zero-out            |
 | `gated`    | `W (sigmoid(A x) * B y) + b`                                   | zero-out            |
 | `product`  | `W (prod_m A^m phi^m) + b`, low-rank bilinear                  | needs probe heads   |
@@ -26,16 +27,18 @@ import torch
 from torch import Tensor, nn
 
 from ..ground.suggestion import Registry
+from ..ground.task import at_least_float32
 from .options import HeadOptions
 
 
-def layers(sizes: Sequence[int], dropout: float) -> nn.Sequential:
-    """Linear layers between consecutive `sizes` with ReLU between them, dropout before each."""
+def layers(sizes: Sequence[int], dropout: float, bias: bool = True) -> nn.Sequential:
+    """Linear layers between consecutive `sizes` with ReLU between them, dropout before each. Without `bias`, zeros
+    give zeros."""
     modules: list[nn.Module] = []
     for index, (before, after) in enumerate(itertools.pairwise(sizes)):
         modules += [nn.ReLU()] if index else []
         modules += [nn.Dropout(dropout)] if dropout else []
-        modules.append(nn.Linear(before, after))
+        modules.append(nn.Linear(before, after, bias))
     return nn.Sequential(*modules)
 
 
@@ -148,14 +151,13 @@ class SumHead(FusionHead):
     """One classifier per modality, logits added; the split is exact, each with its own full bias."""
 
     splits_exactly = True
+    parts_have_bias: ClassVar[bool] = True
 
     def __init__(self, sizes: Mapping[str, int], config: HeadOptions):
         super().__init__(sizes, config)
+        widths = [*config.head_hidden_sizes, config.num_labels]
         self.classifiers = nn.ModuleDict(
-            {
-                modality: layers([size, *config.head_hidden_sizes, config.num_labels], config.head_dropout)
-                for modality, size in sizes.items()
-            }
+            {m: layers([size, *widths], config.head_dropout, self.parts_have_bias) for m, size in sizes.items()}
         )
 
     def _parts(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -167,6 +169,47 @@ class SumHead(FusionHead):
     def unimodal_logits(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
         with evaluation_mode(self):
             return self._parts(features)
+
+
+def bounded_votes(logits: Tensor, bound: float) -> Tensor:
+    """`tau z / (||z||_2 + 1)` over the last axis: the direction of `z`, with a length in [0, tau).
+
+    Args:
+        logits: z, `(..., num_labels)`.
+        bound: tau, > 0.
+
+    Returns:
+        as `logits`, in float32 or better, under autocast too; zeros for zeros, where the gradient is tau times one.
+
+    Example:
+        >>> import torch
+        >>> bounded_votes(torch.tensor([3.0, 4.0]), 6.0)
+        tensor([3., 4.])
+    """
+    with torch.autocast(logits.device.type, enabled=False):
+        z = at_least_float32(logits)
+        return bound * z / (torch.linalg.vector_norm(z, dim=-1, keepdim=True) + 1)
+
+
+class BoundedHead(SumHead):
+    """Adds one vote per modality, none of which can shout: `bounded_votes` of a classifier without bias, and one bias.
+
+    However large a noisy feature gets, it moves the joint logits by less than `logit_bound`; a modality that is absent
+    or dropped casts no vote. Hidden layers have no bias either. The nearest published head is MMCosine (Xu et al.
+    2023), which normalises features and weights.
+    """
+
+    parts_have_bias = False
+
+    def __init__(self, sizes: Mapping[str, int], config: HeadOptions):
+        super().__init__(sizes, config)
+        self.bound = config.logit_bound
+        self.bias = nn.Parameter(torch.zeros(config.num_labels))
+
+    def _parts(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Each modality's vote and its share of the bias, `b / M`."""
+        share = self.bias / len(self.sizes)
+        return {m: bounded_votes(z, self.bound) + share for m, z in super()._parts(features).items()}
 
 
 class ConditionedHead(FusionHead):
@@ -250,5 +293,12 @@ FUSIONS: Registry[type[FusionHead]] = Registry(
     "fusion",
     FusionHead,
     "hf_bml.models.FUSIONS",
-    {"concat": ConcatHead, "sum": SumHead, "film": FiLMHead, "gated": GatedHead, "product": ProductHead},
+    {
+        "concat": ConcatHead,
+        "sum": SumHead,
+        "bounded": BoundedHead,
+        "film": FiLMHead,
+        "gated": GatedHead,
+        "product": ProductHead,
+    },
 )

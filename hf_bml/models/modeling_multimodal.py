@@ -157,10 +157,17 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
     @property
     def gradient_enters_by_features(self) -> bool:
         """Not where the encoders exchange more than features, nor past them, to classifiers of single modalities."""
-        return self.interaction.features_are_unimodal and not (self.auxiliary_heads and self._own_logits_are_trained)
+        return self.interaction.features_are_unimodal and not self.trains_own_heads
 
     def head_parameters(self) -> list[nn.Parameter]:
         return list(self.head.parameters())
+
+    def why_no_head_graph(self) -> str | None:
+        if self.head.zero_out_is_blind:
+            return f"fusion {self.config.fusion!r} predicts the same from each modality alone. Use another fusion."
+        if not self.interaction.features_are_unimodal:
+            return self.why_not_fuse()
+        return super().why_no_head_graph()
 
     def why_not_fuse(self) -> str | None:
         if self.config.interaction is None:

@@ -18,6 +18,7 @@ class HeadOptions(Protocol):
     head_hidden_sizes: Sequence[int]
     head_dropout: float
     bias_split: Mapping[str, float] | None
+    logit_bound: float
 
 
 def chosen_options(kind: str, name: str, owners: Mapping[str, Any], options: Any) -> Any:
@@ -68,6 +69,18 @@ def check_fraction(name: str, value: Any) -> None:
     """Raises ValueError unless `value` is a number in [0, 1)."""
     if not is_number(value) or not 0 <= value < 1:
         raise ValueError(f"{name} must be in [0, 1), found {value!r}.")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is a bool."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false, found {value!r}.")
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is a finite number above 0."""
+    if not is_number(value) or not 0 < value < float("inf"):
+        raise ValueError(f"{name} must be a number above 0, found {value!r}.")
 
 
 def check_weight(name: str, value: Any) -> None:

@@ -21,7 +21,7 @@ from .configuration_multimodal import ModalitiesConfig, MultimodalConfig
 from .face import ForwardView, ModelFace, Modulating
 from .frozen import keep_frozen_statistics
 from .fusion import drop_features
-from .prediction import Prediction
+from .prediction import Prediction, answers_when_alone
 
 # What PEFT, torch.compile and torch's parametrizations put into a parameter's name:
 RENAMED = {"base_layer", "base_model", "original_module", "_orig_mod", "parametrizations"}
@@ -169,6 +169,8 @@ class MultimodalPreTrainedModel(ModelFace, PreTrainedModel):
         if modulation is not None:
             seen = modulation.modulate_features(seen, keep_mask)
         prediction = self._predict(current, seen, keep_mask)
+        if not self.training and self.config.own_head_when_alone and keep_mask is not None and len(self.encoders) > 1:
+            prediction = prediction._replace(logits=answers_when_alone(prediction.logits, own_logits, keep_mask))
         further = modulation.forward_losses(seen) if modulation is not None else {}
         restore_buffers(buffers)
         loss, losses = None, None
@@ -228,9 +230,12 @@ class MultimodalPreTrainedModel(ModelFace, PreTrainedModel):
         seen = features if keep_mask is None else drop_features(features, keep_mask)
         return self._predict(current, seen, keep_mask, detached).logits
 
-    def why_no_unimodal_graph(self) -> str | None:
-        has_own = bool(self.auxiliary_heads) and self._own_logits_are_trained
-        return None if has_own or self._split is not None else self.why_not_fuse()
+    def why_no_head_graph(self) -> str | None:
+        return None if self._split is not None else self.why_not_fuse()
+
+    @property
+    def trains_own_heads(self) -> bool:
+        return bool(self.auxiliary_heads) and self._own_logits_are_trained
 
     @property
     def _own_logits_are_trained(self) -> bool:

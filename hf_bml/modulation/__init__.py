@@ -1,4 +1,4 @@
-"""Modulations: the methods that hold the dominant modality back. To add one: a file, a line in MODULATIONS, a test."""
+"""Modulations: the methods that balance modalities. To add one: a file, a line in MODULATIONS, a test."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from ..ground.suggestion import Registry
 from .base import PHASES, Modulation, Title
+from .bundles import BUNDLES, Bundle, bundled_model_options, expanded
 from .config import DiscrepancyConfig, ModulationConfig
 from .discrepancy import DiscrepancyMonitor, discrepancy_differences, discrepancy_ratios, discriminative_scores
 from .dropout import (
@@ -21,6 +22,7 @@ from .evolutional_dropout import EvolutionalDropout, EvolutionalDropoutConfig
 from .gradient_blending import GradientBlending, GradientBlendingConfig
 from .greedy import Greedy, GreedyConfig
 from .mod_drop import ModDrop, ModDropConfig
+from .multi_loss import MultiLoss, MultiLossConfig
 from .ogm import OGM, OGMConfig, gradient_coefficients
 from .ogm_star import OGMStar, OGMStarConfig
 from .opm import OPM, OPMConfig, drop_probabilities
@@ -38,6 +40,7 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
         "gradient_blending": GradientBlending,
         "greedy": Greedy,
         "mod_drop": ModDrop,
+        "multi_loss": MultiLoss,
         "dropout": Dropout,
         "annealed_dropout": AnnealedDropout,
         "curriculum_dropout": CurriculumDropout,
@@ -46,12 +49,14 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
 )
 
 __all__ = [
+    "BUNDLES",
     "MODULATIONS",
     "OGM",
     "OPM",
     "PHASES",
     "AnnealedDropout",
     "AnnealedDropoutConfig",
+    "Bundle",
     "CopyLosses",
     "CurriculumDropout",
     "CurriculumDropoutConfig",
@@ -73,6 +78,8 @@ __all__ = [
     "Modulation",
     "ModulationConfig",
     "ModulationStack",
+    "MultiLoss",
+    "MultiLossConfig",
     "Needs",
     "OGMConfig",
     "OGMStar",
@@ -82,24 +89,27 @@ __all__ = [
     "Step",
     "Title",
     "build_modulations",
+    "bundled_model_options",
     "discrepancy_differences",
     "discrepancy_ratios",
     "discriminative_scores",
     "drop_probabilities",
+    "expanded",
     "gradient_coefficients",
 ]
 
 
-def build_modulations(specification: Mapping[str, Mapping[str, Any] | None] | None) -> list[Modulation]:
+def build_modulations(specification: str | Mapping[str, Mapping[str, Any] | None] | None) -> list[Modulation]:
     """Builds modulations from `{"opm": {"q_base": 0.5}, "ogm": {"alpha": 0.8, "noise": "entry_std"}}`; a method of
-    one's own is named by its path, `{"package.module:Name": {...}}`.
+    one's own is named by its path, `{"package.module:Name": {...}}`, and a bundle stands for its modulations,
+    `"balanced"` or `{"balanced": {}, "mod_drop": {"p": 0.2}}`.
 
     Raises:
         ValueError: unknown name or option (the closest valid one is named), or a value out of range.
     """
     modulations = []
-    for name, options in (specification or {}).items():
-        method = MODULATIONS.find(name)
+    for name, options in expanded(specification).items():
+        method = MODULATIONS.find(name, BUNDLES)
         if options is not None and not isinstance(options, Mapping):
             raise ValueError(f"Options of modulation {name!r} must be a mapping or empty, found {options!r}.")
         try:

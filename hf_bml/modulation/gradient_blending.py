@@ -145,7 +145,8 @@ class GradientBlending(Modulation):
         self._forget()
 
     def needs(self, modalities: Sequence[str]) -> Needs:
-        return Needs(whole_model=True, separate_encoders=True, model_options={"auxiliary_loss_weight": 0.0})
+        options = {"auxiliary_loss_weight": 0.0}
+        return Needs(whole_model=True, separate_encoders=True, own_heads=True, model_options=options)
 
     @property
     def held_out_fraction(self) -> float:
@@ -158,19 +159,7 @@ class GradientBlending(Modulation):
         self._classifiers = (*modalities, JOINT)
 
     def attach(self, run: Run) -> None:
-        model = run.model
-        if not hasattr(model, "auxiliary_heads"):
-            raise ValueError(
-                "gradient_blending weighs a loss per modality, but a "
-                f"{type(model).__name__} has no classifiers of single modalities. Use a MultimodalForClassification, "
-                "MultimodalForQuestionAnswering or MultimodalForSegmentClassification."
-            )
-        if not model.auxiliary_heads or model.config.auxiliary_loss_weight is None:
-            raise ValueError(
-                "gradient_blending weighs a loss per modality, but the model has no classifiers of its own for them. "
-                "Set auxiliary_loss_weight: 0 in the model's config."
-            )
-        segment_loss = getattr(model.config, "segment_loss", "cross_entropy")
+        segment_loss = getattr(run.model.config, "segment_loss", "cross_entropy")
         if segment_loss != "cross_entropy":
             raise ValueError(
                 "gradient_blending minimises cross-entropies, in whose place the model's config has segment_loss: "

@@ -35,8 +35,14 @@ class ModulationStack:
             raise ValueError(f"Each modulation can be used once, found {names}.")
         for phase, count in Counter(modulation.phase for modulation in self.modulations).items():
             if phase in EXCLUSIVE and count > 1:
-                rivals = [modulation.name for modulation in self.modulations if modulation.phase == phase]
-                raise ValueError(f"{' and '.join(rivals)} exclude each other ({phase}): use one of them.")
+                raise ValueError(
+                    f"{' and '.join(self.in_phase(phase))} exclude each other ({phase}): use one of them."
+                )
+        replacing, adding = self.in_phase("replace_losses"), self.in_phase("add_losses")
+        if replacing and adding:
+            raise ValueError(
+                f"{' and '.join(adding)} adds losses to those that {replacing[0]} replaces. Use one of them."
+            )
         if len(self.planners) > 1:
             raise ValueError(f"{' and '.join(m.name for m in self.planners)} both plan epochs: use one of them.")
         for modulation in self.modulations:
@@ -53,6 +59,10 @@ class ModulationStack:
     def who(self, need: str) -> list[str]:
         """The names of the methods that have a need, such as `gradients`."""
         return [m.name for m in self.modulations if getattr(m.needs(self.modalities), need)]
+
+    def in_phase(self, phase: str) -> list[str]:
+        """The names of the methods that act in a phase."""
+        return [m.name for m in self.modulations if m.phase == phase]
 
     @property
     def planners(self) -> list[Modulation]:

@@ -29,6 +29,8 @@ class Needs:
         whole_model: every process must hold all parameters in full.
         current_logits: it reads a batch's unimodal logits before the joint prediction is made.
         unimodal_graph: it takes `MicroBatch.unimodal_graph`.
+        head_graph: it takes `MicroBatch.head_graph`.
+        own_heads: it trains classifiers of single modalities.
         fuse: it calls `MicroBatch.fuse`.
         separate_gradients: names of the losses that it asks `Gradients.of` for.
         head_gradients: it asks for the group `head`.
@@ -46,6 +48,8 @@ class Needs:
     whole_model: bool = False
     current_logits: bool = False
     unimodal_graph: bool = False
+    head_graph: bool = False
+    own_heads: bool = False
     fuse: bool = False
     separate_gradients: tuple[str, ...] = ()
     head_gradients: bool = False
@@ -201,8 +205,14 @@ class MicroBatch:
     @property
     def unimodal_graph(self) -> dict[str, Tensor]:
         """The unimodal logits with a graph, `(batch, ...)`: of the model's own classifiers of single modalities where
-        it has such, else of the joint head's share, else with the other features set to zero."""
+        it has such, else as `head_graph`."""
         return self._open_view().unimodal_graph()
+
+    @property
+    def head_graph(self) -> dict[str, Tensor]:
+        """The unimodal logits of the joint head with a graph, `(batch, ...)`: its exact split where it has one, else
+        with the other features set to zero; in both of the features before any modulation."""
+        return self._open_view().head_graph()
 
     def fuse(self, features: Mapping[str, Tensor], keep: Tensor | None = None, parameters: str = "live") -> Tensor:
         """What the head predicts from other features, `(batch, ...)` logits, in the model's own mode.
@@ -221,8 +231,9 @@ class MicroBatch:
     def _open_view(self) -> View:
         if self.view is None:
             raise RuntimeError(
-                "unimodal_graph and fuse are part of the model's forward: expected a call from keep_modalities, "
-                "modulate_features or forward_losses. Compute the loss there and return it from forward_losses."
+                "unimodal_graph, head_graph and fuse are part of the model's forward: expected a call from "
+                "keep_modalities, modulate_features or forward_losses. Compute the loss there and return it from "
+                "forward_losses."
             )
         return self.view
 
@@ -237,6 +248,9 @@ class View(Protocol):
 
     def unimodal_graph(self) -> dict[str, Tensor]:
         """See [`MicroBatch.unimodal_graph`]."""
+
+    def head_graph(self) -> dict[str, Tensor]:
+        """See [`MicroBatch.head_graph`]."""
 
     def fuse(self, features: Mapping[str, Tensor], keep: Tensor | None, detached: bool) -> Tensor:
         """See [`MicroBatch.fuse`]."""

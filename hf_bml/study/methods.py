@@ -3,6 +3,7 @@
 none                                  plain training
 opm                                   a modulation with its default options
 opm:q_base=0.3,lam=0.25+ogm           with options (values are YAML), and together with another one
+balanced+mod_drop:p=0.3               a bundle, with another option of one of its modulations
 none@greedy                           plain training of the model that greedy needs
 """
 
@@ -18,7 +19,7 @@ import yaml
 
 from ..analysis.comparison import PLAIN
 from ..ground.suggestion import did_you_mean
-from ..modulation import MODULATIONS, build_modulations
+from ..modulation import BUNDLES, MODULATIONS, build_modulations, bundled_model_options
 from .recipe import RecipeLoader
 
 
@@ -27,7 +28,7 @@ class Method:
     """A combination of modulations, and the model it runs on.
 
     Attributes:
-        modulations: the options given per modulation, in the order in which they act; empty for plain training.
+        modulations: the options given per modulation or bundle, in the order of the text; empty for plain training.
         borrowed: further modulations whose model is needed, without themselves.
     """
 
@@ -112,21 +113,25 @@ def parse_method(text: str, defaults: Mapping[str, Mapping[str, Any] | None] | N
 
 
 def model_options_of(name: str, options: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-    """What a modulation with these options needs the model's config to be, whatever the modalities."""
+    """What a modulation with these options, or a bundle, needs the model's config to be, whatever the modalities."""
     try:
-        [modulation] = build_modulations({name: options})
+        modulations = build_modulations({name: options})
     except ValueError:  # of wrong options, which the check of the recipe refuses, saying where they were given
         return {}
-    return modulation.needs(()).model_options
+    found = bundled_model_options({name: options})
+    for modulation in modulations:
+        found |= modulation.needs(()).model_options
+    return found
 
 
 def check_modulation(name: str, text: str) -> None:
     """Raises ValueError, naming the closest valid one, for a modulation that does not exist."""
     if name == PLAIN:
         raise ValueError(f"{text!r}: none is used by itself; it is plain training.")
-    if name not in MODULATIONS:
-        hint = did_you_mean(name, [PLAIN, *MODULATIONS])
-        raise ValueError(f"{text!r}: unknown modulation {name!r}.{hint} Known: {', '.join([PLAIN, *MODULATIONS])}.")
+    known = [PLAIN, *MODULATIONS, *BUNDLES]
+    if name not in known:
+        hint = did_you_mean(name, known)
+        raise ValueError(f"{text!r}: unknown modulation {name!r}.{hint} Known: {', '.join(known)}.")
 
 
 def parse_options(text: str, where: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from transformers import HfArgumentParser
 
-from ..modulation import MODULATIONS
+from ..modulation import BUNDLES, MODULATIONS, expanded
 from .errors import OneLineErrors
 from .recipe import BLOCKS, split_dotted
 
@@ -102,4 +103,8 @@ def nested_options() -> str:
         for option in fields(modulation.config_class):
             lines.append(f"  --modulations.{name}.{option.name}")
             lines.append(f"                        {option.metadata['help']} (default: {option.default})")
+    lines.append("Bundles, which stand for several modulations with options:")
+    for name, bundle in BUNDLES.items():
+        lines.append(f"  --modulations {name}")
+        lines.append(f"                        {bundle.help} {json.dumps(expanded(name))}")
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from transformers.hf_argparser import string_to_bool
 
 from ..ground.suggestion import did_you_mean
 from ..models import ENCODERS, FUSIONS
+from ..modulation.bundles import bundled_model_options, named_options
 from ..processing import PROCESSORS
 from ..training.training_args import BalancedTrainingArguments
 from .recipe_file import check_recipe_file
@@ -213,6 +214,8 @@ def read_recipe(path: str | Path, extended_by: tuple[Path, ...] = ()) -> dict[st
         raise ValueError(f"{path}: {error}") from error
     if not isinstance(options, dict):
         raise ValueError(f"{path}: expected a mapping of options, found {type(options).__name__}.")
+    if isinstance(options.get("modulations"), str):  # a mapping can be merged with another recipe's
+        options["modulations"] = named_options(options["modulations"])
     base = options.pop(EXTENDS, None)
     if not isinstance(base, str | None):
         raise ValueError(f"{path}: extends must be the path of one recipe, found {base!r}.")
@@ -313,6 +316,14 @@ def parse_recipe(
         hint = did_you_mean(option, OPTION_NAMES)
         raise ValueError(f"unknown option {unknown[0]!r}.{hint} See hf-bml train --help.")
     chosen = {**{name: vars(namespace)[name] for name in sorted(OPTION_NAMES)}, **(changes or {})}
+    try:
+        bundled = bundled_model_options(chosen["modulations"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if chosen["model_name_or_path"] is None and chosen["task"] in TASKS:  # a checkpoint's model is as it is
+        own = TASKS[chosen["task"]].options
+        is_free = {name for name in own if name not in options and chosen[name] == defaults[name]}
+        chosen.update({name: value for name, value in bundled.items() if name in is_free})
     explicit = {name: value for name, value in chosen.items() if value != defaults[name]}
     if chosen["eval_strategy"] is None:
         del explicit["eval_strategy"]

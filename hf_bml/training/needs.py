@@ -84,9 +84,19 @@ def check_head(face: ModelFace, stack: ModulationStack, kind: str) -> None:
             "modalities that are trained (auxiliary_loss_weight). Use ogm with placement: gradients, or a model with "
             "late fusion and auxiliary_loss_weight: null."
         )
-    for need, reason in (("fuse", face.why_not_fuse()), ("unimodal_graph", face.why_no_unimodal_graph())):
+    for need, reason in (
+        ("fuse", face.why_not_fuse()),
+        ("head_graph", face.why_no_head_graph()),
+        ("unimodal_graph", face.why_no_unimodal_graph()),
+    ):
         if reason and (names := stack.who(need)):
             raise ValueError(f"{names} need the head as a function of the features. {reason}")
+    if (names := stack.who("own_heads")) and not face.trains_own_heads:
+        raise ValueError(
+            f"{names} train a classifier of its own for each modality, which this {kind} does not have. Set "
+            "auxiliary_loss_weight: 0 in the model's config, which must be that of a MultimodalForClassification, "
+            "MultimodalForQuestionAnswering or MultimodalForSegmentClassification."
+        )
     if (names := stack.who("head_gradients")) and not face.head_parameters():
         raise ValueError(
             f"{names} change the head's gradient, but this {kind} has no parameters outside its encoders."

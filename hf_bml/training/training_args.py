@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from transformers import SchedulerType, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..ground.disk import check_output_dir
-from ..modulation import build_modulations
+from ..modulation import build_modulations, expanded
 from .learning_rate import check_multipliers
 
 LEAST_LOGS = 20
@@ -39,7 +39,9 @@ class BalancedTrainingArguments(TrainingArguments):
 
     Args:
         modulations: options per modulation, such as `{"opm": {"q_base": 0.5, "lam": 0.5}, "ogm": {"alpha": 0.8}}`;
-            JSON on the command line. Empty or None: plain training that still logs the discrepancy.
+            JSON on the command line. Or the names of modulations and bundles, such as `"balanced"` or
+            `"balanced+opm"`; the attribute holds what they stand for. Empty or None: plain training that still logs
+            the discrepancy.
         lr_multipliers: learning rates that differ from `learning_rate`, as a factor per module or parameter of the
             model by its dotted name, such as `{"encoders.flow.model.conv1": 5}` (TSN's first convolution of flow);
             JSON on the command line. The longest matching name counts.
@@ -61,7 +63,10 @@ class BalancedTrainingArguments(TrainingArguments):
 
     modulations: dict[str, Any] | str | None = field(
         default=None,
-        metadata={"help": 'Options per modulation, such as {"opm": {"q_base": 0.5}, "ogm": {"alpha": 0.8}}.'},
+        metadata={
+            "help": 'Options per modulation, such as {"opm": {"q_base": 0.5}, "ogm": {"alpha": 0.8}}; or '
+            "names joined by +, such as balanced."
+        },
     )
     lr_multipliers: dict[str, Any] | str | None = field(
         default=None,
@@ -93,20 +98,18 @@ class BalancedTrainingArguments(TrainingArguments):
         self.check()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Also sets one option of a modulation, `setattr(args, "modulations.opm.q_base", 0.8)`, and takes JSON."""
+        """Also sets one option of a modulation, `setattr(args, "modulations.opm.q_base", 0.8)`, and takes JSON; puts
+        modulations in the place of bundles."""
         if name in DICT_FIELDS and isinstance(value, str) and value.startswith("{"):
             value = json.loads(value)
         if name.startswith("modulations."):
             name, value = "modulations", with_option(self.modulations, name.split(".")[1:], value)
+        if name == "modulations" and value is not None:
+            value = expanded(value)
         super().__setattr__(name, value)
 
     def check(self) -> None:
         """Raises ValueError as `__init__` does; for arguments that were changed since."""
-        if self.modulations is not None and not isinstance(self.modulations, Mapping):
-            raise ValueError(
-                f"modulations must be a mapping from name to options, found {self.modulations!r}. "
-                "On the command line give JSON: --modulations '{\"opm\": {}}'."
-            )
         build_modulations(self.modulations)
         check_multipliers(self.lr_multipliers)
         self._check_drops()

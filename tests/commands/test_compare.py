@@ -4,11 +4,12 @@ import math
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from hf_bml import MODULATIONS, Modulation, MultimodalBalancedTrainer
 from hf_bml.cli import main
-from hf_bml.modulation import Needs
+from hf_bml.modulation import Needs, expanded
 from hf_bml.study import experiment
 
 METHODS = ["--modulations", "none", "opm", "ogm:alpha=0.3+opm:q_base=0.2"]
@@ -231,6 +232,16 @@ def test_a_text_model_on_the_hub_is_known_to_be_unsuitable(compare, own, capsys)
     )
     assert compare("--modulations", "greedy", status=2) == []
     assert UNSUITABLE.format("greedy") in capsys.readouterr().err
+
+
+def test_a_bundle_is_a_row_and_its_run_names_what_it_stands_for(compare, tmp_path):
+    compare("--modulations", "balanced", "balanced+opm", "--fusion", "bounded", "--name", "table")
+    assert [record["method"] for record in rows_of(tmp_path / "runs" / "table.csv")] == ["balanced", "balanced+opm"]
+    [folder] = (tmp_path / "runs").glob("multi_loss+mod_drop-*/seed-42")
+    recipe = yaml.safe_load((folder / "config.yaml").read_text())
+    assert recipe["modulations"] == expanded("balanced") and recipe["fusion"] == "bounded"
+    logs = json.loads((folder / "trainer_state.json").read_text())["log_history"][0]
+    assert {"multi_loss/loss_a", "mod_drop/drop_fraction_b"} <= set(logs)
 
 
 def test_no_other_model_for_a_checkpoint(compare, with_heads, tmp_path, capsys):

@@ -14,6 +14,7 @@ from hf_bml.models.fusion import (
     GatedHead,
     ProductHead,
     SumHead,
+    bounded_votes,
     drop_features,
     evaluation_mode,
 )
@@ -151,7 +152,7 @@ def test_one_of_three_modalities_conditions_the_concatenation_of_the_others(fusi
         torch.testing.assert_close(head(features), joined @ linear.weight.T + linear.bias)
 
 
-@pytest.mark.parametrize("fusion", [name for name in FUSIONS if name not in ("concat", "sum")])
+@pytest.mark.parametrize("fusion", [name for name in FUSIONS if not FUSIONS[name].splits_exactly and name != "concat"])
 def test_zero_out_is_the_prediction_with_the_others_at_zero(fusion):
     head, features = head_and_features(fusion)
     for name, part in head.unimodal_logits(features).items():
@@ -225,3 +226,80 @@ def test_drop_keeps_the_features_and_gradients_of_what_is_kept():
     assert features["a"].grad[:, 0].tolist() == [1, 0]
     assert features["b"].grad[:, 0, 0].tolist() == [0, 1]
     assert dropped["b"].shape == (2, 4, 5)
+
+
+def bounded_by_hand(dtype=torch.float32):
+    """W^a = (3, 4)^T, W^b = diag(1, 2), b = (0.5, -1), tau = 6."""
+    config = tiny_config(("audio", "visual"), num_labels=2, fusion="bounded", logit_bound=6)
+    head = FUSIONS["bounded"]({"audio": 1, "visual": 2}, config)
+    set_linear(head.classifiers["audio"][-1], [[3.0], [4.0]])
+    set_linear(head.classifiers["visual"][-1], [[1.0, 0.0], [0.0, 2.0]])
+    with torch.no_grad():
+        head.bias.copy_(torch.tensor([0.5, -1.0]))
+    return head.to(dtype)
+
+
+# z of length 5 becomes 6 z / 6, z of length 0 stays, z = (0, 2) becomes (0, 12 / 3); each has half of the bias
+VOTES = [([1.0], [3.0, 4.0]), ([0.0], [0.0, 0.0]), ([-1.0], [-3.0, -4.0])]
+
+
+@pytest.mark.parametrize(("feature", "vote"), VOTES)
+def test_bounded_votes_by_hand_sum_to_the_joint_logits(feature, vote):
+    head = bounded_by_hand()
+    features = {"audio": torch.tensor([feature]), "visual": torch.tensor([[0.0, 1.0]])}
+    torch.testing.assert_close(head(features), torch.tensor([[vote[0] + 0.5, vote[1] + 4 - 1]]))
+    parts = head.unimodal_logits(features)
+    torch.testing.assert_close(parts["audio"], torch.tensor([[vote[0] + 0.25, vote[1] - 0.5]]))
+    torch.testing.assert_close(parts["visual"], torch.tensor([[0.25, 3.5]]))
+    assert head.splits_exactly
+
+
+def test_no_modality_shouts_and_a_dropped_one_has_no_vote():
+    head = bounded_by_hand()
+    loud = {"audio": torch.tensor([[1e6]]), "visual": torch.zeros(1, 2)}
+    vote = head(loud) - head.bias
+    torch.testing.assert_close(vote, 6 * torch.tensor([[0.6, 0.8]]))
+    dropped = drop_features(loud, torch.tensor([[False, True]]))
+    assert torch.equal(head(dropped), head.bias[None])
+
+
+def test_the_gradient_of_a_vote_at_zero_is_the_bound():
+    """tau (I / (n + 1) - z z^T / (n (n + 1)^2)): tau I at zero; at (3, 4) 6 / 36 (6 I - z z^T / 5)."""
+    zero, other = torch.zeros(2, requires_grad=True), torch.tensor([3.0, 4.0], requires_grad=True)
+    for z, expected in ((zero, [6.0, 0.0]), (other, [(6 - 9 / 5) / 6, -12 / 5 / 6])):
+        bounded_votes(z, 6.0)[0].backward()
+        torch.testing.assert_close(z.grad, torch.tensor(expected))
+
+
+def test_votes_are_float32_under_autocast():
+    """The lengths of z are whole numbers, whose squares bfloat16 would round."""
+    head = bounded_by_hand()
+    features = {"audio": torch.tensor([[51.0]]), "visual": torch.zeros(1, 2)}  # z = (153, 204), length 255
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits, parts = head(features), head.unimodal_logits(features)
+    expected = 6 * torch.tensor([[153.0, 204.0]]) / 256
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits - head.bias, expected)
+    assert torch.equal(parts["audio"] - head.bias / 2, expected)
+
+
+@pytest.mark.parametrize("bound", [0, -1.0, float("nan"), float("inf"), "5", True])
+def test_a_bound_must_be_above_zero(bound):
+    with pytest.raises(ValueError, match="logit_bound must be a number above 0, found"):
+        tiny_config(fusion="bounded", logit_bound=bound)
+
+
+def test_bounded_hidden_layers_give_nothing_for_a_dropped_modality():
+    head, features = head_and_features("bounded", head_hidden_sizes=[8])
+    dropped = drop_features(features, torch.zeros(6, 3, dtype=torch.bool))
+    assert torch.equal(head(dropped), head.bias.expand(6, 5))
+
+
+def test_bounded_saves_and_loads(tmp_path):
+    model = MultimodalForClassification(tiny_config(fusion="bounded", logit_bound=2.5)).eval()
+    torch.nn.init.normal_(model.head.bias)
+    model.save_pretrained(tmp_path)
+    loaded = MultimodalForClassification.from_pretrained(tmp_path).eval()
+    batch = {"audio": torch.randn(3, 5), "visual": torch.randn(3, 7)}
+    assert loaded.head.bound == 2.5
+    assert torch.equal(loaded(**batch).logits, model(**batch).logits)

@@ -1,10 +1,12 @@
-"""Five small methods that use what the interface offers beyond dropping, scaling and weighing."""
+"""Small methods that use what the interface offers beyond dropping, scaling and weighing, and variants."""
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
-from hf_bml.modulation import EpochPlan, Gradients, Modulation, Needs
+from hf_bml.modulation import EpochPlan, Gradients, Modulation, MultiLoss, Needs
 from hf_bml.modulation.step import JOINT, UNIMODAL
 
 
@@ -106,4 +108,12 @@ class HardTwice(Modulation):
         return EpochPlan(torch.cat([hard, hard])[:count], keep)
 
 
-PROOF_METHODS = {method.name: method for method in (UnimodalLoss, TwoGradients, DetachedHead, OneATurn, HardTwice)}
+class OwnHeads(MultiLoss):
+    """Multi-loss with a classifier per modality."""
+
+    name = "own_heads"
+    example_options: ClassVar = {"heads": "own"}
+
+
+METHODS = (UnimodalLoss, TwoGradients, DetachedHead, OneATurn, HardTwice, OwnHeads)
+PROOF_METHODS = {method.name: method for method in METHODS}

@@ -27,6 +27,13 @@ def test_masks_by_hand():
         [True, False],  # 0.2 / 0.3 > 0.1 / 0.2
     ]
     assert moddrop_masks(probabilities, uniform, allow_empty=True)[2:].any().item() is False
+    present = torch.tensor([[True, True]] * 3 + [[False, True]])
+    assert moddrop_masks(probabilities, uniform, present, keep_all=True).tolist() == [
+        [True, True],
+        [False, True],
+        [True, True],
+        [False, True],
+    ]
 
 
 @pytest.mark.parametrize("p", [0.3, 0.8])
@@ -83,12 +90,20 @@ def test_one_modality_is_dropped_only_if_empty_is_allowed():
         ({"p": {"audio": -1}}, "p of 'audio' must be a number"),
         ({"p": None}, "p must be a number"),
         ({"allow_empty": "no"}, "allow_empty must be one of"),
+        ({"if_all_dropped": "keep"}, "if_all_dropped must be one of"),
+        ({"if_all_dropped": "keep_all", "allow_empty": True}, "exclude each other"),
         ({"preset": "released"}, r"preset must be one of \['paper'\]"),
     ],
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         ModDrop(**options)
+
+
+def test_a_sample_that_would_lose_all_keeps_all_if_asked_to():
+    both = kept(40000, p=0.5, if_all_dropped="keep_all").all(1).float().mean().item()
+    assert both == pytest.approx(0.5, abs=0.01)
+    assert kept(4, p=1.0, if_all_dropped="keep_all").all()
 
 
 def test_unknown_modality():

@@ -11,16 +11,17 @@ from hf_bml.testing import PROPERTIES, TWO_PROCESSES, check, launch
 METHODS = {**MODULATIONS, **PROOF_METHODS}
 REFUSED = {
     "1 to 4 modalities": {"greedy"},
-    "own losses": {"gradient_blending"},
+    "own losses": {"gradient_blending", "own_heads"},
     "fsdp2": {"gradient_blending", "greedy", "two_gradients"},
     "segments": {"greedy", "detached_head"},
     "questions": {"greedy"},
-    "balance": {"greedy", "gradient_blending"},
+    "balance": {"greedy", "gradient_blending", "own_heads"},
 }
 CHANGES_NOTHING = {
     "ogm": {"alpha": 0},
     "ogm_star": {"alpha": 0},
     "mod_drop": {"p": 0},
+    "multi_loss": {"weight": 0},
     "dropout": {"p": 0},
     "annealed_dropout": {"p": 0},
     "curriculum_dropout": {"p": 0},

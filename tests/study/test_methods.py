@@ -1,7 +1,7 @@
 import pytest
 
 from hf_bml import MODULATIONS, Modulation
-from hf_bml.modulation import Needs
+from hf_bml.modulation import BUNDLES, Bundle, Needs
 from hf_bml.study.methods import Method, check_used, parse_method
 
 
@@ -31,6 +31,8 @@ def other_models(monkeypatch):
         ("opm:end=null,rescale=true", {"opm": {"end": None, "rescale": True}}, (), "opm"),
         ("opm:weights=[1, 2],more={a: 1, b: 2}", {"opm": {"weights": [1, 2], "more": {"a": 1, "b": 2}}}, (), "opm"),
         ("opm:name='a b',number='3'", {"opm": {"name": "a b", "number": "3"}}, (), "opm"),
+        ("balanced", {"balanced": {}}, (), "balanced"),
+        ("balanced+mod_drop:p=0.3", {"balanced": {}, "mod_drop": {"p": 0.3}}, (), "balanced+mod_drop"),
         ("none@meets", {}, ("meets",), "none"),
         ("opm:lam=1+ogm@meets+attends", {"opm": {"lam": 1}, "ogm": {}}, ("meets", "attends"), "opm+ogm"),
     ],
@@ -55,6 +57,8 @@ def test_options_of_the_text_win_over_defaults_and_all_are_in_the_label():
         ("opn", "unknown modulation 'opn'. Did you mean 'opm'"),
         ("", "unknown modulation ''"),
         ("opm+", "unknown modulation 'opm\\+'. Did you mean 'opm'"),
+        ("balancd", "unknown modulation 'balancd'. Did you mean 'balanced'"),
+        ("none@balanced", "balanced needs no model of its own"),
         ("opm+nothing", "unknown modulation 'nothing'"),
         ("opm+opm:lam=1", "opm is given twice"),
         ("opm+none", "none is used by itself"),
@@ -89,3 +93,10 @@ def test_options_for_nobody():
     check_used([parse_method("opm"), parse_method("ogm")], ["ogm"])
     with pytest.raises(ValueError, match=r"--modulations\.ogn: no method contains 'ogn'\. Did you mean 'ogm'"):
         check_used([parse_method("opm+ogm")], ["ogn"])
+
+
+def test_a_bundle_may_need_a_model(monkeypatch):
+    monkeypatch.setitem(BUNDLES, "mine", Bundle("Mine.", {"opm": {}, "meets": {}}, {"fusion": "bounded"}))
+    needed = {"fusion": "bounded", "interaction": "mmtm"}
+    assert parse_method("mine").model_options == parse_method("none@mine").model_options == needed
+    assert parse_method("mine").plain == "none@mine"

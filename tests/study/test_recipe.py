@@ -4,6 +4,7 @@ from dataclasses import fields
 import pytest
 
 from hf_bml import MODULATIONS
+from hf_bml.modulation import BUNDLES, Bundle, expanded
 from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import ModelArguments, parse_recipe, read_recipe, split_dotted, write_recipe
 from hf_bml.study.tasks import TASKS
@@ -65,6 +66,36 @@ def test_changes_win_over_the_yaml_and_the_command_line(recipe_file):
     assert (recipe.training.seed, recipe.model.interaction, recipe.model.fusion) == (5, "mmtm", "concat")
     assert recipe.training.modulations == {"ogm": {}}
     assert recipe.explicit["interaction"] == "mmtm" and "fusion" not in recipe.explicit
+
+
+@pytest.mark.parametrize("written", ["balanced", "{balanced: }", "{balanced: {}}"])
+def test_a_bundle_in_a_recipe_is_written_out_in_its_copy(tmp_path, written):
+    (tmp_path / "bundle.yaml").write_text(
+        YAML.replace("modulations:\n  opm: {q_base: 0.5}", f"modulations: {written}")
+    )
+    recipe = parse(tmp_path / "bundle.yaml")
+    assert recipe.training.modulations == recipe.explicit["modulations"] == expanded("balanced")
+    recipe = parse(tmp_path / "bundle.yaml", "--modulations.mod_drop.p", "0.2")
+    assert recipe.training.modulations["mod_drop"]["p"] == 0.2
+    assert set(recipe.training.modulations) == {"multi_loss", "mod_drop"}
+
+
+def test_a_bundle_on_the_command_line_and_beside_those_of_an_extended_recipe(recipe_file, tmp_path):
+    assert parse(recipe_file, "--modulations", "balanced").training.modulations == expanded("balanced")
+    (tmp_path / "more.yaml").write_text("extends: mine.yaml\nmodulations: balanced\n")
+    found = parse(tmp_path / "more.yaml").training.modulations
+    assert found == {"opm": {"q_base": 0.5}, **expanded("balanced")}
+
+
+def test_a_bundle_sets_what_the_recipe_does_not_say_of_the_model(recipe_file, monkeypatch):
+    monkeypatch.setitem(BUNDLES, "mine", Bundle("Mine.", {"opm": {}}, {"fusion": "bounded", "logit_bound": 3.0}))
+    recipe = parse(recipe_file, "--modulations", "mine")
+    assert (recipe.model.fusion, recipe.explicit["logit_bound"]) == ("bounded", 3.0)
+    assert parse(recipe_file, "--modulations", "mine", "--fusion", "sum").model.fusion == "sum"
+    for options in (["--task", "segment_classification"], ["--model_name_or_path", "some/checkpoint"]):
+        assert "fusion" not in parse(recipe_file, "--modulations", "mine", *options).explicit
+    recipe_file.write_text(YAML + "fusion: concat\n")
+    assert parse(recipe_file, "--modulations", "mine").model.fusion == "concat"
 
 
 def test_a_recipe_has_every_option_of_every_task():

@@ -168,7 +168,8 @@ def test_methods_that_need_the_whole_model_refuse_sharding(kind, modulation):
         ({"opm": {"q_base": 1.5}}, r"q_base must be a number in \(0, 1\), found 1.5"),
         ({"ogm": {"alpha": -1}}, "alpha"),
         ({"opn": {}}, "Did you mean 'opm'"),
-        ("opm", "must be a mapping"),
+        (["opm"], "must be a mapping"),
+        ("opn", "Did you mean 'opm'"),
         ('{"opm": {"lam": 0}}', "lam"),
     ],
 )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
 from ...ground.suggestion import did_you_mean
-from ..options import check_fraction, check_size, is_number, size_list
+from ..options import check_flag, check_fraction, check_size, check_sizes, is_number, size_list
 from .base import Encoder, mark_initialized
 from .sequences import Tokens, frames_as_one_sequence, masked_mean, positions_as_tokens
 from .tsn_tsm import TemporalShift, freeze, insert_before_blocks, partially_frozen, set_clips
@@ -76,8 +76,7 @@ class TimmEncoderConfig:
     def __post_init__(self) -> None:
         check_size("in_channels", self.in_channels)
         for option in ("temporal_shift", "partial_batch_norm", "average_stem"):
-            if not isinstance(value := vars(self)[option], bool):
-                raise ValueError(f"{option} must be true or false, found {value!r}.")
+            check_flag(option, vars(self)[option])
         check_shift_fraction(self.shift_fraction)
         check_fraction("dropout", self.dropout)
         check_architecture(self.architecture)
@@ -88,18 +87,24 @@ class ConvEncoderConfig:
     """A small convolutional stack for small images and spectrograms; clips are averaged over frames.
 
     Every layer is a 3x3 convolution, batch normalisation, ReLU and 2x2 max pooling (an odd last row or column is
-    kept); then the global average.
+    kept); then the global average. `stride: 2, pool: false` is the strided encoder, which halves the maps by the
+    convolutions themselves.
 
     Args:
         in_channels: channels of the input.
         channels: output channels of each layer; the last is the feature size.
+        stride: of every convolution, at least 1.
+        pool: whether max pooling follows.
     """
 
     in_channels: int = 1
     channels: Sequence[int] = (8, 16, 32, 64)
+    stride: int = 1
+    pool: bool = True
 
     def __post_init__(self) -> None:
-        check_size("in_channels", self.in_channels)
+        check_sizes(self, "in_channels", "stride")
+        check_flag("pool", self.pool)
         self.channels = size_list("channels", self.channels, least=1)
 
 
@@ -343,7 +348,8 @@ class ConvEncoder(ImageEncoder):
         sizes = [config.in_channels, *config.channels]
         self.layers = nn.Sequential()
         for before, after in itertools.pairwise(sizes):
-            self.layers.extend([Conv2dNormActivation(before, after), nn.MaxPool2d(2, ceil_mode=True)])
+            pool = nn.MaxPool2d(2, ceil_mode=True) if config.pool else nn.Identity()
+            self.layers.extend([Conv2dNormActivation(before, after, stride=config.stride), pool])
         self.stage_sizes = list(config.channels)
         self.output_size = self.token_size = config.channels[-1]
 

@@ -41,6 +41,42 @@ def test_conv_encoder_takes_tiny_images():
     assert encoder(torch.randn(2, 1, 3, 1)).shape == (2, 32)
 
 
+def test_a_strided_conv_encoder_by_hand():
+    """Nine ones around each position of an image of ones, of which the border has fewer; every second one remains."""
+    encoder = build_encoder("v", {"type": "conv", "channels": [1], "stride": 2, "pool": False}).eval()
+    convolution, norm = encoder.layers[0][0], encoder.layers[0][1]
+    nn.init.ones_(convolution.weight)
+    norm.eps = 0.0
+    maps = encoder.layers(torch.ones(1, 1, 5, 5))
+    assert torch.equal(maps[0, 0], torch.tensor([[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]))
+    assert torch.equal(encoder.stage(0, torch.ones(1, 1, 5, 5)), maps)
+    torch.testing.assert_close(encoder(torch.ones(1, 1, 5, 5)), maps.mean((-2, -1)))
+
+
+def test_conv_encoder_without_options_is_what_it_was():
+    """Convolutions of stride 1, each pooled: the weights and the maps of an encoder written out here."""
+    torch.manual_seed(0)
+    encoder = build_encoder("v", {"type": "conv", "in_channels": 2, "channels": [3, 4]}).eval()
+    torch.manual_seed(0)
+    plain = nn.Sequential()
+    for before, after in ((2, 3), (3, 4)):
+        layer = [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+        plain.append(nn.Sequential(*layer)).append(nn.MaxPool2d(2, ceil_mode=True))
+    plain.load_state_dict(encoder.layers.state_dict())
+    images = torch.randn(2, 2, 7, 9)
+    torch.testing.assert_close(encoder(images), plain.eval()(images).mean((-2, -1)))
+    assert list(encoder.layers.state_dict()) == list(plain.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [({"stride": 0}, "stride must be an integer of at least 1, found 0"), ({"pool": 1}, "pool must be true or false")],
+)
+def test_bad_options_of_a_conv_encoder(option, message):
+    with pytest.raises(ValueError, match=message):
+        build_encoder("v", {"type": "conv", **option})
+
+
 def test_pretrained_timm_weights_are_loaded_once_and_not_reinitialised(tmp_path, monkeypatch):
     calls = []
     create = timm.create_model
