@@ -62,7 +62,7 @@ def load(
 
     Args:
         modalities: which of "computer", "facial", "posture", "physiology", in the order of the columns.
-        num_classes: 4 conditions, or 3: work alone, without the minutes of relaxing.
+        num_classes: 4 conditions, or 3: those of work, without the minutes of relaxing.
         data_dir: folder that holds `swell/swell.parquet`; see `hf_bml.data.location`.
 
     Returns:

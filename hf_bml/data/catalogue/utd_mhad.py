@@ -1,7 +1,7 @@
 """UTD-MHAD: 27 actions of 8 people, measured by a wrist or thigh sensor, a skeleton tracker and a depth camera.
 
 Source: UTD Multimodal Human Action Dataset (Chen, Jafari, Kehtarnavaz, ICIP 2015), 861 sequences, taken from
-`woo-chia-wei/kinect-sequence-classification` at 65e9b13; resampled in time, depth cut to the person and shrunk.
+`woo-chia-wei/kinect-sequence-classification` at 65e9b13: resampled in time, pictures of 48 x 48 pixels.
 
 Licence: free for research to our knowledge (not verified); the carrying repository has no licence file.
 
@@ -12,7 +12,7 @@ Columns
         measured, (107 to 326, 6) at 50 Hz.
     skeleton: (32, 60), the positions (3) of 20 joints, relative to the hip of the same frame, whose own three values
         are therefore 0.
-    depth: 8 grey pictures, 48 x 48, spread evenly over the action, not decoded.
+    depth: 8 grey pictures, 48 x 48, in the order of time, not decoded.
     labels: the action, 0 to 26.
     group: the person, "1" to "8".
 
