@@ -28,7 +28,7 @@ ARCHITECTURES = {  # what they change in concat
 }
 DATASETS = ("av_digits", "av_letters", "cmu_mosi", "digits")
 ROBUST_DATASETS = ("swell", "utd_mhad", "wiki")
-ROBUST_NAMES = {"concat", "opm", "ogm_ge", "mod_drop"}
+ROBUST_NAMES = {"concat", "opm", "ogm_ge", "mod_drop", "multi_loss", "balanced", "opm_multi_loss"}
 PAPER_DATASETS = (
     "ave",
     "cmu_mosi_features",
