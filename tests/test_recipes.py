@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
 
 from hf_bml.processing import MultimodalProcessor
+from hf_bml.study import experiment
 from hf_bml.study.checks import check_dataset_options, check_encoder_inputs, check_processors
 from hf_bml.study.experiment import build_model
 from hf_bml.study.parser import train_parser
@@ -25,6 +27,8 @@ ARCHITECTURES = {  # what they change in concat
     "cross_attention": {"interaction", "interaction_options"},
 }
 DATASETS = ("av_digits", "av_letters", "cmu_mosi", "digits")
+ROBUST_DATASETS = ("swell", "utd_mhad", "wiki")
+ROBUST_NAMES = {"concat", "opm", "ogm_ge", "mod_drop", "multi_loss", "balanced", "opm_multi_loss"}
 PAPER_DATASETS = (
     "ave",
     "cmu_mosi_features",
@@ -102,6 +106,28 @@ def test_each_dataset_has_every_variant(dataset):
     assert "hf-bml train" in readme and "cores" in readme
 
 
+@pytest.mark.parametrize("dataset", ROBUST_DATASETS)
+def test_each_dataset_for_robustness_has_every_variant(dataset):
+    names = {path.stem for path in (ROOT / dataset).glob("*.yaml")}
+    modalities = read_recipe(ROOT / dataset / "concat.yaml")["modalities"]
+    assert names == ROBUST_NAMES | {f"unimodal_{modality}" for modality in modalities}
+    readme = (ROOT / dataset / "README.md").read_text(encoding="utf-8")
+    assert "hf-bml train" in readme and "cores" in readme
+
+
+@pytest.mark.parametrize("dataset", ROBUST_DATASETS)
+def test_recipes_for_robustness_train_an_epoch(dataset, tmp_path, parser, require_data_file, monkeypatch):
+    require_data_file(f"{dataset}/{dataset}.parquet")
+    monkeypatch.setattr(experiment, "draw_curves", lambda *arguments: None)
+    path = ROOT / dataset / "opm.yaml"
+    options = {"output_dir": str(tmp_path), "use_cpu": "true", "num_train_epochs": "1", "disable_tqdm": "true"}
+    arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
+    result = experiment.run(parse_recipe(parser, path, [str(path), *arguments]))
+    assert math.isfinite(result["test"]["loss"]) and "failures" not in result
+    given = json.loads((tmp_path / "processor_config.json").read_text())["modalities"]
+    assert {name: "fitted" in each for name, each in given.items()} == {name: name != "depth" for name in given}
+
+
 @pytest.mark.parametrize("dataset", PAPER_DATASETS)
 def test_each_dataset_of_the_paper_has_its_variants(dataset):
     names = {path.stem for path in (ROOT / dataset).glob("*.yaml")}
@@ -129,7 +155,7 @@ def test_the_papers_learning_rate_falls_after_70_of_100_epochs(dataset):
     assert options["num_train_epochs"] == 100 and "lr_drop_factor" not in options
 
 
-@pytest.mark.parametrize("dataset", (*DATASETS, *PAPER_DATASETS))
+@pytest.mark.parametrize("dataset", (*DATASETS, *ROBUST_DATASETS, *PAPER_DATASETS))
 def test_variants_differ_from_concat_only_in_what_their_name_says(dataset):
     concat = read_recipe(ROOT / dataset / "concat.yaml")
     for path in (ROOT / dataset).glob("*.yaml"):

@@ -7,6 +7,7 @@ Columns
     One per modality, under the modality's name. Audio and video stay undecoded, `{"bytes", "path"}`.
     labels: `ClassLabel`. Names of classes that the source does not declare are sorted, so they do not depend on the
         order of the rows.
+    group: with the option `group`, what it says of each row, as a string; not in a stream.
 
 Splits: those of the source. A missing validation or test split is held out of train, in the order of the SHA-1 of the
 group (or of the row's number), so whole groups (speakers, videos) stay together. Rows of a stream have no number that
@@ -49,6 +50,7 @@ from .data_report import add_to_report, split_report
 from .joined_columns import join_sources
 from .splits import SPLITS, held_out_groups
 from .streamed_columns import streamed
+from .validation import GROUP
 
 TYPES = {"audio": Audio(decode=False), "video": Video(decode=False), "image": Image(decode=False)}
 ALIASES = {"train": ("train", "training"), "validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
@@ -228,9 +230,11 @@ def from_columns(
         chosen = chosen.add_column("labels", ids, feature=ClassLabel(names=list(index)))
         absent = absent_files(chosen, types or {})
         keep = [row for row, name in enumerate(given) if name in index and row not in absent]
+        values = [str(value) for value in (range(len(rows)) if group is None else column_values(rows, group))]
+        if group is not None and GROUP not in modalities:
+            chosen = chosen.add_column(GROUP, values, feature=Value("string"))
         result[split] = chosen.select(keep)
-        values = range(len(rows)) if group is None else column_values(rows, group)
-        groups[split] = [str(values[row]) for row in keep]
+        groups[split] = [values[row] for row in keep]
         report = {**split_report(rows), "missing files": sorted(absent.values())}
         for reason, items in {**report, "other classes": sorted(set(given) - set(index))}.items():
             add_to_report(result[split], dataset_name, split, reason, items)

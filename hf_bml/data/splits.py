@@ -11,6 +11,7 @@ import pyarrow as pa
 from datasets import Dataset, DatasetDict, DatasetInfo, Features
 
 SPLITS = ("train", "validation", "test")
+RELEASED_SPLITS = {"train": "train", "valid": "validation", "test": "test"}  # as files name them, as we do
 
 
 def held_out_groups(groups: Sequence[str], fraction: float) -> set[str]:

@@ -6,6 +6,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, IterableDatasetDict, List
 from .splits import SPLITS
 
 LABELS = "labels"
+GROUP = "group"
 
 
 def check_dataset_dict(dataset: DatasetDict | IterableDatasetDict, name: str) -> DatasetDict | IterableDatasetDict:
@@ -14,7 +15,9 @@ def check_dataset_dict(dataset: DatasetDict | IterableDatasetDict, name: str) ->
     Args:
         dataset: splits train, validation and test, each with the same columns, among them `labels`: integers in
             [0, classes) if the column is a `ClassLabel`, otherwise >= 0; or a fixed number of them, one for each
-            segment of a clip. The rows of a streamed data set are not looked at.
+            segment of a clip. Where rows belong together (of one person, of one video), a column `group` of strings,
+            none missing, names what they belong to, so that the data set can be cut anew without cutting a group in
+            two. The rows of a streamed data set are not looked at.
         name: shown in errors.
 
     Returns:

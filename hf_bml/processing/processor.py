@@ -180,9 +180,9 @@ class MultimodalProcessor:
         `failures`, whether computed now or found in the cache. Random frames that turn out to be damaged later give
         way to the frames that were tried, with a warning that names the file.
 
-        A transform that learns from data ("ivector", "words") and is not fitted is fitted first, on the usable values
-        of `training_split` alone, and stays so: later calls use what it learned. A processor loaded with
-        `from_pretrained` is fitted already.
+        A transform that learns from data ("ivector", "words", "features" that are standardized) and is not fitted is
+        fitted first, on the usable values of `training_split` alone, and stays so: later calls use what it learned. A
+        processor loaded with `from_pretrained` is fitted already.
 
         A stream (`IterableDatasetDict`) is transformed while it is read, for data that does not fit on the disk;
         failures are logged, and nothing is fitted on it. Shuffle it beforehand, `stream.shuffle(buffer_size=1000)`, so

@@ -81,6 +81,7 @@ def test_groups_stay_together():
     speakers = [{row // 2 for row in numbers(dataset[split])} for split in SPLITS]
     assert [len(part) for part in speakers] == [8, 1, 1]
     assert len(set.union(*speakers)) == 10
+    assert {name for split in SPLITS for name in dataset[split]["group"]} == set(map(str, clips()["speaker"]))
 
 
 def test_released_splits_are_kept_and_named():

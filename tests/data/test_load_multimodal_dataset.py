@@ -18,9 +18,12 @@ NAMES = [
     "from_columns",
     "kinetics_sounds",
     "music_avqa",
+    "swell",
     "ucf101",
     "ucf101_three",
+    "utd_mhad",
     "vggsound",
+    "wiki",
 ]
 
 

@@ -12,6 +12,7 @@ Columns
     audio: `{"bytes", "path"}` of a wav file, 8 kHz, 16 bit, mono, 0.14 to 2.3 s, not decoded.
     visual: grey image, 28 x 28.
     labels: the digit, 0 to 9.
+    group: the speaker.
 
 Splits
     "speaker": no speaker in two splits. Train 2000 (george, jackson, lucas, nicolas), validation 500 (theo),
@@ -30,14 +31,15 @@ import os
 
 import numpy as np
 import pyarrow.parquet as pq
-from datasets import Audio, ClassLabel, DatasetDict, Features, Image
+from datasets import Audio, ClassLabel, DatasetDict, Features, Image, Value
 
 from ...ground.suggestion import check_name
 from ..location import find_data_file
+from ..parquet_columns import released_splits
 from ..splits import cut_table
+from ..validation import GROUP
 
 FILE = "avdigits/avdigits.parquet"
-SPEAKER_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 OFFICIAL_VALIDATION_RECORDINGS = range(5, 10)
 
 
@@ -49,16 +51,17 @@ def load(split: str = "speaker", data_dir: str | os.PathLike | None = None) -> D
         data_dir: folder that holds `avdigits/avdigits.parquet`; see `hf_bml.data.location`.
 
     Returns:
-        splits train, validation and test with the columns `audio`, `visual` and `labels`.
+        splits train, validation and test with the columns `audio`, `visual`, `labels` and `group`.
 
     Raises:
         ValueError: `split` is unknown.
         FileNotFoundError: the file is missing.
     """
     check_name("split", split, ("speaker", "official"))
-    table = pq.read_table(find_data_file(FILE, data_dir))
+    path = find_data_file(FILE, data_dir)
+    table = pq.read_table(path)
     if split == "speaker":
-        row_splits = [SPEAKER_SPLITS[name] for name in table["split_speaker"].to_pylist()]
+        row_splits = released_splits(table, path, "split_speaker")
     else:
         row_splits = official_splits(table["split"].to_numpy(), table["recording"].to_numpy())
     features = Features(
@@ -66,9 +69,11 @@ def load(split: str = "speaker", data_dir: str | os.PathLike | None = None) -> D
             "audio": Audio(sampling_rate=8000, decode=False),
             "visual": Image(),
             "labels": ClassLabel(names=[str(digit) for digit in range(10)]),
+            GROUP: Value("string"),
         }
     )
-    return cut_table(table.rename_columns({"image": "visual", "label": "labels"}), row_splits, features)
+    table = table.rename_columns({"image": "visual", "label": "labels", "speaker": GROUP})
+    return cut_table(table, row_splits, features)
 
 
 def official_splits(released: np.ndarray, recordings: np.ndarray) -> np.ndarray:

@@ -30,11 +30,11 @@ import pyarrow.parquet as pq
 from datasets import Audio, ClassLabel, DatasetDict, Features, Image, List
 
 from ..location import find_data_file
+from ..parquet_columns import released_splits
 from ..splits import cut_table
 
 FILE = "grid/grid_s1_letter_words.parquet"
 LETTERS = "abcdefghijklmnopqrstuvxyz"
-RELEASED_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 
 
 def load(data_dir: str | os.PathLike | None = None) -> DatasetDict:
@@ -49,9 +49,10 @@ def load(data_dir: str | os.PathLike | None = None) -> DatasetDict:
     Raises:
         FileNotFoundError: the file is missing.
     """
-    table = pq.read_table(find_data_file(FILE, data_dir))
+    path = find_data_file(FILE, data_dir)
+    table = pq.read_table(path)
     table = table.filter(pc.equal(table["task"], "letter"))
-    row_splits = [RELEASED_SPLITS[name] for name in table["split"].to_pylist()]
+    row_splits = released_splits(table, path)
     features = Features(
         {
             "audio": Audio(sampling_rate=16000, decode=False),

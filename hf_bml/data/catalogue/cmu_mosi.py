@@ -12,6 +12,8 @@ Columns (utterance level, one vector each)
     audio: 73 openSMILE values.
     visual: 100 values of a 3D CNN, 32 of them constant 0.
     labels: 0 negative, 1 positive.
+    group: the video. Standardised features and label-trained ones (see below) know the released split, so a new cut
+        by groups is sound for `text="transcript"` and, with `standardize=False`, audio alone.
 
 Splits
     "bc_lstm": 62 training and 31 test videos (test 752 utterances). The release has no validation split; whole
@@ -53,11 +55,12 @@ from datasets import ClassLabel, DatasetDict, Features, List, Value
 from ...ground.suggestion import check_name
 from ..feature_files import read_feature_file
 from ..location import find_data_file
-from ..splits import cut_table, held_out_groups
+from ..parquet_columns import chosen_modalities, fixed_lists, group_column, released_splits, vectors
+from ..splits import RELEASED_SPLITS, cut_table, held_out_groups
+from ..validation import GROUP
 
 FILE = "mosi/mosi.parquet"
 MODALITIES = ("text", "audio", "visual")
-SDK_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
 FIELDS = {"visual": "vision"}
 LABEL_FIELDS = ("regression_labels", "labels")
 VALIDATION_FRACTIONS = {"train_videos": 0.12, "test_videos": 0.25}  # of the utterances of the released split
@@ -88,7 +91,8 @@ def load(
         neutral: what a score of 0 in `features_file` is: "positive", "negative", or "drop" to leave it out.
 
     Returns:
-        splits train, validation and test with one column per modality and `labels`.
+        splits train, validation and test with one column per modality, `labels` and, but of a `features_file`,
+        `group`.
 
     Raises:
         ValueError: an option is unknown, the combination leaks labels, or a feature is not finite.
@@ -106,7 +110,7 @@ def load(
     if split == "bc_lstm":
         row_splits = bc_lstm_splits(table["split"].to_pylist(), table["video_id"].to_pylist(), validation)
     else:
-        row_splits = np.array([SDK_SPLITS[name] for name in table["split_cmu_sdk"].to_pylist()])
+        row_splits = np.array(released_splits(table, path, "split_cmu_sdk"))
     columns: dict[str, pa.Array | pa.ChunkedArray] = {}
     features = Features()
     for modality in modalities:
@@ -114,25 +118,20 @@ def load(
             columns[modality] = table["text"]
             features[modality] = Value("string")
             continue
-        values = finite_features(table, f"{modality}_feature", path)
+        values = vectors(table, f"{modality}_feature", path)
         if standardize:
             values = standardized(values, row_splits == "train")
-        columns[modality] = pa.FixedSizeListArray.from_arrays(values.astype(np.float32).ravel(), values.shape[1])
-        features[modality] = List(Value("float32"), length=values.shape[1])
+        columns[modality], features[modality] = fixed_lists(values)
     columns["labels"] = table["label"]
     features["labels"] = ClassLabel(names=["negative", "positive"])
+    columns[GROUP], features[GROUP] = group_column(table, "video_id", path), Value("string")
     return cut_table(pa.table(columns), row_splits, features)
 
 
 def check_options(modalities: Sequence[str], text: str, split: str) -> None:
     """Raises ValueError for an unknown option of `load`, and for standard folds with features trained on their test
     labels."""
-    if isinstance(modalities, str) or not modalities or not set(modalities) <= set(MODALITIES):
-        raise ValueError(
-            f"Expected a list of modalities out of {MODALITIES}, found {modalities!r}. Pass e.g. ['text']."
-        )
-    if len(set(modalities)) < len(modalities):
-        raise ValueError(f"Expected every modality once, found {modalities!r}. Drop the repetition.")
+    chosen_modalities(modalities, MODALITIES)
     check_name("text", text, ("feature", "transcript"))
     check_name("split", split, ("bc_lstm", "cmu_sdk"))
     leaking = ["text feature"] if "text" in modalities and text == "feature" else []
@@ -165,23 +164,6 @@ def bc_lstm_splits(released: Sequence[str], videos: Sequence[str], validation: s
     )
 
 
-def finite_features(table: pa.Table, column: str, path: Path) -> np.ndarray:
-    """Feature vectors of one column, lists of numbers of one length: (rows, dim), float64.
-
-    Raises:
-        ValueError: a value is missing, NaN or infinite; `path`, the table's file, is named.
-    """
-    values = np.stack([np.asarray(row, dtype=np.float64) for row in table[column].to_pylist()])
-    bad_rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
-    if len(bad_rows):
-        dimension = np.flatnonzero(~np.isfinite(values[bad_rows[0]]))[0]
-        raise ValueError(
-            f"Expected finite features, found {values[bad_rows[0], dimension]} in file '{path}', column '{column}', "
-            f"row {bad_rows[0]}, dimension {dimension} ({len(bad_rows)} such rows). Repair or drop these rows."
-        )
-    return values
-
-
 def standardized(values: np.ndarray, is_train: np.ndarray) -> np.ndarray:
     """Zero mean and unit variance per dimension, by the statistics of the training rows.
 
@@ -210,7 +192,7 @@ def load_features(path: Path, modalities: Sequence[str], text: str, standardize:
         fields["text"] = "raw_text"
     arrays = read_feature_file(path, {*fields.values(), *LABEL_FIELDS})
     row_splits, scores = [], []
-    for released, split in SDK_SPLITS.items():
+    for released, split in RELEASED_SPLITS.items():
         found = list(arrays.get(released, {}))
         label = next((name for name in LABEL_FIELDS if name in found), LABEL_FIELDS[0])
         missing = [name for name in [*fields.values(), label] if name not in found]
@@ -230,7 +212,7 @@ def load_features(path: Path, modalities: Sequence[str], text: str, standardize:
     columns: dict[str, Any] = {}
     features = Features()
     for modality, field in fields.items():
-        parts = [arrays[released][field] for released in SDK_SPLITS]
+        parts = [arrays[released][field] for released in RELEASED_SPLITS]
         if modality == "text" and transcript:
             columns[modality] = [str(sentence) for part in parts for sentence in part]
             features[modality] = Value("string")

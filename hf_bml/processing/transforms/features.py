@@ -1,7 +1,10 @@
 """Precomputed features: vectors, sequences of vectors over time, or frames of vectors at their positions."""
 
+from __future__ import annotations
+
 import io
 import mmap
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,24 +25,40 @@ class FeatureVector(Transform):
         input_size: required `dim`; `None` accepts any.
         step: keep every `step`-th vector of a sequence, or frame, from the first on: of one a second, 6 keeps ten of a
             minute. Vectors without time need 1.
+        standardize: subtract the training split's mean of each of the `dim` numbers and divide by its standard
+            deviation, over all times and positions; what never changes there becomes 0. It is learned by `fit`:
+            `MultimodalProcessor.apply` fits on the training split and keeps what was learned.
 
     Raises:
         ValueError: A value is not an array of finite numbers with 1 to 3 axes, is empty, or has another `dim`; or a
-            file cannot be read.
+            file cannot be read. Nothing to fit on, or not fitted when called.
 
     Example:
         >>> FeatureVector(input_size=2)([[1, 2], [[1, 2], [3, 4], [5, 6]]])[1].shape
         torch.Size([3, 2])
     """
 
+    learns = "state"
     stores_files = False
-    zeros = "features that are all 0, which no clip may have"
 
-    def __init__(self, input_size: int | None = None, step: int = 1):
+    def __init__(self, input_size: int | None = None, step: int = 1, standardize: bool = False):
         if isinstance(step, bool) or not isinstance(step, int) or step < 1:
             raise ValueError(f"Expected step to be an integer >= 1, found {step!r}.")
+        if not isinstance(standardize, bool):
+            raise ValueError(f"Expected standardize to be true or false, found {standardize!r}.")
         self.input_size = input_size
         self.step = step
+        self.standardize = standardize
+        self._state: dict[str, Tensor] | None = None
+
+    @property
+    def is_fitted(self) -> bool:
+        return not self.standardize or self._state is not None
+
+    @property
+    def zeros(self) -> str:
+        """What an input of zeros stands for."""
+        return f"features that are all {'average' if self.standardize else 0}, which no clip may have"
 
     @property
     def sizes(self) -> dict[str, int | None]:
@@ -47,7 +66,62 @@ class FeatureVector(Transform):
 
     def __call__(self, values: list[Any], training: bool = False) -> list[Tensor]:
         """Transform every value; `training` changes nothing."""
+        read = self.extract(values)
+        return [self._standardized(array) for array in read] if self.standardize else read
+
+    def extract(self, values: list[Any]) -> list[Tensor]:
+        """The features as they are, float32."""
         return [self._read(value) for value in values]
+
+    def fit(self, extracted: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Mean and standard deviation of each number.
+
+        Args:
+            extracted: of the training split, each of a shape that ends in `dim`; read twice, one after the other.
+
+        Returns:
+            what `load_state` takes: "mean" and "std", float64 (dim,); the latter is 0 for what never changes.
+
+        Raises:
+            ValueError: nothing to fit on, or features of different `dim`.
+        """
+        if not len(extracted):
+            raise ValueError("Expected features to standardize by, found none in the training split.")
+        size = extracted[0].shape[-1]
+        count, total = 0, torch.zeros(size, dtype=torch.float64)
+        low, high = torch.full((size,), torch.inf), torch.full((size,), -torch.inf)
+        for array in extracted:
+            if array.shape[-1] != size:
+                raise ValueError(f"Expected features of one size to standardize, found {size} and {array.shape[-1]}.")
+            vectors = array.reshape(-1, size)
+            count, total = count + len(vectors), total + vectors.double().sum(0)
+            low, high = torch.minimum(low, vectors.amin(0)), torch.maximum(high, vectors.amax(0))
+        mean = total / count
+        squares = sum((array.reshape(-1, size) - mean).square().sum(0) for array in extracted)
+        return {"mean": mean, "std": (squares / count).sqrt() * (high > low)}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Take `fit`'s result.
+
+        Raises:
+            ValueError: it is of another transform, or of one with other options.
+        """
+        found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        size = self.input_size or (state["mean"].numel() if "mean" in state else 0)
+        expected = {"mean": (size,), "std": (size,)} if self.standardize else {}
+        if found != expected:
+            raise ValueError(f"Expected a state with {expected}, found {found}. Fit again with these options.")
+        self._state = state
+
+    def _standardized(self, array: Tensor) -> Tensor:
+        if self._state is None:
+            raise ValueError("Expected standardized features that were fitted. Call load_state(fit(extract(values))).")
+        mean, std = self._state["mean"], self._state["std"]
+        if array.shape[-1] != len(mean):
+            raise ValueError(
+                f"Expected the {len(mean)} features that were standardized by, found shape {tuple(array.shape)}."
+            )
+        return torch.where(std > 0, (array - mean) / std.where(std > 0, 1.0), 0.0).float()
 
     def _read(self, value: Any) -> Tensor:
         file = media_file(value, "array")

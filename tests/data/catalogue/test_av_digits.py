@@ -30,6 +30,7 @@ def test_speaker_split(frame):
         "validation": {"theo"},
         "test": {"yweweler"},
     }
+    assert all(rows["group"][:] == rows_of(rows, frame)["speaker"].tolist() for rows in dataset.values())
     for split, per_class in (("train", 200), ("validation", 50), ("test", 50)):
         np.testing.assert_array_equal(np.bincount(dataset[split]["labels"]), np.full(10, per_class))
 
@@ -57,7 +58,7 @@ def test_rows_keep_their_label_and_image_and_occur_once(frame, split):
 def test_columns_and_decoding(require_data_file):
     require_data_file(FILE)
     train = load()["train"]
-    assert train.column_names == ["audio", "visual", "labels"]
+    assert train.column_names == ["audio", "visual", "labels", "group"]
     assert train.features["audio"] == Audio(sampling_rate=8000, decode=False)
     assert train.features["labels"] == ClassLabel(names=list("0123456789"))
     samples, rate = soundfile.read(io.BytesIO(train[0]["audio"]["bytes"]))

@@ -66,6 +66,7 @@ def test_sdk_split_of_transcripts(frame):
         assert len(dataset[split]) == size
         assert dataset[split]["text"][:] == expected["text"].tolist()
         assert dataset[split]["labels"][:] == expected["label"].tolist()
+        assert dataset[split]["group"][:] == expected["video_id"].tolist()
 
 
 def test_columns(require_data_file):
@@ -76,9 +77,10 @@ def test_columns(require_data_file):
         "audio": List(Value("float32"), length=73),
         "visual": List(Value("float32"), length=100),
         "labels": ClassLabel(names=["negative", "positive"]),
+        "group": Value("string"),
     }
     chosen = load(modalities=["visual", "text"], text="transcript")["test"]
-    assert chosen.column_names == ["visual", "text", "labels"]
+    assert chosen.column_names == ["visual", "text", "labels", "group"]
     assert chosen.features["text"] == Value("string")
 
 

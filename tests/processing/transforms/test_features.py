@@ -4,6 +4,7 @@ import torch
 from datasets import Dataset, DatasetDict, Features, List, Value, Video, load_dataset
 from datasets.table import embed_table_storage
 from media_samples import needs_media_columns
+from sklearn.preprocessing import StandardScaler
 
 from hf_bml.processing import FeatureVector, MultimodalProcessor
 
@@ -119,3 +120,55 @@ def test_files_travel_with_a_pushed_data_set(tmp_path):
     (tmp_path / "clip.npy").unlink()
     loaded = load_dataset("parquet", data_files=str(tmp_path / "train.parquet"))
     assert processor.apply(loaded)["train"][0]["a"].tolist() == [[1.0, 1.0]] * 2
+
+
+def test_standardized_by_hand():
+    """Means 2 and 5 over all times; deviations 1 and 0."""
+    transform = FeatureVector(input_size=2, standardize=True)
+    assert not transform.is_fitted and FeatureVector().is_fitted
+    state = transform.fit(transform.extract([[[1.0, 5.0], [3.0, 5.0]], [[1.0, 5.0]], [3.0, 5.0]]))
+    assert {name: tensor.tolist() for name, tensor in state.items()} == {"mean": [2.0, 5.0], "std": [1.0, 0.0]}
+    with pytest.raises(ValueError, match="that were fitted"):
+        transform([[1.0, 5.0]])
+    transform.load_state(state)
+    assert transform.is_fitted and "average" in transform.zeros
+    (result,) = transform([[[4.0, 9.0], [2.0, 5.0]]])
+    assert result.tolist() == [[2.0, 0.0], [0.0, 0.0]] and result.dtype == torch.float32
+
+
+def test_standardizing_equals_scikit_learn_on_train_alone_and_travels(tmp_path):
+    generator = np.random.default_rng(0)
+    columns = {
+        split: generator.normal(1e4 * scale, scale, (rows, 3)).astype(np.float32)
+        for split, rows, scale in (("train", 40, 1.0), ("test", 5, 3.0))
+    }
+    raw = DatasetDict(
+        {
+            split: Dataset.from_dict({"sensor": [*rows.tolist(), None]}, Features({"sensor": List(Value("float32"))}))
+            for split, rows in columns.items()
+        }
+    )
+    processor = MultimodalProcessor({"sensor": {"type": "features", "standardize": True}}, on_error="mask")
+    data = processor.apply(raw)
+    scaler = StandardScaler().fit(columns["train"].astype(np.float64))
+    for split, rows in columns.items():
+        found = torch.stack([row["sensor"] for row in data[split]])
+        np.testing.assert_allclose(found, scaler.transform(rows.astype(np.float64)), atol=1e-5)
+    processor.save_pretrained(tmp_path)
+    loaded = MultimodalProcessor.from_pretrained(tmp_path)
+    value = [1.0, 2.0, 3.0]
+    assert loaded.prepare(sensor=value)["sensor"].equal(processor.prepare(sensor=value)["sensor"])
+    with pytest.raises(ValueError, match=r"3 features that were standardized by, found shape \(2,\)"):
+        loaded.transforms["sensor"]([[1.0, 2.0]])
+
+
+def test_what_cannot_be_standardized():
+    with pytest.raises(ValueError, match="true or false, found 'train'"):
+        FeatureVector(standardize="train")
+    transform = FeatureVector(standardize=True)
+    with pytest.raises(ValueError, match="found none in the training split"):
+        transform.fit([])
+    with pytest.raises(ValueError, match="one size to standardize, found 2 and 3"):
+        transform.fit([torch.zeros(2), torch.zeros(3)])
+    with pytest.raises(ValueError, match=r"Expected a state with \{'mean': \(3,\), 'std': \(3,\)\}, found"):
+        FeatureVector(input_size=3, standardize=True).load_state({"mean": torch.zeros(2), "std": torch.zeros(2)})

@@ -1,0 +1,98 @@
+"""SWELL-KW: stress at the desk, 3139 minutes of office work of 25 people under four conditions, four modalities.
+
+Source: SWELL Knowledge Work data set (Koldijk et al., ICMI 2014), features a minute, taken from
+`Nimeshs54/Sensor-Based-Human-Activity-Recognition-for-Intelligent` at da57e62.
+
+Licence: for research to our knowledge (not verified); the carrying repository has no licence file.
+
+Privacy: computer use, face, posture and heart of 25 people, as numbers without names.
+
+Columns, each None in the minutes in which it was not measured
+    computer: 18 values of keyboard, mouse and application use (1.0 % missing).
+    facial: 41 values of facial expression (5.8 %).
+    posture: 94 values of a skeleton tracker (12.7 %).
+    physiology: heart rate, heart rate variability (RMSSD) and skin conductance level (16.2 %).
+    labels: the condition: neutral, time pressure, interruptions, and relax unless `num_classes` is 3.
+    group: the person, "1" to "25".
+
+Splits: no person in two. Train 14 persons (1774 minutes), validation 3 (367), test 8 (998). With `num_classes=3`
+1521, 313 and 854.
+
+Pitfalls
+    - Scales differ by four orders of magnitude: standardise (`features` with `standardize`).
+    - A condition is one block of time, so minutes of one person must never be split at random.
+    - Missing minutes are not missing at random: a sensor fails for a stretch, or for a person.
+    - The majority class of test is .335, and a new person is hard: most of what is learned does not transfer.
+
+Reference (logistic regression on at most 100 principal components, trained on train + validation, test accuracy, 4
+classes; missing values set to the training median): computer .478, facial .311, posture .336, physiology .331, all
+.449.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from datasets import ClassLabel, DatasetDict, Features, Value
+
+from ..location import find_data_file
+from ..parquet_columns import (
+    chosen_modalities,
+    class_label,
+    fixed_lists,
+    group_column,
+    read_columns,
+    released_splits,
+    vectors,
+)
+from ..splits import cut_table
+from ..validation import GROUP, LABELS
+
+FILE = "swell/swell.parquet"
+SIZES = {"computer": 18, "facial": 41, "posture": 94, "physiology": 3}
+
+
+def load(
+    modalities: Sequence[str] = tuple(SIZES), num_classes: int = 4, data_dir: str | os.PathLike | None = None
+) -> DatasetDict:
+    """SWELL-KW.
+
+    Args:
+        modalities: which of "computer", "facial", "posture", "physiology", in the order of the columns.
+        num_classes: 4 conditions, or 3: those of work, without the minutes of relaxing.
+        data_dir: folder that holds `swell/swell.parquet`; see `hf_bml.data.location`.
+
+    Returns:
+        splits train, validation and test with one column per modality, `labels` and `group`. Minutes that lack all of
+        `modalities` are left out.
+
+    Raises:
+        ValueError: an option is unknown, or the file's content is not as expected.
+        FileNotFoundError: the file is missing.
+    """
+    modalities = chosen_modalities(modalities, tuple(SIZES))
+    if isinstance(num_classes, bool) or num_classes not in (3, 4):
+        raise ValueError(f"Expected num_classes 3 or 4, found {num_classes!r}. Choose one of the two.")
+    path = find_data_file(FILE, data_dir)
+    measured = [f"has_{name}" for name in modalities]
+    table = read_columns(path, [*modalities, *measured, "label", "label_name", "group", "split"])
+    columns, features = {}, Features()
+    any_present = np.zeros(len(table), dtype=bool)
+    for name, flag in zip(modalities, measured, strict=True):
+        if not pa.types.is_boolean(table[flag].type) or table[flag].null_count:
+            raise ValueError(
+                f"Expected true or false in every row of '{path}', column '{flag}', found the type "
+                f"{table[flag].type} and {table[flag].null_count} rows without a value."
+            )
+        present = table[flag].to_numpy()
+        columns[name], features[name] = fixed_lists(vectors(table, name, path, SIZES[name]), present)
+        any_present |= present
+    label = class_label(table, path)
+    columns[LABELS], features[LABELS] = table["label"], ClassLabel(names=label.names[:num_classes])
+    columns[GROUP], features[GROUP] = group_column(table, "group", path), Value("string")
+    kept = any_present & (table["label"].to_numpy() < num_classes)
+    row_splits = [split if keep else None for split, keep in zip(released_splits(table, path), kept, strict=True)]
+    return cut_table(pa.table(columns), row_splits, features)
