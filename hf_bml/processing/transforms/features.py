@@ -32,6 +32,7 @@ class FeatureVector(Transform):
         torch.Size([3, 2])
     """
 
+    signal = "vector"
     stores_files = False
     zeros = "features that are all 0, which no clip may have"
 
@@ -45,11 +46,12 @@ class FeatureVector(Transform):
     def sizes(self) -> dict[str, int | None]:
         return {"input_size": self.input_size}
 
-    def __call__(self, values: list[Any], training: bool = False) -> list[Tensor]:
-        """Transform every value; `training` changes nothing."""
-        return [self._read(value) for value in values]
+    def from_signal(self, signal: Tensor, training: bool = False) -> Tensor:
+        """The features as they are."""
+        return signal
 
-    def _read(self, value: Any) -> Tensor:
+    def read(self, value: Any, training: bool = False) -> Tensor:
+        """The checked features."""
         file = media_file(value, "array")
         if file is None:
             return self._tensor(value)
