@@ -15,10 +15,10 @@ Signal = Tensor | str
 class Transform:
     """From the raw values of one modality's column to tensors.
 
-    To add one, write a subclass with a `__call__`, or with `read` and `from_signal`. In YAML and in Python it is then known as `{"type":
-    "package.module:Name", **options}`, where the options are the keywords of `__init__`, plain JSON, checked there
-    with ValueErrors; `PROCESSORS["name"] = Name` gives it a short name. What a saved processor names is not imported:
-    register your class, in either way, before you load one.
+    To add one, write a subclass with a `__call__`, or with `read` and `from_signal`. In YAML and in Python it is then
+    known as `{"type": "package.module:Name", **options}`, where the options are the keywords of `__init__`, plain
+    JSON, checked there with ValueErrors; `PROCESSORS["name"] = Name` gives it a short name. What a saved processor
+    names is not imported: register your class, in either way, before you load one.
 
         class Level(Transform):
             '''A waveform -> its level in decibels, (1,).'''
@@ -29,8 +29,8 @@ class Transform:
             def __call__(self, values, training=False):
                 return [20 * torch.tensor([max(value)]).log10().clamp(min=self.floor) for value in values]
 
-    A transform that declares the kind of its `signal` can be corrupted (`hf_bml.processing.corruptions`): `read` decodes
-    a value, `from_signal` does the rest, and a call is one after the other. One without it cannot, and says so.
+    A transform that declares the kind of its `signal` can be corrupted, see `hf_bml.processing.corruptions`: `read`
+    decodes a value, `from_signal` does the rest, and a call is one after the other. One without it cannot.
 
     What never changes is computed once and cached; what `is_random` is computed at every access, in the training split
     with `training=True`. If the costly part of a random transform is deterministic, split it: `has_extract` is true,
@@ -47,7 +47,7 @@ class Transform:
         sampling_rate: of an "audio" signal, in Hz; 0 for others.
         compares_frames: whether the input is what changes from frame to frame, so that the same noise in all frames
             would cancel.
-        reads_at_random: whether `read` draws, in training, what part of a value it decodes.
+        reads_at_random: whether `read_in_training` draws what part of a value it decodes.
         learns: "state", "options", or None.
         source_option: name of the option that says where files are from, such as a tokenizer's, which `save_files`
             writes so that they travel with the processor; None for no files.
@@ -94,11 +94,16 @@ class Transform:
         Raises:
             ValueError: a value cannot be used; `MediaError`, which names it, for a file.
         """
-        return [self.from_signal(self.read(value, training), training) for value in values]
+        read = self.read_in_training if training else self.read
+        return [self.from_signal(read(value), training) for value in values]
 
-    def read(self, value: Any, training: bool = False) -> Signal:
+    def read(self, value: Any) -> Signal:
         """Decode one value; see `signal`. Raises ValueError as a call does."""
         raise NotImplementedError(f"{type(self).__name__} is abstract: override `__call__`, or declare its signal.")
+
+    def read_in_training(self, value: Any) -> Signal:
+        """As `read`, but for what `reads_at_random`."""
+        return self.read(value)
 
     def from_signal(self, signal: Signal, training: bool = False) -> Value:
         """What a call returns for a value, from what `read` returned, which is left as it is."""

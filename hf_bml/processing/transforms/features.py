@@ -50,7 +50,7 @@ class FeatureVector(Transform):
         """The features as they are."""
         return signal
 
-    def read(self, value: Any, training: bool = False) -> Tensor:
+    def read(self, value: Any) -> Tensor:
         """The checked features."""
         file = media_file(value, "array")
         if file is None:

@@ -158,6 +158,6 @@ class FrameTransform(Transform):
         image, _ = self.crop(signal, training)
         return self._normalize(image)
 
-    def read(self, value: Any, training: bool = False) -> Tensor:
+    def read(self, value: Any) -> Tensor:
         """An image `(channels, height, width)` or a clip `(frames, channels, height, width)`, before scaling."""
         return read_clip(value, self.num_channels, self.background)

@@ -343,7 +343,7 @@ class IVector(Transform):
         self._variability = TotalVariability(arrays["loadings"], arrays["variances"])
         self._center, self._whitening = arrays["center"], arrays["whitening"]
 
-    def read(self, value: Any, training: bool = False) -> Tensor:
+    def read(self, value: Any) -> Tensor:
         """The waveform of a clip (any form `read_waveform` accepts) of at least one frame."""
         waveform = read_audible_waveform(value, self.sampling_rate, self.min_rms)
         length, _ = frame_samples(self.sampling_rate)

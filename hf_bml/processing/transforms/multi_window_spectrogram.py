@@ -83,7 +83,7 @@ class MultiWindowSpectrogram(Transform):
     def sizes(self) -> dict[str, int]:
         return {"num_windows": self.num_windows}
 
-    def read(self, value: Any, training: bool = False) -> Tensor:
+    def read(self, value: Any) -> Tensor:
         """The waveform of a clip (any form `read_waveform` accepts)."""
         return self.spectrograms[0].read(value)
 

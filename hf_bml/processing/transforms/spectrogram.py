@@ -264,7 +264,7 @@ class LogSpectrogram(Transform):
     def sizes(self) -> dict[str, int]:
         return {"num_channels": 1, "num_bins": self.num_bins}
 
-    def read(self, value: Any, training: bool = False) -> Tensor:
+    def read(self, value: Any) -> Tensor:
         """The mono waveform of a clip (any form `read_waveform` accepts), float32 (samples,)."""
         return read_audible_waveform(value, self.sampling_rate, self.min_rms)
 

@@ -59,7 +59,7 @@ class Tokenize(Transform):
         """Id of the padding; 0 when the tokenizer has no padding token."""
         return 0 if self.tokenizer is None else self.tokenizer.pad_token_id or 0
 
-    def read(self, value: str, training: bool = False) -> str:
+    def read(self, value: str) -> str:
         """The text, which must be one."""
         if not isinstance(value, str):
             raise ValueError(

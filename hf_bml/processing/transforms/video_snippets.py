@@ -89,10 +89,13 @@ class VideoSnippets(Transform):
     def sizes(self) -> dict[str, int]:
         return {"num_channels": self.num_channels}
 
-    def read(self, value: Any, training: bool = False) -> Tensor:
-        """The chosen frames, uint8 (snippets, frames, channels, height, width); `training` draws them where sampling
-        is random."""
-        return self._snippets(value, self.sampling, training)
+    def read(self, value: Any) -> Tensor:
+        """The chosen frames, uint8 (snippets, frames, channels, height, width)."""
+        return self._snippets(value, self.sampling, training=False)
+
+    def read_in_training(self, value: Any) -> Tensor:
+        """Frames at random times where sampling is random."""
+        return self._snippets(value, self.sampling, training=True)
 
     def from_signal(self, signal: Tensor, training: bool = False) -> Tensor:
         """The model's input; `training` switches augmentation on."""
