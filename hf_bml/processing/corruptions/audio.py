@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -118,17 +119,25 @@ class Telephone(Corruption):
 
     def __call__(self, signal: Tensor, rng: np.random.Generator, around: Surroundings) -> Tensor:
         """The filtered clip, (samples,); nothing is drawn."""
-        from scipy.signal import butter, sosfiltfilt  # slow to import
+        from scipy.signal import sosfiltfilt  # slow to import
 
         rate = around.sampling_rate
         if rate <= 2 * self.low:
             raise ValueError(f"telephone: expected a sampling rate above {2 * self.low:g} Hz, found {rate}. Raise it.")
-        is_band = self.high < rate / 2
-        band = (self.low, self.high) if is_band else self.low
-        sections = butter(ORDER, band, "bandpass" if is_band else "highpass", fs=rate, output="sos")
+        sections = band_filter(self.low, self.high, rate)
         padding = min(3 * (2 * len(sections) + 1), len(signal) - 1)
         filtered = sosfiltfilt(sections, signal.double().numpy(), padlen=padding)
         return torch.from_numpy(filtered.copy()).to(signal.dtype)
+
+
+@lru_cache(maxsize=8)
+def band_filter(low: float, high: float, sampling_rate: int) -> np.ndarray:
+    """Second-order sections of a Butterworth filter for a band in Hz; without upper end where the rate allows none."""
+    from scipy.signal import butter  # slow to import
+
+    if high < sampling_rate / 2:
+        return butter(ORDER, (low, high), "bandpass", fs=sampling_rate, output="sos")
+    return butter(ORDER, low, "highpass", fs=sampling_rate, output="sos")
 
 
 def with_noise(signal: Tensor, noise: np.ndarray, snr: float) -> Tensor:

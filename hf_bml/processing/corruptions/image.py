@@ -27,7 +27,7 @@ class GaussianNoise(Corruption):
             frames; for transforms that compare frames (RGB difference, flow) the default severities have it true.
 
     Raises:
-        ValueError: `sigma` is not a positive number, or `per_frame` is not true or false.
+        ValueError: `sigma` is negative, or `per_frame` is not true or false.
     """
 
     name, signal = "gaussian_noise", "image"
@@ -37,7 +37,7 @@ class GaussianNoise(Corruption):
     per_frame: bool = False
 
     def __post_init__(self) -> None:
-        check_number(self.name, "sigma", self.sigma, 0, above=True)
+        check_number(self.name, "sigma", self.sigma, 0)
         if not isinstance(self.per_frame, bool):
             raise ValueError(f"{self.name}: expected per_frame true or false, found {self.per_frame!r}. Correct it.")
 
@@ -56,7 +56,7 @@ class Blur(Corruption):
         fraction: standard deviation of the Gaussian, as a fraction of the image's short side.
 
     Raises:
-        ValueError: `fraction` is not in (0, 1].
+        ValueError: `fraction` is not in [0, 1].
     """
 
     name, signal = "blur", "image"
@@ -65,7 +65,7 @@ class Blur(Corruption):
     fraction: float = 0.04
 
     def __post_init__(self) -> None:
-        check_number(self.name, "fraction", self.fraction, 0, 1, above=True)
+        check_number(self.name, "fraction", self.fraction, 0, 1)
 
     def __call__(self, signal: Tensor, rng: np.random.Generator, around: Surroundings) -> Tensor:
         """The blurred image or clip."""

@@ -20,7 +20,7 @@ class WordDrop(Corruption):
         fraction: of the words that are left out, rounded to whole words: exactly that many.
 
     Raises:
-        ValueError: `fraction` is not in (0, 1].
+        ValueError: `fraction` is not in [0, 1].
     """
 
     name, signal = "word_drop", "text"
@@ -29,7 +29,7 @@ class WordDrop(Corruption):
     fraction: float = 0.3
 
     def __post_init__(self) -> None:
-        check_number(self.name, "fraction", self.fraction, 0, 1, above=True)
+        check_number(self.name, "fraction", self.fraction, 0, 1)
 
     def __call__(self, signal: str, rng: np.random.Generator, around: Surroundings) -> str:
         """The text that is left. What a milder severity drops, a stronger one drops, too."""

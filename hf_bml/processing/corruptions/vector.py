@@ -21,7 +21,7 @@ class FeatureNoise(Corruption):
             training split. A dimension that is constant there stays as it is.
 
     Raises:
-        ValueError: `scale` is not a positive number; in a call, vectors of another dimension than in training.
+        ValueError: `scale` is negative; in a call, vectors of another dimension than in training.
     """
 
     name, signal, needs = "feature_noise", "vector", ("std",)
@@ -30,7 +30,7 @@ class FeatureNoise(Corruption):
     scale: float = 1.0
 
     def __post_init__(self) -> None:
-        check_number(self.name, "scale", self.scale, 0, above=True)
+        check_number(self.name, "scale", self.scale, 0)
 
     def __call__(self, signal: Tensor, rng: np.random.Generator, around: Surroundings) -> Tensor:
         """The noisy features, (..., dim)."""
