@@ -13,7 +13,9 @@ from datasets.fingerprint import Hasher
 from torch import Tensor
 
 from .cached_map import file_states
-from .corruptions import Corruption, Surroundings, check_corruptible, row_generator, training_std
+from .corruptions.base import Corruption, Surroundings, row_generator
+from .corruptions.registry import check_corruptible
+from .corruptions.vector import training_std
 from .dataset_processing import (
     integer_columns,
     is_made_at_access,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .corruptions import CORRUPTIONS, build_corruption
 from .corruptions.augmentation import ends
+from .corruptions.registry import CORRUPTIONS, build_corruption
 from .processor import MultimodalProcessor
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from ..transforms.base import Signal, Transform
-from . import CORRUPTIONS, build_corruption, check_corruptible
 from .base import Corruption, Surroundings, check_number
+from .registry import CORRUPTIONS, build_corruption, check_corruptible
 
 
 @dataclass(frozen=True)

@@ -188,8 +188,8 @@ def test_it_is_saved_and_told(tmp_path):
     assert augmentation_of(loaded)["visual"] == {"jpeg": {"quality": [5, 50]}, "blur": {}, "p": 1.0}
     assert augmentation_text(loaded) == (
         "Training saw 90 % of audio corrupted by white_noise (snr 0 to 20 dB) or babble (snr 0 dB) or telephone; "
-        "100 % of text corrupted by word_drop (fraction 0.2 to 0.8); 100 % of sensor corrupted by feature_noise (scale 1 "
-        "sd); 100 % of visual corrupted by jpeg (quality 5 to 50) or blur (fraction 0.04)."
+        "100 % of text corrupted by word_drop (fraction 0.2 to 0.8); 100 % of sensor corrupted by feature_noise "
+        "(scale 1 sd); 100 % of visual corrupted by jpeg (quality 5 to 50) or blur (fraction 0.04)."
     )
 
 
