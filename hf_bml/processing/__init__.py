@@ -1,11 +1,14 @@
 """From raw dataset columns to batches of tensors."""
 
 from .collator import MultimodalDataCollator
+from .corruptions import CORRUPTIONS
+from .decoded_split import DecodedSplit, corrupted_datasets
 from .media.file import MediaError
 from .media.video import read_video
 from .media.waveform import read_waveform
 from .modality_transforms import PROCESSORS
 from .processor import MultimodalProcessor
+from .seen_in_training import augmentation_of, augmentation_text
 from .transforms.base import Transform
 from .transforms.features import FeatureVector
 from .transforms.frames import FrameTransform
@@ -18,7 +21,9 @@ from .transforms.text import Tokenize, Words
 from .transforms.video_frames import VideoFrames
 
 __all__ = [
+    "CORRUPTIONS",
     "PROCESSORS",
+    "DecodedSplit",
     "FeatureVector",
     "FrameTransform",
     "IVector",
@@ -33,6 +38,9 @@ __all__ = [
     "Transform",
     "VideoFrames",
     "Words",
+    "augmentation_of",
+    "augmentation_text",
+    "corrupted_datasets",
     "encode_flow",
     "log_spectrogram",
     "optical_flow",

@@ -32,10 +32,12 @@ from datasets import (
 from datasets.formatting.formatting import CustomFormatter
 
 from ..ground.seams import check_seams
-from ..ground.suggestion import registered_names_only
+from ..ground.suggestion import NOTHING, registered_names_only
 from .cached_map import cached_map
+from .corruptions.augmentation import corruptions_among
 from .modality_transforms import PROCESSORS, Failure, ModalityTransforms
 from .skipped_rows import rows_are_skipped
+from .stored_signals import StoredSignals, material_of_split, material_of_stream
 from .tensor_storage import (
     SOURCE,
     decode_value,
@@ -44,7 +46,6 @@ from .tensor_storage import (
     tensor_features,
     with_guarded_bytes,
 )
-from .transforms.base import Transform
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +83,7 @@ def process_dataset(
     """
     splits, report = {}, {}
     for name, split in dataset.items():
-        splits[name], report[name] = _process_split(name, split, config, name == training_split, num_proc)
+        splits[name], report[name] = process_split(name, split, config, name == training_split, num_proc)
     return DatasetDict(splits), {name: failed for name, failed in report.items() if failed}
 
 
@@ -104,6 +105,9 @@ def process_stream(
         kept = {key: kind for key, kind in (split.features or {}).items() if key not in transforms.by_modality}
         passed[name] = Features(kept)
         arguments = {"config": config, "training": name == training_split}
+        if arguments["training"] and transforms.augmentations:
+            rows = undecoded(split, transforms.by_modality)
+            arguments["config"] = with_material(config, material_of_stream(transforms, rows))
         arguments["integers"] = integer_columns(split.features or {}, transforms.by_modality)
         splits[name] = undecoded(split, transforms.by_modality).map(
             stream_batch,
@@ -126,7 +130,28 @@ def transforms_of(config: str) -> ModalityTransforms:
     """
     description = json.loads(config)
     with nullcontext() if is_worker() else registered_names_only():
-        return ModalityTransforms(description["modalities"], description.get("on_error", "raise"))
+        return ModalityTransforms(
+            description["modalities"],
+            description.get("on_error", "raise"),
+            description.get("signals", ()),
+            description.get("material", NOTHING),
+        )
+
+
+def with_material(config: str, material: dict[str, dict[str, str]]) -> str:
+    """The config of a training split whose corruptions need something; without need the same as before."""
+    return json.dumps({**json.loads(config), "material": material}) if material else config
+
+
+def with_signals(config: str, modalities: Iterable[str]) -> str:
+    """The config of a split of which some modalities' signals are stored, to be corrupted; training is left out."""
+    description = json.loads(config)
+    for options in description["modalities"].values():
+        own, corruptions = corruptions_among(options.get("augment"))
+        if corruptions is not None:
+            del options["augment"]
+            options |= {} if own is None else {"augment": own}
+    return json.dumps({**description, "signals": sorted(modalities)})
 
 
 @lru_cache(maxsize=8)
@@ -189,15 +214,16 @@ def _undecoded_feature(feature: Any) -> Any:
     return feature
 
 
-def _process_split(
+def process_split(
     name: str, split: Dataset, config: str, training: bool, num_proc: int | None
 ) -> tuple[Dataset, list[dict[str, Any]]]:
+    """One split in the format that makes tensors of what is stored, and what failed in it; see `process_dataset`."""
     transforms = transforms_of(config)
     check_columns(transforms.by_modality, split.column_names)
     split = split.with_format(None)
     split.info.features = unguarded(split.features, split.features)
     split = undecoded(split, transforms.by_modality)
-    storage = {key: _storage(transform, split.features[key]) for key, transform in transforms.by_modality.items()}
+    storage = {key: _storage(transforms, key, split.features[key]) for key in transforms.by_modality}
     prepared = [modality for modality in storage if stored_source(split.features[modality])]
     for modality in prepared:
         for chunk in split.data.column(modality).chunks:
@@ -206,7 +232,7 @@ def _process_split(
     failed: list[dict[str, Any]] = []
     read = stored if transforms.on_error == "raise" else [key for key in storage if key not in prepared]
     if read:
-        features = {**split.features, **{key: _stored_features(transforms.by_modality[key]) for key in stored}}
+        features = {**split.features, **{key: _stored_features(transforms, key) for key in stored}}
         if transforms.on_error != "raise":
             features[FAILURES] = Value("string")
         try:
@@ -228,6 +254,13 @@ def _process_split(
     if FAILURES in split.column_names:
         split, failed = _take_failures(name, split)
     integers = integer_columns(split.features, [key for key, kind in storage.items() if kind == "raw"])
+    if training and transforms.augmentations:
+        signals = {
+            key: StoredSignals(split, key, range(len(split)), len(split))
+            for key in transforms.augmentations
+            if transforms.stores_signal(key)
+        }
+        config = with_material(config, material_of_split(transforms, signals, split._fingerprint))
     split = split.with_format(FORMAT, config=config, storage=storage, training=training, integers=integers)
     for modality in (*stored, *prepared):
         split.info.features[modality] = with_guarded_bytes(split.features[modality])
@@ -250,8 +283,9 @@ def store_batch(
         elif kind == "final":
             values = transforms(name, batch[name], failures=failures, rows=rows)
             columns[name] = [encode_value(value, source_of(name, config)) for value in values]
-        elif kind == "extract":
-            values = transforms.extract(name, batch[name], failures, rows)
+        elif kind in ("extract", "signal"):
+            store = transforms.extract if kind == "extract" else transforms.read
+            values = store(name, batch[name], failures, rows)
             columns[name] = [encode_value(value, source_of(name, config)) for value in values]
         elif transforms.on_error != "raise":  # try each value once, to know beforehand
             tried = transforms(name, batch[name], failures=failures, rows=rows)
@@ -273,7 +307,7 @@ def read_batch(
     columns = {}
     for name, values in typed_batch(batch, integers).items():
         kind = storage.get(name)
-        if kind in ("final", "extract"):
+        if kind in ("final", "extract", "signal"):
             columns[name] = _read_stored(name, values, transforms, training)
         elif kind == "raw":
             columns[name] = transforms(name, values, training)
@@ -357,8 +391,10 @@ def _read_stored(name: str, values: list, transforms: ModalityTransforms, traini
                 "with_format('arrow'), and apply the processor again."
             )
     decoded = [decode_value(value) for value in values]
-    is_final = _storage(transforms.by_modality[name]) == "final"
-    return decoded if is_final else transforms.finish(name, decoded, training)
+    kind = _storage(transforms, name)
+    if kind == "signal":
+        return transforms.from_signals(name, decoded, training)
+    return decoded if kind == "final" else transforms.finish(name, decoded, training)
 
 
 @lru_cache(maxsize=64)
@@ -368,7 +404,8 @@ def source_of(name: str, config: str) -> str:
     options = description["modalities"][name]
     if "tokenizer" in options:  # a name on the Hub means its files, whose bytes depend on the versions installed
         options = {key: value for key, value in options.items() if key != "files"}
-    own = json.dumps([options, description.get("version")], sort_keys=True)
+    stored = ["signal"] if name in description.get("signals", ()) else []
+    own = json.dumps([options, description.get("version"), *stored], sort_keys=True)
     return hashlib.sha256(own.encode()).hexdigest()[:16]
 
 
@@ -429,8 +466,14 @@ def _take_failures(name: str, split: Dataset) -> tuple[Dataset, list[dict[str, A
     return split, failed
 
 
-def _storage(transform: Transform, feature: Any = None) -> str:
-    """What is cached of a modality: its deterministic "extract", the "final" tensors, or nothing ("raw")."""
+def _storage(transforms: ModalityTransforms, name: str, feature: Any = None) -> str:
+    """What is cached of a modality: its "signal", its deterministic "extract", the "final" tensors, or nothing
+    ("raw")."""
+    transform = transforms.by_modality[name]
+    if transforms.stores_signal(name):
+        return "signal"
+    if name in transforms.augmentations or name in transforms.signals:
+        return "raw"
     if transform.has_extract:  # decoded frames take less room as uint8, and before enlargement
         return "extract"
     if _is_file(feature) and not transform.stores_files:
@@ -444,7 +487,8 @@ def _is_file(feature: Any) -> bool:
     return is_path or is_pair or isinstance(feature, Audio | Image | Video)
 
 
-def _stored_features(transform: Transform) -> Features:
-    if transform.output_keys is None:
+def _stored_features(transforms: ModalityTransforms, name: str) -> Features:
+    transform = transforms.by_modality[name]
+    if transform.output_keys is None or transforms.stores_signal(name):
         return Features({**tensor_features(), SOURCE: Value("string")})
     return Features({**{key: tensor_features() for key in transform.output_keys}, SOURCE: Value("string")})

@@ -2,15 +2,17 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from ..ground.suggestion import Registry, did_you_mean
+from ..ground.suggestion import NOTHING, Registry, did_you_mean
+from .corruptions.augmentation import Augmentation, build_augmentation, corruptions_among
+from .corruptions.base import Surroundings
 from .kept_files import kept_files, stored_state
 from .media.file import file_name, one_line
-from .transforms.base import Transform
+from .transforms.base import Signal, Transform
 from .transforms.features import FeatureVector
 from .transforms.frames import FrameTransform
 from .transforms.ivector import IVector
@@ -67,19 +69,40 @@ class ModalityTransforms:
     Args:
         modalities: `{name: {"type": key of PROCESSORS or "package.module:Name", **options of that class}}`; a type
             that learns a state also has `fitted`, its name (see `kept_files`); one that has files has `files`, their
-            digests, which come before the place that its options name (see `kept_files`).
+            digests, which come before the place that its options name (see `kept_files`). `augment` may hold
+            corruptions, see `build_augmentation`; without an `augment` of its own, a transform does not get to see it.
         on_error: "raise", or "mask" / "skip": a value that cannot be used becomes `None`. Random frames of a video can
             meet damage that its evaluation frames do not: these are used then, with one warning per file.
+        signals: modalities of which signals are stored instead of tensors.
+        material: what corruptions in training need, by modality: `{"others" or "std": name of a stored state}`.
+
+    Attributes:
+        by_modality: the transforms.
+        augmentations: the corruptions in training, of the modalities that have any.
 
     Raises:
         ValueError: unknown type, option or `on_error`; the message names the closest valid one.
     """
 
-    def __init__(self, modalities: dict[str, dict[str, Any]], on_error: str = "raise"):
+    def __init__(
+        self,
+        modalities: dict[str, dict[str, Any]],
+        on_error: str = "raise",
+        signals: Collection[str] = (),
+        material: Mapping[str, Mapping[str, str]] = NOTHING,
+    ):
         if on_error not in ON_ERROR:
             raise ValueError(_unknown("on_error", on_error, list(ON_ERROR)))
         self.on_error = on_error
-        self.by_modality = {name: _build_transform(name, config) for name, config in modalities.items()}
+        self.by_modality: dict[str, Transform] = {}
+        self.augmentations: dict[str, Augmentation] = {}
+        for name, config in modalities.items():
+            self.by_modality[name], augmentation = _build(name, config)
+            if augmentation is not None:
+                self.augmentations[name] = augmentation
+        self.signals = set(signals)
+        self._material = material
+        self._surroundings: dict[str, Surroundings] = {}
         self._partly_damaged: set[tuple[str, str]] = set()  # modality and file, of which was warned
 
     @property
@@ -116,9 +139,14 @@ class ModalityTransforms:
                 "from_pretrained."
             )
         may_retry = training and transform.is_random and self.on_error != "raise"
+        augments = training and name in self.augmentations
+        if augments:
+            self.surroundings(name)  # what is missing there is not the fault of a value either
 
         def function(value: Any) -> Transformed:
             try:
+                if augments:
+                    return self._from_signal(name, transform.read_in_training(value), training=True)
                 return transform([value], training=training)[0]
             except Exception as error:
                 if not may_retry:
@@ -153,6 +181,63 @@ class ModalityTransforms:
         transform = self.by_modality[name]
         return self._each(name, extracted, lambda value: transform.finish([value], training=training)[0])
 
+    def read(
+        self,
+        name: str,
+        values: list,
+        failures: list[Failure] | None = None,
+        rows: Sequence[int] | None = None,
+    ) -> list[Signal | None]:
+        """The signals, see `Transform.signal`; arguments as in a call."""
+        transform = self.by_modality[name]
+
+        def function(value: Any) -> Signal:
+            signal = transform.read(value)
+            transform.from_signal(signal)  # what a transform cannot use fails now, not at some later access
+            return signal
+
+        return self._each(name, values, function if self.on_error != "raise" else transform.read, failures, rows)
+
+    def from_signals(self, name: str, signals: list, training: bool = False) -> list[Transformed]:
+        """From `read`'s results to those of a call, corrupted in training if the modality is augmented so."""
+        if training and name in self.augmentations:
+            self.surroundings(name)
+        return self._each(name, signals, lambda signal: self._from_signal(name, signal, training))
+
+    def _from_signal(self, name: str, signal: Signal, training: bool) -> Transformed:
+        if training and name in self.augmentations:
+            signal = self.augmentations[name](signal, self.surroundings(name))
+        return self.by_modality[name].from_signal(signal, training)
+
+    def surroundings(self, name: str) -> Surroundings:
+        """What corruptions of the modality in training may use.
+
+        Raises:
+            ValueError: it was not made, or is no longer in the cache.
+        """
+        if name not in self._surroundings:
+            given = self._material.get(name, NOTHING)
+            needed = self.augmentations[name].needs - {"sampling_rate"} if name in self.augmentations else set()
+            if missing := needed - set(given):
+                raise ValueError(
+                    f"expected what the augmentation takes from the training split ({', '.join(sorted(missing))}), "
+                    "found none. Apply the processor to the data set: MultimodalProcessor.apply."
+                )
+            states = {what: stored_state(state) for what, state in given.items()}
+            self._surroundings[name] = Surroundings(
+                self.by_modality[name].sampling_rate,
+                [signal for _, signal in sorted(states.get("others", NOTHING).items())],
+                states["std"]["std"] if "std" in states else None,
+            )
+        return self._surroundings[name]
+
+    def stores_signal(self, name: str) -> bool:
+        """Whether signals are stored of the modality: they must be tensors, of which training draws no part."""
+        transform = self.by_modality[name]
+        if name not in self.augmentations:
+            return name in self.signals and transform.signal != "text"
+        return transform.signal != "text" and not transform.reads_at_random
+
     def _each(
         self,
         name: str,
@@ -180,13 +265,17 @@ class ModalityTransforms:
         return results
 
 
-def _build_transform(name: str, config: dict[str, Any]) -> Transform:
+def _build(name: str, config: dict[str, Any]) -> tuple[Transform, Augmentation | None]:
     where = f"modality {name!r}"
     if not isinstance(config, dict) or "type" not in config:
         raise ValueError(f"{where}: expected a dict with 'type', found {config!r}. Add one of {sorted(PROCESSORS)}.")
     options = {key: value for key, value in config.items() if key != "type"}
     try:
         transform_class = PROCESSORS.find(config["type"])
+        corruptions = None
+        if transform_class.signal is not None:  # else it may have an `augment` of any kind
+            own, corruptions = corruptions_among(options.pop("augment", None))
+            options |= {} if own is None else {"augment": own}
         state_name = options.pop("fitted", None) if transform_class.learns == "state" else None
         source = transform_class.source_option
         files = options.pop("files", None) if source is not None else None
@@ -199,7 +288,7 @@ def _build_transform(name: str, config: dict[str, Any]) -> Transform:
         transform = transform_class(**options)
         if state_name is not None:
             transform.load_state(stored_state(state_name))
-        return transform
+        return transform, None if corruptions is None else build_augmentation(name, transform, corruptions)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error
 

@@ -15,6 +15,7 @@ from transformers.utils import cached_file
 from ..ground.repository_code import keep_code
 from ..ground.suggestion import registered_names_only
 from .collator import collate_present
+from .corruptions.augmentation import Augmentation
 from .dataset_processing import Report, check_columns, process_dataset, process_stream
 from .fitting import fit_modality
 from .kept_files import keep_files, kept_files, store_state, stored_state
@@ -35,7 +36,11 @@ class MultimodalProcessor:
 
     Args:
         modalities: `{column: {"type": key of PROCESSORS or "package.module:Name", **options of that class}}` (see
-            [`Transform`]). The order is kept.
+            [`Transform`]). The order is kept. `augment: {corruption: options, ..., p: probability}` corrupts raw
+            signals of the training split, see `hf_bml.processing.corruptions`: `{white_noise: {snr: [0, 20]}, p:
+            0.5}` adds noise to half of the clips, at a ratio drawn from that range at each access; of several
+            corruptions one is drawn. Where `augment` is an option of the type as well, give a list:
+            `[crop_flip, {blur: {fraction: [0.02, 0.08]}, p: 0.5}]`.
         on_error: What to do with a value that cannot be used (damaged, truncated, empty, without sound track, ...):
             "raise" a ValueError that names the file; "mask" the value as absent (`None`); "skip" the whole row. A row
             without any modality left is skipped in both cases. A silent track is valid audio unless the transform's
@@ -257,6 +262,11 @@ class MultimodalProcessor:
             )
         with registered_names_only():
             return cls(config["modalities"], config.get("on_error", "raise"))
+
+    @property
+    def augmentations(self) -> dict[str, Augmentation]:
+        """The corruptions in training, of the modalities that have any; see `augmentation_of`."""
+        return self._transforms.augmentations
 
     def save_pretrained(self, save_directory: str | Path, **unused: Any) -> list[str]:
         """Write `processor_config.json`; with tokenizers their files, each modality's in `tokenizer_<modality>`; and,

@@ -9,15 +9,16 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 Value = Tensor | dict[str, Tensor]
+Signal = Tensor | str
 
 
 class Transform:
     """From the raw values of one modality's column to tensors.
 
-    To add one, write a subclass with a `__call__`. In YAML and in Python it is then known as `{"type":
-    "package.module:Name", **options}`, where the options are the keywords of `__init__`, plain JSON, checked there
-    with ValueErrors; `PROCESSORS["name"] = Name` gives it a short name. What a saved processor names is not imported:
-    register your class, in either way, before you load one.
+    To add one, write a subclass with a `__call__`, or with `read` and `from_signal`. In YAML and in Python it is then
+    known as `{"type": "package.module:Name", **options}`, where the options are the keywords of `__init__`, plain
+    JSON, checked there with ValueErrors; `PROCESSORS["name"] = Name` gives it a short name. What a saved processor
+    names is not imported: register your class, in either way, before you load one.
 
         class Level(Transform):
             '''A waveform -> its level in decibels, (1,).'''
@@ -28,6 +29,9 @@ class Transform:
             def __call__(self, values, training=False):
                 return [20 * torch.tensor([max(value)]).log10().clamp(min=self.floor) for value in values]
 
+    A transform that declares the kind of its `signal` can be corrupted, see `hf_bml.processing.corruptions`: `read`
+    decodes a value, `from_signal` does the rest, and a call is one after the other. One without it cannot.
+
     What never changes is computed once and cached; what `is_random` is computed at every access, in the training split
     with `training=True`. If the costly part of a random transform is deterministic, split it: `has_extract` is true,
     `extract` is cached, and `finish` does the rest.
@@ -37,6 +41,13 @@ class Transform:
     `learned_options` gets the raw values and returns further options of `__init__`, saved in the processor's config.
 
     Attributes:
+        signal: what `read` returns, before any normalising, padding or cropping. "audio": a mono waveform, float32
+            (samples,), full scale [-1, 1], at `sampling_rate`. "image": (..., channels, height, width), uint8 or
+            floats in [0, 1]. "text": a string. "vector": float32 (..., dim). None: `read` is not declared.
+        sampling_rate: of an "audio" signal, in Hz; 0 for others.
+        compares_frames: whether the input is what changes from frame to frame, so that the same noise in all frames
+            would cancel.
+        reads_at_random: whether `read_in_training` draws what part of a value it decodes.
         learns: "state", "options", or None.
         source_option: name of the option that says where files are from, such as a tokenizer's, which `save_files`
             writes so that they travel with the processor; None for no files.
@@ -52,6 +63,10 @@ class Transform:
         vocab_size: how many token ids there are; 0 where there are none.
     """
 
+    signal: ClassVar[Literal["audio", "image", "text", "vector"] | None] = None
+    compares_frames: ClassVar[bool] = False
+    sampling_rate: int = 0
+    reads_at_random: bool = False
     learns: ClassVar[Literal["state", "options"] | None] = None
     source_option: ClassVar[str | None] = None
     output_keys: Sequence[str] | None = None
@@ -79,15 +94,29 @@ class Transform:
         Raises:
             ValueError: a value cannot be used; `MediaError`, which names it, for a file.
         """
-        raise NotImplementedError(f"{type(self).__name__} is abstract: override `__call__`.")
+        read = self.read_in_training if training else self.read
+        return [self.from_signal(read(value), training) for value in values]
+
+    def read(self, value: Any) -> Signal:
+        """Decode one value; see `signal`. Raises ValueError as a call does."""
+        raise NotImplementedError(f"{type(self).__name__} is abstract: override `__call__`, or declare its signal.")
+
+    def read_in_training(self, value: Any) -> Signal:
+        """As `read`, but for what `reads_at_random`."""
+        return self.read(value)
+
+    def from_signal(self, signal: Signal, training: bool = False) -> Value:
+        """What a call returns for a value, from what `read` returned, which is left as it is."""
+        raise NotImplementedError(f"{type(self).__name__} is abstract: override `__call__`, or declare its signal.")
 
     def extract(self, values: list[Any]) -> list[Tensor]:
-        """The deterministic part, one tensor a value; for `has_extract`, and what `fit` learns from."""
-        raise NotImplementedError(f"{type(self).__name__} has nothing to extract.")
+        """The deterministic part, one tensor a value: the signal, unless overridden; for `has_extract`, and what `fit`
+        learns from."""
+        return [self.read(value) for value in values]
 
     def finish(self, extracted: list[Tensor], training: bool = False) -> list[Value]:
         """From `extract`'s results to those of a call."""
-        raise NotImplementedError(f"{type(self).__name__} has nothing to extract.")
+        return [self.from_signal(signal, training) for signal in extracted]
 
     def fit(self, extracted: Sequence[Tensor]) -> dict[str, Tensor]:
         """Learn a state from `extract`'s results on the training split, read from the disk one at a time."""

@@ -39,6 +39,7 @@ class FeatureVector(Transform):
     """
 
     learns = "state"
+    signal = "vector"
     stores_files = False
 
     def __init__(self, input_size: int | None = None, step: int = 1, standardize: bool = False):
@@ -64,14 +65,9 @@ class FeatureVector(Transform):
     def sizes(self) -> dict[str, int | None]:
         return {"input_size": self.input_size}
 
-    def __call__(self, values: list[Any], training: bool = False) -> list[Tensor]:
-        """Transform every value; `training` changes nothing."""
-        read = self.extract(values)
-        return [self._standardized(array) for array in read] if self.standardize else read
-
-    def extract(self, values: list[Any]) -> list[Tensor]:
-        """The features as they are, float32."""
-        return [self._read(value) for value in values]
+    def from_signal(self, signal: Tensor, training: bool = False) -> Tensor:
+        """The features, standardized or as they are."""
+        return self._standardized(signal) if self.standardize else signal
 
     def fit(self, extracted: Sequence[Tensor]) -> dict[str, Tensor]:
         """Mean and standard deviation of each number.
@@ -123,7 +119,8 @@ class FeatureVector(Transform):
             )
         return torch.where(std > 0, (array - mean) / std.where(std > 0, 1.0), 0.0).float()
 
-    def _read(self, value: Any) -> Tensor:
+    def read(self, value: Any) -> Tensor:
+        """The checked features."""
         file = media_file(value, "array")
         if file is None:
             return self._tensor(value)

@@ -110,6 +110,8 @@ class FrameTransform(Transform):
         torch.Size([3, 1, 28, 28])
     """
 
+    signal = "image"
+
     def __init__(
         self,
         size: int | tuple[int, int] | list[int] = 224,
@@ -151,13 +153,9 @@ class FrameTransform(Transform):
     def sizes(self) -> dict[str, int]:
         return {"num_channels": self.num_channels}
 
-    def __call__(self, values: list[Any], training: bool = False) -> list[Tensor]:
-        """Transform images or clips; `training` switches the augmentation on."""
-        return [self.apply(self.read(value), training) for value in values]
-
-    def apply(self, image: Tensor, training: bool = False) -> Tensor:
-        """Crop or resize and normalise what `read` returned."""
-        image, _ = self.crop(image, training)
+    def from_signal(self, signal: Tensor, training: bool = False) -> Tensor:
+        """Crop or resize and normalise what `read` returned; `training` switches the augmentation on."""
+        image, _ = self.crop(signal, training)
         return self._normalize(image)
 
     def read(self, value: Any) -> Tensor:

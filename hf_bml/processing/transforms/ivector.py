@@ -228,6 +228,7 @@ class IVector(Transform):
         MediaError: A clip cannot be read, is silent, or is shorter than one frame; the message names the file.
     """
 
+    signal = "audio"
     learns = "state"
     reads_video = True
 
@@ -275,15 +276,15 @@ class IVector(Transform):
     def sizes(self) -> dict[str, int]:
         return {"output_size": self.output_size}
 
-    def __call__(self, values: list[Any], training: bool = False) -> list[Tensor]:
-        """Transform clips (any form `read_waveform` accepts); `training` changes nothing."""
-        if values and not self.is_fitted:
+    def from_signal(self, signal: Tensor, training: bool = False) -> Tensor:
+        """The i-vector of a waveform; `training` changes nothing."""
+        if not self.is_fitted:
             raise ValueError("Expected an IVector that was fitted, found none. Call load_state(fit(extract(clips))).")
-        return [torch.from_numpy(self._vector(features)).float() for features in self.extract(values)]
+        return torch.from_numpy(self._vector(self._features(signal))).float()
 
     def extract(self, values: list[Any]) -> list[Tensor]:
         """Features of every frame, float32 `(frames, 3 * num_coefficients)`."""
-        return [self._features(value) for value in values]
+        return [self._features(self.read(value)) for value in values]
 
     def fit(self, clips: Sequence[Tensor]) -> dict[str, Tensor]:
         """Learn from the features of the training clips.
@@ -342,7 +343,8 @@ class IVector(Transform):
         self._variability = TotalVariability(arrays["loadings"], arrays["variances"])
         self._center, self._whitening = arrays["center"], arrays["whitening"]
 
-    def _features(self, value: Any) -> Tensor:
+    def read(self, value: Any) -> Tensor:
+        """The waveform of a clip (any form `read_waveform` accepts) of at least one frame."""
         waveform = read_audible_waveform(value, self.sampling_rate, self.min_rms)
         length, _ = frame_samples(self.sampling_rate)
         if len(waveform) < length:
@@ -350,6 +352,9 @@ class IVector(Transform):
                 f"{file_name(value) or 'audio'}: expected at least one frame of {length} samples, found "
                 f"{len(waveform)}. Set a clip this short to None."
             )
+        return waveform
+
+    def _features(self, waveform: Tensor) -> Tensor:
         coefficients = mfcc(waveform, self.sampling_rate, self.num_coefficients, self.num_mel_bins)
         return normalized_over_time(with_deltas(coefficients))
 

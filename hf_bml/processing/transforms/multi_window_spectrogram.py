@@ -39,6 +39,7 @@ class MultiWindowSpectrogram(Transform):
         torch.Size([3, 257, 299])
     """
 
+    signal = "audio"
     reads_video = True
 
     def __init__(
@@ -70,6 +71,10 @@ class MultiWindowSpectrogram(Transform):
         ]
 
     @property
+    def sampling_rate(self) -> int:
+        return self.spectrograms[0].sampling_rate
+
+    @property
     def zeros(self) -> str | None:
         """What an input of zeros means."""
         return self.spectrograms[0].zeros
@@ -78,10 +83,11 @@ class MultiWindowSpectrogram(Transform):
     def sizes(self) -> dict[str, int]:
         return {"num_windows": self.num_windows}
 
-    def __call__(self, values: list[Any], training: bool = False) -> list[Tensor]:
-        """Transform clips (any form `read_waveform` accepts); `training` changes nothing."""
-        return [self._stack(waveform) for waveform in self.spectrograms[0].extract(values)]
+    def read(self, value: Any) -> Tensor:
+        """The waveform of a clip (any form `read_waveform` accepts)."""
+        return self.spectrograms[0].read(value)
 
-    def _stack(self, waveform: Tensor) -> Tensor:
-        images = [spectrogram.finish([waveform])[0] for spectrogram in self.spectrograms]
+    def from_signal(self, signal: Tensor, training: bool = False) -> Tensor:
+        """The spectrograms of a waveform; `training` changes nothing."""
+        images = [spectrogram.from_signal(signal) for spectrogram in self.spectrograms]
         return torch.cat([v2.functional.resize(image, self.size, antialias=True) for image in images])

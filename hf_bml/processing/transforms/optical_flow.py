@@ -98,6 +98,7 @@ class OpticalFlow(VideoSnippets):
     """
 
     extra_length = 1
+    compares_frames = True
 
     def __init__(
         self,
@@ -131,6 +132,7 @@ class OpticalFlow(VideoSnippets):
         self.num_channels = 2 * new_length
 
     def _snippets(self, value: Any, sampling: str | None, training: bool) -> Tensor:
+        """Frames as those of other videos; of the released form, fields (snippets, 2 * new_length, height, width)."""
         if not isinstance(value, dict) or not {"u", "v"} <= set(value):
             return super()._snippets(value, sampling, training)
         components = {name: _images(value[name]) for name in ("u", "v")}
@@ -151,6 +153,8 @@ class OpticalFlow(VideoSnippets):
         return fields.unflatten(0, (-1, self.new_length)).flatten(1, 2)
 
     def _process(self, clip: Tensor) -> Tensor:
+        if clip.ndim == 4:  # flow in the released form
+            return clip
         flows = [encode_flow(optical_flow(frames[:, 0], self.method), self.bound) for frames in clip]
         return torch.stack(flows).flatten(1, 2)  # (snippets, 2 * new_length, height, width)
 

@@ -36,6 +36,7 @@ class RGBDifference(VideoSnippets):
     """
 
     extra_length = 1
+    compares_frames = True
 
     def __init__(
         self,

@@ -175,6 +175,7 @@ class LogSpectrogram(Transform):
         torch.Size([1, 257, 188])
     """
 
+    signal = "audio"
     reads_video = True
 
     def __init__(
@@ -263,18 +264,13 @@ class LogSpectrogram(Transform):
     def sizes(self) -> dict[str, int]:
         return {"num_channels": 1, "num_bins": self.num_bins}
 
-    def __call__(self, values: list[Any], training: bool = False) -> list[Tensor]:
-        """Transform clips (any form `read_waveform` accepts) to tensors of shape (1, frequencies, frames), or
-        (segments, 1, frequencies, frames)."""
-        return self.finish(self.extract(values), training)
+    def read(self, value: Any) -> Tensor:
+        """The mono waveform of a clip (any form `read_waveform` accepts), float32 (samples,)."""
+        return read_audible_waveform(value, self.sampling_rate, self.min_rms)
 
-    def extract(self, values: list[Any]) -> list[Tensor]:
-        """Mono waveforms, float32 (samples,)."""
-        return [read_audible_waveform(value, self.sampling_rate, self.min_rms) for value in values]
-
-    def finish(self, extracted: list[Tensor], training: bool = False) -> list[Tensor]:
-        """Waveforms -> spectrograms."""
-        return [self._transform(self._fit(waveform, training)) for waveform in extracted]
+    def from_signal(self, signal: Tensor, training: bool = False) -> Tensor:
+        """A waveform -> its spectrogram (1, frequencies, frames), or (segments, 1, frequencies, frames)."""
+        return self._transform(self._fit(signal, training))
 
     def _transform(self, clip: Tensor) -> Tensor:
         parts = clip[None]

@@ -30,6 +30,7 @@ class Tokenize(Transform):
         ValueError: `max_length` is not positive, a value is not a string, or a text has no token.
     """
 
+    signal = "text"
     reads_files = False  # a text is not a path
     source_option = "tokenizer"
     output_keys = ("input_ids", "attention_mask")
@@ -58,23 +59,20 @@ class Tokenize(Transform):
         """Id of the padding; 0 when the tokenizer has no padding token."""
         return 0 if self.tokenizer is None else self.tokenizer.pad_token_id or 0
 
-    def __call__(self, values: list[str], training: bool = False) -> list[dict[str, Tensor]]:
-        """Tokenize every text; `training` changes nothing."""
-        for value in values:
-            if not isinstance(value, str):
-                raise ValueError(
-                    f"Expected a string, found {type(value).__name__}: {value!r:.60}. Convert the text column."
-                )
-        if not values:
-            return []
-        encoded = self.tokenizer(values, truncation=True, max_length=self.max_length, return_attention_mask=True)
-        for value, ids in zip(values, encoded["input_ids"], strict=True):
-            if not ids:
-                raise ValueError(f"Expected at least one token, found none in {value!r:.60}. Set absent text to None.")
-        return [
-            {key: torch.tensor(encoded[key][index], dtype=torch.int64) for key in self.output_keys}
-            for index in range(len(values))
-        ]
+    def read(self, value: str) -> str:
+        """The text, which must be one."""
+        if not isinstance(value, str):
+            raise ValueError(
+                f"Expected a string, found {type(value).__name__}: {value!r:.60}. Convert the text column."
+            )
+        return value
+
+    def from_signal(self, signal: str, training: bool = False) -> dict[str, Tensor]:
+        """Tokenize a text; `training` changes nothing."""
+        encoded = self.tokenizer(signal, truncation=True, max_length=self.max_length, return_attention_mask=True)
+        if not encoded["input_ids"]:
+            raise ValueError(f"Expected at least one token, found none in {signal!r:.60}. Set absent text to None.")
+        return {key: torch.tensor(encoded[key], dtype=torch.int64) for key in self.output_keys}
 
 
 def split_words(text: str) -> list[str]:
@@ -135,13 +133,13 @@ class Words(Tokenize):
         """What this transform's config needs besides: the vocabulary of the training texts."""
         return {"vocabulary": word_vocabulary(texts, self.minimum_count)}
 
-    def __call__(self, values: list[str], training: bool = False) -> list[dict[str, Tensor]]:
+    def from_signal(self, signal: str, training: bool = False) -> dict[str, Tensor]:
         """Look every word up; `training` changes nothing."""
-        if values and self.tokenizer is None:
+        if self.tokenizer is None:
             raise ValueError(
                 "Expected a vocabulary, found none. Give one, or let MultimodalProcessor.apply count the words."
             )
-        return super().__call__(values, training)
+        return super().from_signal(signal, training)
 
 
 def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:

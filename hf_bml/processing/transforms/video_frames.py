@@ -57,4 +57,4 @@ class VideoFrames(VideoSnippets):
         super().__init__(num_frames, sampling, fps, new_length, short_side, decoder, num_channels, augments)
 
     def _finish(self, clip: Tensor, training: bool) -> Tensor:
-        return self.image_transform.apply(clip.flatten(0, 1), training)
+        return self.image_transform.from_signal(clip.flatten(0, 1), training)

@@ -41,6 +41,7 @@ class VideoSnippets(Transform):
         ValueError: an option is out of range, or the decoder cannot be loaded.
     """
 
+    signal = "image"
     reads_video = True
     extra_length = 0  # frames beyond new_length that a snippet needs
 
@@ -77,6 +78,10 @@ class VideoSnippets(Transform):
         return self.sampling != "uniform" or self.augments
 
     @property
+    def reads_at_random(self) -> bool:
+        return self.sampling != "uniform"
+
+    @property
     def has_extract(self) -> bool:
         return self.sampling == "uniform" or self.fps is not None
 
@@ -84,14 +89,22 @@ class VideoSnippets(Transform):
     def sizes(self) -> dict[str, int]:
         return {"num_channels": self.num_channels}
 
-    def __call__(self, values: list[Any], training: bool = False) -> list[Tensor]:
-        """Transform videos; `training` switches random sampling and augmentation on."""
-        return [self._finish(self._snippets(value, self.sampling, training), training) for value in values]
+    def read(self, value: Any) -> Tensor:
+        """The chosen frames, uint8 (snippets, frames, channels, height, width)."""
+        return self._snippets(value, self.sampling, training=False)
+
+    def read_in_training(self, value: Any) -> Tensor:
+        """Frames at random times where sampling is random."""
+        return self._snippets(value, self.sampling, training=True)
+
+    def from_signal(self, signal: Tensor, training: bool = False) -> Tensor:
+        """The model's input; `training` switches augmentation on."""
+        return self._finish(self._process(signal), training)
 
     def extract(self, values: list[Any]) -> list[Tensor]:
         """The deterministic part, uint8: chosen snippets for "uniform" sampling, else all snippets of the grid."""
         sampling = "uniform" if self.sampling == "uniform" else None
-        return [self._snippets(value, sampling, training=False) for value in values]
+        return [self._process(self._snippets(value, sampling, training=False)) for value in values]
 
     def finish(self, extracted: list[Tensor], training: bool = False) -> list[Tensor]:
         return [self._finish(self._sample_extracted(stored, training), training) for stored in extracted]
@@ -110,7 +123,7 @@ class VideoSnippets(Transform):
         return snippets(starts, length, len(timestamps))
 
     def _snippets(self, value: Any, sampling: str | None, training: bool) -> Tensor:
-        """Read and process: uint8, the first axis counts snippets."""
+        """Read: uint8, the first axis counts snippets."""
         length = self.new_length + self.extra_length
 
         def select(timestamps: Tensor) -> Tensor:
@@ -121,8 +134,7 @@ class VideoSnippets(Transform):
                 )
             return self._select(timestamps, sampling, training, length)
 
-        frames = self._shrink(self._frames(value, select))
-        return self._process(frames.unflatten(0, (-1, length)))
+        return self._shrink(self._frames(value, select)).unflatten(0, (-1, length))
 
     def _frames(self, value: Any, select: Any) -> Tensor:
         """Decode: uint8 (selected, channels, height, width)."""
