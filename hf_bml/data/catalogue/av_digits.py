@@ -33,6 +33,7 @@ import pyarrow.parquet as pq
 from datasets import Audio, ClassLabel, DatasetDict, Features, Image
 
 from ...ground.suggestion import check_name
+from ..data_report import note_held_out
 from ..location import find_data_file
 from ..splits import cut_table
 
@@ -59,8 +60,10 @@ def load(split: str = "speaker", data_dir: str | os.PathLike | None = None) -> D
     table = pq.read_table(find_data_file(FILE, data_dir))
     if split == "speaker":
         row_splits = [SPEAKER_SPLITS[name] for name in table["split_speaker"].to_pylist()]
+        how = "validation and test held out, grouped by speaker"
     else:
         row_splits = official_splits(table["split"].to_numpy(), table["recording"].to_numpy())
+        how = "validation held out of train, recording by recording"
     features = Features(
         {
             "audio": Audio(sampling_rate=8000, decode=False),
@@ -68,7 +71,8 @@ def load(split: str = "speaker", data_dir: str | os.PathLike | None = None) -> D
             "labels": ClassLabel(names=[str(digit) for digit in range(10)]),
         }
     )
-    return cut_table(table.rename_columns({"image": "visual", "label": "labels"}), row_splits, features)
+    table = table.rename_columns({"image": "visual", "label": "labels"})
+    return note_held_out(cut_table(table, row_splits, features), how)
 
 
 def official_splits(released: np.ndarray, recordings: np.ndarray) -> np.ndarray:

@@ -51,6 +51,7 @@ import pyarrow.parquet as pq
 from datasets import ClassLabel, DatasetDict, Features, List, Value
 
 from ...ground.suggestion import check_name
+from ..data_report import note_held_out
 from ..feature_files import read_feature_file
 from ..location import find_data_file
 from ..splits import cut_table, held_out_groups
@@ -105,8 +106,10 @@ def load(
     table = pq.read_table(path)
     if split == "bc_lstm":
         row_splits = bc_lstm_splits(table["split"].to_pylist(), table["video_id"].to_pylist(), validation)
+        how = f"validation held out of {validation.removesuffix('_videos')}, grouped by video"
     else:
         row_splits = np.array([SDK_SPLITS[name] for name in table["split_cmu_sdk"].to_pylist()])
+        how = "splits as the data set gives them"
     columns: dict[str, pa.Array | pa.ChunkedArray] = {}
     features = Features()
     for modality in modalities:
@@ -121,7 +124,7 @@ def load(
         features[modality] = List(Value("float32"), length=values.shape[1])
     columns["labels"] = table["label"]
     features["labels"] = ClassLabel(names=["negative", "positive"])
-    return cut_table(pa.table(columns), row_splits, features)
+    return note_held_out(cut_table(pa.table(columns), row_splits, features), how)
 
 
 def check_options(modalities: Sequence[str], text: str, split: str) -> None:
