@@ -47,8 +47,9 @@ def dot_plot(
     """Draws a panel per `panel` into a PNG, and in it a line of dots per `row`.
 
     Args:
-        rows: a record per run: `row` (named at the axis; line breaks count), `panel`, `value` (NaN: not measured);
-            optionally `series`, where a row has several dots in a panel, and `group`: rows are sorted within groups.
+        rows: a record per run, at least one: `row` (named at the axis; line breaks count), `panel`, `value` (NaN: not
+            measured); optionally `series`, where a row has several dots in a panel, and `group`: rows are sorted
+            within groups.
         label: of the values.
         percent: whether these are shares, shown in per cent.
         styles: line options, of which colour and marker count, by series, or by panel without series.

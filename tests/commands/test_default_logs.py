@@ -67,8 +67,10 @@ def real_curves(draw_curves, monkeypatch):
     monkeypatch.setattr(experiment, "draw_curves", draw_curves)
 
 
-def test_a_minimal_recipe_logs_evaluates_and_draws(minimal):
+def test_a_minimal_recipe_logs_evaluates_and_draws(minimal, capsys):
     assert main(["train", "minimal.yaml", "--output_dir", "run", *QUIET]) == 0
+    line = "my_clips:load: train 96, validation 12, test 12 rows; 3 classes; splits as the data set gives them\n"
+    assert capsys.readouterr().out.count(line) == 1
     history = history_of(minimal / "run")
     assert epochs_with(history, "balance/ratio_audio") == [1.0, 2.0, 3.0]
     assert epochs_with(history, "eval_accuracy") == [1.0, 2.0, 3.0]
