@@ -51,7 +51,7 @@ def plot_curves(
             *("Accuracy on training batches", None, (0, 1.02)),
             {f"unimodal/accuracy_{m}": look for m, look in own.items()},
         ),
-        (RATIO, "discrepancy ratio (1: balanced)", (0, None), {f"balance/ratio_{m}": look for m, look in own.items()}),
+        (RATIO, "ratio (1: balanced)", (0, None), {f"balance/ratio_{m}": look for m, look in own.items()}),
     ]
     for method, modulated in groupby(main_quantities(quantities(keys, modalities)), key=lambda found: found.method):
         found = {quantity.key: quantity for quantity in modulated}

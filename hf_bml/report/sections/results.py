@@ -20,7 +20,7 @@ METRIC_NAMES = {"accuracy": "accuracy", "mean_average_precision": "mAP", "f1_wei
 
 
 def result_parts(groups: Sequence[RunGroup], metric: str, figures: FigureFolder) -> list[Any]:
-    """The table of all metrics and the bars."""
+    """The accuracies as dots and the table of all metrics."""
     rows = [group.row for group in groups]
     header, lines = comparison_cells(rows, metric)
     header = ["run", *[name.replace("_", " ") if name.isidentifier() else name for name in header[1:]]]
