@@ -89,10 +89,17 @@ def test_recipe(path, tmp_path, parser):
 
 
 def test_extending_recipes_resolve_to_what_was_once_written_out():
-    """Digests of all recipes of the first edition, which repeated every option in every file."""
+    """Digests of all recipes of the first edition, which repeated every option in every file.
+
+    Those of small models now keep every epoch's checkpoint, which nothing that is computed depends on.
+    """
     digests = json.loads(Path(__file__).with_name("recipes_first_edition.json").read_text())
     for name, digest in digests.items():
-        text = json.dumps(read_recipe(ROOT / name), sort_keys=True, default=str)
+        options = read_recipe(ROOT / name)
+        if Path(name).parent.name in ("digits", "av_digits", "av_letters", "cmu_mosi"):
+            assert "save_total_limit" not in options, name
+            options["save_total_limit"] = 1
+        text = json.dumps(options, sort_keys=True, default=str)
         assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest, name
 
 

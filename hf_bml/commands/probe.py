@@ -14,8 +14,8 @@ from ..study.series import end_processes
 
 DESCRIPTION = """\
 Fits a linear classifier on the frozen features of the training split, per modality and saved model, and writes its
-accuracies to RUN_DIR/probe.json. For a course over epochs train with --save_strategy epoch and a --save_total_limit
-that keeps the checkpoints."""
+accuracies to RUN_DIR/probe.json. For a course over epochs train with a --save_total_limit that keeps the
+checkpoints."""
 
 
 @command("probe")

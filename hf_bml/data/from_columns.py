@@ -46,7 +46,7 @@ from datasets import (
 from datasets.exceptions import DatasetGenerationError
 
 from .columns import check_columns, class_name, class_names, column_values, field_of, undecoded
-from .data_report import add_to_report, split_report
+from .data_report import add_to_report, note_held_out, split_report
 from .joined_columns import join_sources
 from .splits import SPLITS, held_out_groups
 from .streamed_columns import streamed
@@ -210,12 +210,16 @@ def from_columns(
     for rows in tables.values():
         check_columns(rows, modalities, label, group, dataset_name)
     fractions = {"test": test_fraction, "validation": validation_fraction}
+    held_out = " and ".join(split for split in SPLITS if split not in tables)
+    by = f"grouped by {group}" if group is not None else "row by row"
+    how = f"{held_out} held out of train, {by}" if held_out else "splits as the source gives them"
     if streaming:
         if types:
             raise ValueError(
                 f"Expected media or plain values to stream, found types={dict(types)}. Drop one of the two."
             )
-        return streamed(tables, modalities, label, classes, group, fractions, dataset_name)
+        splits = streamed(tables, modalities, label, classes, group, fractions, dataset_name)
+        return note_held_out(splits, how)
     kinds = {split: field_of(rows.features, label) for split, rows in tables.items()}
     labels = {split: column_values(rows, label) for split, rows in tables.items()}
     found = class_names(kinds, labels, dataset_name)
@@ -241,7 +245,7 @@ def from_columns(
     for split, fraction in fractions.items():
         if split not in result:
             result["train"], result[split], groups["train"] = hold_out(result["train"], groups["train"], fraction)
-    return DatasetDict({split: result[split] for split in SPLITS})
+    return note_held_out(DatasetDict({split: result[split] for split in SPLITS}), how)
 
 
 def _is_name(dataset: AnyDataset) -> bool:

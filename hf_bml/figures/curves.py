@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from ..modulation import Title
 from .quantities import Quantity, quantities
-from .style import RUN_STYLES, modality_colours, picture
+from .style import JOINT, JOINT_COLOUR, epoch_axis, modality_colours, panel_title, percent_axis, picture
 
-RATIO = "Discrepancy ratio"
+RATIO = "Ratio on training batches"
+MARKED_UP_TO = 25  # points of a curve; a single one would not be seen as a line
 Limits = tuple[float | None, float | None]
 
 
@@ -33,63 +36,55 @@ def plot_curves(
     """
     keys = list(dict.fromkeys(key for entry in history for key in entry))
     colours = modality_colours(modalities)
-    accuracies = [("eval_accuracy", "black", "-", "all, validation")]
-    for m, colour in colours.items():
-        accuracies.append((f"unimodal/accuracy_{m}", colour, "-", f"{m}, train"))
-        accuracies.append((f"eval_accuracy_{m}", colour, "--", f"{m}, validation"))
-    modulated = main_quantities(quantities(keys, modalities))
-    methods = list(dict.fromkeys(found.method for found in modulated))
-    ylabel, limits = modulation_axis(modulated)
-    every = [  # title, label and limits of the y axis, and lines: what was logged, colour, style, label
+    own = {m: {"color": colour, "label": m} for m, colour in colours.items()}
+    joint, grey = {"color": "black", "label": panel_title(JOINT)}, {"color": JOINT_COLOUR}
+    every = [  # title, label and limits of the y axis, and lines: what was logged, and its look
         (
-            *("Loss", "cross-entropy (nats)", (None, None)),
-            [("loss", "black", "-", "train"), ("eval_loss", "black", "--", "validation")],
+            *("Loss", "loss (nats)", (None, None)),
+            {"loss": grey | {"label": "training"}, "eval_loss": grey | {"label": "validation", "linestyle": "--"}},
         ),
-        ("Accuracy, joint and unimodal", "accuracy", (0, 1.02), accuracies),
-        (RATIO, "ratio (1: balanced)", (0, None), [(f"balance/ratio_{m}", c, "-", m) for m, c in colours.items()]),
         (
-            *("Modulation", ylabel, limits),
-            [
-                (
-                    found.key,
-                    colours.get(found.modality, "black"),
-                    RUN_STYLES[methods.index(found.method) % len(RUN_STYLES)],
-                    f"{found.method} {found.title.axis}" + (f", {found.modality}" if found.modality else ""),
-                )
-                for found in modulated
-            ],
+            *("Validation accuracy", None, (0, 1.02)),
+            {"eval_accuracy": joint} | {f"eval_accuracy_{m}": look for m, look in own.items()},
         ),
+        (
+            *("Accuracy on training batches", None, (0, 1.02)),
+            {f"unimodal/accuracy_{m}": look for m, look in own.items()},
+        ),
+        (RATIO, "ratio (1: balanced)", (0, None), {f"balance/ratio_{m}": look for m, look in own.items()}),
     ]
-    logged = [(*panel, [line for line in lines if line[0] in keys]) for *panel, lines in every]
+    for method, modulated in groupby(main_quantities(quantities(keys, modalities)), key=lambda found: found.method):
+        found = {quantity.key: quantity for quantity in modulated}
+        what = next(iter(found.values())).title
+        looks = {key: own.get(quantity.modality, joint) for key, quantity in found.items()}
+        every.append((method, what.axis, with_margin(what.low, what.high), looks))
+    logged = [(*panel, {key: look for key, look in lines.items() if key in keys}) for *panel, lines in every]
     shown = [panel for panel in logged if panel[-1]]
     if not shown:
         return False
-    with picture(path, len(shown), title, columns=len(shown), legend=False) as (_, axes):
+    with picture(path, len(shown), title) as (_, axes):
         for axis, (name, ylabel, limits, lines) in zip(axes, shown, strict=True):
-            for key, colour, style, label in lines:
-                axis.plot(*series(history, key), color=colour, linestyle=style, label=label)
+            for key, look in lines.items():
+                epochs, values = series(history, key)
+                axis.plot(epochs, values, marker="o" if len(epochs) <= MARKED_UP_TO else None, markersize=3, **look)
             if name == RATIO:
                 axis.axhline(1, color="grey", linewidth=0.8)
-            if limits != (None, None):
-                axis.set_ylim(limits)
-            axis.set(title=name, xlabel="epoch", ylabel=ylabel)
-            axis.legend(fontsize=7)
+            if ylabel is None:
+                percent_axis(axis, "accuracy", limits=limits)
+            else:
+                axis.set(ylabel=ylabel, **({} if limits == (None, None) else {"ylim": limits}))
+            axis.set_title(name)
+            epoch_axis(axis)
     return True
 
 
 def main_quantities(found: Sequence[Quantity]) -> list[Quantity]:
-    """The first titled quantity of each method, of all modalities: what one panel can hold."""
+    """The first titled quantity of each method, of all modalities: what one panel can hold; method by method."""
     named = [quantity for quantity in found if quantity.is_named]
-    first = {quantity.method: quantity.title for quantity in reversed(named)}
-    return [quantity for quantity in named if quantity.title == first[quantity.method]]
-
-
-def modulation_axis(shown: Sequence[Quantity]) -> tuple[str, Limits]:
-    """Label and limits of an axis that several quantities share."""
-    titles = list(dict.fromkeys(quantity.title for quantity in shown))
-    lows, highs = [title.low for title in titles], [title.high for title in titles]
-    low, high = (None if not own or None in own else limit(own) for own, limit in ((lows, min), (highs, max)))
-    return " / ".join(dict.fromkeys(title.axis for title in titles)), with_margin(low, high)
+    first: dict[str, Title] = {}
+    for quantity in named:
+        first.setdefault(quantity.method, quantity.title)
+    return [own for method in first for own in named if (own.method, own.title) == (method, first[method])]
 
 
 def with_margin(low: float | None, high: float | None) -> Limits:

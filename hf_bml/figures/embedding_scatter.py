@@ -28,7 +28,7 @@ def plot_embeddings(
     tables = {name: np.asarray(points, dtype=float) for name, points in embeddings.items()}
     counts = Counter(int(label) for table in tables.values() for label in table[:, 2])
     frequent = sorted(label for label, _ in counts.most_common(MOST_CLASSES))
-    look = {"panel": (4.0, 3.7), "grid": None, "legend_columns": 6, "marker_scale": 1.8}
+    look = {"panel": (3.5, 3.3), "grid": None, "legend_columns": 6, "marker_scale": 1.8}
     with picture(path, len(tables), title, **look) as (_, axes):
         for axis, (name, table) in zip(axes, tables.items(), strict=True):
             labels = table[:, 2].astype(int)
@@ -47,4 +47,4 @@ def plot_embeddings(
                     alpha=0.75,
                     linewidths=0,
                 )
-            axis.set(title=panel_title(name), xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
+            axis.set(title=panel_title(name), xticks=[], yticks=[])

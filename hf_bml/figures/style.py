@@ -26,7 +26,7 @@ RUN_COLOURS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00",
 RUN_STYLES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DENSITY_MAP = "cividis"
-PANEL = (4.4, 3.5)  # inches
+PANEL = (3.5, 2.9)  # inches; three in a row are readable on a page of 800 pixels
 DOTS_PER_INCH = 120
 LEGEND_COLUMNS = 4
 MOST_PANEL_COLUMNS = 3
@@ -114,8 +114,9 @@ def panels(count: int, columns: int = MOST_PANEL_COLUMNS, **options: Any) -> tup
     size = (max(width * columns, 5.0), height * rows)
     figure = Figure(figsize=size, layout="constrained")
     axes = list(figure.subplots(rows, columns, squeeze=False, **options).flat)
-    for axis in axes[count:]:
+    for index, axis in enumerate(axes[count:], start=count):
         axis.remove()
+        axes[index - columns].tick_params(labelbottom=True)  # which a shared scale leaves to the lowest row
     return figure, axes[:count]
 
 
@@ -126,32 +127,6 @@ def finish_axis(axis: Axes, grid: str = "both") -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def bar_groups(
-    axis: Axes,
-    ticks: Sequence[str],
-    bars: Iterable[tuple[str, Sequence[float] | None, Sequence[float] | None, str]],
-    share: float = 0.82,
-) -> None:
-    """Draws horizontal bars, a group per tick, from top to bottom.
-
-    Args:
-        axis: where.
-        ticks: what the groups are called.
-        bars: label, values, standard deviations and colour of those that take the same place in every group; without
-            values, the place stays empty.
-        share: of the space between ticks that a group takes.
-    """
-    bars, places = list(bars), np.arange(len(ticks), dtype=float)
-    width = share / len(bars)
-    for index, (label, values, spreads, colour) in enumerate(bars):
-        if values is not None:
-            offset = (index - (len(bars) - 1) / 2) * width
-            options = {"xerr": error_bars(spreads), "error_kw": {"ecolor": "black", "elinewidth": 1, "capsize": 2}}
-            axis.barh(places + offset, values, height=0.92 * width, color=colour, label=label, **options)
-    axis.set_yticks(places, ticks, fontsize=9)
-    axis.set_ylim(len(ticks) - 0.4, -0.6)
-
-
 def error_bars(spreads: Sequence[float] | None) -> np.ndarray | None:
     """Standard deviations as error bars, none where there is a single value; None without any."""
     spreads = np.asarray([] if spreads is None else spreads, dtype=float)
@@ -159,9 +134,13 @@ def error_bars(spreads: Sequence[float] | None) -> np.ndarray | None:
 
 
 def epoch_axis(axis: Axes) -> None:
-    """The x-axis of a training."""
+    """The x-axis of a training, whose ticks are whole epochs unless it is shorter than one; for one with data."""
+    low, high = axis.dataLim.intervalx
     axis.set_xlabel("epoch")
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=7))
+    if low == high:  # ticks beside the only place would be fractions of an epoch where nothing is
+        axis.set_xticks([low], [f"{low:g}"])
+    else:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=high > 1, nbins=7, min_n_ticks=1))
 
 
 def percent_axis(axis: Axes, label: str, which: str = "y", limits: tuple[float | None, float | None] = (0, 1)) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import jinja2
 
 TEMPLATE_NAME = "template.html"
+MOST_COLUMNS = 7  # of a table that fits on a page of 800 pixels
+LEAD_COLUMNS = 6  # that are seen of a wider one
 
 
 @dataclass
@@ -44,7 +46,7 @@ class Figure:
 
 @dataclass
 class Table:
-    """A table whose first column names its rows.
+    """A table whose first column names its rows; of a wide one the reader opens what lies behind the first columns.
 
     Attributes:
         caption: what it holds.
@@ -58,6 +60,14 @@ class Table:
     rows: Sequence[Sequence[str]]
     folded: bool = False
     kind: str = field(default="table", init=False)
+
+    @property
+    def lead(self) -> Table | None:
+        """The first columns of a table that is wider than the page; None for one that fits or is folded anyway."""
+        if self.folded or len(self.header) <= MOST_COLUMNS:
+            return None
+        rows = [row[:LEAD_COLUMNS] for row in self.rows]
+        return Table(self.caption, self.header[:LEAD_COLUMNS], rows)
 
 
 @dataclass

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..analysis.comparison import PLAIN
 from ..study.checks import check_metric
 from ..study.finished_run import check_split
 from ..study.run_files import RunGroup, read_groups
@@ -90,10 +91,16 @@ def write_report(
 
 
 def by_data(groups: Sequence[RunGroup]) -> dict[str, list[RunGroup]]:
-    """The groups per data set, options of it and task, under names that differ."""
+    """The groups per data set, options of it and task, under names that differ.
+
+    The first of each is what its others are compared to: training without modulations on as many modalities as any.
+    """
     families: dict[tuple[object, ...], list[RunGroup]] = {}
     for group in groups:
         families.setdefault(group.data, []).append(group)
+    for members in families.values():
+        most = max(len(group.modalities) for group in members)
+        members.sort(key=lambda group: (group.methods, len(group.modalities)) != (PLAIN, most))
     names = [members[0].dataset for members in families.values()]
     named = {}
     for members in families.values():

@@ -12,6 +12,7 @@ import numpy as np
 from datasets import ClassLabel, DatasetDict, IterableDatasetDict, LargeList, List
 
 from ..data import data_report
+from ..data.data_report import data_line
 from ..ground.disk import check_writable, disk_errors_named
 from ..hub.card import CURVES_NAME
 from ..hub.environment import environment
@@ -85,6 +86,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
     check_best_metric(recipe, modalities, model.config.num_labels, type_names(recipe_task(recipe), dataset))
     for split in ("train", "validation", "test"):
         check_dataset(dataset[split], split, modalities, model.config.num_labels)
+    if recipe.training.process_index == 0:
+        print(data_line(recipe.data.dataset, dataset, model.config.num_labels), flush=True)
     trainer = build_trainer(recipe, dataset, model, processor)
     clock = EpochClock()
     if not isinstance(dataset, IterableDatasetDict):  # a stream has no epochs

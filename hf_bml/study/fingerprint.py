@@ -24,6 +24,9 @@ from ..processing import PROCESSORS
 from .assembly import build_config, processor_configs, recipe_task
 from .recipe import DataArguments, ModelArguments, Recipe
 
+# What `explicit` keeps although it is the Trainer's default; a run of an older version was hashed without it.
+TRAINER_RHYTHM = {"logging_strategy": "steps", "logging_steps": 500, "save_strategy": "steps", "save_steps": 500}
+
 
 def fingerprint(recipe: Recipe) -> str:
     """The hash of what the recipe computes, 64 hexadecimal digits; the recipe must have passed `check_recipe`."""
@@ -53,7 +56,9 @@ def canonical_options(recipe: Recipe) -> dict[str, Any]:
             name: [options["type"], canonical(with_defaults(PROCESSORS.find(options["type"]), options))]
             for name, options in sorted(processor_configs(recipe).items())
         },
-        "training": canonical({name: value for name, value in recipe.explicit.items() if name not in elsewhere}),
+        "training": canonical(
+            {k: v for k, v in recipe.explicit.items() if k not in elsewhere and (k, v) not in TRAINER_RHYTHM.items()}
+        ),
     }
 
 

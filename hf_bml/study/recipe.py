@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -113,7 +113,8 @@ class Recipe:
     Attributes:
         name: the YAML's stem.
         model, data, training: the parsed blocks.
-        explicit: the options that differ from the defaults, as YAML can hold them; a recipe again.
+        explicit: the options that differ from the defaults, and all of RHYTHM that is given, as YAML can hold them; a
+            recipe again.
     """
 
     name: str
@@ -124,6 +125,8 @@ class Recipe:
 
 
 BLOCKS = (ModelArguments, DataArguments, BalancedTrainingArguments)
+RHYTHM = ("logging_strategy", "logging_steps", "eval_strategy", "save_strategy", "save_steps")  # None: not given
+MOST_SAVES = 10  # of a training that does not say when it saves
 OPTION_NAMES = [f.name for block in BLOCKS for f in fields(block) if f.init]
 
 
@@ -306,11 +309,11 @@ def parse_recipe(
         check_types(parser, options)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    parser.set_defaults(**{"eval_strategy": None, **options})
+    parser.set_defaults(**{**dict.fromkeys(RHYTHM), **options})
     try:
         namespace, unknown = parser.parse_known_args(others)
     finally:
-        parser.set_defaults(**{name: defaults[name] for name in ["eval_strategy", *options]})
+        parser.set_defaults(**{name: defaults[name] for name in [*RHYTHM, *options]})
     if unknown:
         option = unknown[0].split("=")[0].lstrip("-")
         hint = did_you_mean(option, OPTION_NAMES)
@@ -324,12 +327,10 @@ def parse_recipe(
         own = TASKS[chosen["task"]].options
         is_free = {name for name in own if name not in options and chosen[name] == defaults[name]}
         chosen.update({name: value for name, value in bundled.items() if name in is_free})
-    explicit = {name: value for name, value in chosen.items() if value != defaults[name]}
-    if chosen["eval_strategy"] is None:
-        del explicit["eval_strategy"]
-        chosen.update(default_evaluation(chosen))
-    elif "eval_strategy" not in explicit:  # an explicit "no" is not the default of a recipe
-        explicit["eval_strategy"] = chosen["eval_strategy"]
+    given = {name: chosen[name] for name in RHYTHM if chosen[name] is not None}
+    explicit = {name: value for name, value in chosen.items() if value != defaults[name] and name not in RHYTHM}
+    explicit |= given  # also what is the Trainer's default, which is not that of a recipe
+    chosen.update({**{name: defaults[name] for name in RHYTHM}, **default_rhythm(chosen, given), **given})
     try:
         blocks = [block(**{f.name: chosen[f.name] for f in fields(block) if f.init}) for block in BLOCKS]
         check_task_options(blocks[0].task, [*options, *explicit])
@@ -363,15 +364,30 @@ def import_own_parts(model: ModelArguments, data: DataArguments) -> None:
             registry.find(name)
 
 
-def default_evaluation(chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """The evaluation options of a recipe that gives no `eval_strategy`: after every epoch, or ten times in a training
-    of `max_steps`; every `eval_steps` if these are given. With `load_best_model_at_end`, which the Trainer ties to
-    `save_strategy`, the recipe must say."""
-    if chosen["load_best_model_at_end"]:
-        return {"eval_strategy": "no"}
+def default_rhythm(chosen: Mapping[str, Any], given: Collection[str]) -> dict[str, Any]:
+    """When a recipe logs, evaluates and saves that does not say so.
+
+    All three after every epoch; in a training of more than ten epochs it saves ten times, so that a probe has a course
+    to draw and the disk is not filled. A training of `max_steps` evaluates ten times, and logs and saves as the
+    training arguments have it. With `load_best_model_at_end`, which the Trainer ties to `save_strategy`, the recipe
+    must say when it evaluates and saves.
+
+    Args:
+        chosen: the options.
+        given: which of RHYTHM the recipe gives.
+    """
+    has_epochs, keeps_best = chosen["max_steps"] <= 0, chosen["load_best_model_at_end"]
+    rhythm: dict[str, Any] = {}
+    if has_epochs and not {"logging_strategy", "logging_steps"} & set(given):
+        rhythm["logging_strategy"] = "epoch"
+    if has_epochs and not keeps_best and not {"save_strategy", "save_steps"} & set(given):
+        is_short = chosen["num_train_epochs"] <= MOST_SAVES
+        rhythm |= {"save_strategy": "epoch"} if is_short else {"save_steps": 1 / MOST_SAVES}
+    if keeps_best or "eval_strategy" in given:
+        return rhythm
     if chosen["eval_steps"] is not None:
-        return {"eval_strategy": "steps"}
-    return {"eval_strategy": "steps", "eval_steps": 0.1} if chosen["max_steps"] > 0 else {"eval_strategy": "epoch"}
+        return rhythm | {"eval_strategy": "steps"}
+    return rhythm | ({"eval_strategy": "epoch"} if has_epochs else {"eval_strategy": "steps", "eval_steps": 0.1})
 
 
 def check_types(parser: HfArgumentParser, options: Mapping[str, Any]) -> None:

@@ -199,8 +199,9 @@ def write_comparison(
 def draw_bars(rows: Sequence[Row], path: Path, title: str) -> None:
     """The picture, if matplotlib is installed."""
     try:
-        from ..figures.bars import plot_bars
+        from ..figures.dots import plot_accuracies
     except ImportError:
         print(f"{path.name} is not drawn: matplotlib is missing. Install it with: pip install 'hf_bml[plots]'")
         return
-    plot_bars(rows, path, title)
+    if not plot_accuracies(rows, path, title):
+        print(f"{path.name} is not drawn: no run has an accuracy.")

@@ -10,6 +10,7 @@ from streams import write_recipe
 
 from hf_bml.cli import main
 from hf_bml.study import experiment
+from hf_bml.study.fingerprint import fingerprint
 from hf_bml.study.parser import series_parser
 from hf_bml.study.recipe import parse_recipe
 
@@ -66,10 +67,12 @@ def real_curves(draw_curves, monkeypatch):
     monkeypatch.setattr(experiment, "draw_curves", draw_curves)
 
 
-def test_a_minimal_recipe_logs_evaluates_and_draws(minimal):
+def test_a_minimal_recipe_logs_evaluates_and_draws(minimal, capsys):
     assert main(["train", "minimal.yaml", "--output_dir", "run", *QUIET]) == 0
+    line = "my_clips:load: train 96, validation 12, test 12 rows; 3 classes; splits as the data set gives them\n"
+    assert capsys.readouterr().out.count(line) == 1
     history = history_of(minimal / "run")
-    assert len(epochs_with(history, "balance/ratio_audio")) == 36  # 36 // 20 = every step
+    assert epochs_with(history, "balance/ratio_audio") == [1.0, 2.0, 3.0]
     assert epochs_with(history, "eval_accuracy") == [1.0, 2.0, 3.0]
     assert set(json.loads((minimal / "run/metrics.json").read_text())["final_ratios"]) == {"audio", "visual"}
     assert np.asarray(Image.open(minimal / "run/curves.png")).std() > 10
@@ -113,12 +116,44 @@ def test_a_streamed_run_logs_and_evaluates(tmp_path):
     ],
 )
 def test_when_a_recipe_evaluates(tmp_path, text, strategy, steps, kept):
-    """And `config.yaml`, which holds `explicit`, is the same recipe again."""
-    path = tmp_path / "own.yaml"
-    path.write_text(text or "{}")
-    parser = series_parser()
-    recipe = parse_recipe(parser, path, [str(path)])
-    path.write_text(yaml.safe_dump(recipe.explicit))
-    for each in (recipe, parse_recipe(parser, path, [str(path)])):
+    for each in twice_parsed(tmp_path, text):
         assert (each.training.eval_strategy.value, each.training.eval_steps) == (strategy, steps)
         assert each.explicit.get("eval_strategy") == kept
+
+
+def twice_parsed(folder, text):
+    """A recipe, and its `config.yaml`, which holds `explicit`: the same recipe again."""
+    path, parser = folder / "own.yaml", series_parser()
+    path.write_text(text or "{}")
+    recipe = parse_recipe(parser, path, [str(path)])
+    path.write_text(yaml.safe_dump(recipe.explicit))
+    return recipe, parse_recipe(parser, path, [str(path)])
+
+
+@pytest.mark.parametrize(
+    ("text", "logging", "saving"),
+    [
+        ("", ("epoch", 500), ("epoch", 500)),
+        ("num_train_epochs: 10", ("epoch", 500), ("epoch", 500)),
+        ("num_train_epochs: 11", ("epoch", 500), ("steps", 0.1)),
+        ("max_steps: 30", ("steps", 500), ("steps", 500)),
+        ("{logging_steps: 500, save_steps: 500}", ("steps", 500), ("steps", 500)),
+        ("{logging_strategy: steps, save_strategy: steps}", ("steps", 500), ("steps", 500)),
+        ("{logging_strategy: 'no', save_strategy: 'no'}", ("no", 500), ("no", 500)),
+        ("{eval_strategy: steps, load_best_model_at_end: true}", ("epoch", 500), ("steps", 500)),
+    ],
+)
+def test_when_a_recipe_logs_and_saves(tmp_path, text, logging, saving):
+    for each in twice_parsed(tmp_path, text):
+        training = each.training
+        assert (training.logging_strategy.value, training.logging_steps) == logging
+        assert (training.save_strategy.value, training.save_steps) == saving
+
+
+def test_what_is_said_of_the_defaults_does_not_change_the_fingerprint(tmp_path):
+    """So runs of older versions are reused; what differs from the Trainer's defaults counts as it did."""
+    model = "modalities: {audio: {type: conv}, visual: {type: conv}}\n"
+    default = "logging_strategy: steps\nlogging_steps: 500\nsave_strategy: steps\nsave_steps: 500\n"
+    texts = [model, model + default, model + "logging_strategy: epoch\n"]
+    plain, said, other = (fingerprint(twice_parsed(tmp_path, text)[0]) for text in texts)
+    assert plain == said != other

@@ -144,6 +144,30 @@ def test_what_is_missing_is_named_with_its_command(tmp_path):
     assert "Test accuracy 75.0 % (one seed)." in text
 
 
+def test_what_is_not_modulated_is_compared_to_wherever_it_is_given(tmp_path):
+    """But not a model of fewer modalities; without any, the first run is."""
+    write_run(tmp_path / "opm", 0.8, history=False, **OPM)
+    write_run(tmp_path / "unimodal_audio", 0.6, history=False, modalities=("audio",))
+    write_run(tmp_path / "concat", 0.7, history=False)
+    names = ["opm", "unimodal_audio", "concat"]
+    text = read(write_report([tmp_path / name for name in names], tmp_path / "report"))
+    assert "concat (the others are compared to it)" in text and "Test accuracy 70.0 → 80.0 % (+10.0 points)" in text
+    assert "accuracy: difference to concat" in text and "training time (concat = 1)" in text
+    text = read(write_report([tmp_path / name for name in names[:2]], tmp_path / "report"))
+    assert "opm (the others are compared to it)" in text
+
+
+def test_a_probe_of_no_known_epoch_is_a_table_only(tmp_path):
+    run = write_run(tmp_path / "run", history=False)
+    write_analyses(run, ["a", "b"])
+    probe = json.loads((run / "probe.json").read_text())
+    for entry in probe["checkpoints"]:
+        entry["epoch"] = None
+    (run / "probe.json").write_text(json.dumps(probe))
+    assert "Probe accuracy, test" in read(write_report([run], tmp_path / "report"))
+    assert not (tmp_path / "report/figures/probes.png").exists()
+
+
 def test_many_runs_are_a_loop(tmp_path):
     runs = [write_run(tmp_path / "runs" / f"seed-{seed}", seed=seed, history=False) for seed in range(5)]
     text = read(write_report([tmp_path / "runs"], tmp_path / "report"))

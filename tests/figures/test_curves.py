@@ -23,31 +23,49 @@ def test_picture_is_drawn_with_and_without_modulation(tmp_path):
     bare = [{k: v for k, v in entry.items() if not k.startswith(("opm", "eval"))} for entry in HISTORY]
     plot_curves(bare, ["a"], tmp_path / "without.png")
     first, second = (np.asarray(Image.open(tmp_path / name)) for name in ("with.png", "without.png"))
-    assert first.shape[1] > second.shape[1]  # one panel more
+    assert first.shape[0] > 1.5 * second.shape[0]  # five panels in two rows, three in one
     assert first.std() > 10
 
 
 @pytest.mark.parametrize(
-    ("keys", "labels"),
+    ("keys", "panels"),
     [
-        (["opm/drop_probability"], ["OPM drop probability, a"]),
-        (["ogm/coefficient"], ["OGM gradient coefficient, a"]),
-        (["opm/drop_probability", "ogm/coefficient"], ["OPM drop probability, a", "OGM gradient coefficient, a"]),
+        (["opm/drop_probability"], {"OPM": "drop probability"}),
+        (["ogm/coefficient"], {"OGM": "gradient coefficient"}),
+        (["opm/drop_probability", "ogm/coefficient"], {"OPM": "drop probability", "OGM": "gradient coefficient"}),
     ],
 )
-def test_the_last_panel_shows_what_the_modulations_did(tmp_path, drawn, keys, labels):
+def test_a_panel_per_modulation_shows_what_it_did(tmp_path, drawn, keys, panels):
     values = [0.4, 0.3]
     history = [
-        {"epoch": epoch, "balance/ratio_a": 2.0, **{f"{key}_a": value for key in keys}}
+        {"epoch": epoch, "balance/ratio_a": 2.0, **{f"{key}_{m}": value for m in "ab" for key in keys}}
         for epoch, value in enumerate(values)
     ]
-    plot_curves(history, ["a"], tmp_path / "curves.png")
-    lines = drawn[0].axes[-1].get_lines()
-    assert [line.get_label() for line in lines] == labels
-    assert all(line.get_ydata().tolist() == values for line in lines)
-    assert [axis.get_title() for axis in drawn[0].axes] == ["Discrepancy ratio", "Modulation"]  # no empty panels
-    [ratio] = [line for line in drawn[0].axes[0].get_lines() if line.get_label() == "a"]
-    assert ratio.get_ydata().tolist() == [2.0, 2.0]
+    plot_curves(history, ["a", "b"], tmp_path / "curves.png")
+    ratio, *others = drawn[0].axes
+    assert {axis.get_title(): axis.get_ylabel() for axis in others} == panels  # no empty panels
+    for axis in others:
+        assert {line.get_label(): line.get_ydata().tolist() for line in axis.get_lines()} == {"a": values, "b": values}
+    [line] = [line for line in ratio.get_lines() if line.get_label() == "a"]
+    assert ratio.get_title() == "Ratio on training batches" and line.get_ydata().tolist() == [2.0, 2.0]
+
+
+def test_six_modalities_have_six_colours_and_one_legend(tmp_path, drawn):
+    names = ["a", "b", "c", "d", "e", "f"]
+    log = {f"{key}_{m}": 0.5 for m in names for key in ("unimodal/accuracy", "eval_accuracy", "balance/ratio")}
+    plot_curves([{"epoch": 1.0, "eval_accuracy": 0.7, **log}], names, tmp_path / "curves.png")
+    validation, training, _ = drawn[0].axes
+    assert [axis.get_title() for axis in (validation, training)] == [
+        "Validation accuracy",
+        "Accuracy on training batches",
+    ]
+    assert len({line.get_color() for line in validation.get_lines()}) == 7  # with that of all modalities
+    assert [line.get_color() for line in training.get_lines()] == [
+        line.get_color() for line in validation.get_lines()[1:]
+    ]
+    assert all(line.get_marker() == "o" for line in training.get_lines())  # one epoch is a point, which a line hides
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["all modalities", *names]
+    assert list(training.get_xticks()) == [1.0]
 
 
 def test_nothing_is_drawn_of_nothing(tmp_path):

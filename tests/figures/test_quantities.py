@@ -28,8 +28,10 @@ def test_a_method_of_ones_own_has_its_titles(tmp_path, drawn):
     )
     assert (second.get_title(), second.get_ylabel()) == ("Clipped, left out", "left out")
     curves.plot_curves(HISTORY, ["a"], tmp_path / "curves.png")
-    [line] = drawn[1].axes[-1].get_lines()
-    assert line.get_label() == "Clipped gradient norm, a" and line.get_ydata().tolist() == [3, 3]
+    panel = drawn[1].axes[-1]
+    [line] = panel.get_lines()
+    assert (panel.get_title(), panel.get_ylabel(), line.get_label()) == ("Clipped", "gradient norm", "a")
+    assert line.get_ydata().tolist() == [3, 3]
 
 
 def test_what_nobody_knows_is_readable_and_times_are_left_out():
@@ -43,14 +45,6 @@ def test_what_nobody_knows_is_readable_and_times_are_left_out():
     found = quantities(keys, ["b", "visual_b"])
     assert [str(quantity) for quantity in found] == ["unknown, some thing: visual_b", "OPM, dropped share: b"]
     assert [quantity.is_named for quantity in found] == [False, True]
-
-
-@pytest.mark.parametrize(("titles", "expected"), [([(0, 1), (0, None)], (0, None)), ([(0, 1)], (-0.02, 1.02))])
-def test_limits_that_all_quantities_of_an_axis_allow(titles, expected):
-    names = ["opm/drop_probability", "ogm/coefficient"][: len(titles)]
-    pairs = zip(quantities(names, []), titles, strict=True)
-    found = [quantity._replace(title=Title("x", *own)) for quantity, own in pairs]
-    assert curves.modulation_axis(found) == ("x", expected)
 
 
 @pytest.mark.parametrize("room", ["figures", "analysis", "hub", "report"])

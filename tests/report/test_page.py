@@ -42,6 +42,17 @@ def test_tables_name_their_rows_and_columns():
     assert "<caption>caption</caption>" in page and "<details>" in page
 
 
+def test_of_a_wide_table_the_first_columns_are_seen_and_the_reader_opens_the_rest():
+    header = [f"h{column}" for column in range(8)]
+    for columns, folds in ((7, 0), (8, 1)):
+        table = Table("caption", header[:columns], [[f"c{column}" for column in range(columns)]])
+        page = render_page("t", "s", [Section("one", "One", [table])])
+        before, *rest = page.split("<details")
+        assert len(rest) == folds and before.count('<th scope="col">') == (6 if folds else 7)
+        if folds:
+            assert "All 8 columns" in rest[0] and rest[0].count('<th scope="col">') == 8 and "<td>c7</td>" in rest[0]
+
+
 def test_small_figures_stand_in_pairs(picture):
     small = Figure(picture, "c", "a", wide=False)
     page = render_page("t", "s", [Section("one", "One", [Figure(picture, "c", "a"), small, small, Text("end")])])

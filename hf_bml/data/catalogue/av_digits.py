@@ -34,6 +34,7 @@ import pyarrow.parquet as pq
 from datasets import Audio, ClassLabel, DatasetDict, Features, Image, Value
 
 from ...ground.suggestion import check_name
+from ..data_report import note_held_out
 from ..location import find_data_file
 from ..parquet_columns import released_splits
 from ..splits import cut_table
@@ -62,8 +63,10 @@ def load(split: str = "speaker", data_dir: str | os.PathLike | None = None) -> D
     table = pq.read_table(path)
     if split == "speaker":
         row_splits = released_splits(table, path, "split_speaker")
+        how = "validation and test held out, grouped by speaker"
     else:
         row_splits = official_splits(table["split"].to_numpy(), table["recording"].to_numpy())
+        how = "validation held out of train, recording by recording"
     features = Features(
         {
             "audio": Audio(sampling_rate=8000, decode=False),
@@ -73,7 +76,7 @@ def load(split: str = "speaker", data_dir: str | os.PathLike | None = None) -> D
         }
     )
     table = table.rename_columns({"image": "visual", "label": "labels", "speaker": GROUP})
-    return cut_table(table, row_splits, features)
+    return note_held_out(cut_table(table, row_splits, features), how)
 
 
 def official_splits(released: np.ndarray, recordings: np.ndarray) -> np.ndarray:

@@ -53,6 +53,7 @@ import pyarrow.parquet as pq
 from datasets import ClassLabel, DatasetDict, Features, List, Value
 
 from ...ground.suggestion import check_name
+from ..data_report import note_held_out
 from ..feature_files import read_feature_file
 from ..location import find_data_file
 from ..parquet_columns import chosen_modalities, fixed_lists, group_column, released_splits, vectors
@@ -109,8 +110,10 @@ def load(
     table = pq.read_table(path)
     if split == "bc_lstm":
         row_splits = bc_lstm_splits(table["split"].to_pylist(), table["video_id"].to_pylist(), validation)
+        how = f"validation held out of {validation.removesuffix('_videos')}, grouped by video"
     else:
         row_splits = np.array(released_splits(table, path, "split_cmu_sdk"))
+        how = "splits as the data set gives them"
     columns: dict[str, pa.Array | pa.ChunkedArray] = {}
     features = Features()
     for modality in modalities:
@@ -125,7 +128,7 @@ def load(
     columns["labels"] = table["label"]
     features["labels"] = ClassLabel(names=["negative", "positive"])
     columns[GROUP], features[GROUP] = group_column(table, "video_id", path), Value("string")
-    return cut_table(pa.table(columns), row_splits, features)
+    return note_held_out(cut_table(pa.table(columns), row_splits, features), how)
 
 
 def check_options(modalities: Sequence[str], text: str, split: str) -> None:

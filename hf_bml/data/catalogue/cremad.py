@@ -34,6 +34,7 @@ from datasets import ClassLabel, DatasetDict
 from ...ground.suggestion import check_name
 from ..annotations import check_counts, class_index, find_annotation, read_rows
 from ..clips import AUDIO_SUFFIXES, audio_visual_files, clip_dataset, index_files
+from ..data_report import note_held_out
 from ..from_columns import load_hub
 from ..location import find_data_folder
 from ..splits import with_held_out
@@ -81,6 +82,7 @@ def load(
     videos, sounds = folder / "VideoFlash", folder / "AudioWAV"
     if split == "official":
         clips, labels, row_splits = official_rows(folder)
+        how = "validation held out of train, clip by clip"
     else:
         found = index_files(sounds, AUDIO_SUFFIXES)
         clips = sorted(found)
@@ -88,9 +90,10 @@ def load(
             raise FileNotFoundError(f"Expected sound files in '{sounds}', found none. Check data_dir.")
         actors, labels = zip(*(actor_and_emotion(Path(found[clip])) for clip in clips), strict=True)
         row_splits = with_held_out(with_held_out(["train"] * len(clips), actors, "test"), actors)
+        how = "validation and test held out, grouped by actor"
     files, features = audio_visual_files(clips, videos, sounds, frames_dir and folder / frames_dir)
     features["labels"] = ClassLabel(names=list(CLASSES.values()))
-    return clip_dataset("CREMA-D", clips, row_splits, files, {"labels": labels}, features)
+    return note_held_out(clip_dataset("CREMA-D", clips, row_splits, files, {"labels": labels}, features), how)
 
 
 def actor_and_emotion(path: Path) -> tuple[str, int]:

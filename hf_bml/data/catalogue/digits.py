@@ -45,6 +45,7 @@ from PIL import Image as PILImage
 from scipy.signal import hilbert
 from sklearn.datasets import load_digits
 
+from ..data_report import note_held_out
 from ..splits import SPLITS, cut_table
 
 SAMPLING_RATE = 8000  # Hz
@@ -171,7 +172,7 @@ def load(snr_db: float = 30.0, line_mismatch: float = 1.0, image_noise: float = 
     )
     visual = pa.array(pictures, type=features["visual"].pa_type)
     table = pa.table({"audio": audio, "visual": visual, "labels": digits.target.astype(np.int64)})
-    return cut_table(table, row_splits, features)
+    return note_held_out(cut_table(table, row_splits, features), "validation and test held out, grouped by form")
 
 
 def writer_splits(num_rows: int) -> np.ndarray:

@@ -40,6 +40,7 @@ from datasets import ClassLabel, DatasetDict
 from ...ground.suggestion import check_name
 from ..annotations import check_counts, class_index, find_annotation, read_json, read_rows
 from ..clips import audio_visual_files, clip_dataset, youtube_key
+from ..data_report import note_held_out
 from ..from_columns import load_hub
 from ..location import find_data_folder
 from ..splits import with_held_out
@@ -129,12 +130,14 @@ def load(
     folder = find_data_folder("kinetics_sounds", data_dir)
     clips, labels, subsets = json_rows(folder) if annotation == "json" else list_rows(folder)
     row_splits = [SPLITS[test][subset] for subset in subsets]
+    how = "splits as the data set gives them"
     if test == "validation" or annotation == "txt":
+        how = "validation held out of train, grouped by video"
         row_splits = with_held_out(row_splits, [youtube_key(clip)[:11] for clip in clips])
     sounds, frames = (each and folder / each for each in (audio_dir, frames_dir))
     files, features = audio_visual_files(clips, folder / video_dir, sounds, frames, youtube_key)
     features["labels"] = ClassLabel(names=CLASSES)
-    return clip_dataset("Kinetics-Sounds", clips, row_splits, files, {"labels": labels}, features)
+    return note_held_out(clip_dataset("Kinetics-Sounds", clips, row_splits, files, {"labels": labels}, features), how)
 
 
 def json_rows(folder: Path) -> tuple[list[str], list[int], list[str]]:

@@ -38,6 +38,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import ClassLabel, DatasetDict, Features, Value
 
+from ..data_report import note_held_out
 from ..location import find_data_file
 from ..parquet_columns import (
     chosen_modalities,
@@ -95,4 +96,4 @@ def load(
     columns[GROUP], features[GROUP] = group_column(table, "group", path), Value("string")
     kept = any_present & (table["label"].to_numpy() < num_classes)
     row_splits = [split if keep else None for split, keep in zip(released_splits(table, path), kept, strict=True)]
-    return cut_table(pa.table(columns), row_splits, features)
+    return note_held_out(cut_table(pa.table(columns), row_splits, features), "splits as released, grouped by person")

@@ -38,6 +38,7 @@ from datasets import ClassLabel, DatasetDict, Features, Value
 
 from ..annotations import check_counts, class_index, find_annotation, read_rows
 from ..clips import VIDEO, VIDEO_SUFFIXES, clip_dataset, index_files, index_folders
+from ..data_report import note_held_out
 from ..from_columns import load_hub
 from ..location import find_data_folder
 from ..splits import with_held_out
@@ -95,7 +96,8 @@ def load(
         files["flow"] = [{"u": u[key], "v": v[key]} if key in u and key in v else None for key in keys]
         features["flow"] = {"u": Value("string"), "v": Value("string")}
     features["labels"] = ClassLabel(names=classes)
-    return clip_dataset("UCF-101", clips, with_held_out(row_splits, groups), files, {"labels": labels}, features)
+    dataset = clip_dataset("UCF-101", clips, with_held_out(row_splits, groups), files, {"labels": labels}, features)
+    return note_held_out(dataset, "validation held out of train, grouped by scene and people")
 
 
 def official_rows(folder: Path, split: int) -> tuple[list[str], list[str], list[int], list[str]]:

@@ -34,6 +34,7 @@ import numpy as np
 import pyarrow as pa
 from datasets import DatasetDict, Features, Image, List, Value
 
+from ..data_report import note_held_out
 from ..location import find_data_file
 from ..parquet_columns import (
     chosen_modalities,
@@ -93,7 +94,9 @@ def load(
             columns[name], features[name] = fixed_lists(joints.reshape(len(joints), 32, -1))
     columns[LABELS], features[LABELS] = table["label"], class_label(table, path)
     columns[GROUP], features[GROUP] = group_column(table, "group", path), Value("string")
-    return cut_table(pa.table(columns), released_splits(table, path), features)
+    return note_held_out(
+        cut_table(pa.table(columns), released_splits(table, path), features), "splits as released, grouped by person"
+    )
 
 
 def relative_to_hip(joints: np.ndarray) -> np.ndarray:

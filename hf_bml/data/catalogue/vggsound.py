@@ -30,6 +30,7 @@ from datasets import ClassLabel, DatasetDict
 
 from ..annotations import check_counts, class_index, find_annotation, read_rows
 from ..clips import audio_visual_files, clip_dataset, youtube_key
+from ..data_report import note_held_out
 from ..from_columns import load_hub
 from ..location import find_data_folder
 from ..splits import with_held_out
@@ -82,4 +83,5 @@ def load(
     index = {name: number for number, name in enumerate(classes)}
     labels = [index[label] for _, _, label, _ in rows.values()]
     features["labels"] = ClassLabel(names=classes)
-    return clip_dataset("VGGSound", clips, with_held_out(row_splits, clips), files, {"labels": labels}, features)
+    dataset = clip_dataset("VGGSound", clips, with_held_out(row_splits, clips), files, {"labels": labels}, features)
+    return note_held_out(dataset, "validation held out of train, clip by clip")

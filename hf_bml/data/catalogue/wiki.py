@@ -30,6 +30,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 from datasets import DatasetDict, Features, Value
 
+from ..data_report import note_held_out
 from ..location import find_data_file
 from ..parquet_columns import (
     chosen_modalities,
@@ -69,4 +70,7 @@ def load(modalities: Sequence[str] = tuple(SIZES), data_dir: str | os.PathLike |
         columns[name], features[name] = fixed_lists(vectors(table, name, path, SIZES[name]))
     columns[LABELS], features[LABELS] = table["label"], class_label(table, path)
     columns[GROUP], features[GROUP] = group_column(table, "group", path), Value("string")
-    return cut_table(pa.table(columns), released_splits(table, path), features)
+    return note_held_out(
+        cut_table(pa.table(columns), released_splits(table, path), features),
+        "splits as released, rows that share a picture together",
+    )

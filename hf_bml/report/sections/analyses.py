@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from ...figures import class_bars, confusion_matrix, embedding_scatter, reliability, shapley_bars
+from ...figures import classes as class_figures
+from ...figures import dots, embedding_scatter, reliability
 from ...figures.style import JOINT, panel_title
 from ...study.run_files import RunGroup, analyses_of, modalities_of, per_group
 from ..figure_folder import FigureFolder
 from ..page import Table, Text
 from ..verdict import listed, percent
+from .facts import MANY_ROWS
+from .results import NOISE_TEXT
 
 
 def class_parts(groups: Sequence[RunGroup], split: str, figures: FigureFolder) -> list[Any]:
@@ -22,29 +25,30 @@ def class_parts(groups: Sequence[RunGroup], split: str, figures: FigureFolder) -
     if not analyses:
         return []
     classes = next(iter(analyses.values()))[0]["classes"]
-    shown = len(class_bars.select_classes(analyses))
+    shown = len(class_figures.select_classes(analyses))
     caption = (
-        f"Accuracy per class on {split} (paper Fig. 8), of all modalities and of each alone as the model estimates it."
+        f"Accuracy per class on {split} (paper Fig. 8), of all modalities and of each alone as the model estimates "
+        f"it: means, {NOISE_TEXT}."
     )
     if shown < len(classes):
         caption += (
             f" Shown are the {shown} of {len(classes)} classes where one modality leads most in the first run; the "
             "tables have all, with their numbers in the matrices below."
         )
-    text = f"Bars of the accuracy per class of {listed(analyses)}."
-    parts: list[Any] = [figures.draw("classes", caption, text, class_bars.plot_classes, analyses)]
+    text = f"Dots of the accuracy per class of {listed(analyses)}."
+    parts: list[Any] = [figures.draw("classes", caption, text, class_figures.plot_classes, analyses)]
     for label, seeds in analyses.items():
-        parts.append(Table(f"{label}: accuracy per class in per cent.", *class_bars.class_rows(seeds), folded=True))
+        parts.append(Table(f"{label}: accuracy per class in per cent.", *class_figures.class_rows(seeds), folded=True))
     for number, (label, seeds) in enumerate(analyses.items()):
         counts = summed_confusion(seeds)
-        worst = confusion_matrix.most_confused(counts, classes, 1)
+        worst = class_figures.most_confused(counts, classes, 1)
         most = f" Most often taken for another: {worst[0][0]} for {worst[0][1]}." if worst else ""
         summed = f", summed over {len(seeds)} seeds" if len(seeds) > 1 else ""
         caption = f"{label}: confusion on {split}{summed}, in per cent of the true class.{most}"
-        text, data = f"Confusion matrix of {label}.{most}", (confusion_matrix.plot_confusion, counts, classes)
+        text, data = f"Confusion matrix of {label}.{most}", (class_figures.plot_confusion, counts, classes)
         parts.append(figures.draw(f"confusion_{number}", caption, text, *data, styled=False, wide=False))
     for label, seeds in analyses.items():
-        pairs = confusion_matrix.most_confused(summed_confusion(seeds), classes)
+        pairs = class_figures.most_confused(summed_confusion(seeds), classes)
         lines = [[true, taken, str(count), percent(share)] for true, taken, count, share in pairs]
         header = ["true class", "predicted as", "samples", "share of the class"]
         parts.append(Table(f"{label}: most frequent confusions.", header, lines, folded=True))
@@ -75,7 +79,8 @@ def calibration_parts(groups: Sequence[RunGroup], split: str, figures: FigureFol
         lines.append([label, *[f"{100 * fmean(values):.1f}" if values else "-" for values in errors]])
     caption = (
         f"Accuracy over the confidence of predictions on {split}, in bins: below the dotted line a prediction claims "
-        "more than it keeps. The lower row shows how many samples have which confidence."
+        "more than it keeps. Bins of fewer than ten samples are left out, and only neighbours are joined. Below: how "
+        "many samples have which confidence."
     )
     text = f"Reliability diagrams of {listed(labels)}."
     title = "Expected calibration error in percentage points, mean over seeds; 0 is perfect."
@@ -93,18 +98,21 @@ def shapley_parts(groups: Sequence[RunGroup], split: str, figures: FigureFolder)
         return []
     coalitions = list(dict.fromkeys(name for seeds in found.values() for seed in seeds for name in seed["coalitions"]))
     lines = []
-    for label, seeds in found.items():
-        values = [[seed["coalitions"][name] for seed in seeds if name in seed["coalitions"]] for name in coalitions]
-        lines.append([label, *[percent(fmean(own)) if own else "-" for own in values]])
+    for name in coalitions:
+        values = [
+            [seed["coalitions"][name] for seed in seeds if name in seed["coalitions"]] for seeds in found.values()
+        ]
+        cells = [percent(fmean(own)) if own else "-" for own in values]
+        lines.append([name.replace("+", " + ") or "none", *cells])
     caption = (
         f"Shapley value of each modality on {split}: its mean gain in accuracy over all orders of adding modalities. "
         "The values of a run add up to its accuracy with all modalities minus that with none."
     )
-    text = f"Bars of the Shapley values of {listed(found)}."
-    header = ["run", *[name.replace("+", " + ") or "none" for name in coalitions]]
+    text = f"Dots of the Shapley values of {listed(found)}."
+    title = "Accuracy with only these modalities present, mean over seeds."
     return [
-        figures.draw("shapley", caption, text, shapley_bars.plot_shapley, found, styled=False),
-        Table("Accuracy with only these modalities present, mean over seeds.", header, lines),
+        figures.draw("shapley", caption, text, dots.plot_shapley, found, styled=False),
+        Table(title, ["present", *found], lines, folded=len(lines) > MANY_ROWS),
     ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from ...figures.probe_curves import final_alone, final_probe, plot_probes
+from ...figures.overlaid_curves import final_alone, final_probe, plot_probes
 from ...study.run_files import RunGroup, histories_of, modalities_of, per_group, share_text
 from ..figure_folder import FigureFolder
 from ..page import Table, Text
@@ -83,7 +83,8 @@ def parts_of_kind(groups: Sequence[RunGroup], kind: Kind, figures: FigureFolder,
         caption += f" Settings of the classifier: {settings}."
     text = f"Probe accuracies over the training of {listed(probes)}."
     data = (plot_probes, probes, modalities_of(probed))
-    parts: list[Any] = [figures.draw(name, caption, text, *data, histories=histories_of(probed))]
+    dated = any(e["epoch"] is not None for seeds in probes.values() for probe in seeds for e in probe["checkpoints"])
+    parts: list[Any] = [figures.draw(name, caption, text, *data, histories=histories_of(probed))] if dated else []
     lines = []
     for group in probed:
         for modality in group.modalities:

@@ -8,18 +8,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...analysis.comparison import INTERVAL, comparison_cells, comparison_notes
-from ...figures.bars import plot_bars
+from ...figures.dots import plot_accuracies
 from ...study.run_files import RunGroup
 from ..figure_folder import FigureFolder
 from ..page import Table, Text
 from ..paper_results import matching_results, paper_dataset, paper_method, paper_results
 from ..verdict import listed
 
+NOISE_TEXT = "95 % intervals over seeds where there are three or more, both values where there are two"
 METRIC_NAMES = {"accuracy": "accuracy", "mean_average_precision": "mAP", "f1_weighted": "weighted F1"}
 
 
 def result_parts(groups: Sequence[RunGroup], metric: str, figures: FigureFolder) -> list[Any]:
-    """The table of all metrics and the bars."""
+    """The accuracies as dots and the table of all metrics."""
     rows = [group.row for group in groups]
     header, lines = comparison_cells(rows, metric)
     header = ["run", *[name.replace("_", " ") if name.isidentifier() else name for name in header[1:]]]
@@ -28,9 +29,12 @@ def result_parts(groups: Sequence[RunGroup], metric: str, figures: FigureFolder)
         line.insert(2, line.pop(at))  # where it is seen without scrolling
     parts: list[Any] = []
     if any("accuracy" in run for run in rows[0].runs):
-        caption = "Test accuracy of all modalities, and of each alone through the joint head."
-        text = f"Bars of the accuracies of {listed(row.label for row in rows)}."
-        parts.append(figures.draw("accuracy", caption, text, plot_bars, rows, styled=False))
+        caption = (
+            "Test accuracy of all modalities, and of each alone through the joint head, each on its own scale: means, "
+            f"{NOISE_TEXT}; dashed: {rows[0].label}."
+        )
+        text = f"Dots of the accuracies of {listed(row.label for row in rows)}."
+        parts.append(figures.draw("accuracy", caption, text, plot_accuracies, rows, styled=False))
     unit = "Test split; accuracies, mAP and F1 times 100"
     spread = ", mean ± standard deviation over seeds" if any(len(row.runs) > 1 for row in rows) else ""
     parts.append(Table(f"{unit}{spread}.", header, lines))

@@ -8,7 +8,7 @@ from contextlib import suppress
 from statistics import fmean
 from typing import Any
 
-from ...figures.bars import plot_times
+from ...figures.dots import plot_times
 from ...figures.overlaid_curves import (
     keys_of,
     plot_losses,
@@ -21,9 +21,8 @@ from ...study.run_files import RunGroup, flattened, histories_of, modalities_of
 from ..figure_folder import FigureFolder
 from ..page import Table, Text
 from ..verdict import listed
+from .facts import MANY_ROWS
 from .results import as_written
-
-MANY_ROWS = 25  # of a table that the reader opens
 
 
 def training_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any]:
@@ -34,7 +33,10 @@ def training_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[An
     parts += not_logged(groups, "eval_loss", "validation loss and accuracy", "eval")
     band = " Bands are one standard deviation over seeds." if any(len(row.runs) > 1 for row in rows) else ""
     if "loss" in keys or "eval_loss" in keys:
-        caption, text = f"Loss over the training (paper Fig. 4).{band}", f"Loss curves of {labels}."
+        caption, text = (
+            f"Loss on training batches and on validation (paper Fig. 4).{band}",
+            f"Loss curves of {labels}.",
+        )
         parts.append(figures.draw("loss", caption, text, plot_losses, histories))
     if "eval_accuracy" in keys:
         caption = f"Validation accuracy of all modalities, and of each alone through the joint head.{band}"
@@ -42,10 +44,10 @@ def training_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[An
         parts.append(figures.draw("validation", caption, text, plot_validation_accuracies, *data))
     if len(groups) > 1 and any(len(row.values("train_seconds")) for row in rows):
         caption = (
-            "Time relative to the first run, estimation left out (paper Table 4): of a typical epoch without "
+            "Time relative to the reference, estimation left out (paper Table 4): of a typical epoch without "
             "evaluations where all runs have it, else of the whole training. Only times of one idle machine compare."
         )
-        text = f"Bars of the training times of {labels}."
+        text = f"Dots of the training times of {labels}."
         parts.append(figures.draw("time", caption, text, plot_times, rows, styled=False))
     lines = []
     for label, result in [(group.label, run.result) for group in groups for run in group.runs]:
@@ -67,8 +69,8 @@ def balance_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any
     parts: list[Any] = not_logged(several, "balance/ratio_", "discrepancy ratio", "logging")
     if any(f"balance/ratio_{modality}" in keys for modality in modalities):
         caption = (
-            "Discrepancy ratio of each modality (paper Eq. 7, Fig. 5), mean over the steps of an epoch: above 1, the "
-            "modality is more discriminative than the others are on average."
+            "Discrepancy ratio of each modality (paper Eq. 7, Fig. 5), measured on training batches, mean over the "
+            "steps of an epoch: above 1, the modality is more discriminative than the others are on average."
         )
         text = f"Discrepancy ratios over the training of {labels}."
         parts.append(figures.draw("ratio", caption, text, plot_ratios, histories, modalities))
@@ -79,7 +81,7 @@ def balance_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any
     modulated = {group.label: histories[group.label] for group in several if group.first.options.get("modulations")}
     shown = {found.key: str(found) for found in quantities(keys_of(modulated), modalities)}
     if shown:
-        caption = "What the modulations did (paper Fig. 7), means over the steps of an epoch."
+        caption = "What the modulations did (paper Fig. 7), measured on training batches, mean over an epoch's steps."
         text = f"Over the training of {listed(modulated)}: {listed(shown.values())}."
         parts.append(figures.draw("modulation", caption, text, plot_modulations, modulated, modalities))
         parts.append(Table("The same, mean over the training and at its end.", *modulation_table(modulated, shown)))
