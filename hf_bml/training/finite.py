@@ -41,8 +41,9 @@ class FiniteTrainer(Trainer):
         if not self._losses:
             self._watched, self._first_steps = tuple(unimodal_logits), None
             self._bounds, self._steps = [], []  # of micro-batches that are not summed up yet
-        for value in (*unimodal_logits.values(), loss):
-            self._bounds += value.detach().aminmax()  # both are NaN if any entry is
+        for logits in unimodal_logits.values():
+            self._bounds += logits.detach().aminmax()  # both are NaN if any entry is
+        self._bounds.append(loss.detach().view(()))
         self._steps.append(self.state.global_step + 1)
         self._losses += 1
         if len(self._steps) == TOGETHER:
@@ -50,10 +51,12 @@ class FiniteTrainer(Trainer):
 
     def _take_bounds(self) -> None:
         """Sums up the micro-batches since the last call: a few kernels for all of them, and no host sync."""
-        finite = torch.stack(self._bounds).view(len(self._steps), -1, 2).isfinite().all(2)
+        finite = torch.stack(self._bounds).isfinite().view(len(self._steps), -1)
+        finite_logits, finite_loss = finite[:, :-1].unflatten(1, (-1, 2)).all(2), finite[:, -1:]
+        finite = torch.cat([finite_logits, finite_loss], 1)
         steps = torch.tensor(self._steps).to(finite.device, non_blocking=True)
         first_steps = torch.where(finite, NEVER, steps[:, None]).amin(0)
-        finite_losses = finite[:, -1:].sum(0)
+        finite_losses = finite_loss.sum(0)
         if self._first_steps is not None:
             first_steps = torch.minimum(first_steps, self._first_steps)
             finite_losses = finite_losses + self._finite_losses
