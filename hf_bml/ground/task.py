@@ -78,7 +78,6 @@ class Task:
         segments)` for logits with leading axes, such as one for the modalities."""
         return true_class_probability(logits, labels)
 
-    @torch.no_grad()
     def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Whether a prediction is right, bool, shaped as the score."""
         return logits.argmax(-1) == labels

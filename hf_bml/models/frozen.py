@@ -14,17 +14,34 @@ def keep_frozen_statistics(model: nn.Module, encoders: Iterable[nn.Module]) -> N
     So a frozen encoder computes in training what it computes afterwards, and a PEFT adapter, which is saved without
     the statistics of the model below it, still fits that model. A layer without parameters of its own is frozen if its
     encoder is. Dropout stays as it is.
+
+    Args:
+        model: any; the Trainer calls `train()` at every micro-batch, so this must be quick.
+        encoders: parts of the model.
     """
-    for part in (encoder for encoder in encoders if is_frozen(encoder)):
-        for layer in part.modules():
-            if isinstance(layer, _NormBase):
-                layer.eval()
-    for layer in model.modules():
-        if isinstance(layer, _NormBase) and is_frozen(layer):
+    layers = normalisation_layers(model)
+    if not layers:
+        return
+    for part in filter(is_frozen, encoders):
+        for layer in normalisation_layers(part):
             layer.eval()
+    for layer in filter(is_frozen, layers):
+        layer.eval()
+
+
+def normalisation_layers(module: nn.Module) -> list[nn.Module]:
+    """Those inside that keep statistics; a layer that is shared may be there twice."""
+    found, left = [], [module]
+    while left:  # a third of what `modules()` takes
+        module = left.pop()
+        if isinstance(module, _NormBase):
+            found.append(module)
+        left += [child for child in module._modules.values() if child is not None]
+    return found
 
 
 def is_frozen(module: nn.Module) -> bool:
     """Whether `module` has parameters, and none of them is trained."""
-    first = next(module.parameters(), None)
-    return first is not None and not any(parameter.requires_grad for parameter in module.parameters())
+    parameters = module.parameters()
+    first = next(parameters, None)
+    return first is not None and not first.requires_grad and not any(other.requires_grad for other in parameters)

@@ -92,7 +92,7 @@ class DiscrepancyConfig(ModulationConfig):
     def discrepancy(self, step: Step) -> Tensor:
         """What the modulation follows, `(modalities,)`, acting above 1; `step` must hold scores."""
         if self.measure == "ratio":
-            return self.dominance(step.ratios)
+            return step.ratios if self.threshold == 1 else self.dominance(step.ratios)  # they are `snapped` already
         return self.measured(step.scores, step.observed)
 
     def current_discrepancy(

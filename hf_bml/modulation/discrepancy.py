@@ -71,8 +71,12 @@ def score_totals(
     """
     logits = torch.stack([logits.detach() for logits in unimodal_logits.values()])
     scores, correct = task.score(logits, labels), task.correct(logits, labels)
-    present = torch.ones_like(correct) if mask is None else _modality_first(mask, correct).expand_as(correct)
-    return torch.stack([torch.where(present, scores, 0.0), correct & present, present]).flatten(2).sum(2)
+    if mask is None:
+        parts = scores, correct.to(scores.dtype), torch.ones_like(scores)
+    else:
+        present = _modality_first(mask, correct).expand_as(correct)
+        parts = torch.where(present, scores, 0.0), correct & present, present
+    return torch.stack(parts).flatten(2).sum(2)
 
 
 def comparable_scores(score_sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -217,16 +221,11 @@ class DiscrepancyMonitor:
         totals, self._pending = self._pending, None
         if reduce is not None:
             totals = reduce(totals)
-        score_sums, correct, count = totals
-        self.scores, self.observed = comparable_scores(score_sums, count)
+        count = totals[2]
+        score, accuracy = (totals[:2] / count.clamp_min(1)).unbind()
+        self.scores, self.observed = score * count.amax(), count > 0  # as `comparable_scores`
         self.ratios = discrepancy_ratios(self.scores, self.observed)
-        self._means.add(
-            {
-                "balance/score": score_sums / count.clamp_min(1),
-                "balance/ratio": self.ratios,
-                "unimodal/accuracy": correct / count.clamp_min(1),
-            }
-        )
+        self._means.add({"balance/score": score, "balance/ratio": self.ratios, "unimodal/accuracy": accuracy})
 
     def logs(self) -> dict[str, Tensor]:
         """Means since the last call: `balance/score_<m>` in [0, 1] (mean true-class probability),

@@ -278,9 +278,9 @@ class Gradients:
         self._own = dict(separate or {})
         self._mean = mean
         self._reduced: dict[str, dict[nn.Parameter, Tensor]] = {}
-        self._joint = {
-            p: p.grad.clone() for group in parameters.values() for p in group if self._own and p.grad is not None
-        }
+        self._joint: dict[nn.Parameter, Tensor] = {}
+        if self._own:
+            self._joint = {p: p.grad.clone() for group in parameters.values() for p in group if p.grad is not None}
 
     def of(self, loss: str) -> dict[str, list[Tensor]]:
         """The gradient of one loss by group, in the order of `parameters`; zeros where the loss does not reach.

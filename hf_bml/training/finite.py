@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor
 from transformers import Trainer
 
 NEVER = torch.iinfo(torch.int64).max
+TOGETHER = 64  # micro-batches whose bounds are summed up at once: kernels are saved, and few tensors kept
 STATISTICS = ("running_mean", "running_var")  # of normalisation; other buffers may hold what they like
 
 
@@ -37,15 +38,30 @@ class FiniteTrainer(Trainer):
             loss: 0-d.
             unimodal_logits: by modality, any shape.
         """
-        finite = torch.stack([value.detach().isfinite().all() for value in (*unimodal_logits.values(), loss)])
         if not self._losses:
-            self._watched = tuple(unimodal_logits)
-            self._first_steps = torch.full_like(finite, NEVER, dtype=torch.int64)
-            self._finite_losses = torch.zeros_like(self._first_steps[:1])
-        step = self.state.global_step + 1
-        self._first_steps = torch.where(finite, self._first_steps, self._first_steps.clamp_max(step))
-        self._finite_losses = self._finite_losses + finite[-1]
+            self._watched, self._first_steps = tuple(unimodal_logits), None
+            self._bounds, self._steps = [], []  # of micro-batches that are not summed up yet
+        for logits in unimodal_logits.values():
+            self._bounds += logits.detach().aminmax()  # both are NaN if any entry is
+        self._bounds.append(loss.detach().view(()))
+        self._steps.append(self.state.global_step + 1)
         self._losses += 1
+        if len(self._steps) == TOGETHER:
+            self._take_bounds()
+
+    def _take_bounds(self) -> None:
+        """Sums up the micro-batches since the last call: a few kernels for all of them, and no host sync."""
+        finite = torch.stack(self._bounds).isfinite().view(len(self._steps), -1)
+        finite_logits, finite_loss = finite[:, :-1].unflatten(1, (-1, 2)).all(2), finite[:, -1:]
+        finite = torch.cat([finite_logits, finite_loss], 1)
+        steps = torch.tensor(self._steps).to(finite.device, non_blocking=True)
+        first_steps = torch.where(finite, NEVER, steps[:, None]).amin(0)
+        finite_losses = finite_loss.sum(0)
+        if self._first_steps is not None:
+            first_steps = torch.minimum(first_steps, self._first_steps)
+            finite_losses = finite_losses + self._finite_losses
+        self._first_steps, self._finite_losses = first_steps, finite_losses
+        self._bounds, self._steps = [], []
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._unfiltered:
@@ -81,6 +97,8 @@ class FiniteTrainer(Trainer):
         """
         if not self._losses:
             return
+        if self._steps:
+            self._take_bounds()
         watched = self.accelerator.gather(torch.cat([self._first_steps, self._finite_losses])[None]).tolist()
         self._losses = 0
         *first_steps, loss_step, _ = map(min, zip(*watched, strict=True))

@@ -42,7 +42,7 @@ def refusals(trainer: Trainer) -> Iterator[str]:
             "transformers.integrations.neftune.neftune_post_forward_hook on the text encoder's embedding, and set "
             "its neftune_noise_alpha."
         )
-    if args.activation_checkpointing:
+    if vars(args).get("activation_checkpointing"):  # transformers 5.20 does not have it
         yield (
             "activation_checkpointing does not work with a model of several encoders yet. Save memory with a smaller "
             "per_device_train_batch_size and more gradient_accumulation_steps, which give the same update, or bf16."

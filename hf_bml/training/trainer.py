@@ -237,10 +237,10 @@ class MultimodalBalancedTrainer(
         self.modulation.begin_micro_batch(batch, keep)
         extra = {"modulation": self.modulation} if self.modulation.active or keep is not None else {}
         loss, outputs = compute_loss(model, {**inputs, **extra}, return_outputs=True, **options)
-        check_output(outputs, loss, training=True)
+        check_output(outputs, loss, training=True)  # a subclass may have returned something else
+        unimodal_logits = outputs["unimodal_logits"]
         if self._step.turn == 0:
-            unimodal_logits, mask = outputs["unimodal_logits"], outputs.get("modality_mask")
-            self.monitor.update(unimodal_logits, labels, mask, self.face.task)
+            self.monitor.update(unimodal_logits, labels, outputs.get("modality_mask"), self.face.task)
         losses = named_losses(loss, outputs)
         changed = self.modulation.modulate_losses(losses, outputs)
         if self.modulation.needs.separate_gradients:
@@ -251,7 +251,7 @@ class MultimodalBalancedTrainer(
             names = self.modulation.needs.separate_gradients
             add_gradients(self._separate, separate_gradients(scaled, names, self.modalities, trained))
         loss = loss if changed is losses and set(losses) <= {JOINT, AUXILIARY} else total(changed)
-        self.watch(loss, outputs["unimodal_logits"])
+        self.watch(loss, unimodal_logits)
         return loss
 
     def _set_signature_columns_if_needed(self) -> None:

@@ -196,7 +196,7 @@ def test_evaluation_mode_leaves_batch_norm_statistics_alone():
 @pytest.mark.parametrize("hidden", [[], [6]])
 @pytest.mark.parametrize("modalities", [("audio",), ("audio", "visual"), ("audio", "visual", "text")])
 def test_every_head_with_one_two_and_three_modalities(fusion, hidden, modalities):
-    if len(modalities) == 1 and fusion in ("film", "gated", "product"):
+    if len(modalities) == 1 and FUSIONS[fusion].joins_several:
         with pytest.raises(ValueError, match="joins two or more modalities"):
             tiny_config(modalities, fusion=fusion)
         return

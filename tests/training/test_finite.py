@@ -69,6 +69,16 @@ def test_no_checkpoint_holds_such_weights(make, tmp_path, options):
         make(Spoiled(40), logging_strategy="no", output_dir=str(tmp_path / "unsaved"), **options).train()
 
 
+@pytest.mark.parametrize("together", [1, 2, 3, 4])
+@pytest.mark.parametrize(("row", "step"), [(0, 1), (20, 3), (40, 6)])
+def test_however_many_losses_are_summed_up_at_once(make, monkeypatch, together, row, step):
+    """Whether the one at fault is the first, the last or in the middle of those, or left over at the end."""
+    monkeypatch.setattr("hf_bml.training.finite.TOGETHER", together)
+    options = {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 4, "logging_strategy": "no"}
+    with pytest.raises(ValueError, match=f"^The loss of step {step} is not finite, .* predictions of visual: "):
+        make(Spoiled(row, "visual"), **options).train()
+
+
 def test_a_gradient_that_is_not_finite_after_the_last_log(make):
     class Spoiling(TrainerCallback):
         def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
