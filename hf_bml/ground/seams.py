@@ -201,6 +201,6 @@ def difference(owner: Any, seam: Seam) -> str | None:
 def names_in_methods(owner: Any) -> set[str]:
     """The names that the methods of a class set, read, or give as text to getattr."""
     functions = [value for kind in inspect.getmro(owner) for value in vars(kind).values()]
-    functions = [inspect.unwrap(getattr(each, "__func__", each)) for each in functions]
+    functions = [inspect.unwrap(each) for each in functions]
     codes = [each.__code__ for each in functions if inspect.isfunction(each)]
     return {name for code in codes for name in (*code.co_names, *code.co_consts) if isinstance(name, str)}

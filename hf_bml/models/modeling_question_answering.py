@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .configuration_question_answering import QuestionAnsweringConfig
 from .encoders.build import build_encoder
 from .encoders.sequences import Tokens
-from .face import Modulating, call_detached
+from .forward_view import Modulating, call_detached
 from .fusion import evaluation_mode
 from .interaction.base import call, fill_absent
 from .modeling_multimodal import MultimodalClassifierOutput

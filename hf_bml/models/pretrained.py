@@ -18,7 +18,8 @@ from ..ground.suggestion import did_you_mean
 from ..ground.task import cross_entropy
 from .bare_card import replace_blank_card
 from .configuration_multimodal import ModalitiesConfig, MultimodalConfig
-from .face import ForwardView, ModelFace, Modulating
+from .face import ModelFace
+from .forward_view import ForwardView, Modulating
 from .frozen import keep_frozen_statistics
 from .fusion import drop_features
 from .prediction import Prediction
@@ -36,7 +37,7 @@ def batch_tensor(inputs: Tensor | dict[str, Tensor]) -> Tensor:
 def indivisible_modules(model: nn.Module) -> set[str]:
     """Class names of the blocks in `model` that a device map or FSDP keeps whole: what its transformers encoders name,
     and torch's transformer layers."""
-    named = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
+    named = set().union(*(m._no_split_modules or () for m in model.modules() if isinstance(m, PreTrainedModel)))
     return (named | {"TransformerEncoderLayer"}) & {type(module).__name__ for module in model.modules()}
 
 

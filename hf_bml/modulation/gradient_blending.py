@@ -158,23 +158,16 @@ class GradientBlending(Modulation):
         self._classifiers = (*modalities, JOINT)
 
     def attach(self, run: Run) -> None:
-        model = run.model
-        if not hasattr(model, "auxiliary_heads"):
+        if not run.face.auxiliary_heads or run.model.config.auxiliary_loss_weight is None:
             raise ValueError(
-                "gradient_blending weighs a loss per modality, but a "
-                f"{type(model).__name__} has no classifiers of single modalities. Use a MultimodalForClassification, "
-                "MultimodalForQuestionAnswering or MultimodalForSegmentClassification."
+                f"gradient_blending weighs a loss per modality, but this {type(run.model).__name__} has no "
+                "classifiers of its own for them. Set auxiliary_loss_weight: 0 in the model's config, that of a "
+                "MultimodalForClassification, MultimodalForQuestionAnswering or MultimodalForSegmentClassification."
             )
-        if not model.auxiliary_heads or model.config.auxiliary_loss_weight is None:
+        if run.face.other_loss:
             raise ValueError(
-                "gradient_blending weighs a loss per modality, but the model has no classifiers of its own for them. "
-                "Set auxiliary_loss_weight: 0 in the model's config."
-            )
-        segment_loss = getattr(model.config, "segment_loss", "cross_entropy")
-        if segment_loss != "cross_entropy":
-            raise ValueError(
-                "gradient_blending minimises cross-entropies, in whose place the model's config has segment_loss: "
-                f"{segment_loss}. Set segment_loss: cross_entropy."
+                "gradient_blending minimises cross-entropies, in whose place the model's config has "
+                f"{run.face.other_loss}. Set segment_loss: cross_entropy."
             )
         self._run = run
 

@@ -136,7 +136,7 @@ class Greedy(Modulation):
 
     def attach(self, run: Run) -> None:
         model = run.model
-        if not hasattr(model, "interaction"):
+        if not hasattr(model, "interaction"):  # which a model of the user's own may have as well
             raise ValueError(
                 f"greedy works on the gates of MMTM, which a {type(model).__name__} does not have. Use a "
                 "MultimodalForClassification with interaction: mmtm."

@@ -90,7 +90,7 @@ class NumberedRows(Dataset):
     def __getitems__(self, keys: Sequence[int | Entry]) -> list[dict[str, Any]]:
         entries = [key if isinstance(key, Entry) else Entry(key) for key in keys]
         numbers = [entry.row for entry in entries]
-        if hasattr(self.dataset, "__getitems__"):
+        if hasattr(self.dataset, "__getitems__"):  # which PyTorch lets a data set have or not
             rows = self.dataset.__getitems__(numbers)
         else:
             rows = [self.dataset[number] for number in numbers]
@@ -200,6 +200,12 @@ def plan_of(state: Mapping[str, Any]) -> EpochPlan | None:
     if "rows" not in state:
         return None
     return EpochPlan(state["rows"].cpu(), None if state["keep"] is None else state["keep"].cpu())
+
+
+def rows_of(loader: Any) -> Any:
+    """The data set that a loader reads, without the numbers of its rows; None if a user's own loader has none."""
+    rows = getattr(loader, "dataset", None)  # as the Trainer asks
+    return rows.dataset if isinstance(rows, NumberedRows) else rows
 
 
 def loader_of(trainer: Trainer, dataset: Dataset) -> DataLoader:

@@ -24,7 +24,7 @@ def guide_and_guided(options: Any, modalities: Sequence[str]) -> tuple[str, str]
     if len(modalities) < 2:
         raise ValueError(f"one modality guides another, so there must be two or more, found {list(modalities)}.")
     for role in ("guide", "guided"):
-        name = getattr(options, role)
+        name = vars(options)[role]
         if name is not None and name not in modalities:
             hint = did_you_mean(name, modalities)
             raise ValueError(f"{role} must be one of the modalities {list(modalities)}, found {name!r}.{hint}")

@@ -56,7 +56,7 @@ class PSPOptions:
     def __post_init__(self) -> None:
         check_sizes(self, "positions", "attention_size", "projection_size", "hidden_size", "classifier_size")
         for name in ("threshold", "dropout"):
-            check_fraction(name, getattr(self, name))
+            check_fraction(name, vars(self)[name])
         check_weight("similarity_weight", self.similarity_weight)
 
 
