@@ -18,7 +18,8 @@ from .fusion import evaluation_mode
 from .interaction import INTERACTIONS, Interaction, fill_absent
 from .precision import full_precision_scores
 from .prediction import Prediction
-from .pretrained import MultimodalPreTrainedModel, Pass, indivisible_modules
+from .pretrained import MultimodalPreTrainedModel, Pass
+from .saved import indivisible_modules
 
 
 @dataclass

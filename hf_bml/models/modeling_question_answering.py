@@ -17,9 +17,10 @@ from .interaction.base import call, fill_absent
 from .modeling_multimodal import MultimodalClassifierOutput
 from .precision import full_precision_scores
 from .prediction import Prediction
-from .pretrained import MultimodalPreTrainedModel, Pass, indivisible_modules
+from .pretrained import MultimodalPreTrainedModel, Pass
 from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
 from .question_answering.base import seen_tokens
+from .saved import indivisible_modules
 
 
 @dataclass

@@ -16,7 +16,8 @@ from .interaction.base import call
 from .modeling_multimodal import MultimodalClassifierOutput
 from .precision import full_precision_scores
 from .prediction import Prediction
-from .pretrained import MultimodalPreTrainedModel, Pass, indivisible_modules
+from .pretrained import MultimodalPreTrainedModel, Pass
+from .saved import indivisible_modules
 from .segments import SEGMENT_ARCHITECTURES
 from .segments.base import RecurrentLayer
 from .segments.inputs import build_segment_input

@@ -13,11 +13,7 @@ from ..ground.disk import check_output_dir
 from ..modulation import build_modulations
 
 LEAST_LOGS = 20
-DICT_FIELDS = (
-    "modulations",
-    "lr_multipliers",
-    "trained_alone",
-)  # JSON stands for their values, wherever they come from
+DICT_FIELDS = ("modulations", "lr_multipliers", "trained_alone")  # mappings, also given as JSON, wherever from
 
 
 def with_option(options: Mapping[str, Any] | None, path: Sequence[str], value: Any) -> dict[str, Any]:
@@ -143,6 +139,11 @@ class BalancedTrainingArguments(OwnArguments, TrainingArguments):
             )
         build_modulations(self.modulations)
         check_multipliers(self.lr_multipliers)
+        if not isinstance(self.trained_alone, Mapping | None):
+            raise ValueError(
+                f"trained_alone must map modalities to folders, found {self.trained_alone!r}. "
+                'On the command line give JSON, such as {"audio": "runs/audio"}.'
+            )
         self._check_drops()
 
     def _check_drops(self) -> None:
