@@ -12,11 +12,11 @@ from torch import nn
 from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from ..ground.repository_code import keep_code, own_code_only
-from ..ground.suggestion import check_options, registered_names_only
+from ..ground.suggestion import registered_names_only
 from .encoders.build import build_encoder_config
 from .fusion import FUSIONS
 from .interaction import INTERACTIONS
-from .options import check_fraction, check_name, check_weight, is_number, size_list
+from .options import check_fraction, check_name, check_weight, chosen_options, is_number, size_list
 
 # What `save_code` writes. A registered class needs no code from a repository, and a model that is loaded with it and
 # saved elsewhere would not take that code along.
@@ -237,8 +237,6 @@ class MultimodalConfig(ModalitiesConfig):
                 f"interaction {self.interaction!r} joins two or more modalities, found only {list(self.modalities)}. "
                 "Leave it out for a single one."
             )
-        if not isinstance(self.interaction_options, Mapping | None):
-            raise ValueError(f"interaction_options must be a dict, found {self.interaction_options!r}.")
         self.interaction_options = asdict(self.interaction_config)
         if self.auxiliary_loss_weight is not None and not interaction.features_are_unimodal:
             raise ValueError(
@@ -258,12 +256,7 @@ class MultimodalConfig(ModalitiesConfig):
         if self.interaction is None:
             return None
         options_class = INTERACTIONS[self.interaction].options_class
-        options = dict(self.interaction_options or {})
-        check_options(f"interaction {self.interaction!r}", options, [f.name for f in fields(options_class)])
-        try:
-            return options_class(**options)
-        except ValueError as error:
-            raise ValueError(f"interaction {self.interaction!r}: {error}") from error
+        return chosen_options("interaction", self.interaction, options_class, self.interaction_options)
 
     def _check_bias_split(self) -> None:
         split, names = self.bias_split, list(self.modalities)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any, ClassVar
 
-from ..ground.suggestion import check_options
 from .configuration_multimodal import ModalitiesConfig, option, options_by_name
-from .options import check_name
+from .options import check_name, chosen_options
 from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
 
 
@@ -68,18 +66,10 @@ class QuestionAnsweringConfig(ModalitiesConfig):
             check_name("question", self.question, self.modalities)
         self.architecture = self.architecture or "avsd"
         check_name("architecture", self.architecture, QUESTION_ANSWERING_ARCHITECTURES)
-        if not isinstance(self.architecture_options, Mapping | None):
-            raise ValueError(f"architecture_options must be a dict, found {self.architecture_options!r}.")
         self.architecture_options = asdict(self.architecture_config)
 
     @property
     def architecture_config(self) -> Any:
         """The options of the architecture as its dataclass."""
         options_class = QUESTION_ANSWERING_ARCHITECTURES[self.architecture].options_class
-        options = dict(self.architecture_options or {})
-        what = f"architecture {self.architecture!r}"
-        check_options(what, options, [f.name for f in fields(options_class)])
-        try:
-            return options_class(**options)
-        except ValueError as error:
-            raise ValueError(f"{what}: {error}") from error
+        return chosen_options("architecture", self.architecture, options_class, self.architecture_options)

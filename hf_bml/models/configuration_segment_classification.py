@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any, ClassVar
 
-from ..ground.suggestion import check_options
 from .configuration_multimodal import ModalitiesConfig, option, options_by_name
 from .encoders.build import build_encoder_config
 from .encoders.image import TimmEncoderConfig
-from .options import check_name
+from .options import check_name, chosen_options
 from .segments import SEGMENT_ARCHITECTURES
 from .segments.inputs import SEGMENT_INPUTS
 from .segments.losses import SEGMENT_LOSSES
@@ -71,8 +69,6 @@ class SegmentClassificationConfig(ModalitiesConfig):
         super().__post_init__(**kwargs)
         self.architecture = "avga" if self.architecture is None else self.architecture
         check_name("architecture", self.architecture, SEGMENT_ARCHITECTURES)
-        if not isinstance(self.architecture_options, Mapping | None):
-            raise ValueError(f"architecture_options must be a dict, found {self.architecture_options!r}.")
         self.architecture_options = asdict(self.architecture_config)
         architecture = SEGMENT_ARCHITECTURES[self.architecture]
         if self.modalities:
@@ -101,9 +97,4 @@ class SegmentClassificationConfig(ModalitiesConfig):
     def architecture_config(self) -> Any:
         """The options of the architecture as its dataclass."""
         options_class = SEGMENT_ARCHITECTURES[self.architecture].options_class
-        options = dict(self.architecture_options or {})
-        check_options(f"architecture {self.architecture!r}", options, [f.name for f in fields(options_class)])
-        try:
-            return options_class(**options)
-        except ValueError as error:
-            raise ValueError(f"architecture {self.architecture!r}: {error}") from error
+        return chosen_options("architecture", self.architecture, options_class, self.architecture_options)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Protocol
 
-from ..ground.suggestion import did_you_mean
+from ..ground.suggestion import check_options, did_you_mean
 
 
 class HeadOptions(Protocol):
@@ -57,6 +58,22 @@ def check_name(option: str, value: Any, valid: Iterable[str]) -> None:
     """Raises ValueError, naming the closest valid name, unless `value` is one of `valid`."""
     if not isinstance(value, str) or value not in valid:
         raise ValueError(f"{option} must be one of {list(valid)}, found {value!r}.{did_you_mean(value, valid)}")
+
+
+def chosen_options(kind: str, name: str, options_class: type, options: Any) -> Any:
+    """The options of what a config chooses, such as `kind` architecture, as their dataclass.
+
+    Raises:
+        ValueError: not a mapping, an unknown option, or a value that the dataclass refuses.
+    """
+    if not isinstance(options, Mapping | None):
+        raise ValueError(f"{kind}_options must be a dict, found {options!r}.")
+    options = dict(options or {})
+    check_options(f"{kind} {name!r}", options, [f.name for f in fields(options_class)])
+    try:
+        return options_class(**options)
+    except ValueError as error:
+        raise ValueError(f"{kind} {name!r}: {error}") from error
 
 
 def size_list(name: str, values: Any) -> list[int]:

@@ -143,7 +143,7 @@ class Greedy(Modulation):
             )
         interaction = model.interaction
         if not hasattr(interaction, "transfer_modules"):
-            found = getattr(getattr(model, "config", None), "interaction", None)
+            found = getattr(run.face.config, "interaction", None)  # a user's model has any config, or none
             raise ValueError(
                 f"greedy works on the gates of MMTM, but the model has interaction {found!r}. Set interaction: mmtm, "
                 "which takes image encoders (timm CNNs or conv)."

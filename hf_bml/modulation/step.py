@@ -339,6 +339,7 @@ SampleLosses = Callable[[Mapping[str, Any], Tensor], tuple[Tensor, Tensor]]
 class Face(Protocol):
     """What a method may ask of any model; `models.face.ModelFace` declares it, and more."""
 
+    config: Any
     auxiliary_heads: Mapping[str, nn.Module]
     other_loss: str | None
 

@@ -11,7 +11,7 @@ from accelerate.data_loader import SeedableRandomSampler
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
 
-from ..modulation import EpochPlan
+from ..modulation import EpochPlan, ModulationStack, Step
 
 ROW, KEEP = "_row", "_keep"  # of a batch on its way to `compute_loss`
 
@@ -133,24 +133,36 @@ def check_plan(plan: EpochPlan, length: int, modalities: int, name: str) -> None
 class PlannedTrainer(Trainer):
     """Reads a training split as the modulations need it.
 
-    A subclass says what that is, before the training starts, in the attributes below.
-
     Attributes:
+        modulation: the modulations.
         numbers_rows: whether batches carry the numbers of their rows, under `ROW`.
         steps_per_batch: optimizer steps for each batch; the whole accumulation window is repeated.
         plans_epochs: whether `make_plan` is asked before every epoch.
         plan_state: the plan of the current epoch, as a checkpoint keeps it; None without.
     """
 
+    modulation: ModulationStack
     numbers_rows = False
     steps_per_batch = 1
     plans_epochs = False
     plan_state: dict[str, Any] | None = None
     _epoch_sampler: EpochSampler | None = None
 
+    def plan_for(self, stack: ModulationStack) -> None:
+        """Reads the training split as these modulations need it; no epoch has a plan yet."""
+        self.numbers_rows, self.steps_per_batch = stack.needs.rows, stack.needs.steps_per_batch
+        self.plans_epochs, self.plan_state = bool(stack.planners), None
+
     def make_plan(self, epoch: int) -> EpochPlan | None:
         """What an epoch trains on; None for every row once."""
-        raise NotImplementedError(f"{type(self).__name__} is abstract: override `make_plan`.")
+        [planner] = self.modulation.planners
+        modalities = self.modulation.modalities
+        if not planner.is_active(Step(modalities, step=self.state.global_step, epoch=epoch)):
+            return None
+        plan = planner.plan_epoch(epoch)
+        if plan is not None:
+            check_plan(plan, len(self.train_dataset), len(modalities), planner.name)
+        return plan
 
     def window(self, batch_size: int) -> int:
         """Samples of an optimizer step, over all processes; with `split_batches` they share one batch."""

@@ -42,10 +42,12 @@ def hold_out(dataset: Any, fraction: float, seed: int) -> tuple[Any, Any]:
             "samples, or change the modulation's held_out."
         )
     order = np.random.default_rng(seed).permutation(len(dataset))
-    parts = np.sort(order[size:]), np.sort(order[:size])
-    if isinstance(dataset, datasets.Dataset):
-        return tuple(dataset.select(part) for part in parts)
-    return tuple(Subset(dataset, part.tolist()) for part in parts)
+    return selected(dataset, np.sort(order[size:])), selected(dataset, np.sort(order[:size]))
+
+
+def selected(dataset: Any, rows: np.ndarray) -> Any:
+    """The rows of a dataset with these numbers."""
+    return dataset.select(rows) if isinstance(dataset, datasets.Dataset) else Subset(dataset, rows.tolist())
 
 
 class HoldingOutTrainer(Trainer):

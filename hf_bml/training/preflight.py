@@ -87,23 +87,22 @@ def check_given_optimizer(trainer: Trainer, modulations: Iterable[Modulation]) -
         )
 
 
-def synchronise_batch_norm(model: nn.Module, args: TrainingArguments) -> None:
-    """Turns a model's BatchNorm into SyncBatchNorm, in place, if the arguments ask for it and there are several
-    processes.
-
-    Raises:
-        ValueError: torch has no SyncBatchNorm here.
-    """
-    if not own_arguments(args).sync_batch_norm or args.world_size == 1:
-        return
-    if args.device.type == "cpu":
+def check_sync_batch_norm(device: torch.device) -> None:
+    """Raises ValueError where torch has no SyncBatchNorm."""
+    if device.type == "cpu":
         raise ValueError(
             "sync_batch_norm: true needs an accelerator: torch.nn.SyncBatchNorm does not run on the CPU. Set it to "
             "false and let each process use the statistics of its own micro-batch, or train in one process."
         )
-    from timm.layers import convert_sync_batchnorm  # timm is slow to import
 
-    convert_sync_batchnorm(model)
+
+def synchronise_batch_norm(model: nn.Module, args: TrainingArguments) -> None:
+    """Turns a model's BatchNorm into SyncBatchNorm, in place, if asked for with several processes."""
+    if own_arguments(args).sync_batch_norm and args.world_size > 1:
+        from timm.layers import convert_sync_batchnorm  # timm is slow to import
+
+        check_sync_batch_norm(args.device)
+        convert_sync_batchnorm(model)
 
 
 def warn_if_not_compiled(trainer: Trainer) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 from transformers import AutoModel, Trainer
 
 from ..models.wrappers import without_adapter
 from ..modulation import CopyLosses
 from ..modulation.step import SampleLosses
 from .epochs import loader_of
+from .held_out import selected
 from .side_training import surroundings_kept, train_copies
 from .training_args import own_arguments
 
@@ -93,8 +93,7 @@ class TrainerRun:
         count = max(1, round(fraction * len(dataset)))
         rows = np.sort(np.random.default_rng(self.seed).permutation(len(dataset))[:count])
         if count < len(dataset):
-            is_ours = isinstance(dataset, datasets.Dataset)
-            dataset = dataset.select(rows) if is_ours else Subset(dataset, rows.tolist())
+            dataset = selected(dataset, rows)
         return torch.from_numpy(rows), dataset
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from ..ground.seams import check_seams
@@ -19,7 +16,6 @@ from ..models.face import face_of
 from ..models.wrappers import without_adapter
 from ..modulation import (
     DiscrepancyMonitor,
-    EpochPlan,
     Gradients,
     MicroBatch,
     Modulation,
@@ -30,10 +26,11 @@ from ..modulation import (
 from ..modulation.step import AUXILIARY, JOINT
 from .checking import CheckingTrainer, name_labels
 from .data_checks import check_collator, check_dataset, check_tokens, prime_collator
-from .epochs import KEEP, ROW, PlannedTrainer, check_plan
+from .epochs import KEEP, ROW
 from .finite import FiniteTrainer
 from .held_out import HoldingOutTrainer
 from .idle import IdleModulationWarning, warn_of_ignored_scale
+from .keeping_state import StateKeepingTrainer
 from .last_batch import check_last_batch
 from .learning_rate import parameter_multipliers
 from .losses import add_gradients, minimised_loss, named_losses, separate_gradients, total
@@ -57,8 +54,6 @@ from .unwrapping import UnwrappingTrainer
 
 check_seams("training")
 
-MODULATION_STATE_NAME = "modulation_state.pt"
-
 
 class MultimodalBalancedTrainer(
     SearchingTrainer,
@@ -68,7 +63,7 @@ class MultimodalBalancedTrainer(
     StreamingTrainer,
     UnwrappingTrainer,
     CheckingTrainer,
-    PlannedTrainer,
+    StateKeepingTrainer,
     HoldingOutTrainer,
 ):
     """Trains a multimodal model with modulations; without any it is a plain Trainer that logs the discrepancy.
@@ -154,9 +149,7 @@ class MultimodalBalancedTrainer(
         check_own_loss(self)
         check_options(self)
         name_labels(self.face.config, self.train_dataset)
-        needs = self.modulation.needs
-        self.numbers_rows, self.steps_per_batch = needs.rows, needs.steps_per_batch
-        self.plans_epochs, self.plan_state = bool(self.modulation.planners), None
+        self.plan_for(self.modulation)
         for modulation in self.modulation:
             modulation.attach(TrainerRun(self))
 
@@ -177,15 +170,6 @@ class MultimodalBalancedTrainer(
         optimizer = super().create_optimizer(model)
         warn_of_ignored_scale(optimizer, self.modulation.who("gradient_scale"))
         return optimizer
-
-    def make_plan(self, epoch: int) -> EpochPlan | None:
-        [planner] = self.modulation.planners
-        if not planner.is_active(Step(self.modalities, step=self.state.global_step, epoch=epoch)):
-            return None
-        plan = planner.plan_epoch(epoch)
-        if plan is not None:
-            check_plan(plan, len(self.train_dataset), len(self.modalities), planner.name)
-        return plan
 
     def _balanced_loss(
         self, compute_loss: Callable[..., Any], model: nn.Module, inputs: Any, **options: Any
@@ -295,30 +279,3 @@ class MultimodalBalancedTrainer(
             face = face_of(without_adapter(self.accelerator.unwrap_model(model)))
             self._parameters = face.parameter_groups(self.modulation.needs.head_gradients)
         return self._parameters
-
-    def _modulation_state(self) -> dict[str, Any]:
-        return {"monitor": self.monitor.state_dict(), "modulations": self.modulation.state_dict()}
-
-    def _load_modulation_state(self, state: dict[str, Any]) -> None:
-        self.monitor.load_state_dict(state["monitor"])
-        self.modulation.load_state_dict(state["modulations"])
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        if self.args.should_save:
-            state = {**self._modulation_state(), "plan": self.plan_state}
-            torch.save(state, Path(output_dir) / MODULATION_STATE_NAME)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None:
-            return
-        path = Path(checkpoint) / MODULATION_STATE_NAME
-        if not path.is_file():
-            warnings.warn(
-                f"{path} is missing: the modulations start from scratch, as at the beginning of a run.", stacklevel=2
-            )
-            return
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        self._load_modulation_state(send_to_device(state, self.args.device))
-        self.plan_state = state.get("plan")  # the first edition made no plans
