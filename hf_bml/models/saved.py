@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import nn
@@ -40,14 +40,6 @@ def check_weights_not_renamed(kind: str, names: Iterable[str]) -> None:
                 f"they hold {name!r}, which {kind} does not have, so its own would stay random. Build the model as it "
                 "was, load_state_dict the file, merge or remove what was put in (merge_and_unload), and save it again."
             )
-
-
-@runtime_checkable
-class HasBuffersToFill(Protocol):
-    """A module with buffers that are not saved, which a model that is loaded must fill again."""
-
-    def init_non_persistent_buffers(self) -> None:
-        """Fills them."""
 
 
 class SavedModel(PreTrainedModel):
@@ -107,5 +99,5 @@ class SavedModel(PreTrainedModel):
                 init.zeros_(module.bias)
         else:
             super()._init_weights(module)
-        if isinstance(module, HasBuffersToFill):
+        if hasattr(module, "init_non_persistent_buffers"):  # of some layers of timm
             module.init_non_persistent_buffers()
