@@ -53,8 +53,8 @@ class ProbeSettings:
         if self.method not in METHODS:
             raise ValueError(f"method must be one of {', '.join(METHODS)}, found {self.method!r}.")
         for name in ("learning_rate", "epochs", "batch_size", "l2"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be greater than 0, found {getattr(self, name)}.")
+            if not vars(self)[name] > 0:
+                raise ValueError(f"{name} must be greater than 0, found {vars(self)[name]}.")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must lie in [0, 1), found {self.momentum}.")
 

@@ -17,7 +17,6 @@ RELEASES = {  # as in pyproject.toml
     "evaluate": ">=0.4.3",
     "transformers": ">=5.20,<6",
 }
-ATTRIBUTE = None  # in place of parameters: a value of the class or module, or one that its methods set or read
 
 
 class Seam(NamedTuple):
@@ -32,6 +31,11 @@ class Seam(NamedTuple):
     name: str
     parameters: str | None
     why: str
+
+
+def attributes(why: str, *names: str) -> tuple[Seam, ...]:
+    """Values of a class or module, or that its methods set or read, which are needed for one thing."""
+    return tuple(Seam(name, None, why) for name in names)
 
 
 SEAMS: dict[str, dict[str, tuple[Seam, ...]]] = {  # by the room that relies on them, and by their owner
@@ -62,7 +66,7 @@ SEAMS: dict[str, dict[str, tuple[Seam, ...]]] = {  # by the room that relies on 
             Seam("_get_collator_with_removed_columns", "data_collator description", "labels are checked in batches"),
             Seam("_remove_unused_columns", "dataset description", "before a data set gets a sampler of its own"),
             Seam("_set_signature_columns_if_needed", "", "the columns of a wrapped model"),
-            Seam("_signature_columns", ATTRIBUTE, "the columns of a wrapped model, and of its copies"),
+            *attributes("the columns of a wrapped model, and of its copies", "_signature_columns"),
             Seam("_prepare_inputs", "inputs", "batches of trainings on the side, and of collected outputs"),
             Seam("_prepare_input", "data", "strings and masks of a batch stay as they are"),
             Seam("_save_checkpoint", "model trial", "checkpoints are sealed when they are whole"),
@@ -71,10 +75,9 @@ SEAMS: dict[str, dict[str, tuple[Seam, ...]]] = {  # by the room that relies on 
             Seam("_load_rng_state", "checkpoint", "and resumed"),
             Seam("_save_optimizer_and_scheduler", "output_dir", "the modulations' state is saved along"),
             Seam("_load_optimizer_and_scheduler", "checkpoint", "and resumed"),
-            Seam("_tr_loss", ATTRIBUTE, "the loss since the last log"),
-            Seam("_total_loss_scalar", ATTRIBUTE, "the loss of the whole training"),
-            Seam("_globalstep_last_logged", ATTRIBUTE, "the step of the last log"),
-            Seam("_created_lr_scheduler", ATTRIBUTE, "a scheduler of one's own is not replaced"),
+            *attributes("the loss since the last log", "_tr_loss", "_globalstep_last_logged"),
+            *attributes("the loss of the whole training", "_total_loss_scalar"),
+            *attributes("a scheduler of one's own is not replaced", "_created_lr_scheduler"),
             Seam("_save", "output_dir state_dict", "a wrapped model's own weights are saved"),
             Seam("_load_from_checkpoint", "resume_from_checkpoint model", "and loaded"),
             Seam("_load_best_model", "", "and loaded, of the best checkpoint"),
@@ -83,28 +86,28 @@ SEAMS: dict[str, dict[str, tuple[Seam, ...]]] = {  # by the room that relies on 
             Seam("_finish_current_push", "", "failures are reported at the end"),
         ),
         "transformers.training_args:TrainingArguments": (
-            Seam("_VALID_DICT_FIELDS", ATTRIBUTE, "options that are mappings may be JSON on a command line"),
+            *attributes("options that are mappings may be JSON on a command line", "_VALID_DICT_FIELDS"),
         ),
         "accelerate.state:GradientState": (
             Seam("_set_sync_gradients", "sync_gradients", "a training on the side leaves the outer one's state"),
         ),
-        "datasets:IterableDataset": (Seam("_distributed", ATTRIBUTE, "a part of a stream is refused"),),
+        "datasets:IterableDataset": attributes("a part of a stream is refused", "_distributed"),
     },
     "models": {
         "transformers:PreTrainedModel": (
             Seam("_init_weights", "module", "heads and encoders have initial weights of their own"),
-            Seam("_is_hf_initialized", ATTRIBUTE, "timm has initialised its layers already"),
-            Seam("_no_split_modules", ATTRIBUTE, "FSDP wraps whole blocks of the encoders"),
+            *attributes("timm has initialised its layers already", "_is_hf_initialized"),
+            *attributes("FSDP wraps whole blocks of the encoders", "_no_split_modules"),
             Seam(
                 "_upload_modified_files",
                 "working_dir repo_id files_timestamps commit_message token create_pr revision commit_description",
                 "push_to_hub writes this package's card",
             ),
-            Seam("_auto_class", ATTRIBUTE, "a class copied from a repository is saved with its code"),
+            *attributes("a class copied from a repository is saved with its code", "_auto_class"),
         ),
         "transformers:PreTrainedConfig": (
-            Seam("_name_or_path", ATTRIBUTE, "what a message calls the checkpoint"),
-            Seam("_auto_class", ATTRIBUTE, "a class copied from a repository is saved with its code"),
+            *attributes("what a message calls the checkpoint", "_name_or_path"),
+            *attributes("a class copied from a repository is saved with its code", "_auto_class"),
         ),
     },
     "encoders": {  # checked by a test only: these models are slow to import, and not every one has it
@@ -118,11 +121,11 @@ SEAMS: dict[str, dict[str, tuple[Seam, ...]]] = {  # by the room that relies on 
     },
     "processing": {
         "datasets:Dataset": (
-            Seam("_fingerprint", ATTRIBUTE, "what has been computed from the same data is found again"),
-            Seam("_indices", ATTRIBUTE, "only the files of selected rows are looked at"),
+            *attributes("what has been computed from the same data is found again", "_fingerprint"),
+            *attributes("only the files of selected rows are looked at", "_indices"),
         ),
         "datasets.formatting": (
-            Seam("_FORMAT_TYPES", ATTRIBUTE, "the format is registered once"),
+            *attributes("the format is registered once", "_FORMAT_TYPES"),
             Seam("_register_formatter", "formatter_cls format_type", "the format of prepared data sets"),
         ),
     },
@@ -134,25 +137,25 @@ SEAMS: dict[str, dict[str, tuple[Seam, ...]]] = {  # by the room that relies on 
     },
     "testing": {
         "accelerate.state:AcceleratorState": (
-            Seam("_shared_state", ATTRIBUTE, "the state that an FSDP config leads to on GPUs, on the CPU"),
+            *attributes("the state that an FSDP config leads to on GPUs, on the CPU", "_shared_state"),
             Seam("_reset_state", "reset_partial_state", "several trainings in one process"),
         ),
-        "accelerate.state:PartialState": (Seam("_shared_state", ATTRIBUTE, "as of AcceleratorState"),),
+        "accelerate.state:PartialState": attributes("as of AcceleratorState", "_shared_state"),
     },
     "hub": {
         "transformers.models.auto.auto_factory:_LazyAutoMapping": (
-            Seam("_extra_content", ATTRIBUTE, "which classes are registered for a config"),
+            *attributes("which classes are registered for a config", "_extra_content"),
         ),
-        "transformers:AutoModel": (Seam("_model_mapping", ATTRIBUTE, "which classes are registered for a config"),),
-        "transformers:PreTrainedConfig": (Seam("_commit_hash", ATTRIBUTE, "model and processor are of one revision"),),
+        "transformers:AutoModel": attributes("which classes are registered for a config", "_model_mapping"),
+        "transformers:PreTrainedConfig": attributes("model and processor are of one revision", "_commit_hash"),
         "transformers:Pipeline": (
             Seam("_sanitize_parameters", "", "the method that a pipeline defines"),
             Seam("_forward", "input_tensors", "the method that a pipeline defines"),
-            Seam("_load_processor", ATTRIBUTE, "the pipeline loads its own processor"),
-            Seam("_load_tokenizer", ATTRIBUTE, "the pipeline loads its own processor"),
-            Seam("_load_feature_extractor", ATTRIBUTE, "the pipeline loads its own processor"),
-            Seam("_load_image_processor", ATTRIBUTE, "the pipeline loads its own processor"),
-            Seam("_load_video_processor", ATTRIBUTE, "the pipeline loads its own processor"),
+            *attributes(
+                "the pipeline loads its own processor",
+                *("_load_processor", "_load_tokenizer", "_load_feature_extractor"),
+                *("_load_image_processor", "_load_video_processor"),
+            ),
         ),
     },
 }
@@ -170,7 +173,7 @@ def check_seams(room: str) -> None:
         remedy = f"Install a release that works: pip install '{library}{RELEASES[library]}'."
         try:
             module = importlib.import_module(module_name)
-            owner = getattr(module, class_name) if class_name else module
+            owner = getattr(module, class_name) if class_name else module  # which transformers imports now
         except (ImportError, AttributeError) as error:
             raise ImportError(f"Expected {path} in {library}, found {library} {version(library)}. {remedy}") from error
         for seam in seams:
@@ -186,6 +189,7 @@ def check_seams(room: str) -> None:
 def difference(owner: Any, seam: Seam) -> str | None:
     """What is found instead of a seam; None if it is as expected, or has further parameters with defaults."""
     if seam.parameters is None:
+        # of any name, here and below: the table says which
         return None if hasattr(owner, seam.name) or seam.name in names_in_methods(owner) else "no such attribute"
     function = getattr(owner, seam.name, None)
     if not inspect.isroutine(function):
@@ -201,6 +205,6 @@ def difference(owner: Any, seam: Seam) -> str | None:
 def names_in_methods(owner: Any) -> set[str]:
     """The names that the methods of a class set, read, or give as text to getattr."""
     functions = [value for kind in inspect.getmro(owner) for value in vars(kind).values()]
-    functions = [inspect.unwrap(getattr(each, "__func__", each)) for each in functions]
+    functions = [inspect.unwrap(each) for each in functions]
     codes = [each.__code__ for each in functions if inspect.isfunction(each)]
     return {name for code in codes for name in (*code.co_names, *code.co_consts) if isinstance(name, str)}

@@ -45,7 +45,7 @@ def check_modality_name(name: Any) -> None:
         reason = "it is not a Python identifier (letters, digits and _, no keyword)"
     elif name in FORWARD_KEYWORDS:
         reason = "the model's forward uses this keyword"
-    elif hasattr(nn.ModuleDict(), name):
+    elif name in dir(nn.ModuleDict()):
         reason = "torch.nn.ModuleDict has an attribute of this name"
     else:
         return
@@ -125,8 +125,8 @@ class ModalitiesConfig(PreTrainedConfig):
         with own_code_only(type(self)) as came_with_repository:
             super().save_pretrained(save_directory, *args, **kwargs)
         if came_with_repository:
-            pipelines = getattr(self, "custom_pipelines", {}).values()
-            references = [*getattr(self, "auto_map", {}).values(), *(pipeline["impl"] for pipeline in pipelines)]
+            classes, pipelines = (vars(self).get(name, {}).values() for name in REPOSITORY_CODE)
+            references = [*classes, *(pipeline["impl"] for pipeline in pipelines)]
             keep_code(type(self), references, self._name_or_path, save_directory)
 
     def complete_encoder(self, modality: str, options: Any) -> dict[str, Any]:

@@ -1,16 +1,12 @@
-"""What trainer, preflight, cards and commands may ask of a model, and what its forward shows to modulations."""
+"""What trainer, preflight, cards, commands and modulations may ask of a model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import reduce
-from operator import and_
-from typing import Any, ClassVar, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import nn
+from transformers import PreTrainedConfig
 
 from ..ground.task import CLASSIFICATION, Task
 
@@ -20,6 +16,9 @@ class ModelFace:
 
     Attributes:
         encoders: per modality its modules, in modality order; their parameters are the paper's theta^m.
+        config: None of a model that has none, or one of its own kind, which the Trainer cannot read.
+        main_input_name: the column that stands for all inputs, for what the Trainer counts and hands to metrics; a
+            model need not have it.
         task: the loss and the score of its predictions.
         gradient_enters_by_features: whether the loss reaches an encoder's parameters only through the feature that
             modulations see.
@@ -29,6 +28,8 @@ class ModelFace:
     """
 
     encoders: Mapping[str, nn.Module]
+    config: PreTrainedConfig | None
+    main_input_name: ClassVar[str] = "input_ids"
     task: ClassVar[Task] = CLASSIFICATION
     gradient_enters_by_features: ClassVar[bool] = True
     can_be_compiled: ClassVar[bool] = True
@@ -51,6 +52,11 @@ class ModelFace:
         return self.config.num_labels
 
     @property
+    def other_loss(self) -> str | None:
+        """The config's option that names another loss than the cross-entropy, `"name: value"`; None if none does."""
+        return None
+
+    @property
     def wrapped_model(self) -> nn.Module | None:
         """The model that is saved in the place of this one; None if it is this one."""
         return None
@@ -62,9 +68,17 @@ class ModelFace:
 
     def head_parameters(self) -> list[nn.Parameter]:
         """The parameters that predict from the features; they belong to no modality."""
-        owned = {id(p) for encoder in self.encoders.values() for p in encoder.parameters()}
-        owned |= {id(p) for head in self.auxiliary_heads.values() for p in head.parameters()}
+        owners = [*self.encoders.values(), *self.auxiliary_heads.values()]
+        owned = {id(parameter) for owner in owners for parameter in owner.parameters()}
         return [p for p in self.parameters() if id(p) not in owned]
+
+    def parameter_groups(self, with_head: bool) -> dict[str, list[nn.Parameter]]:
+        """The parameters of every modality's encoder, `head` if it is asked for, and the rest, `shared`."""
+        groups = {name: list(encoder.parameters()) for name, encoder in self.encoders.items()}
+        if with_head:
+            groups["head"] = self.head_parameters()
+        taken = {id(parameter) for group in groups.values() for parameter in group}
+        return {**groups, "shared": [p for p in self.parameters() if id(p) not in taken]}
 
     def own_feature(self, modality: str, feature: Any) -> Any:
         """The part of a modality's features `(batch, ...)` that its own classifier sees."""
@@ -83,71 +97,6 @@ class ModelFace:
         return None if self.trains_own_heads else self.why_no_head_graph()
 
 
-class Modulating(Protocol):
-    """What a model's forward takes as `modulation`: the trainer's `ModulationStack`, or anything that has these."""
-
-    def keep_modalities(self, view: ForwardView) -> Tensor | None:
-        """The modalities that the joint prediction of each sample sees, bool `(batch, modalities)`; None for all."""
-
-    def modulate_features(self, features: dict[str, Tensor], keep_mask: Tensor | None) -> dict[str, Tensor]:
-        """What the head sees in the place of `features`; called after `keep_modalities`."""
-
-    def forward_losses(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Further losses by name, 0-d; called last."""
-
-
-@dataclass
-class ForwardView:
-    """What a model's forward shows to modulations, valid while it runs.
-
-    Attributes:
-        unimodal_logits: per modality `(batch, ...)`, detached, float32.
-        modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality; None if none does.
-        features: per modality `(batch, ..., dim)`, as the head sees them without modulation, with a graph.
-        inputs: per modality, as its encoder got them.
-        own_logits: per modality, of its own classifier, with a graph; empty if there are none.
-        split: the head's exact split of features into logits by modality; None if it has none.
-        predict: logits from features, a keep mask, and whether the head's parameters are detached.
-    """
-
-    unimodal_logits: dict[str, Tensor]
-    modality_mask: Tensor | None
-    features: dict[str, Tensor]
-    inputs: dict[str, Any]
-    predict: Callable[[dict[str, Tensor], Tensor | None, bool], Tensor]
-    own_logits: dict[str, Tensor] = field(default_factory=dict)
-    split: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
-
-    def unimodal_graph(self) -> dict[str, Tensor]:
-        """The unimodal logits with a graph: of the own classifiers, else the exact split, else by zero-out."""
-        return self.own_logits or self.head_graph()
-
-    def head_graph(self) -> dict[str, Tensor]:
-        """What the joint head makes of each modality: its exact split, else by zero-out."""
-        if self.split is not None:
-            return self.split(self.features)
-        return {name: self.fuse({name: feature}) for name, feature in self.features.items()}
-
-    def fuse(self, features: Mapping[str, Tensor], keep: Tensor | None = None, detached: bool = False) -> Tensor:
-        """Logits from other features; those that are left out are zero. See `MicroBatch.fuse`."""
-        given = {
-            name: features[name] if name in features else torch.zeros_like(own) for name, own in self.features.items()
-        }
-        present = None
-        if len(features) < len(given):
-            example = next(iter(given.values()))
-            named = torch.tensor([name in features for name in self.features], device=example.device)
-            present = named.expand(len(example), -1)
-        masks = [mask for mask in (self.modality_mask, keep, present) if mask is not None]
-        return self.predict(given, reduce(and_, masks) if masks else None, detached)
-
-
-def call_detached(module: nn.Module, *arguments: Any) -> Any:
-    """`module(*arguments)` with its parameters as constants: a gradient reaches the arguments only."""
-    constants = {name: parameter.detach() for name, parameter in module.named_parameters()}
-    return functional_call(module, constants, arguments)
-
-
 class AdaptedModel(ModelFace):
     """The face of a user's own model, which has `encoders` and takes the trainer's `modulation`.
 
@@ -155,30 +104,32 @@ class AdaptedModel(ModelFace):
         model: with `encoders`, a mapping from modality to module; what else of [`ModelFace`] it has is used.
     """
 
-    input_columns = required_columns = wrapped_model = balance_arguments = None  # attributes, not properties
+    # attributes, not properties:
+    input_columns = required_columns = other_loss = wrapped_model = balance_arguments = None
 
     def __init__(self, model: nn.Module):
-        self._model = model
-        self.encoders = model.encoders
-        self.parameters = model.parameters
-        columns = getattr(model, "input_columns", list(model.encoders))
-        declared = ("task", "gradient_enters_by_features", "can_be_compiled", "trains_own_heads", "why_not_fuse")
-        declared += ("why_no_head_graph", "why_no_unimodal_graph")
-        defaults = {
-            **{name: getattr(self, name) for name in declared},
-            "input_columns": columns,
-            "required_columns": columns,
-            "wrapped_model": None,
-            "balance_arguments": None,
-            "auxiliary_heads": {},
-        }
-        for name, default in defaults.items():
-            setattr(self, name, getattr(model, name, default))
+        def own(name: str, default: Any = None) -> Any:
+            return getattr(model, name, default)  # the one place where a model is probed
+
+        self._model, self.encoders, self.parameters = model, model.encoders, model.parameters
+        self.config = own("config") if isinstance(own("config"), PreTrainedConfig) else None
+        self.main_input_name = own("main_input_name", self.main_input_name)
+        self.task = own("task", self.task)
+        self.gradient_enters_by_features = own("gradient_enters_by_features", self.gradient_enters_by_features)
+        self.can_be_compiled = own("can_be_compiled", self.can_be_compiled)
+        self.auxiliary_heads = own("auxiliary_heads", {})
+        self.input_columns = own("input_columns", list(model.encoders))
+        self.required_columns = own("required_columns", self.input_columns)
+        self.other_loss, self.wrapped_model = own("other_loss"), own("wrapped_model")
+        self.balance_arguments, self._num_labels = own("balance_arguments"), own("num_labels")
+        self.trains_own_heads = own("trains_own_heads", self.trains_own_heads)
+        self.why_not_fuse = own("why_not_fuse", self.why_not_fuse)
+        self.why_no_head_graph = own("why_no_head_graph", self.why_no_head_graph)
+        self.why_no_unimodal_graph = own("why_no_unimodal_graph", self.why_no_unimodal_graph)
 
     @property
     def num_labels(self) -> int:
-        own = getattr(self._model, "num_labels", None)
-        return self._model.config.num_labels if own is None else own
+        return self._model.config.num_labels if self._num_labels is None else self._num_labels
 
 
 def face_of(model: nn.Module) -> ModelFace:

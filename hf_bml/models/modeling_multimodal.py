@@ -13,12 +13,13 @@ from transformers.utils import ModelOutput
 
 from .configuration_multimodal import MultimodalConfig
 from .encoders.build import build_encoder
-from .face import call_detached
+from .forward_view import call_detached
 from .fusion import evaluation_mode
 from .interaction import INTERACTIONS, Interaction, fill_absent
 from .precision import full_precision_scores
 from .prediction import Prediction
-from .pretrained import MultimodalPreTrainedModel, Pass, indivisible_modules
+from .pretrained import MultimodalPreTrainedModel, Pass
+from .saved import indivisible_modules
 
 
 @dataclass

@@ -11,14 +11,15 @@ from torch import Tensor, nn
 from .configuration_question_answering import QuestionAnsweringConfig
 from .encoders.build import build_encoder
 from .encoders.sequences import Tokens, seen_tokens
-from .face import Modulating, call_detached
+from .forward_view import Modulating, call_detached
 from .fusion import evaluation_mode
 from .interaction.base import call, fill_absent
 from .modeling_multimodal import MultimodalClassifierOutput
 from .precision import full_precision_scores
 from .prediction import Prediction
-from .pretrained import MultimodalPreTrainedModel, Pass, indivisible_modules
+from .pretrained import MultimodalPreTrainedModel, Pass
 from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
+from .saved import indivisible_modules
 
 
 @dataclass

@@ -11,13 +11,14 @@ from transformers import initialization as init
 from ..ground.task import CLASSIFICATION, Task
 from .configuration_segment_classification import SegmentClassificationConfig
 from .encoders.lstm import RecurrentLayer
-from .face import call_detached
+from .forward_view import call_detached
 from .fusion import drop_features
 from .interaction.base import call
 from .modeling_multimodal import MultimodalClassifierOutput
 from .precision import full_precision_scores
 from .prediction import Prediction
-from .pretrained import MultimodalPreTrainedModel, Pass, indivisible_modules
+from .pretrained import MultimodalPreTrainedModel, Pass
+from .saved import indivisible_modules
 from .segments import SEGMENT_ARCHITECTURES
 from .segments.inputs import build_segment_input
 from .segments.losses import SoftMarginTask, pair_similarity_loss
@@ -120,6 +121,11 @@ class MultimodalForSegmentClassification(MultimodalPreTrainedModel):
     def task(self) -> Task:
         """What the segments' losses are; PSP's similarity of branches is added to the joint one."""
         return SOFT_MARGIN if self.config.segment_loss == "soft_margin" else CLASSIFICATION
+
+    @property
+    def other_loss(self) -> str | None:
+        loss = self.config.segment_loss
+        return None if loss == "cross_entropy" else f"segment_loss: {loss}"
 
     def _start(self, name: str, inputs: Tensor | dict[str, Tensor]) -> Tensor:
         """A modality's segments `(batch, segments, [positions,] dim)`."""

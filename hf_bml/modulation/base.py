@@ -97,7 +97,7 @@ class Modulation:
         """Options that give a moment of the training in epochs, other than its beginning: `["end=30"]`."""
         if self.config.unit != "epochs":
             return []
-        return [f"{name}={value:g}" for name in ("start", "end") if (value := getattr(self.config, name))]
+        return [f"{name}={value:g}" for name in ("start", "end") if (value := vars(self.config)[name])]
 
     def bind(self, modalities: Sequence[str]) -> None:
         """Tells the modulation which modalities the model has, before training."""

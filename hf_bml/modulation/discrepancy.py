@@ -201,14 +201,7 @@ class DiscrepancyMonitor:
         mask: Tensor | None = None,
         task: Task = CLASSIFICATION,
     ) -> None:
-        """Adds one micro-batch.
-
-        Args:
-            unimodal_logits: per modality `(batch, num_labels)` or `(batch, segments, num_labels)`.
-            labels: `(batch,)` or `(batch, segments)`.
-            mask: optional bool `(batch, modalities)`, False where a sample lacks a modality.
-            task: whose score it is.
-        """
+        """Adds one micro-batch; arguments as of [`score_totals`]."""
         totals = score_totals(unimodal_logits, labels, mask, task)
         self._pending = totals if self._pending is None else self._pending + totals
 

@@ -159,11 +159,10 @@ class GradientBlending(Modulation):
         self._classifiers = (*modalities, JOINT)
 
     def attach(self, run: Run) -> None:
-        segment_loss = getattr(run.model.config, "segment_loss", "cross_entropy")
-        if segment_loss != "cross_entropy":
+        if run.face.other_loss:
             raise ValueError(
-                "gradient_blending minimises cross-entropies, in whose place the model's config has segment_loss: "
-                f"{segment_loss}. Set segment_loss: cross_entropy."
+                "gradient_blending minimises cross-entropies, in whose place the model's config has "
+                f"{run.face.other_loss}. Set segment_loss: cross_entropy."
             )
         self._run = run
 

@@ -136,14 +136,14 @@ class Greedy(Modulation):
 
     def attach(self, run: Run) -> None:
         model = run.model
-        if not hasattr(model, "interaction"):
+        if not hasattr(model, "interaction"):  # only some classes have one, and a user's own may
             raise ValueError(
                 f"greedy works on the gates of MMTM, which a {type(model).__name__} does not have. Use a "
                 "MultimodalForClassification with interaction: mmtm."
             )
         interaction = model.interaction
-        if not hasattr(interaction, "transfer_modules"):
-            found = getattr(getattr(model, "config", None), "interaction", None)
+        if not hasattr(interaction, "transfer_modules"):  # of MMTM, a submodule: no Protocol finds it
+            found = getattr(run.face.config, "interaction", None)  # a user's model has any config, or none
             raise ValueError(
                 f"greedy works on the gates of MMTM, but the model has interaction {found!r}. Set interaction: mmtm, "
                 "which takes image encoders (timm CNNs or conv)."

@@ -58,7 +58,7 @@ class ModulationStack:
 
     def who(self, need: str) -> list[str]:
         """The names of the methods that have a need, such as `gradients`."""
-        return [m.name for m in self.modulations if getattr(m.needs(self.modalities), need)]
+        return [m.name for m in self.modulations if vars(m.needs(self.modalities))[need]]
 
     def in_phase(self, phase: str) -> list[str]:
         """The names of the methods that act in a phase."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -69,7 +69,7 @@ class Needs:
                 return tuple(dict.fromkeys([*first, *second]))
             return max(first, second)
 
-        return Needs(**{f.name: both(getattr(self, f.name), getattr(other, f.name)) for f in fields(Needs)})
+        return Needs(**{name: both(mine, vars(other)[name]) for name, mine in vars(self).items()})
 
 
 @dataclass
@@ -239,7 +239,7 @@ class MicroBatch:
 
 
 class View(Protocol):
-    """What a model's forward exposes to modulations; `models.face.ForwardView` is one."""
+    """What a model's forward exposes to modulations; `models.forward_view.ForwardView` is one."""
 
     unimodal_logits: dict[str, Tensor]
     modality_mask: Tensor | None
@@ -350,16 +350,26 @@ SampleLosses = Callable[[Mapping[str, Any], Tensor], tuple[Tensor, Tensor]]
 """From the model's output and the labels to losses `(batch,)` and bool `(batch,)`, the samples that count."""
 
 
+class Face(Protocol):
+    """What a method may ask of any model; `models.face.ModelFace` declares it, and more."""
+
+    config: Any
+    auxiliary_heads: Mapping[str, nn.Module]
+    other_loss: str | None
+
+
 class Run(Protocol):
     """The training to which a method is attached.
 
     Attributes:
-        model: the model, in no wrapper; it has `encoders`, and whatever else of `models.face.ModelFace` it declares.
+        model: the model, in no wrapper.
+        face: what it declares, with defaults for what it does not.
         task: what its predictions are worth.
         seed: the run's seed.
     """
 
     model: nn.Module
+    face: Face
     task: Task
     seed: int
 

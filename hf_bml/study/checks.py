@@ -17,6 +17,7 @@ from ..ground.task import Task
 from ..metrics.question_answering import TYPE_PREFIX, type_metric_names
 from ..models import INTERACTIONS
 from ..models.encoders.build import encoder_class
+from ..models.face import ModelFace
 from ..models.interaction import Interaction
 from ..models.pretrained import MultimodalPreTrainedModel
 from ..modulation import ModulationStack, build_modulations
@@ -130,6 +131,11 @@ class RunOnMeta:
 
     model: MultimodalPreTrainedModel
     seed: int
+
+    @property
+    def face(self) -> ModelFace:
+        """What the model declares: it is its own."""
+        return self.model
 
     @property
     def task(self) -> Task:

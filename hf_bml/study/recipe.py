@@ -18,7 +18,7 @@ from ..ground.suggestion import did_you_mean
 from ..models import ENCODERS, FUSIONS
 from ..modulation.bundles import bundled_model_options, named_options
 from ..processing import PROCESSORS
-from ..training.training_args import BalancedTrainingArguments
+from ..training.training_args import DICT_FIELDS, BalancedTrainingArguments
 from .recipe_file import check_recipe_file
 from .tasks import TASKS, check_task_name, check_task_options
 
@@ -340,8 +340,7 @@ def parse_recipe(
         raise ValueError(f"{path}: {error}") from error
     for block in blocks[:2]:  # a JSON string of the command line becomes the mapping it stands for
         explicit.update({name: value for name, value in vars(block).items() if name in explicit})
-    json_fields = {"modulations": blocks[2].modulations, "lr_multipliers": blocks[2].lr_multipliers}
-    explicit.update({name: value for name, value in json_fields.items() if name in explicit})
+    explicit.update({name: vars(blocks[2])[name] for name in DICT_FIELDS if name in explicit})
     try:
         import_own_parts(blocks[0], blocks[1])
     except ValueError as error:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import PreTrainedConfig, PreTrainedModel, Trainer, TrainingArguments
+from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from ..hub.environment import environment
 from ..hub.facts import CardFacts, hide_paths, is_finished, last_ratios, results_at, without_paths
@@ -45,7 +45,6 @@ def facts_of_trainer(trainer: MultimodalTrainer, name: str | None = None) -> Car
     """
     args, state, face = trainer.args, trainer.state, trainer.face
     model = trainer.accelerator.unwrap_model(trainer.model)
-    config = getattr(model, "config", None)  # a model of the user's own may have any, or none
     finished = is_finished(state.log_history)
     step = state.best_global_step if finished and args.load_best_model_at_end else state.global_step
     options = trainer.run_options if trainer.run_options is not None else changed_arguments(args)
@@ -56,7 +55,7 @@ def facts_of_trainer(trainer: MultimodalTrainer, name: str | None = None) -> Car
     return CardFacts(
         name=name or (args.hub_model_id or Path(args.output_dir).resolve().name).split("/")[-1],
         model_class=type(without_adapter(model)).__name__,
-        config=hide_paths(config.to_dict()) if isinstance(config, PreTrainedConfig) else {},
+        config={} if face.config is None else hide_paths(face.config.to_dict()),
         modalities=list(trainer.modalities),
         processors=hide_paths(processor.modalities) if isinstance(processor, MultimodalProcessor) else {},
         modulations={modulation.name: asdict(modulation.config) for modulation in trainer.modulation},
@@ -84,6 +83,7 @@ def public_class(kind: type) -> str:
         >>> public_class(CLIPModel)
         'transformers.CLIPModel'
     """
+    # of a module that imports its classes when they are asked for
     is_public = getattr(transformers, kind.__name__, None) is kind
     return f"{'transformers' if is_public else kind.__module__}.{kind.__name__}"
 

@@ -1,13 +1,14 @@
-"""`transformers.Trainer` that checks labels and losses, and yields predictions that any metric can read."""
+"""`transformers.Trainer` that checks columns, labels and losses, and yields predictions that any metric can read."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any
 
+import datasets
 import torch
 from torch import Tensor, nn
-from transformers import Trainer
+from transformers import PreTrainedConfig, Trainer
 
 from ..models.face import ModelFace
 from .data_checks import checked_batch
@@ -52,6 +53,16 @@ class CheckingTrainer(Trainer):
             return collator
         return partial(checked_batch, collator=collator, num_labels=self.num_labels, description=description)
 
+    def _set_signature_columns_if_needed(self) -> None:
+        """The columns that `remove_unused_columns=True` keeps."""
+        columns = self.face.input_columns
+        if not columns:
+            raise ValueError(
+                "remove_unused_columns: true needs the names of the model's inputs, but its forward takes any (*args, "
+                "**kwargs). Leave it out, or name them in the forward."
+            )
+        self._signature_columns = ["labels", "modality_mask", *columns]
+
     def _prepare_input(self, data: Any) -> Any:
         """Also casts to the precision of `bf16_full_eval` and `fp16_full_eval`, in which the model is evaluated."""
         data, args = super()._prepare_input(data), self.args
@@ -61,12 +72,14 @@ class CheckingTrainer(Trainer):
         return data.to(torch.float16 if args.fp16_full_eval else torch.bfloat16) if is_float else data
 
 
-def name_labels(model: nn.Module, dataset: Any) -> None:
-    """Gives a model whose labels are still LABEL_0, LABEL_1, ... the data set's class names, if it has as many."""
-    feature = (getattr(dataset, "features", None) or {}).get("labels")
-    names = getattr(getattr(feature, "feature", feature), "names", None)  # of a list of labels, those of its items
-    config = getattr(model, "config", None)
-    unnamed = {number: f"LABEL_{number}" for number in range(len(names or ()))}
-    if names and getattr(config, "id2label", None) == unnamed:
+def name_labels(config: PreTrainedConfig | None, dataset: Any) -> None:
+    """Gives a config whose labels are still LABEL_0, LABEL_1, ... the data set's class names, if it has as many."""
+    if config is None or not isinstance(dataset, datasets.Dataset | datasets.IterableDataset):
+        return
+    feature = (dataset.features or {}).get("labels")
+    if isinstance(feature, datasets.List | datasets.LargeList):
+        feature = feature.feature
+    names = feature.names if isinstance(feature, datasets.ClassLabel) else []
+    if names and config.id2label == {number: f"LABEL_{number}" for number in range(len(names))}:
         config.id2label = dict(enumerate(names))
         config.label2id = {name: number for number, name in enumerate(names)}

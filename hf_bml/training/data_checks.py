@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Sized
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import datasets
 import numpy as np
@@ -14,10 +14,18 @@ import torch
 from ..data.validation import check_labels
 
 
+@runtime_checkable
+class PrimedCollator(Protocol):
+    """A collator that fills in what a sample lacks, such as [`MultimodalDataCollator`]."""
+
+    def prime(self, dataset: Any) -> None:
+        """Learns the shapes from the rows of a data set."""
+
+
 def check_collator(collator: Any, modalities: Sequence[str]) -> None:
     """Raises ValueError if a collator has the model's modalities in another order: the columns of its `modality_mask`
     would be those of other modalities."""
-    order = getattr(collator, "modalities", None)
+    order = getattr(collator, "modalities", None)  # any callable may collate
     if order is not None and set(order) == set(modalities) and list(order) != list(modalities):
         raise ValueError(
             f"The data_collator has the modalities in the order {list(order)}, the model has {list(modalities)}. "
@@ -31,11 +39,11 @@ def prime_collator(collator: Any, train_dataset: Any, eval_dataset: Any) -> None
     A streamed training split is read last, because it may fill a buffer first. Unsized data other than a stream
     of `datasets` is left alone: it may be readable only once.
     """
-    if not hasattr(collator, "prime"):
+    if not isinstance(collator, PrimedCollator):
         return
     order = (train_dataset, eval_dataset)
     for dataset in reversed(order) if isinstance(train_dataset, datasets.IterableDataset) else order:
-        is_readable = isinstance(dataset, datasets.IterableDataset) or hasattr(dataset, "__len__")
+        is_readable = isinstance(dataset, datasets.IterableDataset | Sized)
         if is_readable and not isinstance(dataset, dict):
             collator.prime(dataset)
 

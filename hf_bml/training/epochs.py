@@ -11,7 +11,7 @@ from accelerate.data_loader import SeedableRandomSampler
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import Trainer
 
-from ..modulation import EpochPlan
+from ..modulation import EpochPlan, ModulationStack, Step
 
 ROW, KEEP = "_row", "_keep"  # of a batch on its way to `compute_loss`
 
@@ -90,7 +90,7 @@ class NumberedRows(Dataset):
     def __getitems__(self, keys: Sequence[int | Entry]) -> list[dict[str, Any]]:
         entries = [key if isinstance(key, Entry) else Entry(key) for key in keys]
         numbers = [entry.row for entry in entries]
-        if hasattr(self.dataset, "__getitems__"):
+        if hasattr(self.dataset, "__getitems__"):  # which PyTorch lets a data set have or not
             rows = self.dataset.__getitems__(numbers)
         else:
             rows = [self.dataset[number] for number in numbers]
@@ -133,24 +133,36 @@ def check_plan(plan: EpochPlan, length: int, modalities: int, name: str) -> None
 class PlannedTrainer(Trainer):
     """Reads a training split as the modulations need it.
 
-    A subclass says what that is, before the training starts, in the attributes below.
-
     Attributes:
+        modulation: the modulations.
         numbers_rows: whether batches carry the numbers of their rows, under `ROW`.
         steps_per_batch: optimizer steps for each batch; the whole accumulation window is repeated.
         plans_epochs: whether `make_plan` is asked before every epoch.
         plan_state: the plan of the current epoch, as a checkpoint keeps it; None without.
     """
 
+    modulation: ModulationStack
     numbers_rows = False
     steps_per_batch = 1
     plans_epochs = False
     plan_state: dict[str, Any] | None = None
     _epoch_sampler: EpochSampler | None = None
 
+    def plan_for(self, stack: ModulationStack) -> None:
+        """Reads the training split as these modulations need it; no epoch has a plan yet."""
+        self.numbers_rows, self.steps_per_batch = stack.needs.rows, stack.needs.steps_per_batch
+        self.plans_epochs, self.plan_state = bool(stack.planners), None
+
     def make_plan(self, epoch: int) -> EpochPlan | None:
         """What an epoch trains on; None for every row once."""
-        raise NotImplementedError(f"{type(self).__name__} is abstract: override `make_plan`.")
+        [planner] = self.modulation.planners
+        modalities = self.modulation.modalities
+        if not planner.is_active(Step(modalities, step=self.state.global_step, epoch=epoch)):
+            return None
+        plan = planner.plan_epoch(epoch)
+        if plan is not None:
+            check_plan(plan, len(self.train_dataset), len(modalities), planner.name)
+        return plan
 
     def window(self, batch_size: int) -> int:
         """Samples of an optimizer step, over all processes; with `split_batches` they share one batch."""
@@ -200,6 +212,12 @@ def plan_of(state: Mapping[str, Any]) -> EpochPlan | None:
     if "rows" not in state:
         return None
     return EpochPlan(state["rows"].cpu(), None if state["keep"] is None else state["keep"].cpu())
+
+
+def rows_of(loader: Any) -> Any:
+    """The data set that a loader reads, without the numbers of its rows; None if a user's own loader has none."""
+    rows = getattr(loader, "dataset", None)  # as the Trainer asks
+    return rows.dataset if isinstance(rows, NumberedRows) else rows
 
 
 def loader_of(trainer: Trainer, dataset: Dataset) -> DataLoader:

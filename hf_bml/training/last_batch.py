@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from contextlib import contextmanager
 from typing import Any
 
@@ -42,7 +42,7 @@ def check_last_batch(trainer: Trainer) -> None:
     Streams, whose batches are all full, `batch_rebalance`, whose batches vary, and shards are not checked.
     """
     args, dataset = trainer.args, trainer.train_dataset
-    if dataset is None or isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
+    if isinstance(dataset, IterableDataset) or not isinstance(dataset, Sized):
         return
     if args.train_sampling_strategy == "batch_rebalance" or trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled:
         return

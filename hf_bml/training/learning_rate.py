@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
@@ -13,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import Trainer
 
 from ..ground.suggestion import did_you_mean
+from .training_args import own_arguments
 
 
 def stepped_factor(step: int, drop_steps: Sequence[int], factor: float) -> float:
@@ -23,21 +23,6 @@ def stepped_factor(step: int, drop_steps: Sequence[int], factor: float) -> float
         [1.0, 0.1]
     """
     return float(factor ** sum(step >= drop for drop in drop_steps))
-
-
-def check_multipliers(multipliers: Any) -> None:
-    """Raises ValueError unless `multipliers` is None or maps names to numbers of at least 0."""
-    if multipliers is None:
-        return
-    is_valid = isinstance(multipliers, Mapping) and all(
-        isinstance(factor, int | float) and not isinstance(factor, bool) and 0 <= factor < float("inf")
-        for factor in multipliers.values()
-    )
-    if not is_valid:
-        raise ValueError(
-            "lr_multipliers must map names of modules or parameters to numbers of at least 0, found "
-            f"{multipliers!r}. For example {{'encoders.flow.model.conv1': 5}}."
-        )
 
 
 def parameter_multipliers(model: nn.Module, multipliers: Mapping[str, float]) -> dict[str, float]:
@@ -92,7 +77,7 @@ class SteppedTrainer(Trainer):
         Raises:
             ValueError: there is an optimizer already, and it has other `lr_multipliers`.
         """
-        multipliers = getattr(self.args, "lr_multipliers", None) or {}
+        multipliers = own_arguments(self.args).lr_multipliers or {}
         if self.optimizer is not None:
             if multipliers != (self._multipliers or {}):
                 raise ValueError(
@@ -108,7 +93,7 @@ class SteppedTrainer(Trainer):
         return optimizer
 
     def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:
-        drops = getattr(self.args, "lr_drop_at", None)
+        drops = own_arguments(self.args).lr_drop_at
         if self.lr_scheduler is None and drops:
             steps = [round(drop * num_training_steps) for drop in drops]
             schedule = partial(stepped_factor, drop_steps=steps, factor=self.args.lr_drop_factor)

@@ -53,7 +53,7 @@ def check_parallelism(trainer: Trainer, stack: ModulationStack) -> None:
             f"{on_gradients} change gradients between backward and step, but DeepSpeed steps inside backward. "
             "Use ogm with placement: graph (without noise), DDP or FSDP2, or opm, which acts on the features."
         )
-    if trainer.is_fsdp_enabled and getattr(trainer.accelerator.state.fsdp_plugin, "fsdp_version", 1) == 1:
+    if trainer.is_fsdp_enabled and trainer.accelerator.state.fsdp_plugin.fsdp_version == 1:
         raise ValueError(
             f"{on_gradients} change gradients per parameter, which FSDP1 flattens. Use FSDP2 "
             "(fsdp_config: {version: 2}), DDP, ogm with placement: graph (without noise), or opm, which acts on the "
@@ -135,7 +135,7 @@ def check_streamed_training(args: TrainingArguments, stack: ModulationStack) -> 
             "number of optimizer steps, to a number > 0."
         )
     for name in ("eval_strategy", "save_strategy", "logging_strategy"):
-        if getattr(args, name) == "epoch":
+        if vars(args)[name] == "epoch":
             steps = name.replace("strategy", "steps")
             raise ValueError(
                 f"{name}: epoch needs a training split of known length, but it is streamed. Set {name}: steps and "
@@ -147,7 +147,7 @@ def check_streamed_training(args: TrainingArguments, stack: ModulationStack) -> 
             "split is streamed. Leave it out."
         )
     for name in ("split_batches", "dispatch_batches"):
-        if getattr(args.accelerator_config, name, None):
+        if vars(args.accelerator_config)[name]:
             raise ValueError(
                 f"accelerator_config: {name} has no effect on streams, of which every process reads its own part. "
                 "Leave it out."

@@ -8,12 +8,13 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import Trainer
+from transformers import Trainer, TrainingArguments
 
 from ..models import BalancedModel
 from ..models.face import ModelFace, face_of
 from ..models.wrappers import check_bare, check_saved_whole, is_adapted, without_adapter
 from ..modulation import Modulation
+from .training_args import own_arguments
 
 
 def check_model(model: nn.Module) -> ModelFace:
@@ -66,13 +67,13 @@ def check_output(output: Any, loss: Any, training: bool) -> None:
 
 def check_given_optimizer(trainer: Trainer, modulations: Iterable[Modulation]) -> None:
     """Raises ValueError if `optimizers` holds what arguments or modulations need the trainer to make."""
-    args = trainer.args
-    if trainer.optimizer is not None and getattr(args, "lr_multipliers", None):
+    args = own_arguments(trainer.args)
+    if trainer.optimizer is not None and args.lr_multipliers:
         raise ValueError(
             "lr_multipliers do not reach the optimizer in `optimizers`. Set the rates in its parameter "
             "groups, or pass optimizer_cls_and_kwargs=(class, keywords), or set optim."
         )
-    if trainer.lr_scheduler is not None and getattr(args, "lr_drop_at", None):
+    if trainer.lr_scheduler is not None and args.lr_drop_at:
         raise ValueError(
             "lr_drop_at does not reach the schedule in `optimizers`. Leave one of the two out: "
             "optimizers=(optimizer, None)."
@@ -95,6 +96,15 @@ def check_sync_batch_norm(device: torch.device) -> None:
         )
 
 
+def synchronise_batch_norm(model: nn.Module, args: TrainingArguments) -> None:
+    """Turns a model's BatchNorm into SyncBatchNorm, in place, if asked for with several processes."""
+    if own_arguments(args).sync_batch_norm and args.world_size > 1:
+        from timm.layers import convert_sync_batchnorm  # timm is slow to import
+
+        check_sync_batch_norm(args.device)
+        convert_sync_batchnorm(model)
+
+
 def warn_if_not_compiled(trainer: Trainer) -> None:
     """Warns that a model that cannot be compiled trains uncompiled."""
     if trainer.args.torch_compile and not trainer.face.can_be_compiled:
@@ -107,7 +117,7 @@ def warn_if_not_compiled(trainer: Trainer) -> None:
 
 def check_own_loss(trainer: Trainer) -> None:
     """Raises ValueError if a loss computed outside the model would replace more than the cross-entropy of its logits:
-    the training of its own classifiers, or the `segment_loss` that its config names."""
+    the training of its own classifiers, or another loss that its config names."""
     if trainer.label_smoother is None and trainer.compute_loss_func is None:
         return
     if trainer.face.auxiliary_heads:
@@ -116,9 +126,8 @@ def check_own_loss(trainer: Trainer) -> None:
             "compute_loss_func replaces that loss. Leave these out, or set auxiliary_loss_weight: null and "
             "unimodal_prediction: auto in the model's config."
         )
-    segment_loss = getattr(getattr(trainer.model, "config", None), "segment_loss", "cross_entropy")
-    if segment_loss != "cross_entropy":
+    if trainer.face.other_loss:
         raise ValueError(
-            f"The model's config has segment_loss: {segment_loss}, but label_smoothing_factor or compute_loss_func "
+            f"The model's config has {trainer.face.other_loss}, but label_smoothing_factor or compute_loss_func "
             "replaces that loss. Leave these out, or set segment_loss: cross_entropy."
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from typing import Any
 
 import datasets
@@ -21,8 +21,7 @@ def check_options(trainer: Trainer) -> None:
 def refusals(trainer: Trainer) -> Iterator[str]:
     """Why each of them cannot be followed, and what works instead."""
     args, model = trainer.args, trainer.model
-    main_input = getattr(model, "main_input_name", "input_ids")  # as the Trainer asks
-    has_main_input = main_input in trainer.face.input_columns
+    has_main_input = trainer.face.main_input_name in trainer.face.input_columns
     if "labels" not in trainer.label_names:
         yield f"label_names must hold 'labels', found {trainer.label_names}. Set label_names: ['labels']."
     if "inputs" in args.include_for_metrics and not has_main_input:
@@ -54,11 +53,12 @@ def refusals(trainer: Trainer) -> Iterator[str]:
         )
     if DebugOption.UNDERFLOW_OVERFLOW in args.debug:
         yield "debug: underflow_overflow cannot read the boolean masks. Use torch.autograd.set_detect_anomaly(True)."
-    sizes = {name: getattr(args.parallelism_config, name, 1) for name in ("tp_size", "cp_size", "sp_size")}
+    parallel = {} if args.parallelism_config is None else vars(args.parallelism_config)
+    sizes = {name: parallel[name] for name in ("tp_size", "cp_size", "sp_size") if name in parallel}
     if any(size > 1 for size in sizes.values()):
         yield f"parallelism_config {sizes} splits one sequence or layer over processes. Use DDP, FSDP2 or DeepSpeed."
-    config = getattr(model, "config", None)  # a model of the user's own may have none
-    problem_type = getattr(config, "problem_type", None)
+    config = trainer.face.config
+    problem_type = None if config is None else config.problem_type
     if problem_type not in SINGLE_LABEL:
         yield (
             f"The model's config has problem_type: {problem_type}, but the trainer needs a model that tells one class "
@@ -83,7 +83,7 @@ def length_refusals(trainer: Trainer) -> Iterator[str]:
         splits |= {f"eval_dataset{f'[{name!r}]' if name else ''}": part for name, part in parts.items()}
     for split, dataset in splits.items():
         known = isinstance(dataset, datasets.Dataset) and column in dataset.column_names
-        if not known and hasattr(dataset, "__len__"):
+        if not known and isinstance(dataset, Sized):
             yield (
                 f"{strategy} needs a datasets.Dataset with a column {column!r} (length_column_name), a number per "
                 f"row, and {split} has none. Add it: dataset.add_column({column!r}, lengths)."

@@ -22,7 +22,7 @@ from .checkpoint import (
     seal_state,
     set_checkpoints_aside,
 )
-from .epochs import NumberedRows
+from .epochs import rows_of
 from .learning_rate import SteppedTrainer
 from .seeded_rows import SeededRows
 
@@ -113,9 +113,7 @@ class ResumableTrainer(SteppedTrainer):
         if self.state.global_step >= self.state.max_steps:  # resumed from the last checkpoint, inside an epoch
             self.control.should_training_stop = True
             return
-        rows = getattr(kwargs["train_dataloader"], "dataset", None)
-        if isinstance(rows, NumberedRows):
-            rows = rows.dataset
+        rows = rows_of(kwargs["train_dataloader"])
         if isinstance(rows, SeededRows):
             rows.set_epoch(kwargs["epoch"])
         super()._run_epoch(*args, **kwargs)

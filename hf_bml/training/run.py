@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 from transformers import AutoModel, Trainer
 
 from ..models.wrappers import without_adapter
 from ..modulation import CopyLosses
 from ..modulation.step import SampleLosses
 from .epochs import loader_of
+from .held_out import selected
 from .side_training import surroundings_kept, train_copies
+from .training_args import own_arguments
 
 
 class TrainerRun:
@@ -29,6 +30,7 @@ class TrainerRun:
     def __init__(self, trainer: Trainer):
         self._trainer = trainer
         self.model = without_adapter(trainer.model)
+        self.face = trainer.face
         self.task = trainer.face.task
         self.seed = trainer.args.seed
 
@@ -40,7 +42,7 @@ class TrainerRun:
 
     def trained_alone(self, modality: str) -> nn.Module:
         """See [`Run`](../modulation/step.py)."""
-        folders = getattr(self._trainer.args, "trained_alone", None) or {}
+        folders = own_arguments(self._trainer.args).trained_alone or {}
         if modality not in folders:
             raise ValueError(
                 f"A modulation needs a model of {modality!r} that was trained alone, but trained_alone names "
@@ -81,7 +83,7 @@ class TrainerRun:
         """Numbers of a split's rows, ascending, and these rows."""
         splits = {"train": self._trainer.train_dataset, "validation": self._trainer.eval_dataset}
         dataset = splits.get(split)
-        if dataset is None or isinstance(dataset, dict) or not hasattr(dataset, "__len__"):
+        if isinstance(dataset, dict) or not isinstance(dataset, Sized):
             raise ValueError(
                 f"A modulation looks at every sample of the {split} split, which must have a length and an index; "
                 f"found {type(dataset).__name__}. Load it without streaming."
@@ -91,8 +93,7 @@ class TrainerRun:
         count = max(1, round(fraction * len(dataset)))
         rows = np.sort(np.random.default_rng(self.seed).permutation(len(dataset))[:count])
         if count < len(dataset):
-            is_ours = isinstance(dataset, datasets.Dataset)
-            dataset = dataset.select(rows) if is_ours else Subset(dataset, rows.tolist())
+            dataset = selected(dataset, rows)
         return torch.from_numpy(rows), dataset
 
 

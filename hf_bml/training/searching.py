@@ -9,7 +9,7 @@ from transformers import Trainer
 from transformers.trainer_utils import HPSearchBackend
 
 from ..modulation import Modulation
-from .training_args import DICT_FIELDS, BalancedTrainingArguments
+from .training_args import DICT_FIELDS, BalancedTrainingArguments, own_arguments
 
 
 class SearchingTrainer(Trainer):
@@ -40,7 +40,7 @@ class SearchingTrainer(Trainer):
             ValueError: a trial asks for an option that does not exist, or for modulations although the trainer was
                 built with modulation objects.
         """
-        self._modulations_before_search = copy.deepcopy(getattr(self.args, "modulations", None))
+        self._modulations_before_search = copy.deepcopy(own_arguments(self.args).modulations)
         return super().hyperparameter_search(*args, **kwargs)
 
     def _hp_search_setup(self, trial: Any) -> None:

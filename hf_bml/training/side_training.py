@@ -9,13 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import datasets
 import numpy as np
 import torch
 from accelerate.state import GradientState
 from accelerate.utils import release_memory
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
@@ -24,35 +23,6 @@ from ..modulation import CopyLosses
 from ..modulation.step import SampleLosses
 from .epochs import loader_of
 from .learning_rate import SteppedTrainer
-
-
-def hold_out(dataset: Any, fraction: float, seed: int) -> tuple[Any, Any]:
-    """Splits a training dataset into what remains and a random held-out part, the same on every process.
-
-    Args:
-        dataset: with a length and an index.
-        fraction: share to hold out, in (0, 1).
-        seed: decides which samples.
-
-    Raises:
-        ValueError: one of the two parts would be empty, or the dataset has no length.
-    """
-    if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
-        raise ValueError(
-            f"A modulation holds {fraction:.0%} of the training split out, which needs a dataset with a length and an "
-            f"index; found {type(dataset).__name__}. Load the data without streaming."
-        )
-    size = round(fraction * len(dataset))
-    if not 0 < size < len(dataset):
-        raise ValueError(
-            f"Holding {fraction:.0%} out of {len(dataset)} training samples leaves one part empty. Train on more "
-            "samples, or change the modulation's held_out."
-        )
-    order = np.random.default_rng(seed).permutation(len(dataset))
-    parts = np.sort(order[size:]), np.sort(order[:size])
-    if isinstance(dataset, datasets.Dataset):
-        return tuple(dataset.select(part) for part in parts)
-    return tuple(Subset(dataset, part.tolist()) for part in parts)
 
 
 def train_copies(

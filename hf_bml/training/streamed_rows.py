@@ -62,6 +62,7 @@ class EndlessStream(IterableDataset):
         worker = get_worker_info()
         worker_id, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
         to_skip = self.batch_size * len(range(worker_id, self.skipped_batches, workers))  # batches come in turn
+        # `process_stream` sets it on what it makes, an object of `datasets`
         at_once = getattr(self.rows, "rows_transformed_at_once", float("inf"))
         rows = split_dataset_by_node(self.rows, self.rank, self.processes)  # with a pass number of its own
         last_full = -1

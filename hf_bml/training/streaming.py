@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import Trainer
 from transformers.trainer_utils import EvalLoopOutput
 
+from .epochs import rows_of
 from .streamed_rows import EndlessStream, EvaluationBatches, collate_unless_skipped, stream_loader
 
 
@@ -30,7 +31,7 @@ class StreamingTrainer(Trainer):
         if not isinstance(dataset, datasets.IterableDataset):
             return super()._get_dataloader(dataset, description, batch_size, *args, is_training=is_training, **kwargs)
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        if processes > 1 and getattr(dataset, "_distributed", None) is not None:
+        if processes > 1 and dataset._distributed is not None:
             raise ValueError(
                 f"{description}: expected the whole stream, found a part of it (split_dataset_by_node). Leave that "
                 "out: the trainer gives each process a part of its own."
@@ -60,7 +61,7 @@ class StreamingTrainer(Trainer):
         )
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        stream = getattr(kwargs["train_dataloader"], "dataset", None)
+        stream = rows_of(kwargs["train_dataloader"])
         if isinstance(stream, EndlessStream):  # the Trainer drops these batches
             stream.skipped_batches = kwargs["steps_trained_in_current_epoch"]
         super()._run_epoch(*args, **kwargs)

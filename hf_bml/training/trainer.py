@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import send_to_device
 from torch import Tensor, nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..ground.seams import check_seams
 from ..models.encoders.build import token_limits
@@ -20,7 +16,6 @@ from ..models.face import face_of
 from ..models.wrappers import without_adapter
 from ..modulation import (
     DiscrepancyMonitor,
-    EpochPlan,
     Gradients,
     MicroBatch,
     Modulation,
@@ -31,8 +26,11 @@ from ..modulation import (
 from ..modulation.step import AUXILIARY, JOINT
 from .checking import CheckingTrainer, name_labels
 from .data_checks import check_collator, check_dataset, check_tokens, prime_collator
-from .epochs import KEEP, ROW, PlannedTrainer, check_plan
+from .epochs import KEEP, ROW
 from .finite import FiniteTrainer
+from .held_out import HoldingOutTrainer
+from .idle import IdleModulationWarning, warn_of_ignored_scale
+from .keeping_state import StateKeepingTrainer
 from .last_batch import check_last_batch
 from .learning_rate import parameter_multipliers
 from .losses import add_gradients, minimised_loss, named_losses, separate_gradients, total
@@ -42,7 +40,7 @@ from .preflight import (
     check_model,
     check_output,
     check_own_loss,
-    check_sync_batch_norm,
+    synchronise_batch_norm,
     warn_if_not_compiled,
 )
 from .pushing import PushingTrainer
@@ -50,30 +48,11 @@ from .refused_options import check_options
 from .resumable import ResumableTrainer
 from .run import TrainerRun
 from .searching import SearchingTrainer
-from .side_training import hold_out
 from .streaming import StreamingTrainer
-from .training_args import BalancedTrainingArguments, LogShortTrainings
+from .training_args import BalancedTrainingArguments, LogShortTrainings, own_arguments
 from .unwrapping import UnwrappingTrainer
 
 check_seams("training")
-
-MODULATION_STATE_NAME = "modulation_state.pt"
-# In the class name, lower case:
-SCALE_FREE_OPTIMIZERS = ("ada", "ademamix", "lamb", "lion", "muon", "prodigy", "rmsprop", "soap", "sophia")
-
-
-class IdleModulationWarning(TrainerCallback):
-    """Warns of modulations that never act, once the training's length in epochs and steps is known."""
-
-    def __init__(self, trainer: MultimodalBalancedTrainer):
-        self._trainer = trainer
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        epochs = state.num_train_epochs if args.max_steps > 0 else args.num_train_epochs
-        for modulation in self._trainer.modulation:
-            modulation.warn_if_idle(self._trainer.model.encoders, epochs, state.max_steps)
 
 
 class MultimodalBalancedTrainer(
@@ -84,7 +63,8 @@ class MultimodalBalancedTrainer(
     StreamingTrainer,
     UnwrappingTrainer,
     CheckingTrainer,
-    PlannedTrainer,
+    StateKeepingTrainer,
+    HoldingOutTrainer,
 ):
     """Trains a multimodal model with modulations; without any it is a plain Trainer that logs the discrepancy.
 
@@ -137,27 +117,26 @@ class MultimodalBalancedTrainer(
         warn_if_not_compiled(self)
         for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
             check_dataset(dataset, split, self.face.required_columns, self.num_labels)
-            check_tokens(dataset, split, token_limits(self.model.encoders))
+            check_tokens(dataset, split, token_limits(self.face.encoders))
         prime_collator(self.data_collator, self.train_dataset, self.eval_dataset)
-        self._split: tuple[Any, Any] = None, None  # the training split, whole and without the held-out part
         self._prepare_data()
         self.add_callback(IdleModulationWarning(self))
         self.add_callback(LogShortTrainings())
 
     def _prepare_balancing(self) -> None:
         """Builds what depends on the model and the arguments, which may differ at the next training."""
-        args = self.args
+        args = own_arguments(self.args)
         if isinstance(args, BalancedTrainingArguments):
             args.check()
         self.face = check_model(self.model)
-        parameter_multipliers(self.model, getattr(args, "lr_multipliers", None) or {})
+        parameter_multipliers(self.model, args.lr_multipliers or {})
         self.modalities = tuple(self.face.encoders)
         check_collator(self.data_collator, self.modalities)
         for modulation in self.modulation:
             modulation.detach()
         modulations = self.given_modulations
         if modulations is None:
-            modulations = build_modulations(getattr(args, "modulations", None))
+            modulations = build_modulations(args.modulations)
         self.modulation = ModulationStack(modulations, self.modalities)
         self.modulation.reset()
         self.monitor = DiscrepancyMonitor(self.modalities)
@@ -165,32 +144,19 @@ class MultimodalBalancedTrainer(
         self._separate: dict[str, dict[nn.Parameter, Tensor]] = {}
         self._state_before_step: dict[str, Any] | None = None
         self._parameters: dict[str, list[nn.Parameter]] = {}
-        if getattr(args, "sync_batch_norm", False) and args.world_size > 1:
-            from timm.layers import convert_sync_batchnorm  # timm is slow to import
-
-            check_sync_batch_norm(args.device)
-            convert_sync_batchnorm(self.model)
+        synchronise_batch_norm(self.model, self.args)
         check_needs(self, self.face, self.modulation)
         check_own_loss(self)
         check_options(self)
-        name_labels(self.model, self.train_dataset)
-        needs = self.modulation.needs
-        self.numbers_rows, self.steps_per_batch = needs.rows, needs.steps_per_batch
-        self.plans_epochs, self.plan_state = bool(self.modulation.planners), None
+        name_labels(self.face.config, self.train_dataset)
+        self.plan_for(self.modulation)
         for modulation in self.modulation:
             modulation.attach(TrainerRun(self))
 
     def _prepare_data(self) -> None:
         """Sets the part of the training split aside that modulations ask for, and looks at the batches of the rest."""
-        whole, rest = self._split
-        if self.train_dataset is rest:
-            self.train_dataset = whole
-        self.held_out_dataset = None
-        share = max((modulation.held_out_fraction for modulation in self.modulation), default=0.0)
-        if share and self.train_dataset is not None:
-            whole = self.train_dataset
-            self.train_dataset, self.held_out_dataset = hold_out(whole, share, self.args.seed)
-            self._split = whole, self.train_dataset
+        self.set_aside(max((modulation.held_out_fraction for modulation in self.modulation), default=0.0))
+        if self.held_out_dataset is not None:
             for modulation in self.modulation:
                 modulation.warn_if_few_held_out(len(self.held_out_dataset))
         check_last_batch(self)
@@ -202,24 +168,8 @@ class MultimodalBalancedTrainer(
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         optimizer = super().create_optimizer(model)
-        sensitive = self.modulation.who("gradient_scale")
-        name = type(getattr(optimizer, "optimizer", optimizer)).__name__
-        if sensitive and any(family in name.lower() for family in SCALE_FREE_OPTIMIZERS):
-            warnings.warn(
-                f"{sensitive} scale gradients, but {name} divides each gradient by its own running size, which "
-                "cancels a constant scale. Use `optim: sgd` with `optim_args: momentum=0.9`.",
-                stacklevel=2,
-            )
+        warn_of_ignored_scale(optimizer, self.modulation.who("gradient_scale"))
         return optimizer
-
-    def make_plan(self, epoch: int) -> EpochPlan | None:
-        [planner] = self.modulation.planners
-        if not planner.is_active(Step(self.modalities, step=self.state.global_step, epoch=epoch)):
-            return None
-        plan = planner.plan_epoch(epoch)
-        if plan is not None:
-            check_plan(plan, len(self.train_dataset), len(self.modalities), planner.name)
-        return plan
 
     def _balanced_loss(
         self, compute_loss: Callable[..., Any], model: nn.Module, inputs: Any, **options: Any
@@ -253,16 +203,6 @@ class MultimodalBalancedTrainer(
         loss = loss if changed is losses and set(losses) <= {JOINT, AUXILIARY} else total(changed)
         self.watch(loss, unimodal_logits)
         return loss
-
-    def _set_signature_columns_if_needed(self) -> None:
-        """The columns that `remove_unused_columns=True` keeps."""
-        columns = self.face.input_columns
-        if not columns:
-            raise ValueError(
-                "remove_unused_columns: true needs the names of the model's inputs, but its forward takes any (*args, "
-                "**kwargs). Leave it out, or name them in the forward."
-            )
-        self._signature_columns = ["labels", "modality_mask", *columns]
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
@@ -334,41 +274,8 @@ class MultimodalBalancedTrainer(
         return partial(self.accelerator.reduce, reduction="sum") if self.accelerator.num_processes > 1 else None
 
     def _parameter_groups(self, model: nn.Module) -> dict[str, list[nn.Parameter]]:
-        """The parameters of every modality's encoder, `shared`, and `head` if it is asked for."""
+        """See [`ModelFace.parameter_groups`](../models/face.py); they are looked up once in a training."""
         if not self._parameters:
             face = face_of(without_adapter(self.accelerator.unwrap_model(model)))
-            groups = {name: list(encoder.parameters()) for name, encoder in face.encoders.items()}
-            owned = {id(parameter) for group in groups.values() for parameter in group}
-            if self.modulation.needs.head_gradients:
-                groups["head"] = face.head_parameters()
-                owned |= {id(parameter) for parameter in groups["head"]}
-            groups["shared"] = [p for p in face.parameters() if id(p) not in owned]
-            self._parameters = groups
+            self._parameters = face.parameter_groups(self.modulation.needs.head_gradients)
         return self._parameters
-
-    def _modulation_state(self) -> dict[str, Any]:
-        return {"monitor": self.monitor.state_dict(), "modulations": self.modulation.state_dict()}
-
-    def _load_modulation_state(self, state: dict[str, Any]) -> None:
-        self.monitor.load_state_dict(state["monitor"])
-        self.modulation.load_state_dict(state["modulations"])
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        super()._save_optimizer_and_scheduler(output_dir)
-        if self.args.should_save:
-            state = {**self._modulation_state(), "plan": self.plan_state}
-            torch.save(state, Path(output_dir) / MODULATION_STATE_NAME)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None:
-            return
-        path = Path(checkpoint) / MODULATION_STATE_NAME
-        if not path.is_file():
-            warnings.warn(
-                f"{path} is missing: the modulations start from scratch, as at the beginning of a run.", stacklevel=2
-            )
-            return
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        self._load_modulation_state(send_to_device(state, self.args.device))
-        self.plan_state = state.get("plan")  # the first edition made no plans

@@ -11,10 +11,9 @@ from transformers import SchedulerType, TrainerCallback, TrainerControl, Trainer
 
 from ..ground.disk import check_output_dir
 from ..modulation import build_modulations, expanded
-from .learning_rate import check_multipliers
 
 LEAST_LOGS = 20
-DICT_FIELDS = ("modulations", "lr_multipliers")  # JSON stands for their values, wherever they come from
+DICT_FIELDS = ("modulations", "lr_multipliers", "trained_alone")  # mappings, also given as JSON, wherever from
 
 
 def with_option(options: Mapping[str, Any] | None, path: Sequence[str], value: Any) -> dict[str, Any]:
@@ -29,37 +28,24 @@ def with_option(options: Mapping[str, Any] | None, path: Sequence[str], value: A
     return {**options, name: with_option(options.get(name), rest, value) if rest else value}
 
 
+def check_multipliers(multipliers: Any) -> None:
+    """Raises ValueError unless `multipliers` is None or maps names to numbers of at least 0."""
+    if multipliers is None:
+        return
+    is_valid = isinstance(multipliers, Mapping) and all(
+        isinstance(factor, int | float) and not isinstance(factor, bool) and 0 <= factor < float("inf")
+        for factor in multipliers.values()
+    )
+    if not is_valid:
+        raise ValueError(
+            "lr_multipliers must map names of modules or parameters to numbers of at least 0, found "
+            f"{multipliers!r}. For example {{'encoders.flow.model.conv1': 5}}."
+        )
+
+
 @dataclass
-class BalancedTrainingArguments(TrainingArguments):
-    """`transformers.TrainingArguments` and the modulations.
-
-    Defaults that differ from `TrainingArguments`: `remove_unused_columns=False` (the columns are the modalities) and
-    `label_names=["labels"]`. With the default `logging_steps=500`, a training of fewer than 10,000 steps logs after
-    every twentieth of it.
-
-    Args:
-        modulations: options per modulation, such as `{"opm": {"q_base": 0.5, "lam": 0.5}, "ogm": {"alpha": 0.8}}`;
-            JSON on the command line. Or the names of modulations and bundles, such as `"balanced"` or
-            `"balanced+opm"`; the attribute holds what they stand for. Empty or None: plain training that still logs
-            the discrepancy.
-        lr_multipliers: learning rates that differ from `learning_rate`, as a factor per module or parameter of the
-            model by its dotted name, such as `{"encoders.flow.model.conv1": 5}` (TSN's first convolution of flow);
-            JSON on the command line. The longest matching name counts.
-        sync_batch_norm: with several processes, BatchNorm takes its statistics from the micro-batches of all of them
-            (`torch.nn.SyncBatchNorm`, not on the CPU) instead of each process's own. A single process trains as
-            without it. The micro-batches of gradient accumulation keep their own statistics.
-        lr_drop_at: parts of the training, in (0, 1), after which the learning rate falls: 0.7 of 100 epochs is a drop
-            after epoch 70. Needs `lr_scheduler_type="constant"`.
-        lr_drop_factor: what it is multiplied by at each drop, > 0.
-        push_code: push the code of model, processor and pipeline along (see `save_code`), so that
-            `trust_remote_code=True` loads them where hf_bml is not installed. Only of models of hf_bml.
-
-    Raises:
-        ValueError: unknown modulation or option, a value out of its range, or a learning rate's factor that is
-            not a number of at least 0.
-    """
-
-    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, *DICT_FIELDS]
+class OwnArguments:
+    """What [`BalancedTrainingArguments`] have beside the Trainer's own, which says what they mean."""
 
     modulations: dict[str, Any] | str | None = field(
         default=None,
@@ -82,9 +68,53 @@ class BalancedTrainingArguments(TrainingArguments):
     lr_drop_factor: float = field(
         default=0.1, metadata={"help": "What the learning rate is multiplied by at each of lr_drop_at, > 0."}
     )
+    trained_alone: dict[str, Any] | str | None = field(
+        default=None, metadata={"help": 'Folders of models of one modality each, such as {"audio": "runs/audio"}.'}
+    )
     push_code: bool = field(
         default=True, metadata={"help": "Push the code, so that trust_remote_code loads the model without hf_bml."}
     )
+
+
+def own_arguments(args: TrainingArguments) -> OwnArguments:
+    """The arguments themselves; of a plain Trainer's, the defaults."""
+    return args if isinstance(args, OwnArguments) else OwnArguments()
+
+
+@dataclass
+class BalancedTrainingArguments(OwnArguments, TrainingArguments):
+    """`transformers.TrainingArguments` and the modulations.
+
+    Defaults that differ from `TrainingArguments`: `remove_unused_columns=False` (the columns are the modalities) and
+    `label_names=["labels"]`. With the default `logging_steps=500`, a training of fewer than 10,000 steps logs after
+    every twentieth of it.
+
+    Args:
+        modulations: options per modulation, such as `{"opm": {"q_base": 0.5, "lam": 0.5}, "ogm": {"alpha": 0.8}}`;
+            JSON on the command line. Or the names of modulations and bundles, such as `"balanced"` or
+            `"balanced+opm"`; the attribute holds what they stand for. Empty or None: plain training that still logs
+            the discrepancy.
+        lr_multipliers: learning rates that differ from `learning_rate`, as a factor per module or parameter of the
+            model by its dotted name, such as `{"encoders.flow.model.conv1": 5}` (TSN's first convolution of flow);
+            JSON on the command line. The longest matching name counts.
+        sync_batch_norm: with several processes, BatchNorm takes its statistics from the micro-batches of all of them
+            (`torch.nn.SyncBatchNorm`, not on the CPU) instead of each process's own. A single process trains as
+            without it. The micro-batches of gradient accumulation keep their own statistics.
+        lr_drop_at: parts of the training, in (0, 1), after which the learning rate falls: 0.7 of 100 epochs is a drop
+            after epoch 70. Needs `lr_scheduler_type="constant"`.
+        lr_drop_factor: what it is multiplied by at each drop, > 0.
+        trained_alone: by modality the folder of a model that was trained on it alone, for modulations that compare
+            with one (`Run.trained_alone`); JSON on the command line.
+        push_code: push the code of model, processor and pipeline along (see `save_code`), so that
+            `trust_remote_code=True` loads them where hf_bml is not installed. Only of models of hf_bml.
+
+    Raises:
+        ValueError: unknown modulation or option, a value out of its range, or a learning rate's factor that is
+            not a number of at least 0.
+    """
+
+    _VALID_DICT_FIELDS: ClassVar[list[str]] = [*TrainingArguments._VALID_DICT_FIELDS, *DICT_FIELDS]
+
     remove_unused_columns: bool = field(
         default=False, metadata={"help": "Remove columns that are not in the signature of the model's forward."}
     )
@@ -112,6 +142,11 @@ class BalancedTrainingArguments(TrainingArguments):
         """Raises ValueError as `__init__` does; for arguments that were changed since."""
         build_modulations(self.modulations)
         check_multipliers(self.lr_multipliers)
+        if not isinstance(self.trained_alone, Mapping | None):
+            raise ValueError(
+                f"trained_alone must map modalities to folders, found {self.trained_alone!r}. "
+                'On the command line give JSON, such as {"audio": "runs/audio"}.'
+            )
         self._check_drops()
 
     def _check_drops(self) -> None:

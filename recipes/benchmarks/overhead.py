@@ -30,7 +30,7 @@ from workload import DEVICE, GPU, Case, build, crema_d, machine, step, synchroni
 
 from hf_bml import MultimodalBalancedTrainer, MultimodalForClassification
 from hf_bml.analysis.summary import markdown_table
-from hf_bml.models.face import ForwardView
+from hf_bml.models.forward_view import ForwardView
 from hf_bml.modulation.discrepancy import score_totals
 from hf_bml.modulation.ogm import enhance_gradients
 

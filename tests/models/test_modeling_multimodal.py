@@ -7,7 +7,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
-from hf_bml.models.pretrained import repeat_present, restore_buffers
+from hf_bml.models.batch import repeat_present, restore_buffers
 
 
 def inputs(modalities=("audio", "visual"), batch=4):
@@ -282,7 +282,7 @@ def test_a_batch_that_lacks_a_modality_trains_and_evaluation_replaces_nothing(mo
     output = model(**batch, modality_mask=mask, labels=torch.tensor([0, 1, 2, 0]))
     output.loss.backward()
     assert all((p.grad == 0).all() for p in model.encoders["audio"].parameters())
-    monkeypatch.setattr("hf_bml.models.pretrained.repeat_present", None)
+    monkeypatch.setattr("hf_bml.models.batch.repeat_present", None)
     assert torch.equal(model.eval()(**batch, modality_mask=mask).logits, output.logits)
 
 
@@ -359,7 +359,12 @@ def test_restoring_buffers_is_one_graph_and_passes_gradients():
         assert model.norm.num_batches_tracked == 1
 
 
-def test_without_a_mask_no_buffer_is_copied():
-    model = tiny_model().train()
-    add_batch_norm(model.encoders["audio"])
-    assert model._buffers_before(None) == [] and model.eval()._buffers_before(torch.ones(4, 2)) == []
+def test_buffers_are_copied_in_training_with_a_mask_only(monkeypatch):
+    copied = []
+    monkeypatch.setattr("hf_bml.models.pretrained.buffers_before", lambda *_: copied.append(True) or [])
+    model, mask = tiny_model(), torch.ones(4, 2, dtype=torch.bool)
+    for training, given in ((True, {}), (False, {"modality_mask": mask})):
+        model.train(training)(**inputs(), **given)
+    assert copied == []
+    model.train()(**inputs(), modality_mask=mask)
+    assert copied == [True]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from hf_bml import MODULATIONS, OGM, OPM, Modulation, OPMConfig
-from hf_bml.models.face import ForwardView
+from hf_bml.models.forward_view import ForwardView
 from hf_bml.modulation import Dropout, MicroBatch, ModDrop, ModulationStack, OGMStar, Step, build_modulations
 from hf_bml.modulation.config import is_inside_window
 from hf_bml.modulation.running_mean import RunningMean

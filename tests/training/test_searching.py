@@ -195,7 +195,7 @@ def test_model_init_trains_as_the_model_itself(training_args, name):
 
 def test_model_init_converts_batch_norm_again(training_args, monkeypatch):
     monkeypatch.setattr(BalancedTrainingArguments, "world_size", property(lambda self: 2))
-    monkeypatch.setattr("hf_bml.training.trainer.check_sync_batch_norm", lambda device: None)
+    monkeypatch.setattr("hf_bml.training.preflight.check_sync_batch_norm", lambda device: None)
 
     def make():
         return MultimodalForClassification(tiny_image_config())

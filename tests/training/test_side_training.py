@@ -11,7 +11,6 @@ from torch.utils.data import Dataset, IterableDataset
 from transformers import TrainingArguments
 
 from hf_bml import Modulation, MultimodalBalancedTrainer, MultimodalForClassification
-from hf_bml.training.side_training import hold_out
 
 
 def joint_loss(output, labels):
@@ -246,22 +245,6 @@ def test_copies_without_a_held_out_part(training_args, monkeypatch):
         train(training_args(), Curious(steps=(0,)))
 
 
-def test_held_out_part():
-    dataset = tiny_dataset(samples=50)
-    rest, held_out = hold_out(dataset, 0.08, seed=3)
-    assert (len(rest), len(held_out)) == (46, 4)
-    rows = [tuple(row.tolist()) for part in (rest, held_out) for row in part["audio"][:]]
-    assert sorted(rows) == sorted(tuple(row.tolist()) for row in dataset["audio"][:])
-    again, other = hold_out(dataset, 0.08, seed=3)[1], hold_out(dataset, 0.08, seed=4)[1]
-    assert torch.equal(held_out["audio"][:], again["audio"][:])
-    assert not torch.equal(held_out["audio"][:], other["audio"][:])
-
-
-def test_held_out_part_of_a_torch_dataset():
-    rest, held_out = hold_out(list(range(10)), 0.3, seed=0)
-    assert len(held_out) == 3 and sorted([*rest, *held_out]) == list(range(10))
-
-
 def test_a_stream_has_no_part_to_hold_out(training_args):
     class Stream(IterableDataset):
         def __iter__(self):
@@ -275,8 +258,3 @@ def test_a_stream_has_no_part_to_hold_out(training_args):
         match=r"curious holds 25% of the training split out, but the split is streamed\. Load the data without",
     ):
         MultimodalBalancedTrainer(tiny_model(), training_args(), modulations=[Curious()], train_dataset=stream)
-
-
-def test_too_few_samples():
-    with pytest.raises(ValueError, match="Holding 8% out of 5 training samples leaves one part empty"):
-        hold_out(tiny_dataset(samples=5), 0.08, seed=0)

@@ -25,7 +25,7 @@ def convolutional_model():
 def two_processes(monkeypatch):
     """As on two GPUs, as far as the trainer's construction asks."""
     monkeypatch.setattr(BalancedTrainingArguments, "world_size", property(lambda self: 2))
-    monkeypatch.setattr("hf_bml.training.trainer.check_sync_batch_norm", lambda device: None)
+    monkeypatch.setattr("hf_bml.training.preflight.check_sync_batch_norm", lambda device: None)
 
 
 def kinds(model):

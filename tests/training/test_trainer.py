@@ -9,7 +9,7 @@ from transformers import Trainer, TrainingArguments
 from hf_bml import OGM, OPM, MultimodalBalancedTrainer, MultimodalForClassification
 from hf_bml.processing import MultimodalDataCollator
 from hf_bml.training.checkpoint import MANIFEST_NAME
-from hf_bml.training.trainer import MODULATION_STATE_NAME
+from hf_bml.training.keeping_state import MODULATION_STATE_NAME
 
 BOTH = {"opm": {"q_base": 0.5, "lam": 0.5}, "ogm": {"alpha": 0.8, "noise": "entry_std"}}
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from ...ground.suggestion import did_you_mean
 from ..fusion import evaluation_mode
@@ -150,7 +151,7 @@ class CheckedModel(ReplayedModel):
         kept = {
             parameter: parameter.data
             for parameter in self.model.parameters()
-            if parameter.requires_grad and id(parameter) not in inside and not hasattr(parameter, "to_local")
+            if parameter.requires_grad and id(parameter) not in inside and not isinstance(parameter, DTensor)
         }
         generator = torch.Generator().manual_seed(0)
         try:

@@ -20,12 +20,19 @@ def get(output: Any, field: str | int | None) -> Any:
         return output
     if isinstance(field, int):
         return part(output, field)
-    return output.get(field) if isinstance(output, Mapping) else getattr(output, field, None)
+    if isinstance(output, Mapping):
+        return output.get(field)
+    return getattr(output, field, None)  # of any class
 
 
 def is_plain_tuple(output: Any) -> bool:
     """Whether an output is a tuple or list without names, as of a transformers model with `return_dict=False`."""
-    return isinstance(output, (tuple, list)) and not hasattr(output, "_fields")
+    return isinstance(output, (tuple, list)) and not is_named_tuple(output)
+
+
+def is_named_tuple(output: Any) -> bool:
+    """Whether an output is a tuple with names."""
+    return hasattr(output, "_fields")  # named tuples have no common class
 
 
 def logits_of(output: Any, field: str) -> Any:
@@ -100,10 +107,10 @@ def replaced(output: Any, field: str | int | None, feature: Tensor) -> Any:
     if isinstance(field, int):
         items = list(output)
         items[field] = feature
-        return type(output)(*items) if hasattr(output, "_fields") else type(output)(items)
+        return type(output)(*items) if is_named_tuple(output) else type(output)(items)
     if isinstance(output, Mapping):
         return type(output)({**output, field: feature})
-    if hasattr(output, "_fields"):
+    if is_named_tuple(output):
         return output._replace(**{field: feature})
     if is_dataclass(output):
         return with_fields(output, {field: feature})
@@ -178,7 +185,8 @@ def _mapped(leaf: Any, function: Callable[[Tensor], Tensor]) -> Any:
         changed.update({key: map_tensors(value, function) for key, value in leaf.items()})
         return changed
     if is_dataclass(leaf) and not isinstance(leaf, type):
-        return with_fields(leaf, {f.name: map_tensors(getattr(leaf, f.name), function) for f in fields(leaf)})
+        values = {f.name: getattr(leaf, f.name) for f in fields(leaf)}  # not vars: it may have slots
+        return with_fields(leaf, {name: map_tensors(value, function) for name, value in values.items()})
     return leaf
 
 

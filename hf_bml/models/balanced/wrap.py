@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 
 from ...ground.task import cross_entropy
 from ..configuration_multimodal import check_modality_name
-from ..face import ForwardView
+from ..forward_view import ForwardView
 from ..frozen import keep_frozen_statistics
 from ..modeling_multimodal import MultimodalClassifierOutput
 from ..options import is_size
@@ -26,6 +26,11 @@ from .outputs import (
     loss_of,
     replaced,
 )
+
+
+def own_config(model: nn.Module) -> Any:
+    """What a user's model calls its config, of any class; None if there is none."""
+    return getattr(model, "config", None)
 
 
 def balance(
@@ -132,8 +137,8 @@ class BalancedModel(CheckedModel):
             raise ValueError(f"features names {unknown}, but the modalities are {list(self.paths)}.")
         self.features = dict(features or {})
         self.logits = logits
-        config = getattr(inner, "config", None)
-        self.num_labels = getattr(config, "num_labels", None) if num_labels is None else num_labels
+        config = own_config(inner)
+        self.num_labels = getattr(config, "num_labels", None) if num_labels is None else num_labels  # of any class
         if self.num_labels is None:
             raise ValueError(f"{type(model).__name__} has no config.num_labels: pass num_labels to balance().")
         if not is_size(self.num_labels, least=2):
@@ -166,7 +171,7 @@ class BalancedModel(CheckedModel):
     @property
     def config(self) -> PreTrainedConfig | None:
         """The wrapped model's config; None if it has none, or one of its own kind, which the Trainer cannot read."""
-        config = getattr(without_adapter(self.model), "config", None)
+        config = own_config(without_adapter(self.model))
         return config if isinstance(config, PreTrainedConfig) else None
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> Any:
