@@ -143,14 +143,14 @@ def with_material(config: str, material: dict[str, dict[str, str]]) -> str:
     return json.dumps({**json.loads(config), "material": material}) if material else config
 
 
-def with_signals(config: str, modalities: Iterable[str]) -> str:
-    """The config of a split of which some modalities' signals are stored, to be corrupted; training is left out."""
+def with_signals(config: str, modalities: Iterable[str], augmented: Iterable[str] = ()) -> str:
+    """The config of a split of which some modalities' signals are stored, to be corrupted; without the corruptions in
+    training of those that are `augmented`."""
     description = json.loads(config)
-    for options in description["modalities"].values():
-        own, corruptions = corruptions_among(options.get("augment"))
-        if corruptions is not None:
-            del options["augment"]
-            options |= {} if own is None else {"augment": own}
+    for name in augmented:
+        options = description["modalities"][name]
+        own, _ = corruptions_among(options.pop("augment"))
+        options |= {} if own is None else {"augment": own}
     return json.dumps({**description, "signals": sorted(modalities)})
 
 

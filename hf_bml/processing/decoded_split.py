@@ -94,7 +94,9 @@ class DecodedSplit:
                     "Correct it, or split the transform's `__call__` into `read` and `from_signal`."
                 )
         self.modalities = declared if modalities is None else list(modalities)
-        self._config = with_signals(json.dumps(processor.to_dict()), self.modalities)
+        # what else would be decoded at every access is stored, too
+        stored = {*self.modalities, *(name for name in declared if processor.transforms[name].is_random)}
+        self._config = with_signals(json.dumps(processor.to_dict()), stored, processor.augmentations)
         self._train = train
         self._spreads: dict[str, Tensor] = {}
         self._folder: TemporaryDirectory | None = None
