@@ -22,14 +22,19 @@ class PairedDifference:
 
 
 def paired_difference(
-    values: Sequence[float], baseline: Sequence[float], confidence: float = 0.95
+    values: Sequence[float], baseline: Sequence[float], confidence: float = 0.95, overlap: float = 0.0
 ) -> PairedDifference:
-    """Difference of paired results, such as the same seeds of two recipes.
+    """Difference of paired results, such as the same seeds or folds of two recipes.
+
+    The interval is `mean +- t(n - 1) s sqrt(1 / n + overlap)`. Results of trainings that share rows are correlated;
+    with a correlation rho an unbiased estimate of the mean's variance has `overlap = rho / (1 - rho)` (Nadeau and
+    Bengio, "Inference for the Generalization Error", 2003: rows of the test split by those of training).
 
     Args:
         values: `(n,)`.
         baseline: `(n,)`, in the same order.
         confidence: in (0, 1).
+        overlap: at least 0; 0 for independent pairs.
 
     Raises:
         ValueError: the lengths differ or are 0.
@@ -45,7 +50,7 @@ def paired_difference(
     rounding = 1e-9 * max(np.abs(values).max(), np.abs(baseline).max())
     if np.ptp(differences) <= rounding:
         return PairedDifference(mean, float("nan"), float("nan"))
-    standard_error = differences.std(ddof=1) / np.sqrt(len(differences))
+    standard_error = differences.std(ddof=1) * np.sqrt(1 / len(differences) + overlap)
     half = float(stats.t.ppf((1 + confidence) / 2, len(differences) - 1) * standard_error)
     return PairedDifference(mean, mean - half, mean + half)
 

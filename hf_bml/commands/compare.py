@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from pathlib import Path
 
-from ..study.comparison import plan_methods
-from ..study.errors import command
+from ..analysis.comparison import metric_names
+from ..analysis.records import read_records, rows_of
+from ..ground.disk import check_writable
+from ..study.checks import check_metric
+from ..study.comparison import check_control, plan_methods
+from ..study.errors import OneLineErrors, command
 from ..study.parser import RecipeParser, series_options, series_parser
-from ..study.plan import common_folder
-from ..study.series import end_processes, run_series
+from ..study.plan import check_name, common_folder
+from ..study.series import choose_settings, end_processes, run_series, write_comparison
 
 DESCRIPTION = """\
-Trains every method on every recipe, once per seed, tests it, and writes NAME.md, NAME.csv, NAME_runs.csv, NAME.json
-and NAME.png into output_dir (default runs/<dataset>).
+Trains every method on every recipe, once per seed, tests it, and writes NAME.md, NAME.csv, NAME_runs.csv, NAME.json,
+NAME.jsonl and NAME.png into output_dir (default runs/<dataset>).
 
 A method is `none`, or modulations and bundles of them joined by `+`, each modulation with options if need be:
 `opm:q_base=0.3,lam=0.25+ogm`, `balanced`, `balanced+mod_drop:p=0.3`. Options that it does not give come from
 --modulations.opm.q_base, else from the recipe's `modulations`, else from the defaults below. A modulation that needs
 another model, such as one with an interaction, gets it; `none@METHOD` is plain training of the model that METHOD
 needs. Where the recipe's encoders do not allow that model, the method is left out, and the table's notes say why.
+
+Three methods are made of models of one modality each, trained by the same recipe: `unimodal` is the one that is best
+on validation, `ensemble` all of them together (ensemble:average=logits: the mean of logits, not of probabilities), and
+`unimodal_init` joint training from their encoders (unimodal_init+opm). Their runs are shared.
+
+Protocols: --train_per_class 20 draws few training rows by the seed. --folds 6 tests each of six folds once, along the
+data set's column `group` if it has one. --search, with --budget 4, tries at most four settings of each method, its own
+first and then a seeded sample, on one seed (and the first fold), chooses on validation, and runs the seeds with that.
+
+NAME.jsonl holds every run, and --collect FILE [FILE ...] writes the tables from such files without training; those of
+several data sets are pooled. With it only --compare, --control, --columns, --name and --output_dir have a meaning.
 
 Every run has a folder METHOD-HASH/seed-SEED; the hash covers all options that change what is computed. A finished run
 is not trained again; an interrupted one resumes from its newest checkpoint (--resume_from_checkpoint false: anew)."""
@@ -27,13 +44,40 @@ is not trained again; an interrupted one resumes from its newest checkpoint (--r
 @command("compare")
 def main(arguments: list[str]) -> None:
     """Trains every method on every recipe and compares them."""
+    if any(argument.partition("=")[0] == "--collect" for argument in arguments):
+        collect(collect_parser().parse_args(arguments))
+        return
     parser = build_parser()
     chosen = series_options(parser, arguments)
-    plan, left_out = plan_methods(parser, chosen, arguments)
-    if plan[0][1].training.process_index == 0:
+    contenders, left_out = plan_methods(parser, chosen, arguments)
+    recipe = contenders[0].trials[0].recipe
+    if recipe.training.process_index == 0:
         print("".join(f"{note}\n" for note in left_out), end="")
-    run_series(plan, common_folder(plan), chosen.name, chosen.compare, chosen.control, left_out)
+        if chosen.records is not None:
+            check_writable(chosen.records.parent)
+    plan = choose_settings(contenders, chosen.select or chosen.compare)
+    options = {"columns": chosen.columns, "records": chosen.records}
+    run_series(plan, common_folder(plan), chosen.name, chosen.compare, chosen.control, left_out, **options)
     end_processes()
+
+
+def collect(chosen: argparse.Namespace) -> None:
+    """Writes the tables of runs that are recorded in files."""
+    check_name(chosen.name)
+    rows = rows_of(read_records(chosen.collect))
+    if not rows:
+        raise ValueError(f"--collect: {', '.join(map(str, chosen.collect))} hold no run but those of searches.")
+    known = metric_names(rows)
+    for option, metrics in (("--compare", [chosen.compare]), ("--columns", chosen.columns)):
+        for metric in metrics:
+            check_metric(option, metric, known)
+    check_control(chosen.control, rows)
+    check_writable(chosen.output_dir)
+    title = ", ".join(dict.fromkeys(row.dataset for row in rows))
+    text = write_comparison(
+        rows, chosen.output_dir, chosen.name, chosen.compare, chosen.control, title, columns=chosen.columns
+    )
+    print(f"{text}\nwritten to {chosen.output_dir / chosen.name}.md, .csv, _runs.csv and .png")
 
 
 def build_parser() -> RecipeParser:
@@ -41,21 +85,54 @@ def build_parser() -> RecipeParser:
     parser = series_parser(
         prog="hf-bml compare",
         usage="hf-bml compare RECIPE [RECIPE ...] --modulations METHOD [METHOD ...] [--seeds SEED ...] "
-        "[--OPTION VALUE ...]",
+        "[--OPTION VALUE ...]\n       hf-bml compare --collect FILE [FILE ...] [--name NAME]",
         description=DESCRIPTION,
         conflict_handler="resolve",  # --modulations names methods here
     )
     parser.add_argument(
         "--modulations", nargs="+", required=True, metavar="METHOD", help="The methods, one row each; see above."
     )
+    add_table_options(parser)
+    parser.add_argument("--records", type=Path, default=None, help="Where to write the runs instead of NAME.jsonl.")
+    parser.add_argument(
+        "--search",
+        action="append",
+        default=None,
+        metavar="OPTION=VALUE,VALUE",
+        help="Values to try: METHOD.OPTION, such as opm.q_base, or *.OPTION for an option of every method's recipe.",
+    )
+    parser.add_argument(
+        "--budget", type=int, default=None, help="Try at most so many settings of a method; default: all."
+    )
+    parser.add_argument(
+        "--search_seed", type=int, default=None, help="Of the search and its runs; default: the first of the seeds."
+    )
+    parser.add_argument(
+        "--select", default=None, metavar="METRIC", help="Its value on validation chooses; default: that of --compare."
+    )
+    return parser
+
+
+def collect_parser() -> OneLineErrors:
+    """The options with --collect."""
+    parser = OneLineErrors(prog="hf-bml compare --collect", allow_abbrev=False)
+    parser.add_argument("--collect", nargs="+", type=Path, metavar="FILE", help="NAME.jsonl of finished comparisons.")
+    parser.add_argument("--compare", default="accuracy", help="Test metric of the paired differences.")
+    parser.add_argument("--output_dir", type=Path, default=Path("."), help="Folder for the tables.")
+    add_table_options(parser)
+    return parser
+
+
+def add_table_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the tables, with and without training."""
     parser.add_argument(
         "--control",
         default=None,
         metavar="METHOD",
         help="Also compare every row to the best row of this method, by validation; mod_drop means all its options.",
     )
+    parser.add_argument("--columns", nargs="+", default=[], metavar="METRIC", help="Further metrics to show.")
     parser.add_argument("--name", default="comparison", help="What the names of the written files begin with.")
-    return parser
 
 
 if __name__ == "__main__":

@@ -11,6 +11,10 @@ features are set to zero (paper Sec. 4.3.7).
 | `film`     | `W (gamma(x) * y + beta(x)) + b`                               | zero-out            |
 | `gated`    | `W (sigmoid(A x) * B y) + b`                                   | zero-out            |
 | `product`  | `W (prod_m A^m phi^m) + b`, low-rank bilinear                  | needs probe heads   |
+| `average_logits` | mean of `W^m phi^m + b^m` over the modalities present    | exact               |
+| `average_probabilities` | log of the mean of their softmax                  | exact               |
+
+An average is what an ensemble of unimodal models predicts (`from_unimodal: models`).
 
 FiLM and gated fusion are defined for two modalities: x conditions y. For more, x is the `conditioning` modality (by
 default the first) and y the concatenation of all others.
@@ -289,6 +293,35 @@ class ProductHead(FusionHead):
         return self.classifier(torch.stack(factors).prod(0))
 
 
+class AverageLogitsHead(SumHead):
+    """The mean of the classifiers' logits over the modalities that a sample has.
+
+    A modality whose feature is zero in every entry is absent, as `drop_features` leaves it; without any, all count.
+    """
+
+    splits_exactly = False  # the joint logits are a mean, not a sum
+
+    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
+        present = torch.stack([(feature != 0).any(-1) for feature in features.values()])  # (modalities, batch)
+        weights = torch.where(present.any(0), present, True).to(next(iter(features.values())).dtype)
+        weights = (weights / weights.sum(0)).unsqueeze(-1)
+        return self._mean(torch.stack(list(self._parts(features).values())), weights)
+
+    def _mean(self, parts: Tensor, weights: Tensor) -> Tensor:
+        """Of `(modalities, batch, num_labels)`, weighted by `(modalities, batch, 1)`."""
+        return (weights * parts).sum(0)
+
+
+class AverageProbabilitiesHead(AverageLogitsHead):
+    """The logarithm of the mean of the classifiers' probabilities over the modalities that a sample has."""
+
+    def _parts(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: logits.log_softmax(-1) for name, logits in super()._parts(features).items()}
+
+    def _mean(self, parts: Tensor, weights: Tensor) -> Tensor:
+        return (parts + weights.log()).logsumexp(0)
+
+
 FUSIONS: Registry[type[FusionHead]] = Registry(
     "fusion",
     FusionHead,
@@ -300,5 +333,7 @@ FUSIONS: Registry[type[FusionHead]] = Registry(
         "film": FiLMHead,
         "gated": GatedHead,
         "product": ProductHead,
+        "average_logits": AverageLogitsHead,
+        "average_probabilities": AverageProbabilitiesHead,
     },
 )

@@ -8,21 +8,11 @@ from pathlib import Path
 from .checks import check_recipe
 from .finished_run import FinishedRun, check_modality, run_config
 from .parser import train_parser
+from .parts import alone_changes
 from .recipe import Recipe, parse_recipe
 from .series import run_or_reuse
 
 FOLDER = "alone"
-JOINT_ONLY = {  # what joins or balances modalities
-    "modulations": None,
-    "fusion": "concat",
-    "conditioning": None,
-    "interaction": None,
-    "interaction_options": None,
-    "bias_split": None,
-    "unimodal_prediction": "auto",
-    "auxiliary_loss_weight": None,
-}
-NOT_PUSHED = {"push_to_hub": False, "hub_model_id": None}  # the repository is the joint model's
 
 
 def parse_alone(texts: Sequence[str], modalities: Sequence[str]) -> dict[str, Path | None]:
@@ -55,18 +45,13 @@ def alone_recipe(run: FinishedRun, modality: str) -> Recipe:
     """
     config, folder = run_config(run.folder), run.folder / FOLDER / modality
     original = parse_recipe(train_parser(), config, [config])
-    task = original.model.task
-    if original.model.model_name_or_path is not None or task != "classification":
-        found = original.model.model_name_or_path or f"task {task}"
+    try:
+        changes = alone_changes(original, modality)
+    except ValueError as error:
         raise ValueError(
-            f"--alone: expected a run whose recipe describes a classifier from scratch, found {found}. Train the "
-            f"unimodal model yourself, and pass --alone {modality}=RUN_DIR."
-        )
-    changes = {**JOINT_ONLY, **NOT_PUSHED, "modalities": {modality: original.model.modalities[modality]}}
-    changes["output_dir"] = str(folder)
-    if "run_name" in original.explicit:
-        changes["run_name"] = f"{original.explicit['run_name']}, {modality} alone"
-    changes["resume_from_checkpoint"] = "auto"
+            f"--alone: {error} Train the unimodal model yourself, and pass --alone {modality}=RUN_DIR."
+        ) from error
+    changes |= {"output_dir": str(folder), "resume_from_checkpoint": "auto"}
     recipe = parse_recipe(train_parser(), config, [config], changes)
     try:
         check_recipe(recipe)

@@ -23,6 +23,7 @@ from datasets import (
 from transformers import AutoConfig, EvalPrediction, set_seed
 
 from ..data import load_multimodal_dataset
+from ..data.protocols import with_protocol
 from ..models.configuration_multimodal import ModalitiesConfig
 from ..models.pretrained import MultimodalPreTrainedModel
 from ..processing import PROCESSORS, MultimodalDataCollator, MultimodalProcessor
@@ -124,26 +125,38 @@ def build_data(recipe: Recipe, augment: bool = True) -> tuple[DatasetDict, Multi
 
     Raises:
         ValueError: unknown dataset or option, a processor for a column that the dataset lacks, a modality without
-            column, or without processor where it needs one.
+            column, without processor where it needs one, or a protocol that the data does not allow.
     """
+    return _prepared_data(recipe, augment)[:2]
+
+
+def protocol_facts(recipe: Recipe) -> dict[str, Any]:
+    """What was done to the splits that `build_data` returns, see [`with_protocol`](../data/protocols.py)."""
+    return _prepared_data(recipe, augment=True)[2]
+
+
+def _prepared_data(recipe: Recipe, augment: bool) -> tuple[DatasetDict, MultimodalProcessor | None, dict[str, Any]]:
     modalities = recipe_modalities(recipe)
     configs = processor_configs(recipe)
     data = recipe.data
     given = [data.dataset, data.dataset_options, data.on_error, data.stream_buffer_size]
+    given += [data.folds, data.fold, data.train_per_class and (data.train_per_class, recipe.training.seed)]
     key = json.dumps([*given, configs, modalities, augment], default=str)
     if key not in _last_data:
-        _last_data.clear()
+        if len(_last_data) == KEPT_DATA:
+            del _last_data[next(iter(_last_data))]
         with recipe.training.main_process_first(desc="preparing the data"):
             _last_data[key] = _build_data(recipe, modalities, configs, augment)
     return _last_data[key]
 
 
-_last_data: dict[str, tuple[DatasetDict, MultimodalProcessor | None]] = {}  # several runs of a command share it
+KEPT_DATA = 6  # of a joint model and its modalities; several runs of a command share it
+_last_data: dict[str, tuple[DatasetDict, MultimodalProcessor | None, dict[str, Any]]] = {}
 
 
 def _build_data(
     recipe: Recipe, modalities: list[str], configs: dict[str, Any], augment: bool
-) -> tuple[DatasetDict, MultimodalProcessor | None]:
+) -> tuple[DatasetDict, MultimodalProcessor | None, dict[str, Any]]:
     options = recipe.data.dataset_options or {}
     try:
         dataset = load_multimodal_dataset(recipe.data.dataset, **options)
@@ -151,6 +164,8 @@ def _build_data(
         if not options:  # then it is not the recipe's fault
             raise
         raise ValueError(f"dataset {recipe.data.dataset!r} with the options {options}: {error}") from error
+    data = recipe.data
+    dataset, facts = with_protocol(dataset, data.train_per_class, data.folds, data.fold or 0, recipe.training.seed)
     if isinstance(dataset, IterableDatasetDict) and augment and recipe.data.stream_buffer_size > 1:
         # undecoded rows; the trainer seeds the order
         dataset["train"] = dataset["train"].shuffle(seed=0, buffer_size=recipe.data.stream_buffer_size)
@@ -171,11 +186,11 @@ def _build_data(
             f"of {list(PROCESSORS)}."
         )
     if any(rank > 2 for rank in ranks.values()):
-        return dataset.with_format("torch"), None  # images and clips that are tensors already
+        return dataset.with_format("torch"), None, facts  # images and clips that are tensors already
     processor = MultimodalProcessor(
         {name: configs.get(name, {"type": "features"}) for name in modalities}, on_error=recipe.data.on_error
     )
-    return processor.apply(dataset, num_proc=recipe.data.dataset_num_proc, augment=augment), processor
+    return processor.apply(dataset, num_proc=recipe.data.dataset_num_proc, augment=augment), processor, facts
 
 
 def numeric_rank(feature: Any) -> int | None:

@@ -36,6 +36,7 @@ from .assembly import (
 )
 from .fingerprint import fingerprint
 from .json_file import read_json
+from .parts import check_start
 from .recipe import Recipe
 
 METRICS_NAME = "metrics.json"
@@ -56,6 +57,7 @@ def check_recipe(recipe: Recipe) -> None:
     Raises:
         ValueError: naming what was expected and found.
     """
+    check_start(recipe)
     check_model(recipe)
     modalities = recipe_modalities(recipe)
     check_processors(recipe)
@@ -275,7 +277,7 @@ def compared_metrics(recipe: Recipe) -> list[str]:
 
 def check_compared_metric(metric: str, recipe: Recipe) -> None:
     """`--compare` names something that the first recipe's runs yield."""
-    if not is_type_metric(recipe, metric):
+    if not is_type_metric(recipe, metric) and "/" not in metric:  # which is measured after the run
         check_metric("--compare", metric, compared_metrics(recipe))
 
 

@@ -21,7 +21,15 @@ from ..hub.push import with_command
 from ..hub.run_folder import push_run
 from ..training.checkpoint import set_checkpoints_aside
 from ..training.data_checks import check_dataset
-from .assembly import build_data, build_model, build_trainer, column_types, recipe_task, type_names
+from .assembly import (
+    build_data,
+    build_model,
+    build_trainer,
+    column_types,
+    protocol_facts,
+    recipe_task,
+    type_names,
+)
 from .checks import (
     METRICS_NAME,
     TRAINING_NAME,
@@ -33,13 +41,15 @@ from .checks import (
 from .epoch_clock import EpochClock
 from .fingerprint import fingerprint
 from .json_file import read_json, write_json
+from .parts import load_parts
 from .recipe import Recipe, write_recipe
 
 CONFIG_NAME = "config.yaml"
+AFTER_NAME = "after_run.json"  # what `run_plan` measures beside the run's own metrics
 # What a finished run, and the commands that look at it, leave in its folder beside CONFIG_NAME:
 RESULTS = (
     *("*.safetensors", "*.safetensors.index.json", "config.json", "processor_config.json", "trainer_state.json"),
-    *("metrics*.json", TRAINING_NAME, "analysis_*.json", "probe.json", "missing.json", CURVES_NAME),
+    *("metrics*.json", TRAINING_NAME, "analysis_*.json", "probe.json", "missing.json", AFTER_NAME, CURVES_NAME),
 )
 
 
@@ -72,9 +82,11 @@ def run(recipe: Recipe) -> dict[str, Any]:
     Returns:
         what `metrics.json` holds: `validation` and `test` metrics, `final_ratios`, the summaries of `modulations` that
         have one; `left_out` (samples that the data set lacks, by split and reason) and `failures` (files that could
-        not be used) if there are any; `train_seconds` and the checkpoint that the training resumed from (the time is
-        of what was left), `epoch_seconds` of every whole epoch (see `EpochClock`), `seed`, `fingerprint` (None if the
-        checkpoint was of another training), `environment`.
+        not be used) if there are any; `protocol` (see `with_protocol`), and `parts` (the folders of the modalities'
+        own runs) with the number of `trainings`, where there are such; `train_seconds`, those of the parts included,
+        and the checkpoint that the training resumed from (the time is of what was left), `epoch_seconds` of every
+        whole epoch (see `EpochClock`), `seed`, `fingerprint` (None if the checkpoint was of another training),
+        `environment`.
     """
     identity = training_identity(recipe)
     folder = Path(recipe.training.output_dir)
@@ -82,6 +94,7 @@ def run(recipe: Recipe) -> dict[str, Any]:
         check_writable(folder)
     dataset, processor = build_data(recipe)
     model = build_model(recipe, *label_names(dataset))
+    load_parts(model, recipe)
     modalities = list(model.encoders)
     check_best_metric(recipe, modalities, model.config.num_labels, type_names(recipe_task(recipe), dataset))
     for split in ("train", "validation", "test"):
@@ -102,8 +115,12 @@ def run(recipe: Recipe) -> dict[str, Any]:
             set_checkpoints_aside(folder, results, copied=list(folder.glob(CONFIG_NAME)))  # it may be this recipe
         write_json(identity, folder / TRAINING_NAME)
     started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=checkpoint or False)
+    is_trained = recipe.model.from_unimodal != "models"
+    if is_trained:
+        trainer.train(resume_from_checkpoint=checkpoint or False)
     train_seconds = time.perf_counter() - started
+    folders = {modality: Path(part.training.output_dir) for modality, part in recipe.parts.items()}
+    parts = [read_json(part / METRICS_NAME) for part in folders.values()]
     history = list(trainer.state.log_history)
     trainer.save_model(_internal_call=True)  # without a push: the training's end was one
     if trainer.is_world_process_zero():
@@ -113,18 +130,24 @@ def run(recipe: Recipe) -> dict[str, Any]:
                 processor.save_pretrained(folder)
             write_recipe(trainer.run_options, folder / CONFIG_NAME)
             trainer.state.save_to_json(str(folder / "trainer_state.json"))
-            draw_curves(history, modalities, folder, title)
+            if is_trained:
+                draw_curves(history, modalities, folder, title)
     result = {
         "validation": without_prefix(trainer.evaluate(dataset["validation"], metric_key_prefix="validation")),
         "test": without_prefix(trainer.evaluate(dataset["test"], metric_key_prefix="test")),
         "final_ratios": last_ratios(history, modalities),
         "modulations": {name: summary for name, summary in trainer.modulation.summary().items() if summary},
-        "train_seconds": round(train_seconds, 2),
+        "train_seconds": round(train_seconds + sum(part["train_seconds"] for part in parts), 2),
         "epoch_seconds": [round(seconds, 4) for seconds in clock.seconds],
-        "resumed_from": checkpoint,
+        "resumed_from": next(filter(None, [checkpoint, *[part["resumed_from"] for part in parts]]), None),
         **identity,
         "environment": environment(recipe.training.world_size),
     }
+    if facts := protocol_facts(recipe):
+        result["protocol"] = facts
+    if parts:
+        result["trainings"] = len(parts) + is_trained
+        result["parts"] = {modality: str(part) for modality, part in folders.items()}
     incomplete = {"left_out": data_report(dataset), "failures": processor.failures if processor is not None else {}}
     result.update({name: report for name, report in incomplete.items() if report})
     if trainer.is_world_process_zero():

@@ -50,6 +50,7 @@ def canonical_options(recipe: Recipe) -> dict[str, Any]:
         ],
         "dataset": [recipe.data.dataset, canonical(with_defaults(load, recipe.data.dataset_options or {}))],
         **buffer_of_streams(recipe.data),
+        **protocol(recipe.data),
         "data_folder": os.environ.get(DATA_VARIABLE) or None,
         "on_error": recipe.data.on_error,
         "processors": {
@@ -68,13 +69,20 @@ def buffer_of_streams(data: DataArguments) -> dict[str, int]:
     return {} if is_default and not data.is_streamed else {"stream_buffer_size": data.stream_buffer_size}
 
 
+def protocol(data: DataArguments) -> dict[str, Any]:
+    """How the splits are cut anew; nothing where they are those of the data set."""
+    folds = {} if data.folds is None else {"folds": [data.folds, data.fold or 0]}
+    return folds | ({} if data.train_per_class is None else {"train_per_class": data.train_per_class})
+
+
 def model_options(recipe: Recipe) -> Any:
     """The checkpoint's name, or the config with its defaults filled in."""
     if recipe.model.model_name_or_path is not None:
         return recipe.model.model_name_or_path
     config = build_config(recipe)
     options = canonical({name: vars(config)[name] for name in recipe_task(recipe).options})
-    return {**options, "order": config.modality_order, "task": recipe.model.task}
+    start = {} if recipe.model.from_unimodal is None else {"from_unimodal": recipe.model.from_unimodal}
+    return {**options, **start, "order": config.modality_order, "task": recipe.model.task}
 
 
 def with_defaults(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,9 @@ opm                                   a modulation with its default options
 opm:q_base=0.3,lam=0.25+ogm           with options (values are YAML), and together with another one
 balanced+mod_drop:p=0.3               a bundle, with another option of one of its modulations
 none@greedy                           plain training of the model that greedy needs
+unimodal                              the single modality that is best on validation
+ensemble:average=logits               the modalities' own models together; or average=probabilities, the default
+unimodal_init, unimodal_init+opm      joint training that starts from the modalities' own encoders
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -20,32 +23,52 @@ import yaml
 from ..analysis.comparison import PLAIN
 from ..ground.suggestion import did_you_mean
 from ..modulation import BUNDLES, MODULATIONS, build_modulations, bundled_model_options
+from .parts import JOINT_ONLY
 from .recipe import RecipeLoader
+
+STARTS: dict[str, dict[str, Any]] = {  # what begins with models of one modality each, and its options' defaults
+    "unimodal": {},
+    "ensemble": {"average": "probabilities"},
+    "unimodal_init": {},
+}
+AVERAGES = ("probabilities", "logits")
 
 
 @dataclass
 class Method:
-    """A combination of modulations, and the model it runs on.
+    """A combination of modulations, the model it runs on, and what it starts from.
 
     Attributes:
         modulations: the options given per modulation or bundle, in the order of the text; empty for plain training.
         borrowed: further modulations whose model is needed, without themselves.
+        start: one of STARTS, empty for new weights.
+        start_options: the given ones of its options.
     """
 
     modulations: dict[str, dict[str, Any]] = field(default_factory=dict)
     borrowed: tuple[str, ...] = ()
+    start: str = ""
+    start_options: dict[str, Any] = field(default_factory=dict)
 
     @property
     def names(self) -> str:
-        """The modulations' names joined by `+`, or `none`."""
-        return "+".join(self.modulations) or PLAIN
+        """The modulations' names joined by `+`, behind the start if there is one; or `none`."""
+        return "+".join([*([self.start] if self.start else []), *self.modulations]) or PLAIN
+
+    def with_option(self, name: str, option: str, value: Any) -> Method:
+        """The same with another value for an option of its part `name`."""
+        if name == self.start:
+            return replace(self, start_options={**self.start_options, option: value})
+        changed = {**self.modulations[name], option: value}
+        return replace(self, modulations={**self.modulations, name: changed})
 
     @property
     def label(self) -> str:
         """As the command line writes it, all given options included; `parse_method` reads it again."""
+        given = {**({self.start: self.start_options} if self.start else {}), **self.modulations}
         parts = [
             name + (":" + ",".join(f"{key}={option_text(value)}" for key, value in options.items()) if options else "")
-            for name, options in self.modulations.items()
+            for name, options in given.items()
         ]
         return ("+".join(parts) or PLAIN) + ("@" + "+".join(self.borrowed) if self.borrowed else "")
 
@@ -80,6 +103,32 @@ class Method:
                     )
         return options
 
+    @property
+    def start_changes(self) -> dict[str, Any]:
+        """The recipe options of its start; of `unimodal` none, as it is a recipe per modality.
+
+        Raises:
+            ValueError: an option that the start does not have, or not with this value.
+        """
+        options = {**STARTS.get(self.start, {}), **self.start_options}
+        for name in self.start_options:
+            if name not in STARTS[self.start]:
+                raise ValueError(f"{self.label!r}: {self.start} has no option {name!r}.")
+        if self.start == "ensemble":
+            if options["average"] not in AVERAGES:
+                raise ValueError(f"ensemble: average must be one of {AVERAGES}, found {options['average']!r}.")
+            return {**JOINT_ONLY, "from_unimodal": "models", "fusion": f"average_{options['average']}"}
+        return {"from_unimodal": "encoders"} if self.start == "unimodal_init" else {}
+
+
+def method_of(options: Mapping[str, Any]) -> Method:
+    """The method of a run, from the options of its recipe that differ from the defaults."""
+    modulations = {name: given or {} for name, given in (options.get("modulations") or {}).items()}
+    if options.get("from_unimodal") == "models":
+        average = str(options.get("fusion")).removeprefix("average_")
+        return Method(start="ensemble", start_options={} if average == AVERAGES[0] else {"average": average})
+    return Method(modulations, start="unimodal_init" if options.get("from_unimodal") else "")
+
 
 def parse_method(text: str, defaults: Mapping[str, Mapping[str, Any] | None] | None = None) -> Method:
     """Reads `opm:q_base=0.3+ogm@greedy`.
@@ -100,11 +149,16 @@ def parse_method(text: str, defaults: Mapping[str, Mapping[str, Any] | None] | N
     method = Method(borrowed=tuple(model.split("+")) if at else ())
     for part in re.split(r"\+(?=[A-Za-z_])", combination) if combination != PLAIN else ():
         name, colon, options = part.partition(":")
+        given = parse_options(options, text) if colon else {}
+        if name in STARTS and not method.start and not method.modulations:
+            method.start, method.start_options = name, given
+            continue
         check_modulation(name, text)
         if name in method.modulations:
             raise ValueError(f"{text!r}: {name} is given twice.")
-        given = parse_options(options, text) if colon else {}
         method.modulations[name] = {**((defaults or {}).get(name) or {}), **given}
+    if method.start in ("unimodal", "ensemble") and (method.modulations or method.borrowed):
+        raise ValueError(f"{text!r}: {method.start} has no joint training that could be modulated. Use it by itself.")
     for name in method.borrowed:
         check_modulation(name, text)
         if not model_options_of(name):
@@ -128,8 +182,8 @@ def check_modulation(name: str, text: str) -> None:
     """Raises ValueError, naming the closest valid one, for a modulation that does not exist."""
     if name == PLAIN:
         raise ValueError(f"{text!r}: none is used by itself; it is plain training.")
-    known = [PLAIN, *MODULATIONS, *BUNDLES]
-    if name not in known:
+    if name not in (*MODULATIONS, *BUNDLES):
+        known = [PLAIN, *MODULATIONS, *BUNDLES, *STARTS]
         hint = did_you_mean(name, known)
         raise ValueError(f"{text!r}: unknown modulation {name!r}.{hint} Known: {', '.join(known)}.")
 

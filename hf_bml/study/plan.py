@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..analysis.comparison import PLAIN, Row
+from ..analysis.comparison import Row
 from ..training.checkpoint import AUTO, LAST, resume_request
 from .checks import check_compared_metric, check_recipe, check_resume
 from .fingerprint import fingerprint
+from .methods import method_of
 from .parser import RecipeParser
+from .parts import alone_changes
 from .recipe import Recipe, parse_recipe
 
 Plan = list[tuple[Row, Recipe]]  # all runs in order, each with the row that its result belongs to
@@ -41,6 +44,9 @@ def plan_recipes(parser: RecipeParser, chosen: argparse.Namespace, arguments: Se
             plan.append((row, parse_recipe(parser, path, arguments, changes)))
         try:
             check_recipe(plan[-1][1])
+            for _, recipe in (run for run in plan if run[0] is row):
+                root = Path(recipe.training.output_dir) / "alone"
+                plan_parts(recipe, partial(parse_recipe, parser, path, arguments), root)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
     check_compared_metric(chosen.compare, plan[0][1])
@@ -55,27 +61,54 @@ def plan_seeds(
     arguments: Sequence[str],
     changes: Mapping[str, Any],
     seeds: Sequence[int] | None,
+    one_fold: bool = False,
 ) -> Plan:
-    """The runs of one row, each in a folder of its own; the recipe is validated once.
+    """The runs of one row, fold by fold, each in a folder of its own; the recipe is validated once.
 
     Args:
         row: its label tells the runs' names apart.
         parser, path, arguments, changes: see `parse_recipe`.
         seeds: None for the recipe's own.
+        one_fold: whether the first fold alone is planned, of a recipe with `folds`, which tests each otherwise.
 
     Raises:
         ValueError: the recipe cannot be used.
     """
-    base = parse_recipe(parser, path, arguments, changes)
+    parse = partial(parse_recipe, parser, path, arguments)
+    base = parse(changes)
     check_recipe(base)
+    folds = [base.data.fold] if base.data.folds is None or base.data.fold is not None else range(base.data.folds)
     plan: Plan = []
-    for seed in seeds or [base.training.seed]:
-        folder = own_folder(output_root(base), base, seed)
-        own = {"seed": seed, "output_dir": str(folder), "resume_from_checkpoint": resume(base)}
-        recipe = parse_recipe(parser, path, arguments, {**changes, **own})
-        recipe.name = f"{base.name}, {row.label}"
-        plan.append((row, recipe))
+    for fold in folds[:1] if one_fold else folds:
+        cut = base if fold is None else parse({**changes, "fold": fold})
+        for seed in seeds or [base.training.seed]:
+            folder = own_folder(output_root(base), cut, seed)
+            own = {"seed": seed, "output_dir": str(folder), "resume_from_checkpoint": resume(base), "fold": fold}
+            recipe = parse({**changes, **own})
+            recipe.name = f"{base.name}, {row.label}"
+            plan_parts(recipe, lambda more, own=own: parse({**changes, **own, **more}), output_root(base))
+            plan.append((row, recipe))
     return plan
+
+
+def plan_parts(recipe: Recipe, parse: Callable[[dict[str, Any]], Recipe], root: Path) -> None:
+    """Adds the recipes that train each modality alone to a recipe with `from_unimodal`.
+
+    Args:
+        recipe: has passed `check_recipe`.
+        parse: the same recipe with changed options.
+        root: where the runs get folders METHOD-HASH/seed-SEED.
+
+    Raises:
+        ValueError: a modality cannot be trained alone.
+    """
+    for modality in (recipe.model.modalities or [""]) if recipe.model.from_unimodal is not None else ():
+        changes = {**alone_changes(recipe, modality), "seed": recipe.training.seed}
+        part = parse(changes)
+        check_recipe(part)
+        folder = own_folder(root, part, recipe.training.seed)
+        recipe.parts[modality] = parse({**changes, "output_dir": str(folder)})
+        recipe.parts[modality].name = f"{recipe.name}, {modality} alone"
 
 
 def common_folder(plan: Plan) -> Path:
@@ -100,8 +133,7 @@ def output_root(recipe: Recipe, name: str = "") -> Path:
 
 def own_folder(root: Path, recipe: Recipe, seed: int) -> Path:
     """`root/METHOD-HASH/seed-SEED`: equal for all commands, so that none trains what another one has finished."""
-    names = "+".join(recipe.training.modulations or {}) or PLAIN
-    return root / f"{names}-{fingerprint(recipe)[:8]}" / f"seed-{seed}"
+    return root / f"{method_of(recipe.explicit).names}-{fingerprint(recipe)[:8]}" / f"seed-{seed}"
 
 
 def resume(base: Recipe) -> str:

@@ -22,6 +22,8 @@ from ..training.training_args import DICT_FIELDS, BalancedTrainingArguments
 from .recipe_file import check_recipe_file
 from .tasks import TASKS, check_task_name, check_task_options
 
+FROM_UNIMODAL = ("encoders", "models")
+
 
 @dataclass
 class TaskArguments:
@@ -35,9 +37,18 @@ class TaskArguments:
         default=None,
         metadata={"help": "Start from this checkpoint (folder or Hub id) with its own config."},
     )
+    from_unimodal: str | None = field(
+        default=None,
+        metadata={
+            "help": "Train each modality alone first, by the same recipe, and take over the `encoders`, or the whole "
+            "`models`: an ensemble, of which nothing more is trained (fusion: average_probabilities, average_logits)."
+        },
+    )
 
     def __post_init__(self) -> None:
         check_task_name(self.task)
+        if self.from_unimodal not in (None, *FROM_UNIMODAL):
+            raise ValueError(f"from_unimodal must be one of {', '.join(FROM_UNIMODAL)}, found {self.from_unimodal!r}.")
         parse_json_fields(self)
 
 
@@ -95,8 +106,29 @@ class DataArguments:
         },
     )
 
+    train_per_class: int | None = field(
+        default=None,
+        metadata={"help": "Train on at most so many rows of each class, drawn by the seed of the run."},
+    )
+    folds: int | None = field(
+        default=None,
+        metadata={
+            "help": "Cut all rows anew into so many folds, along the data set's column `group` if it has one, else "
+            "evenly by class: one is tested, the next one is validation."
+        },
+    )
+    fold: int | None = field(
+        default=None, metadata={"help": "The fold that is tested, from 0 (the default); hf-bml compare tests each."}
+    )
+
     def __post_init__(self) -> None:
         parse_json_fields(self)
+        if self.train_per_class is not None and self.train_per_class < 1:
+            raise ValueError(f"train_per_class must be at least 1, found {self.train_per_class}.")
+        if self.folds is not None and self.folds < 3:
+            raise ValueError(f"folds must be at least 3 (training, validation and test), found {self.folds}.")
+        if self.fold is not None and not 0 <= self.fold < (self.folds or 0):
+            raise ValueError(f"fold must be in [0, folds), found {self.fold} with folds {self.folds}.")
         if self.stream_buffer_size < 0:
             raise ValueError(f"stream_buffer_size must be at least 0, found {self.stream_buffer_size}.")
 
@@ -115,6 +147,7 @@ class Recipe:
         model, data, training: the parsed blocks.
         explicit: the options that differ from the defaults, and all of RHYTHM that is given, as YAML can hold them; a
             recipe again.
+        parts: of a recipe with `from_unimodal` per modality the recipe that trains it alone.
     """
 
     name: str
@@ -122,6 +155,7 @@ class Recipe:
     data: DataArguments
     training: BalancedTrainingArguments
     explicit: dict[str, Any]
+    parts: dict[str, Recipe] = field(default_factory=dict)
 
 
 BLOCKS = (ModelArguments, DataArguments, BalancedTrainingArguments)

@@ -12,12 +12,12 @@ from typing import Any
 
 import yaml
 
-from ..analysis.comparison import PLAIN, Row
+from ..analysis.comparison import Row
 from ..training.checkpoint import SET_ASIDE
 from .checks import METRICS_NAME
 from .experiment import CONFIG_NAME
 from .json_file import read_json
-from .methods import Method
+from .methods import method_of
 from .recipe import RecipeLoader
 from .series import flat_result
 
@@ -96,8 +96,8 @@ class RunGroup:
 
     @property
     def methods(self) -> str:
-        """The modulations' names joined by `+`, or `none`."""
-        return "+".join(self.first.options.get("modulations") or {}) or PLAIN
+        """The modulations' names joined by `+`, behind what the run starts from; or `none`."""
+        return method_of(self.first.options).names
 
     @property
     def dataset(self) -> str:
@@ -235,8 +235,7 @@ def labelled(found: Mapping[Path, list[RunFiles]]) -> list[RunGroup]:
 def base_label(key: Path, run: RunFiles) -> str:
     """The method with its options for a folder METHOD-HASH, the folder's name for any other."""
     match = METHOD_FOLDER.fullmatch(key.name)
-    modulations = {name: options or {} for name, options in (run.options.get("modulations") or {}).items()}
-    method = Method(modulations)
+    method = method_of(run.options)
     return method.label if match and set(match[1].split("+")) == set(method.names.split("+")) else key.name
 
 

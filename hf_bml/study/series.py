@@ -2,24 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from ..analysis.comparison import Row, comparison_notes, comparison_table, row_records, run_records, write_csv
+from ..analysis.comparison import (
+    Row,
+    best_run,
+    comparison_notes,
+    comparison_table,
+    is_metric,
+    pooled_table,
+    row_records,
+    run_records,
+    write_csv,
+)
+from ..analysis.records import records_of, write_records
 from ..analysis.summary import median_after_warm_up, run_table
 from ..ground.disk import disk_errors_named
 from ..training.checkpoint import AUTO, resume_request
 from . import experiment
 from .checks import check_metric, compared_metrics, is_type_metric
-from .json_file import write_json
+from .comparison import Contender
+from .json_file import read_json, write_json
 from .plan import Plan
 from .recipe import Recipe
 
 SUMMARY_NAME = "summary"
+
+
+@dataclass(frozen=True)
+class AfterRun:
+    """What is measured of every finished run beside its own metrics, such as robustness: part of its result.
+
+    Attributes:
+        key: names it together with its options; what a run has been measured by this key is not measured again.
+        measure: takes the recipe and what `metrics.json` holds, returns numbers by name, each with a `/` in it, those
+            of the validation split behind `validation_`. Under a launcher every process calls it.
+    """
+
+    key: str
+    measure: Callable[[Recipe, Mapping[str, Any]], Mapping[str, float]]
 
 
 def run_recipes(plan: Plan, compare: str, levels: int) -> None:
@@ -63,33 +90,85 @@ def run_series(
     compare: str,
     control: str | None = None,
     left_out: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    records: Path | None = None,
+    after: AfterRun | None = None,
 ) -> None:
     """Runs a plan; the main process reports, and keeps what is finished up to date.
 
     Args:
-        plan: see `run_plan`.
+        plan, records, after: see `run_plan`.
         folder: for the tables and the picture.
         name: what their names begin with.
         compare: the metric of the paired differences.
         control: see `comparison_table`.
         left_out: notes on what is not in the plan.
+        columns: further metrics of the table.
 
     Raises:
         ValueError: see `run_plan`.
     """
-    rows = run_plan(plan, folder, name, compare)
+    rows = run_plan(plan, folder, name, compare, columns, records, after)
     if plan[0][1].training.process_index == 0:
-        text = write_comparison(rows, folder, name, compare, control, str(plan[0][1].data.dataset), left_out)
-        print(f"\n{text}\nwritten to {folder / name}.md, .csv, _runs.csv, .json and .png")
+        title = str(plan[0][1].data.dataset)
+        text = write_comparison(rows, folder, name, compare, control, title, left_out, columns)
+        lines = f" and {records or folder / f'{name}.jsonl'}" if rows[0].dataset else ""
+        print(f"\n{text}\nwritten to {folder / name}.md, .csv, _runs.csv, .json and .png{lines}")
 
 
-def run_plan(plan: Plan, folder: Path, name: str, metric: str) -> list[Row]:
-    """Runs what is not finished yet; the main process keeps `NAME.json` up to date.
+def choose_settings(contenders: Sequence[Contender], metric: str, after: AfterRun | None = None) -> Plan:
+    """Runs each setting of the rows that have several, and plans the best on validation.
+
+    Args:
+        contenders: the rows; their `setting` and `search` are filled here.
+        metric: `validation_<metric>` chooses.
+        after: see `run_plan`.
+
+    Returns:
+        the runs of all rows, sorted by how the splits are cut, so that runs of the same data follow each other.
+
+    Raises:
+        ValueError: the first run does not yield the metric.
+    """
+    searches = [contender for contender in contenders if len(contender.trials) > 1]
+    trials = [(contender.row, trial) for contender in searches for trial in contender.trials]
+    check_not_pushed([trial.recipe for _, trial in trials])
+    key = f"validation_{metric.removeprefix('validation_')}"
+    for number, (row, trial) in enumerate(trials, start=1):
+        run = flat_run(trial.recipe, f"search run {number} of {len(trials)}, ", after)
+        check_metric("--select", key, [name for name in run if name.startswith("validation_")])
+        row.search.append({"setting": trial.setting, "chosen_by": key, **run})
+    plan: Plan = []
+    for contender in contenders:
+        row, trials = contender.row, contender.trials
+        best = trials[best_run(row.search, key) if len(trials) > 1 else 0]
+        row.setting = best.setting if len(trials) > 1 else ""
+        plan += best.plan_seeds()
+    return sorted(plan, key=lambda run: split_order(run[1]))
+
+
+def split_order(recipe: Recipe) -> tuple[int, int]:
+    """Sorts runs with equally cut splits behind each other, and leaves all others in their order."""
+    return recipe.data.fold or 0, recipe.training.seed if recipe.data.train_per_class else 0
+
+
+def run_plan(
+    plan: Plan,
+    folder: Path,
+    name: str,
+    metric: str,
+    columns: Sequence[str] = (),
+    records: Path | None = None,
+    after: AfterRun | None = None,
+) -> list[Row]:
+    """Runs what is not finished yet; the main process keeps `NAME.json` and `NAME.jsonl` up to date.
 
     Args:
         plan: all runs in order, each with the row that its result belongs to; rows are filled here.
-        folder, name: of the JSON file.
-        metric: what the first run must yield.
+        folder, name: of the files.
+        metric, columns: what the first run must yield.
+        records: another place for the JSON lines.
+        after: measured of every run; the file `after_run.json` in its folder keeps it.
 
     Returns:
         the rows, each once.
@@ -98,21 +177,52 @@ def run_plan(plan: Plan, folder: Path, name: str, metric: str) -> list[Row]:
         ValueError: all would push to one repository, or the first run does not yield the metric (`f1_binary` depends
             on the data).
     """
-    if len(plan) > 1 and plan[0][1].training.push_to_hub:
-        raise ValueError(
-            f"push_to_hub: the {len(plan)} runs would overwrite each other on the Hub. Push the one that you choose "
-            "afterwards: hf-bml push RUN_DIR --repo-id NAME."
-        )
+    check_not_pushed([recipe for _, recipe in plan])
     rows = list({id(row): row for row, _ in plan}.values())
     is_main = plan[0][1].training.process_index == 0
     for number, (row, recipe) in enumerate(plan, start=1):
-        row.runs.append(flat_result(run_or_reuse(recipe, f"run {number} of {len(plan)}, ")))
+        row.runs.append(flat_run(recipe, f"run {number} of {len(plan)}, ", after))
         if is_main:
             write_results(rows, folder, name)
+            if rows[0].dataset:
+                with disk_errors_named(folder):
+                    write_records(records_of(rows), records or folder / f"{name}.jsonl")
         if number == 1:
-            known = [name for name in row.runs[0] if name in compared_metrics(recipe) or is_type_metric(recipe, name)]
+            run = row.runs[0]
+            valid = {*compared_metrics(recipe)}
+            known = [n for n in run if n in valid or "/" in n or is_type_metric(recipe, n)]
             check_metric("--compare", metric, known)
+            for column in columns:
+                check_metric("--columns", column, [n for n in run if is_metric(n, run[n])])
     return rows
+
+
+def check_not_pushed(recipes: Sequence[Recipe]) -> None:
+    """Raises ValueError for several runs that would all push to one repository."""
+    if len(recipes) > 1 and recipes[0].training.push_to_hub:
+        raise ValueError(
+            f"push_to_hub: the {len(recipes)} runs would overwrite each other on the Hub. Push the one you choose "
+            "afterwards: hf-bml push RUN_DIR --repo-id NAME."
+        )
+
+
+def flat_run(recipe: Recipe, prefix: str = "", after: AfterRun | None = None) -> dict[str, Any]:
+    """A run of a [`Row`](../analysis/comparison.py), trained unless it is finished, with what is measured after it."""
+    result = run_or_reuse(recipe, prefix)
+    return flat_result(result) | ({} if after is None else measured(recipe, result, after))
+
+
+def measured(recipe: Recipe, result: Mapping[str, Any], after: AfterRun) -> dict[str, float]:
+    """What `after` measures of a finished run, or has measured before."""
+    path = Path(recipe.training.output_dir) / experiment.AFTER_NAME
+    known = [read_json(path) if path.is_file() else {}]
+    if recipe.training.world_size > 1:
+        broadcast_object_list(known)  # the main process decides for all
+    if after.key not in known[0]:
+        known[0][after.key] = dict(after.measure(recipe, result))
+        if recipe.training.process_index == 0:
+            write_json(known[0], path)
+    return known[0][after.key]
 
 
 def run_or_reuse(recipe: Recipe, prefix: str = "") -> dict[str, Any]:
@@ -128,7 +238,9 @@ def run_or_reuse(recipe: Recipe, prefix: str = "") -> dict[str, Any]:
 
 
 def announce_and_run(recipe: Recipe, prefix: str = "") -> dict[str, Any]:
-    """Runs a recipe; the main process says so."""
+    """Runs a recipe, and before it the parts that it starts from; the main process says so."""
+    for part in recipe.parts.values():
+        run_or_reuse(part, prefix)
     if recipe.training.process_index == 0:
         print(f"{prefix}{recipe.training.output_dir}: training", flush=True)
     return experiment.run(recipe)
@@ -146,7 +258,8 @@ def flat_result(result: Mapping[str, Any]) -> dict[str, Any]:
 
     Test metrics under their own names, `validation_<metric>`, `ratio_<modality>`, `seed`, `device`, `torch`, and the
     times (not of a run that resumed a checkpoint): `train_seconds` without `estimation_seconds`, and
-    `epoch_seconds`, the median of the whole epochs after the first.
+    `epoch_seconds`, the median of the whole epochs after the first. Where there are such, `fold` and `protocol`, the
+    number of `trainings` of a run that has parts, and versions and date.
     """
     estimation = sum((facts.get("estimation_seconds", 0.0) for facts in result.get("modulations", {}).values()), 0.0)
     times = {}
@@ -154,6 +267,11 @@ def flat_result(result: Mapping[str, Any]) -> dict[str, Any]:
         times["train_seconds"] = result["train_seconds"] - estimation
         if epoch := median_after_warm_up(result.get("epoch_seconds", [])):
             times["epoch_seconds"] = epoch
+    further: dict[str, Any] = {}
+    if protocol := result.get("protocol"):
+        further |= {"protocol": protocol} | ({"fold": protocol["fold"]} if "fold" in protocol else {})
+    if "trainings" in result:
+        further["trainings"] = result["trainings"]
     return {
         "seed": result["seed"],
         **result["test"],
@@ -163,6 +281,12 @@ def flat_result(result: Mapping[str, Any]) -> dict[str, Any]:
         "estimation_seconds": estimation,
         "device": result["environment"]["device"],
         "torch": result["environment"]["torch"],
+        **{
+            name: result["environment"][name]
+            for name in ("hf_bml", "transformers", "date")
+            if name in result["environment"]
+        },
+        **further,
     }
 
 
@@ -180,6 +304,7 @@ def write_comparison(
     control: str | None = None,
     title: str = "",
     left_out: Sequence[str] = (),
+    columns: Sequence[str] = (),
 ) -> str:
     """Writes `NAME.md`, `NAME.csv` (a line per row), `NAME_runs.csv` (a line per run) and `NAME.png`.
 
@@ -187,7 +312,10 @@ def write_comparison(
         the Markdown: the table and what a reader must know.
     """
     notes = [*comparison_notes(rows, compare, control), *left_out]
-    text = "\n\n".join([comparison_table(rows, compare, control), *notes]) + "\n"
+    parts = [comparison_table(rows, compare, control, columns), *notes]
+    if pooled := pooled_table(rows, [compare, *columns], control):
+        parts.append(pooled)
+    text = "\n\n".join(parts) + "\n"
     with disk_errors_named(folder):
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
         write_csv(row_records(rows, compare, control), folder / f"{name}.csv")

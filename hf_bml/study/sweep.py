@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ def plan_sweep(parser: RecipeParser, chosen: argparse.Namespace, arguments: Sequ
     if len(chosen.recipes) != 1:
         raise ValueError(f"expected one recipe, found {chosen.recipes}. Run the command once per recipe.")
     sweep = Sweep(read_varied(chosen.vary))
+    for option in sweep.options:
+        check_option("--vary", option)
     names = short_names(list(sweep.options))
     plan: Plan = []
 
@@ -66,18 +68,17 @@ def plan_sweep(parser: RecipeParser, chosen: argparse.Namespace, arguments: Sequ
         row = Row(", ".join(f"{names[option]}={option_text(value)}" for option, value in setting.items()))
         sweep.settings.append(setting)
         sweep.rows.append(row)
-        changes = {option: None for option, value in setting.items() if value is None and "." not in option}
-        add(row, [a for option, value in setting.items() for a in as_arguments(option, value)], changes)
+        add(row, *applied(setting))
     check_different(plan)
     check_compared_metric(chosen.compare, plan[0][1])
     return sweep, plan
 
 
-def read_varied(texts: Sequence[str]) -> dict[str, list[Any]]:
+def read_varied(texts: Sequence[str], flag: str = "--vary") -> dict[str, list[Any]]:
     """Reads `modulations.opm.q_base=0.3,0.4` into values per option.
 
     Raises:
-        ValueError: another form, an unknown option, one that is given twice, or a value that is.
+        ValueError: another form, an option that is given twice, or a value that is.
 
     Example:
         >>> read_varied(["modulations.opm.q_base=0.3,0.4", "learning_rate=1e-3"])
@@ -87,22 +88,32 @@ def read_varied(texts: Sequence[str]) -> dict[str, list[Any]]:
     for text in texts:
         option, equals, listed = text.partition("=")
         if not equals or not listed:
-            raise ValueError(f"--vary: expected OPTION=VALUE,VALUE, found {text!r}.")
-        first = option.split(".")[0]
-        if first not in OPTION_NAMES:
-            raise ValueError(f"--vary: unknown option {first!r}.{did_you_mean(first, OPTION_NAMES)}")
-        if first in ELSEWHERE:
-            raise ValueError(f"--vary: {first} has an option of its own, {ELSEWHERE[first]}.")
+            raise ValueError(f"{flag}: expected OPTION=VALUE,VALUE, found {text!r}.")
         try:
             values = yaml.load(f"[{listed}]", Loader=RecipeLoader)
         except (yaml.YAMLError, ValueError) as error:
-            raise ValueError(f"--vary: the values {listed!r} cannot be read as YAML: {error}") from error
+            raise ValueError(f"{flag}: the values {listed!r} cannot be read as YAML: {error}") from error
         if option in options:
-            raise ValueError(f"--vary: {option} is given twice. Write all its values after one `=`.")
+            raise ValueError(f"{flag}: {option} is given twice. Write all its values after one `=`.")
         if len(values) != len({json.dumps(value, default=str) for value in values}):
-            raise ValueError(f"--vary: a value of {option} is given twice, found {listed}.")
+            raise ValueError(f"{flag}: a value of {option} is given twice, found {listed}.")
         options[option] = values
     return options
+
+
+def check_option(flag: str, option: str) -> None:
+    """Raises ValueError unless a recipe has the option, and no other option of the command sets it."""
+    first = option.split(".")[0]
+    if first not in OPTION_NAMES:
+        raise ValueError(f"{flag}: unknown option {first!r}.{did_you_mean(first, OPTION_NAMES)}")
+    if first in ELSEWHERE:
+        raise ValueError(f"{flag}: {first} has an option of its own, {ELSEWHERE[first]}.")
+
+
+def applied(setting: Mapping[str, Any]) -> tuple[list[str], dict[str, Any]]:
+    """A setting as further arguments of a command line, and as changes where these cannot say None."""
+    changes = {option: None for option, value in setting.items() if value is None and "." not in option}
+    return [a for option, value in setting.items() for a in as_arguments(option, value)], changes
 
 
 def as_arguments(option: str, value: Any) -> list[str]:

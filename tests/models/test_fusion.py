@@ -131,6 +131,23 @@ def test_product_by_hand_predicts_a_constant_for_every_modality_alone():
     assert [name for name, head_class in FUSIONS.items() if head_class.zero_out_is_blind] == ["product"]
 
 
+def test_averages_are_what_the_classifiers_predict_over_the_modalities_that_are_there():
+    both = torch.tensor([[3.0], [3.0], [0.0], [0.0]]), torch.tensor([[1.0, 1.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    features = dict(zip(("audio", "visual"), both, strict=True))
+    audio, visual = torch.tensor([3.0, -3.0]), torch.tensor([1.0, 2.0])
+    for fusion in ("average_logits", "average_probabilities"):
+        head = FUSIONS[fusion]({"audio": 1, "visual": 2}, pair_config(fusion))
+        set_linear(head.classifiers["audio"][-1], [[1.0], [-1.0]], [0.0, 0.0])
+        set_linear(head.classifiers["visual"][-1], [[1.0, 0.0], [1.0, 1.0]], [0.0, 0.0])
+        parts = [audio, visual, torch.zeros(2)]
+        if fusion == "average_logits":
+            expected = [(audio + visual) / 2, audio, visual, parts[2]]
+        else:
+            audio_, visual_, nothing = (part.softmax(0) for part in parts)
+            expected = [p.log() for p in ((audio_ + visual_) / 2, audio_, visual_, nothing)]
+        torch.testing.assert_close(head(features), torch.stack(expected))
+
+
 @pytest.mark.parametrize("fusion", ["film", "gated"])
 def test_one_of_three_modalities_conditions_the_concatenation_of_the_others(fusion):
     for conditioning in (None, *SIZES):

@@ -2,7 +2,7 @@ import pytest
 
 from hf_bml import MODULATIONS, Modulation
 from hf_bml.modulation import BUNDLES, Bundle, Needs
-from hf_bml.study.methods import Method, check_used, parse_method
+from hf_bml.study.methods import Method, check_used, method_of, parse_method
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +34,8 @@ def other_models(monkeypatch):
         ("balanced", {"balanced": {}}, (), "balanced"),
         ("balanced+mod_drop:p=0.3", {"balanced": {}, "mod_drop": {"p": 0.3}}, (), "balanced+mod_drop"),
         ("none@meets", {}, ("meets",), "none"),
+        ("unimodal_init+opm:lam=1@meets", {"opm": {"lam": 1}}, ("meets",), "unimodal_init+opm"),
+        ("ensemble:average=logits", {}, (), "ensemble"),
         ("opm:lam=1+ogm@meets+attends", {"opm": {"lam": 1}, "ogm": {}}, ("meets", "attends"), "opm+ogm"),
     ],
 )
@@ -42,6 +44,12 @@ def test_reads_methods_and_writes_them_again(text, modulations, borrowed, names)
     assert (method.modulations, method.borrowed, method.names) == (modulations, borrowed, names)
     assert list(method.modulations) == list(modulations)  # the order counts
     assert parse_method(method.label) == method
+
+
+def test_the_method_of_a_run():
+    for text in ("none", "opm:lam=1", "unimodal_init+opm", "ensemble", "ensemble:average=logits"):
+        method = parse_method(text)
+        assert method_of({"modulations": method.modulations, **method.start_changes}).label == text
 
 
 def test_options_of_the_text_win_over_defaults_and_all_are_in_the_label():

@@ -100,7 +100,9 @@ def test_a_bundle_sets_what_the_recipe_does_not_say_of_the_model(recipe_file, mo
 
 def test_a_recipe_has_every_option_of_every_task():
     options = {f.name for f in fields(ModelArguments)}
-    assert options == {"task", "model_name_or_path"} | {name for t in TASKS.values() for name in t.options}
+    assert options == {"task", "model_name_or_path", "from_unimodal"} | {
+        name for t in TASKS.values() for name in t.options
+    }
     for modulation in MODULATIONS.values():
         assert set(modulation().needs(()).model_options) <= options
 
