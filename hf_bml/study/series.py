@@ -16,11 +16,11 @@ from ..analysis.comparison import (
     comparison_notes,
     comparison_table,
     is_metric,
-    pooled_table,
     row_records,
     run_records,
     write_csv,
 )
+from ..analysis.pooled import pooled_table
 from ..analysis.records import records_of, write_records
 from ..analysis.summary import median_after_warm_up, run_table
 from ..ground.disk import disk_errors_named

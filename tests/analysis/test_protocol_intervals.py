@@ -12,11 +12,10 @@ from hf_bml.analysis.comparison import (
     control_row,
     difference,
     lower_is_better,
-    pooled_records,
-    pooled_table,
     reference_row,
     row_overlap,
 )
+from hf_bml.analysis.pooled import pooled_records, pooled_table
 from hf_bml.analysis.records import read_records, records_of, rows_of, write_records
 from hf_bml.analysis.summary import paired_difference
 
