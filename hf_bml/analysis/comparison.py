@@ -64,7 +64,9 @@ class Row:
 
     def values(self, metric: str) -> np.ndarray:
         """The metric of the runs that have it, `(n,)`; of folds their means over seeds."""
-        return per_unit(self.by_run(metric)).to_numpy()
+        if self.folds:
+            return per_unit(self.by_run(metric)).to_numpy()
+        return np.asarray([run[metric] for run in self.runs if metric in run], dtype=float)
 
     @property
     def seeds(self) -> list[int]:
