@@ -14,6 +14,7 @@ from datasets import Dataset, DatasetDict, IterableDatasetDict
 logger = logging.getLogger(__name__)
 SHOWN = 5
 HELD_OUT = "held out"  # in a record, beside the reasons
+AS_GIVEN = "splits as the data set gives them"
 
 
 def add_to_report(dataset: Dataset, name: str, split: str, reason: str, items: Sequence[str]) -> None:
@@ -50,7 +51,7 @@ def data_line(name: str, splits: DatasetDict | IterableDatasetDict, classes: int
         rows = f"{', '.join(splits)} streamed, rows not counted"
     else:
         rows = ", ".join(f"{split} {len(own)}" for split, own in splits.items()) + " rows"
-    how = record(splits["train"]).get(HELD_OUT, "splits as the data set gives them")
+    how = record(splits["train"]).get(HELD_OUT, AS_GIVEN)
     return f"{name}: {rows}; {classes} classes; {how}"
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from datasets import DatasetDict, IterableDatasetDict, concatenate_datasets
 from numpy.typing import ArrayLike
 
-from .data_report import split_report
+from .data_report import AS_GIVEN, HELD_OUT, note_held_out, record, split_report
 from .splits import SPLITS
 from .validation import GROUP, LABELS
 
@@ -128,10 +128,13 @@ def with_protocol(
     facts: dict[str, Any] = {}
     if folds is not None:
         facts |= {"folds": folds, "fold": fold, "groups": GROUP in dataset["train"].column_names}
-        dataset = with_fold(dataset, folds, fold)
+        kept = "whole groups" if facts["groups"] else "rows of every class"
+        dataset = note_held_out(with_fold(dataset, folds, fold), f"fold {fold} of {folds} for test, {kept} held out")
     facts["pool"] = len(dataset["train"])
     if per_class is not None:
         facts["train_per_class"] = per_class
         rows = draw_per_class(dataset["train"][LABELS][:], per_class, seed)
         dataset = DatasetDict({**dataset, "train": dataset["train"].select(rows)})
+        how = record(dataset["train"]).get(HELD_OUT, AS_GIVEN)
+        note_held_out(dataset, f"{how}, at most {per_class} training rows of a class")
     return dataset, {**facts, "train": len(dataset["train"]), "test": len(dataset["test"])}

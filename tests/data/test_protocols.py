@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from datasets import Dataset, DatasetDict, IterableDatasetDict
 
-from hf_bml.data.data_report import add_to_report, data_report
+from hf_bml.data.data_report import add_to_report, data_line, data_report
 from hf_bml.data.protocols import draw_per_class, fold_of_rows, with_protocol
 from hf_bml.data.splits import SPLITS
 
@@ -57,7 +57,15 @@ def test_a_draw_leaves_validation_and_test_alone():
     assert facts == {"train_per_class": 2, "pool": 18, "train": 6, "test": 12}
     assert cut["test"]["row"][:] == data["test"]["row"][:] and set(cut["train"]["row"]) < set(range(18))
     assert with_protocol(data, None, None, 0, seed=3) == (data, {})
-    _, facts = with_protocol(data, 2, 3, 1, seed=3)
+    assert data_line("pets", cut, 3) == (
+        "pets: train 6, validation 6, test 12 rows; 3 classes; splits as the data set gives them, at most 2 training "
+        "rows of a class"
+    )
+    both, facts = with_protocol(data, 2, 3, 1, seed=3)
+    assert data_line("pets", both, 3).endswith(
+        "; fold 1 of 3 for test, rows of every class held out, at most 2 training rows of a class"
+    )
+    assert "at most" not in data_line("pets", data, 3)
     assert facts == {"folds": 3, "fold": 1, "groups": False, "pool": 12, "train_per_class": 2, "train": 6, "test": 12}
 
 
