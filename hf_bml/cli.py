@@ -19,6 +19,7 @@ COMMANDS = {
     "evaluate": "evaluate a finished run on a split",
     "probe": "linear probe of every encoder of a run at every saved checkpoint",
     "missing": "accuracy of a run's model when modalities are missing at random",
+    "robustness": "accuracy and calibration of runs' models with noisy and missing modalities",
     "analyse": "accuracy per class, calibration, Shapley values and t-SNE of a run's model",
     "sensitivity": "train a recipe with every combination of some options' values",
     "report": "show finished runs side by side in one HTML page",

@@ -176,7 +176,8 @@ def best_value(values: Sequence[float], metric: str) -> int:
 
 def lower_is_better(metric: str) -> bool:
     """Whether less of a metric, of either split, is better: the loss, a calibration error."""
-    return metric.removeprefix("validation_").rpartition("/")[2] in ("loss", "ece")
+    name = metric.removeprefix("validation_").rpartition("/")[2]
+    return name == "loss" or name.partition("_")[0] == "ece"
 
 
 def validation_metric(rows: Iterable[Row], metric: str) -> str:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..analysis.comparison import metric_names
+from ..analysis.comparison import MEASURED, metric_names
 from ..analysis.records import read_records, rows_of
 from ..ground.disk import check_writable
+from ..study.assembly import recipe_modalities
 from ..study.checks import check_metric
-from ..study.comparison import check_control, plan_methods
+from ..study.comparison import Contender, check_control, plan_methods
 from ..study.errors import OneLineErrors, command
 from ..study.parser import RecipeParser, series_options, series_parser
 from ..study.plan import check_name, common_folder
-from ..study.series import choose_settings, end_processes, run_series, write_comparison
+from ..study.robustness import measure_robustness, parse_corruptions
+from ..study.series import AfterRun, choose_settings, end_processes, run_series, write_comparison
 
 DESCRIPTION = """\
 Trains every method on every recipe, once per seed, tests it, and writes NAME.md, NAME.csv, NAME_runs.csv, NAME.json,
@@ -33,6 +36,9 @@ on validation, `ensemble` all of them together (ensemble:average=logits: the mea
 Protocols: --train_per_class 20 draws few training rows by the seed. --folds 6 tests each of six folds once, along the
 data set's column `group` if it has one. --search, with --budget 4, tries at most four settings of each method, its own
 first and then a seeded sample, on one seed (and the first fold), chooses on validation, and runs the seeds with that.
+
+--robustness also evaluates every finished run with noisy and with missing modalities, as hf-bml robustness does, and
+adds these columns; --select robust/missing_average chooses by one of them, on validation.
 
 NAME.jsonl holds every run, and --collect FILE [FILE ...] writes the tables from such files without training; those of
 several data sets are pooled. With it only --compare, --control, --columns, --name and --output_dir have a meaning.
@@ -55,10 +61,40 @@ def main(arguments: list[str]) -> None:
         print("".join(f"{note}\n" for note in left_out), end="")
         if chosen.records is not None:
             check_writable(chosen.records.parent)
-    plan = choose_settings(contenders, chosen.select or chosen.compare)
-    options = {"columns": chosen.columns, "records": chosen.records}
+    select = chosen.select or chosen.compare
+    search, final = measures(chosen, select, contenders)
+    plan = choose_settings(contenders, select, search)
+    options = {"columns": chosen.columns, "records": chosen.records, "after": final}
     run_series(plan, common_folder(plan), chosen.name, chosen.compare, chosen.control, left_out, **options)
     end_processes()
+
+
+def measures(
+    chosen: argparse.Namespace, select: str, contenders: Sequence[Contender]
+) -> tuple[list[AfterRun], list[AfterRun]]:
+    """What is measured of the runs of a search, on validation and only if it chooses, and of the others.
+
+    Raises:
+        ValueError: an option needs --robustness, or a corruption that cannot be used.
+    """
+    needing = {
+        "--select": select,
+        "--compare": chosen.compare,
+        **{f"--columns {name}": name for name in chosen.columns},
+    }
+    for option, metric in needing.items():
+        if metric.removeprefix("validation_").startswith(MEASURED) and not chosen.robustness:
+            raise ValueError(f"{option.split()[0]}: {metric} is measured after a run. Add --robustness.")
+    if chosen.corruptions is not None and not chosen.robustness:
+        raise ValueError("--corruptions says what --robustness measures. Add --robustness.")
+    if not chosen.robustness:
+        return [], []
+    recipes = [trial.recipe for contender in contenders for trial in contender.trials]
+    modalities = list(dict.fromkeys(name for recipe in recipes for name in recipe_modalities(recipe)))
+    corruptions = parse_corruptions(chosen.corruptions, modalities)
+    chooses = select.removeprefix("validation_").startswith(MEASURED)
+    search = measure_robustness(["validation"], corruptions) if chooses else []
+    return search, measure_robustness(["validation", "test"], corruptions)
 
 
 def collect(chosen: argparse.Namespace) -> None:
@@ -106,6 +142,16 @@ def build_parser() -> RecipeParser:
     )
     parser.add_argument(
         "--search_seed", type=int, default=None, help="Of the search and its runs; default: the first of the seeds."
+    )
+    parser.add_argument(
+        "--robustness", action="store_true", help="Evaluate every run with noisy and with missing modalities, too."
+    )
+    parser.add_argument(
+        "--corruptions",
+        nargs="+",
+        default=None,
+        metavar="MODALITY.NAME[:OPTION=VALUE]",
+        help="Those of --robustness, such as audio.babble:snr=0; default: all that fit.",
     )
     parser.add_argument(
         "--select", default=None, metavar="METRIC", help="Its value on validation chooses; default: that of --compare."

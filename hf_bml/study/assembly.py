@@ -130,33 +130,50 @@ def build_data(recipe: Recipe, augment: bool = True) -> tuple[DatasetDict, Multi
     return _prepared_data(recipe, augment)[:2]
 
 
+def raw_data(recipe: Recipe, augment: bool = False) -> DatasetDict | IterableDatasetDict:
+    """The splits that `build_data` processes, as they were before that; not loaded again if it was called before."""
+    return _prepared_data(recipe, augment)[3]
+
+
 def protocol_facts(recipe: Recipe) -> dict[str, Any]:
     """What was done to the splits that `build_data` returns, see [`with_protocol`](../data/protocols.py)."""
     return _prepared_data(recipe, augment=True)[2]
 
 
-def _prepared_data(recipe: Recipe, augment: bool) -> tuple[DatasetDict, MultimodalProcessor | None, dict[str, Any]]:
+def _prepared_data(recipe: Recipe, augment: bool) -> Prepared:
     modalities = recipe_modalities(recipe)
     configs = processor_configs(recipe)
     data = recipe.data
-    given = [data.dataset, data.dataset_options, data.on_error, data.stream_buffer_size]
-    given += [data.folds, data.fold, data.train_per_class and (data.train_per_class, recipe.training.seed)]
-    key = json.dumps([*given, configs, modalities, augment], default=str)
+    loaded = json.dumps(_load_key(recipe), default=str)
+    key = json.dumps([loaded, data.on_error, data.stream_buffer_size, configs, modalities, augment], default=str)
     if key not in _last_data:
         if len(_last_data) == KEPT_DATA:
             del _last_data[next(iter(_last_data))]
         with recipe.training.main_process_first(desc="preparing the data"):
-            _last_data[key] = _build_data(recipe, modalities, configs, augment)
+            if loaded not in _last_loaded:
+                _last_loaded.clear()
+                _last_loaded[loaded] = _load_data(recipe)
+            dataset, facts = _last_loaded[loaded]
+            processed, processor = _process_data(recipe, dataset, modalities, configs, augment)
+            _last_data[key] = processed, processor, facts, dataset
     return _last_data[key]
 
 
+Loaded = DatasetDict | IterableDatasetDict
+Prepared = tuple[DatasetDict, MultimodalProcessor | None, dict[str, Any], Loaded]
 KEPT_DATA = 6  # of a joint model and its modalities; several runs of a command share it
-_last_data: dict[str, tuple[DatasetDict, MultimodalProcessor | None, dict[str, Any]]] = {}
+_last_data: dict[str, Prepared] = {}
+_last_loaded: dict[str, tuple[Loaded, dict[str, Any]]] = {}  # a run and what looks at it process the same rows
 
 
-def _build_data(
-    recipe: Recipe, modalities: list[str], configs: dict[str, Any], augment: bool
-) -> tuple[DatasetDict, MultimodalProcessor | None, dict[str, Any]]:
+def _load_key(recipe: Recipe) -> list[Any]:
+    data = recipe.data
+    drawn = data.train_per_class and (data.train_per_class, recipe.training.seed)
+    return [data.dataset, data.dataset_options, data.folds, data.fold, drawn]
+
+
+def _load_data(recipe: Recipe) -> tuple[Loaded, dict[str, Any]]:
+    """The raw splits, and what the protocol has done to them."""
     options = recipe.data.dataset_options or {}
     try:
         dataset = load_multimodal_dataset(recipe.data.dataset, **options)
@@ -165,9 +182,15 @@ def _build_data(
             raise
         raise ValueError(f"dataset {recipe.data.dataset!r} with the options {options}: {error}") from error
     data = recipe.data
-    dataset, facts = with_protocol(dataset, data.train_per_class, data.folds, data.fold or 0, recipe.training.seed)
+    return with_protocol(dataset, data.train_per_class, data.folds, data.fold or 0, recipe.training.seed)
+
+
+def _process_data(
+    recipe: Recipe, dataset: Loaded, modalities: list[str], configs: dict[str, Any], augment: bool
+) -> tuple[DatasetDict, MultimodalProcessor | None]:
     if isinstance(dataset, IterableDatasetDict) and augment and recipe.data.stream_buffer_size > 1:
         # undecoded rows; the trainer seeds the order
+        dataset = IterableDatasetDict(dataset)
         dataset["train"] = dataset["train"].shuffle(seed=0, buffer_size=recipe.data.stream_buffer_size)
     columns = dataset["train"].column_names
     for what, names in (("processors name", configs), ("the model's modalities are", modalities)):
@@ -186,11 +209,11 @@ def _build_data(
             f"of {list(PROCESSORS)}."
         )
     if any(rank > 2 for rank in ranks.values()):
-        return dataset.with_format("torch"), None, facts  # images and clips that are tensors already
+        return dataset.with_format("torch"), None  # images and clips that are tensors already
     processor = MultimodalProcessor(
         {name: configs.get(name, {"type": "features"}) for name in modalities}, on_error=recipe.data.on_error
     )
-    return processor.apply(dataset, num_proc=recipe.data.dataset_num_proc, augment=augment), processor, facts
+    return processor.apply(dataset, num_proc=recipe.data.dataset_num_proc, augment=augment), processor
 
 
 def numeric_rank(feature: Any) -> int | None:

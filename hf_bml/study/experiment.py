@@ -49,7 +49,8 @@ AFTER_NAME = "after_run.json"  # what `run_plan` measures beside the run's own m
 # What a finished run, and the commands that look at it, leave in its folder beside CONFIG_NAME:
 RESULTS = (
     *("*.safetensors", "*.safetensors.index.json", "config.json", "processor_config.json", "trainer_state.json"),
-    *("metrics*.json", TRAINING_NAME, "analysis_*.json", "probe.json", "missing.json", AFTER_NAME, CURVES_NAME),
+    *("metrics*.json", TRAINING_NAME, "analysis_*.json", "probe.json", "missing.json", "robustness_*.json"),
+    *(AFTER_NAME, CURVES_NAME),
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
 from ..analysis.comparison import (
+    MEASURED,
     Row,
     best_run,
     comparison_notes,
@@ -22,6 +23,7 @@ from ..analysis.comparison import (
 )
 from ..analysis.pooled import pooled_table
 from ..analysis.records import records_of, write_records
+from ..analysis.robustness import shown_columns, with_common_dominant
 from ..analysis.summary import median_after_warm_up, run_table
 from ..ground.disk import disk_errors_named
 from ..training.checkpoint import AUTO, resume_request
@@ -92,7 +94,7 @@ def run_series(
     left_out: Sequence[str] = (),
     columns: Sequence[str] = (),
     records: Path | None = None,
-    after: AfterRun | None = None,
+    after: Sequence[AfterRun] = (),
 ) -> None:
     """Runs a plan; the main process reports, and keeps what is finished up to date.
 
@@ -116,12 +118,13 @@ def run_series(
         print(f"\n{text}\nwritten to {folder / name}.md, .csv, _runs.csv, .json and .png{lines}")
 
 
-def choose_settings(contenders: Sequence[Contender], metric: str, after: AfterRun | None = None) -> Plan:
+def choose_settings(contenders: Sequence[Contender], metric: str, after: Sequence[AfterRun] = ()) -> Plan:
     """Runs each setting of the rows that have several, and plans the best on validation.
 
     Args:
         contenders: the rows; their `setting` and `search` are filled here.
-        metric: `validation_<metric>` chooses.
+        metric: `validation_<metric>` chooses; `validation_accuracy` in a row none of whose runs has it, such as models
+            of one modality, of which none can be missing.
         after: see `run_plan`.
 
     Returns:
@@ -136,15 +139,26 @@ def choose_settings(contenders: Sequence[Contender], metric: str, after: AfterRu
     key = f"validation_{metric.removeprefix('validation_')}"
     for number, (row, trial) in enumerate(trials, start=1):
         run = flat_run(trial.recipe, f"search run {number} of {len(trials)}, ", after)
-        check_metric("--select", key, [name for name in run if name.startswith("validation_")])
-        row.search.append({"setting": trial.setting, "chosen_by": key, **run})
+        if not may_lack(trial.recipe, key):
+            check_metric("--select", key, [name for name in run if name.startswith("validation_")])
+        row.search.append({"setting": trial.setting, **run})
+    tried, _ = with_common_dominant([replace(contender.row, runs=contender.row.search) for contender in searches])
+    for contender, row in zip(searches, tried, strict=True):
+        chosen_by = key if any(key in run for run in row.runs) else "validation_accuracy"
+        contender.row.search = [{"chosen_by": chosen_by, **run} for run in row.runs]
     plan: Plan = []
     for contender in contenders:
         row, trials = contender.row, contender.trials
-        best = trials[best_run(row.search, key) if len(trials) > 1 else 0]
+        best = trials[best_run(row.search, row.search[0]["chosen_by"]) if len(trials) > 1 else 0]
         row.setting = best.setting if len(trials) > 1 else ""
         plan += best.plan_seeds()
     return sorted(plan, key=lambda run: split_order(run[1]))
+
+
+def may_lack(recipe: Recipe, metric: str) -> bool:
+    """Whether a run without this metric is no mistake: a model of one modality is not measured without it."""
+    is_alone = len(recipe.model.modalities or ()) == 1
+    return is_alone and metric.removeprefix("validation_").startswith(MEASURED)
 
 
 def split_order(recipe: Recipe) -> tuple[int, int]:
@@ -159,7 +173,7 @@ def run_plan(
     metric: str,
     columns: Sequence[str] = (),
     records: Path | None = None,
-    after: AfterRun | None = None,
+    after: Sequence[AfterRun] = (),
 ) -> list[Row]:
     """Runs what is not finished yet; the main process keeps `NAME.json` and `NAME.jsonl` up to date.
 
@@ -191,8 +205,9 @@ def run_plan(
             run = row.runs[0]
             valid = {*compared_metrics(recipe)}
             known = [n for n in run if n in valid or "/" in n or is_type_metric(recipe, n)]
-            check_metric("--compare", metric, known)
-            for column in columns:
+            if not may_lack(recipe, metric):
+                check_metric("--compare", metric, known)
+            for column in (name for name in columns if not may_lack(recipe, name)):
                 check_metric("--columns", column, [n for n in run if is_metric(n, run[n])])
     return rows
 
@@ -206,10 +221,13 @@ def check_not_pushed(recipes: Sequence[Recipe]) -> None:
         )
 
 
-def flat_run(recipe: Recipe, prefix: str = "", after: AfterRun | None = None) -> dict[str, Any]:
+def flat_run(recipe: Recipe, prefix: str = "", after: Sequence[AfterRun] = ()) -> dict[str, Any]:
     """A run of a [`Row`](../analysis/comparison.py), trained unless it is finished, with what is measured after it."""
     result = run_or_reuse(recipe, prefix)
-    return flat_result(result) | ({} if after is None else measured(recipe, result, after))
+    flat = flat_result(result)
+    for one in after:
+        flat |= measured(recipe, result, one)
+    return flat
 
 
 def measured(recipe: Recipe, result: Mapping[str, Any], after: AfterRun) -> dict[str, float]:
@@ -311,7 +329,9 @@ def write_comparison(
     Returns:
         the Markdown: the table and what a reader must know.
     """
-    notes = [*comparison_notes(rows, compare, control), *left_out]
+    rows, robustness_notes = with_common_dominant(rows)
+    columns = list(dict.fromkeys([*columns, *shown_columns(rows)]))
+    notes = [*comparison_notes(rows, compare, control), *robustness_notes, *left_out]
     parts = [comparison_table(rows, compare, control, columns), *notes]
     if pooled := pooled_table(rows, [compare, *columns], control):
         parts.append(pooled)

@@ -186,8 +186,8 @@ def test_what_is_measured_after_a_run_chooses_and_is_kept_beside_it(compare):
     for key in ("worst", "worst", "worst, other options"):
         contenders, _ = plan_methods(parser, chosen, arguments)
         after = AfterRun(key, measure)
-        plan = choose_settings(contenders, "robust/worst", after)
-        [row] = run_plan(plan, Path("runs"), "table", "robust/worst", ["robust/worst"], after=after)
+        plan = choose_settings(contenders, "robust/worst", [after])
+        [row] = run_plan(plan, Path("runs"), "table", "robust/worst", ["robust/worst"], after=[after])
         assert (row.setting, row.runs[0]["robust/worst"]) == ("learning_rate=0.2", 0.2)
     assert calls == [0.1, 0.2] * 2
     kept = json.loads((Path(plan[0][1].training.output_dir) / "after_run.json").read_text())

@@ -43,6 +43,7 @@ def parse(tmp_path):
 def serve(monkeypatch):
     """Lets the recipe's dataset be these columns, in every split."""
     assembly._last_data.clear()
+    assembly._last_loaded.clear()
 
     def serve(columns, features=None):
         split = Dataset.from_dict({**columns, "labels": [0, 1]}, features=features)
@@ -51,6 +52,7 @@ def serve(monkeypatch):
 
     yield serve
     assembly._last_data.clear()
+    assembly._last_loaded.clear()
 
 
 def test_none_in_a_column_of_numbers(parse, serve):
