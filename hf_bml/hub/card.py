@@ -89,6 +89,7 @@ def render_card(facts: CardFacts, options: CardOptions | None = None, figures: S
         modulation_table=modulation_table(facts),
         score_table=score_table(facts),
         modality_table=modality_table(facts),
+        robustness_table=robustness_table(facts),
         environment_table=environment_table(facts),
         settings=yaml.safe_dump(facts.settings, sort_keys=False, allow_unicode=True).strip() if facts.settings else "",
         sample=sample_values(facts),
@@ -310,6 +311,21 @@ def modality_table(facts: CardFacts) -> str:
         ratio = facts.ratios.get(modality)
         rows.append((f"{modality} alone", *scores, "-" if ratio is None else f"{ratio:.2f}"))
     return markdown_table(("modality", *columns, "final discrepancy ratio"), rows)
+
+
+def robustness_table(facts: CardFacts) -> str:
+    """What is left on test when a modality is missing or noisy; empty if that was not measured."""
+    summary = facts.robustness.get("summary", {})
+    rows = [("clean", percent(summary.get("clean")))] if summary else []
+    for modality in facts.modalities:
+        if f"missing_{modality}" in summary:
+            rows.append((f"without {modality}", percent(summary[f"missing_{modality}"])))
+        start = f"noisy_{modality}/"
+        for name in (name for name in summary if name.startswith(start)):
+            rows.append((f"{modality}: {name.removeprefix(start)}", percent(summary[name])))
+    if "worst" in summary:
+        rows.append(("worst of all severities", percent(summary["worst"])))
+    return markdown_table(("condition", "accuracy times 100, test"), rows) if rows else ""
 
 
 def environment_table(facts: CardFacts) -> str:

@@ -41,6 +41,7 @@ class CardFacts:
         modulations: all options per modulation.
         settings: options of the training, without the machine's paths.
         results: metrics by split of these very weights, as fractions.
+        robustness: what `robustness_test.json` holds; empty without it.
         ratios: discrepancy ratio per modality as last logged.
         history: `TrainerState.log_history`.
         step: optimizer step of these weights; None if not known.
@@ -63,6 +64,7 @@ class CardFacts:
     modulations: dict[str, dict[str, Any]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     results: dict[str, dict[str, float]] = field(default_factory=dict)
+    robustness: dict[str, Any] = field(default_factory=dict)
     ratios: dict[str, float] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
     step: int | None = None
@@ -114,6 +116,7 @@ def facts_of_run(folder: str | Path, name: str | None = None) -> CardFacts:
         modulations=with_all_options(options.get("modulations")),
         settings=without_paths(options),
         results=results or results_at(history, step),
+        robustness=read_json(folder / "robustness_test.json"),
         ratios=metrics.get("final_ratios") or last_ratios(history, modalities),
         history=history,
         step=step,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
@@ -27,6 +27,7 @@ class Evidence:
         alone: accuracy of the same probe on a model trained on the modality alone; may be empty.
         alone_test: test accuracy of such a model itself, which is another measure than a probe's; may be empty.
         samples: of the test split; None if not known.
+        robust: the results of the runs whose robustness was measured, that among them; None without any.
     """
 
     row: Row
@@ -36,12 +37,16 @@ class Evidence:
     alone: Mapping[str, float] = field(default_factory=dict)
     alone_test: Mapping[str, float] = field(default_factory=dict)
     samples: int | None = None
+    robust: Row | None = None
 
     def over(self, seeds: Collection[int]) -> Evidence:
         """The same of some seeds only."""
         probes = {m: {seed: v for seed, v in own.items() if seed in seeds} for m, own in self.probes.items()}
-        row = replace(self.row, runs=[run for run in self.row.runs if run["seed"] in seeds])
-        return replace(self, row=row, probes={modality: own for modality, own in probes.items() if own})
+        row, robust = (
+            known and replace(known, runs=[run for run in known.runs if run["seed"] in seeds])
+            for known in (self.row, self.robust)
+        )
+        return replace(self, row=row, robust=robust, probes={modality: own for modality, own in probes.items() if own})
 
     def ratios(self) -> dict[str, float]:
         """Mean discrepancy ratio of the last log per modality, where it was logged."""
@@ -70,11 +75,13 @@ def verdict(run: Evidence, first: Evidence | None = None) -> list[str]:
         )
     if common:
         run, first = run.over(common), first.over(common)
-    sentences.append(balance_sentence(run, first))
+    robust = robustness_sentences(run, first)
     if first is None:
-        sentences.append(f"Test accuracy {percent(run.row.mean('accuracy'))}{spread_text(run)}.")
+        accuracy = f"Test accuracy {percent(run.row.mean('accuracy'))}{spread_text(run)}."
     else:
-        sentences.append(accuracy_sentence(run, first))
+        accuracy = accuracy_sentence(run, first)
+    balance = balance_sentence(run, first)
+    sentences += [*robust, f"Clean: {accuracy}", balance] if robust else [balance, accuracy]
     sentences += encoder_sentences(run, first)
     return [sentence for sentence in sentences if sentence]
 
@@ -97,11 +104,82 @@ def balance_sentence(run: Evidence, first: Evidence | None) -> str:
     return text + "."
 
 
-def accuracy_sentence(run: Evidence, first: Evidence) -> str:
-    """The change of the test accuracy, and whether it can be told from chance."""
-    new, old = run.row.mean("accuracy"), first.row.mean("accuracy")
-    text = f"Test accuracy {100 * old:.1f} → {percent(new)} ({points(new - old)} points)"
-    found = difference(run.row, first.row, "accuracy")
+ROBUST = {"robust/missing_average": "One modality missing", "robust/dominant_noisy": "Dominant modality noisy"}
+
+
+def robustness_sentences(run: Evidence, first: Evidence | None) -> list[str]:
+    """What is left without a modality and under noise, and against the first run; empty if that was not measured."""
+    if run.robust is None or not run.robust.runs:
+        return []
+    sentences = []
+    for metric, name in ROBUST.items():
+        value = run.robust.mean(metric)
+        if first is not None and first.robust is not None and not math.isnan(value):
+            ours, theirs = (replace(one, row=one.robust, samples=None) for one in (run, first))
+            sentences.append(accuracy_sentence(ours, theirs, metric, f"{name}, mean accuracy"))
+        elif not math.isnan(value):
+            sentences.append(f"{name}: mean accuracy {percent(value)}.")
+    return [*sentences, f"Worst condition: {percent(run.robust.mean('robust/worst'))}."]
+
+
+def recommendation(rows: Sequence[Evidence]) -> str:
+    """Which row to take, and why; empty unless the robustness of the first and of others was measured.
+
+    Of the rows whose clean accuracy is not worse than the first one's beyond noise, it is the one with the best mean
+    of two accuracies, without a modality and with the dominant one noisy: on validation, if that was measured of all,
+    so that the numbers of the test split that are told with it were not chosen by.
+    """
+    robust = [one.robust for one in rows if one.robust is not None and math.isfinite(robust_score(one.robust))]
+    if len(robust) < 2 or robust[0] is not rows[0].robust:
+        return ""
+    first = robust[0]
+    on_validation = all(math.isfinite(robust_score(row, "validation_")) for row in robust)
+    prefix = "validation_" if on_validation else ""
+    costly = [row for row in robust[1:] if costs_accuracy(row, first)]
+    candidates = [row for row in robust if not any(row is other for other in costly)]
+    best = max(candidates, key=lambda row: robust_score(row, prefix))
+    more = [row.label for row in costly if robust_score(row, prefix) > robust_score(best, prefix)]
+    how = (
+        "Chosen by the mean of the accuracies without a modality and with the dominant one noisy, "
+        f"{'on validation' if on_validation else 'on the test split itself, as validation was not measured'}."
+    )
+    if more:
+        how += (
+            f" {sentence_case(listed(more))} would keep more, but lost clean accuracy beyond the noise between seeds."
+        )
+    if best is first:
+        return f"Take {first.label}: no other row keeps more when a modality is missing or noisy. {how}"
+    reasons, certain = [], []
+    for metric, name in {**ROBUST, "accuracy": "clean data"}.items():
+        found = difference(best, first, metric)
+        if found is not None:
+            is_judged = len(set(best.seeds) & set(first.seeds)) >= JUDGED_FROM and not math.isnan(found.low)
+            interval = f" [{points(found.low)}, {points(found.high)}]" if is_judged else ""
+            reasons.append(f"{name[:1].lower()}{name[1:]} {points(found.mean)}{interval}")
+            certain += [is_judged and found.low > 0] if metric != "accuracy" else []
+    text = f"Take {best.label}: {', '.join(reasons)} points against {first.label}."
+    if not all(certain):
+        unsure = "none" if not any(certain) else "not all"
+        text += f" The evidence is thin: {unsure} of its gains in robustness can be told from noise between seeds."
+    return f"{text} {how}"
+
+
+def robust_score(row: Row, prefix: str = "") -> float:
+    """The mean of the accuracies that `recommendation` weighs; NaN if one is not known."""
+    return fmean(row.mean(f"{prefix}{metric}") for metric in ROBUST)
+
+
+def costs_accuracy(row: Row, first: Row) -> bool:
+    """Whether clean accuracy is worse beyond the noise between seeds."""
+    found = difference(row, first, "accuracy")
+    return found is not None and len(set(row.seeds) & set(first.seeds)) >= JUDGED_FROM and found.high < 0
+
+
+def accuracy_sentence(run: Evidence, first: Evidence, metric: str = "accuracy", name: str = "Test accuracy") -> str:
+    """The change of an accuracy, and whether it can be told from chance."""
+    new, old = run.row.mean(metric), first.row.mean(metric)
+    text = f"{name} {100 * old:.1f} → {percent(new)} ({points(new - old)} points)"
+    found = difference(run.row, first.row, metric)
     if found is None:
         return f"{text}. No seed in common with {first.row.label}: not compared as pairs, so noise cannot be judged."
     seeds = len(set(run.row.seeds) & set(first.row.seeds))

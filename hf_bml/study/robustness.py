@@ -32,7 +32,7 @@ from ..analysis.summary import markdown_table, percent
 from ..ground.suggestion import did_you_mean
 from ..processing.corruptions import CORRUPTIONS, Corruption, build_corruption, default_corruptions
 from ..processing.decoded_split import DecodedSplit
-from ..processing.seen_in_training import augmentation_of
+from ..processing.seen_in_training import augmentation_of, augmentation_text
 from ..processing.tensor_storage import stored_source
 from ..training.trainer import MultimodalBalancedTrainer
 from .assembly import raw_data
@@ -41,8 +41,8 @@ from .json_file import read_json, write_json
 from .methods import parse_options
 from .progress import CompactProgressCallback
 from .recipe import Recipe
-from .run_files import RunGroup
-from .series import AfterRun
+from .run_files import RunFiles, RunGroup
+from .series import AfterRun, flat_result
 from .tensorboard_log import log_to_tensorboard
 
 FEWEST_FOR_PAIRS = 3  # modalities: of two, a missing pair leaves nothing
@@ -128,8 +128,7 @@ def robustness_run(
     Returns:
         JSON-able: `split`, `seed`, `modalities`; `conditions`, see [`Condition`](../analysis/robustness.py);
         `dominant`, with the `modality`, and the accuracies `clean` and `without` each modality on validation, that it
-        was read from; `summary`, see `robustness_summary`; `augmentation`, see `augmentation_of`; and `left_out`,
-        sentences.
+        was read from; `summary`, see `robustness_summary`; `training_saw`, a sentence; and `left_out`, sentences.
 
     Raises:
         FileNotFoundError: not a run's folder.
@@ -148,7 +147,7 @@ def robustness_run(
     pairs, left_out = fitting_corruptions(run, modalities, corruptions)
     with trainer.args.main_process_first(desc="decoding"):
         rows = split_rows(run, split, seed, pairs)
-    augmentation = augmentation_of(run.processor) if run.processor is not None else {}
+    augmentation = {} if run.processor is None else augmentation_of(run.processor)
     conditions = [measured(predict(trainer, rows.clean), "clean")]
     for modality, corruption in pairs:
         noisy = predict(trainer, rows.corrupted(modality, corruption))
@@ -162,7 +161,8 @@ def robustness_run(
     found["conditions"] = [asdict(one) for one in conditions]
     found["dominant"] = dominance(run, trainer, conditions, split, dominant)
     found["summary"] = robustness_summary(conditions, found["dominant"]["modality"])
-    found |= {"augmentation": augmentation, "left_out": left_out}
+    found["training_saw"] = "" if run.processor is None else augmentation_text(run.processor)
+    found["left_out"] = left_out
     if trainer.is_world_process_zero():
         write_json(found, robustness_path(run_dir, split))
         scalars = {f"{MEASURED}{name}": value for name, value in found["summary"].items()}
@@ -363,8 +363,8 @@ def robustness_text(found: Mapping[str, Any]) -> str:
         lines.append([what, percent(one.accuracy), change(one.accuracy, clean), percent(one.ece), seen])
     header = ["condition", "accuracy, %", "change", "calibration error, %", "seen in training"]
     summary = found["summary"]
-    rows = [[name, percent(value)] for name, value in summary.items()]
-    notes = [dominance_text(found["dominant"], conditions), *found["left_out"]]
+    rows = [[name.replace("_", " "), percent(value)] for name, value in summary.items() if "/" not in name]
+    notes = [dominance_text(found["dominant"], conditions), found["training_saw"], *found["left_out"]]
     return "\n\n".join(
         [
             f"{found['split']} split, {conditions[0].n} predictions, noise of seed {found['seed']}",
@@ -379,11 +379,11 @@ def dominance_text(dominant: Mapping[str, Any], conditions: Sequence[Condition])
     """Which modality is dominant, and what its noise was."""
     name = dominant["modality"]
     kinds = ", ".join(noisy_by_type(conditions).get(name, {}))
-    text = f"dominant: {name}"
+    text = f"Dominant: {name}"
     if "without" in dominant:
         cost = 100 * (dominant["clean"] - dominant["without"][name])
         text += f", whose absence costs most on validation ({cost:.1f} points)"
-    return f"{text}; its noise: {kinds}" if kinds else text
+    return f"{text}; its noise: {kinds}." if kinds else f"{text}."
 
 
 def robustness_rows(
@@ -393,12 +393,13 @@ def robustness_rows(
 
     Args:
         groups: the runs.
-        found: of `robustness_run`, by folder; runs without are left out.
+        found: of `robustness_run` on test, by folder; runs without are left out.
         dominant: the dominant modality; default: see `with_common_dominant`.
     """
     rows = []
     for group in groups:
-        runs = [run_entries(run.result["seed"], found[run.folder]) for run in group.runs if run.folder in found]
+        measured_runs = [(run, found[run.folder]) for run in group.runs if run.folder in found]
+        runs = [{**flat_result(run.result), **run_entries(run, own)} for run, own in measured_runs]
         rows += [Row(group.label, methods=group.methods, runs=runs)] if runs else []
     rows, notes = with_common_dominant(rows)
     if dominant is not None:
@@ -409,13 +410,16 @@ def robustness_rows(
     return rows, notes
 
 
-def run_entries(seed: int, found: Mapping[str, Any]) -> dict[str, Any]:
-    """What a row knows of a run: its numbers, and what the dominant modality is read from."""
+def run_entries(run: RunFiles, found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row knows of a run's robustness: its numbers, and those of validation or what the dominant modality was
+    read from there."""
     validation = {}
-    if "without" in found["dominant"]:
+    if "validation" in run.robustness:
+        validation = prefixed(run.robustness["validation"]["summary"], VALIDATION)
+    elif "without" in found["dominant"]:
         validation = {f"{VALIDATION}missing_{name}": v for name, v in found["dominant"]["without"].items()}
         validation[f"{VALIDATION}clean"] = found["dominant"]["clean"]
-    return {"seed": seed, **validation, **prefixed(found["summary"], MEASURED)}
+    return {**validation, **prefixed(found["summary"], MEASURED)}
 
 
 def prefixed(summary: Mapping[str, float], prefix: str) -> dict[str, float]:

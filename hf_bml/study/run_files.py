@@ -39,6 +39,7 @@ class RunFiles:
         history: the log of `trainer_state.json`.
         probe, missing: `probe.json` and `missing.json`, None where there is none.
         analyses: `analysis_<split>.json` by split.
+        robustness: `robustness_<split>.json` by split.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class RunFiles:
     probe: dict[str, Any] | None = None
     missing: dict[str, Any] | None = None
     analyses: dict[str, dict[str, Any]] = field(default_factory=dict)
+    robustness: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def modalities(self) -> list[str]:
@@ -204,11 +206,15 @@ def read_run(folder: Path) -> RunFiles:
         result,
         config=read_json(folder / "config.json"),
         history=read_json(folder / "trainer_state.json", "log_history")["log_history"],
-        analyses={
-            path.stem.removeprefix("analysis_"): read_json(path) for path in sorted(folder.glob("analysis_*.json"))
-        },
+        analyses=by_split(folder, "analysis"),
+        robustness=by_split(folder, "robustness"),
         **{name: read_json(path) for name, path in optional.items() if path.is_file()},
     )
+
+
+def by_split(folder: Path, what: str) -> dict[str, dict[str, Any]]:
+    """What the files `<what>_<split>.json` of a folder hold."""
+    return {path.stem.removeprefix(f"{what}_"): read_json(path) for path in sorted(folder.glob(f"{what}_*.json"))}
 
 
 def labelled(found: Mapping[Path, list[RunFiles]]) -> list[RunGroup]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hf_bml.analysis.robustness import SUMMARY
 from hf_bml.cli import main
 from hf_bml.commands.compare import build_parser
 from hf_bml.study import experiment
@@ -195,3 +196,48 @@ def test_what_is_measured_after_a_run_chooses_and_is_kept_beside_it(compare):
     contenders, _ = plan_methods(parser, chosen, arguments)
     with pytest.raises(ValueError, match="--select: unknown metric 'validation_robust/worst'"):
         choose_settings(contenders, "robust/worst")
+
+
+def test_robustness_of_every_run(compare, tmp_path, capsys):
+    """Searches measure validation only if it chooses; finished runs are measured without being trained again."""
+    methods = ["--modulations", "none", "mod_drop", "unimodal", "--seeds", "0", "1"]
+    trained = compare(*methods, "--search", "*.learning_rate=0.3", "--select", "accuracy")
+    assert not list(tmp_path.glob("runs/*/*/robustness_*.json"))
+    chosen = ["--search", "*.learning_rate=0.3", "--robustness", "--select", "robust/missing_average"]
+    assert len(compare(*methods, *chosen)) < len(trained)
+    rows = {
+        (r["label"], r["run"]["seed"]): r["run"]
+        for r in records(tmp_path / "runs/comparison.jsonl")
+        if not r["search"]
+    }
+    for label in ("none", "mod_drop"):
+        for prefix in ("robust/", "validation_robust/"):
+            assert {f"{prefix}{name}" for name in SUMMARY} <= set(rows[label, 1])
+        assert rows[label, 0]["robust/clean"] == pytest.approx(rows[label, 0]["accuracy"])
+        assert rows[label, 0]["validation_robust/clean"] == pytest.approx(rows[label, 0]["validation_accuracy"])
+    assert "robust/missing_average" not in rows["unimodal", 0] and "robust/worst" in rows["unimodal", 0]
+    folders = {path.parent for path in tmp_path.glob("runs/*/*/robustness_validation.json")}
+    assert len(folders) == 2 + 2 + 4 + 3 > len(list(tmp_path.glob("runs/*/*/robustness_test.json"))) == 6
+    text = (tmp_path / "runs/comparison.md").read_text()
+    assert "robust/missing_average" in text.splitlines()[0] and "Dominant for all rows: " in text
+    assert "tried by validation_robust/missing_average" in text and "4 tried by validation_accuracy" in text
+
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*/robustness_*.json")}
+    assert compare(*methods, *chosen) == []
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert main(["compare", "--collect", "runs/comparison.jsonl", "--output_dir", "tables"]) == 0
+    assert (tmp_path / "tables/comparison.md").read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--compare", "robust/worst"], "robust/worst is measured after a run. Add --robustness."),
+        (["--select", "robust/worst", "--search", "*.learning_rate=1"], "Add --robustness"),
+        (["--corruptions", "audio.babble"], "--corruptions says what --robustness measures"),
+        (["--robustness", "--corruptions", "adio.babble"], "Did you mean 'audio'"),
+    ],
+)
+def test_bad_robustness_options(compare, tmp_path, capsys, arguments, message):
+    assert compare("--modulations", "none", *arguments, status=2) == []
+    assert message in capsys.readouterr().err and not (tmp_path / "runs").exists()

@@ -18,6 +18,7 @@ from .facts import absent_parts, environment_parts, incomplete_parts
 from .missing import missing_parts
 from .probes import probe_parts
 from .results import paper_parts, result_parts, setting_parts
+from .robustness import robustness_parts
 from .sensitivity import sensitivity_parts
 from .summary import summary_parts
 from .training import balance_parts, training_parts
@@ -38,6 +39,7 @@ def build_sections(
     return [
         Section("summary", "In short", summary_parts(groups, split)),
         Section("results", "Results", result_parts(groups, metric, figures)),
+        Section("robustness", "Noisy and missing modalities", robustness_parts(groups, figures)),
         Section("paper", "The paper's numbers", paper_parts(groups)),
         Section("sensitivity", "Sensitivity to options", sensitivity_parts(sweeps, figures)),
         Section("settings", "Settings", setting_parts(groups)),

@@ -89,7 +89,11 @@ def absent_parts(groups: Sequence[RunGroup], split: str) -> list[Any]:
             "hf-bml probe {}",
             lambda run: run.probe or len(run.modalities) < 2,
         ),
-        "Accuracy with missing modalities": ("hf-bml missing {}", lambda run: run.missing or len(run.modalities) < 2),
+        "Accuracy with noisy and missing modalities": ("hf-bml robustness {}", lambda run: "test" in run.robustness),
+        "Accuracy with modalities missing at random": (
+            "hf-bml missing {}",
+            lambda run: run.missing or len(run.modalities) < 2,
+        ),
         f"Classes, calibration, contributions and features on {split}": (
             "hf-bml analyse {}" + ("" if split == "test" else f" --split {split}"),
             lambda run: split in run.analyses,

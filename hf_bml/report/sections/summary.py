@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
 from ...study.run_files import RunGroup
 from ..page import Cards, Text
-from ..verdict import Evidence, listed, verdict
+from ..verdict import Evidence, listed, recommendation, verdict
 from .probes import Kind, alone_probes, alone_tests, final_probes, probe_kinds
+from .robustness import robust_rows
 
 MANY_RUNS = 5  # from here on, one of the intervals may miss 0 by chance
 
@@ -17,12 +19,14 @@ MANY_RUNS = 5  # from here on, one of the intervals may miss 0 by chance
 def summary_parts(groups: Sequence[RunGroup], split: str) -> list[Any]:
     """A card per run: what it shows, and against the first one."""
     kind, *others = probe_kinds(groups) or [None]
-    all_evidence = [evidence(group, groups, split, kind) for group in groups]
+    robust = robust_rows(groups)
+    all_evidence = [replace(evidence(group, groups, split, kind), robust=robust.get(group.label)) for group in groups]
     first = all_evidence[0]
     note = " (the others are compared to it)" if len(groups) > 1 else ""
     cards = [(f"{groups[0].label}{note}", verdict(first))]
     cards += [(group.label, verdict(own, first)) for group, own in zip(groups[1:], all_evidence[1:], strict=True)]
-    parts: list[Any] = [Cards(cards)]
+    advice = recommendation(all_evidence)
+    parts: list[Any] = [*([Text(advice)] if advice else []), Cards(cards)]
     if any(len(group.runs) > 1 for group in groups):
         parts.append(Text("Numbers are means over seeds; intervals are Student's, of differences paired by seed."))
     if others:
