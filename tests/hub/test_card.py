@@ -301,3 +301,16 @@ def test_published_cards(folder):
 def test_options_in_one_line():
     options = {"type": "words", "max_length": 32, "vocabulary": ["a"] * 90, "mean": [0.5, 0.5], "fps": None}
     assert short(options) == "max_length 32, vocabulary of 90, mean [0.5, 0.5]"
+
+
+def test_robustness_is_a_short_table():
+    summary = {"clean": 0.9, "worst": 0.25, "missing_audio": 0.5, "missing_visual": 0.7, "noisy_audio/babble": 0.625}
+    saw = "Training saw no corrupted signals."
+    text = str(render_card(replace(FACTS, robustness={"summary": summary, "training_saw": saw})))
+    rows = [
+        "| clean                   | 90.0 ",
+        "| without audio           | 50.0 ",
+        "| audio: babble           | 62.5 ",
+    ]
+    assert all(row in text for row in rows) and "| worst of all severities | 25.0 " in text and saw in text
+    assert "When a modality is missing or noisy" not in str(render_card(FACTS))

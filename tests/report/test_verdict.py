@@ -1,7 +1,7 @@
 import pytest
 
 from hf_bml.analysis.comparison import Row
-from hf_bml.report.verdict import Evidence, listed, verdict
+from hf_bml.report.verdict import Evidence, listed, recommendation, verdict
 
 
 def evidence(
@@ -147,3 +147,61 @@ def test_three_modalities():
 
 def test_listed():
     assert [listed(["a"]), listed("ab"), listed(iter("abc"))] == ["a", "a and b", "a, b and c"]
+
+
+def robust(label, accuracies, missing, noisy, validation=None):
+    """Evidence of runs whose robustness was measured, also on validation if its missing accuracies are given."""
+    found = evidence(accuracies)
+    found.row.label = label
+    runs = []
+    for index, run in enumerate(found.row.runs):
+        own = {"robust/missing_average": missing[index], "robust/dominant_noisy": noisy[index], "robust/worst": 0.1}
+        if validation is not None:
+            own |= {"validation_robust/missing_average": validation, "validation_robust/dominant_noisy": validation}
+        runs.append({**run, **own})
+    found.robust = Row(label, runs=runs)
+    return found
+
+
+PLAIN = robust("none", [0.9, 0.91, 0.92], [0.5, 0.52, 0.54], [0.4, 0.42, 0.44])
+BETTER = robust("balanced", [0.9, 0.92, 0.91], [0.7, 0.73, 0.75], [0.5, 0.53, 0.55])
+COSTLY = robust("opm", [0.8, 0.82, 0.81], [0.8, 0.83, 0.85], [0.6, 0.63, 0.65])
+
+
+def test_robustness_comes_before_clean_accuracy():
+    assert verdict(PLAIN)[:4] == [
+        "One modality missing: mean accuracy 52.0 %.",
+        "Dominant modality noisy: mean accuracy 42.0 %.",
+        "Worst condition: 10.0 %.",
+        "Clean: Test accuracy 91.0 % ± 1.0 over 3 seeds.",
+    ]
+    sentences = verdict(BETTER, PLAIN)
+    assert sentences[0].startswith(
+        "One modality missing, mean accuracy 52.0 → 72.7 % (+20.7 points): better, beyond the noise between seeds"
+    )
+    assert sentences[3].startswith("Clean: Test accuracy 91.0 → 91.0 %")
+
+
+def test_the_row_to_take_does_not_lose_clean_accuracy():
+    text = recommendation([PLAIN, BETTER, COSTLY])
+    assert text.startswith("Take balanced: one modality missing +20.7 [+19.2, +22.1], dominant modality noisy +10.7 [")
+    assert "clean data +0.0 [" in text and "points against none." in text and "thin" not in text
+    assert "on the test split itself, as validation was not measured" in text
+    assert text.endswith("Opm would keep more, but lost clean accuracy beyond the noise between seeds.")
+
+
+def test_the_row_to_take_is_chosen_on_validation_where_it_was_measured():
+    rows = [
+        robust("none", [0.9], [0.5], [0.4], validation=0.4),
+        robust("a", [0.9], [0.8], [0.8], validation=0.6),
+        robust("b", [0.9], [0.6], [0.6], validation=0.7),
+    ]
+    text = recommendation(rows)
+    assert text.startswith("Take b: one modality missing +10.0, dominant modality noisy +20.0, clean data +0.0 points")
+    assert "The evidence is thin: none of its gains" in text and "on validation." in text
+
+
+def test_nothing_is_recommended_without_a_comparison():
+    assert recommendation([PLAIN]) == recommendation([evidence([0.9]), BETTER]) == ""
+    text = recommendation([BETTER, PLAIN])
+    assert text.startswith("Take balanced: no other row keeps more when a modality is missing or noisy.")
