@@ -2,10 +2,13 @@
 
 import itertools
 import json
+from dataclasses import asdict
 
 import numpy as np
 import yaml
 from datasets import Dataset, DatasetDict
+
+from hf_bml.analysis.robustness import Condition, robustness_summary
 
 METRICS = {"loss": 0.5, "mean_average_precision": 0.7, "mean_average_precision_classes": 3.0, "f1_weighted": 0.6}
 SCALES = {"audio": 2.0, "visual": 0.3}
@@ -54,7 +57,8 @@ def write_run(
 
 
 def write_analyses(folder, classes, modalities=("audio", "visual"), split="test", probe=SGD, **missing):
-    """Adds `probe.json`, `missing.json` and `analysis_<split>.json`, as the commands of these names write them.
+    """Adds `probe.json`, `missing.json`, `robustness_test.json` and `analysis_<split>.json`, as the commands of these
+    names write them.
 
     `missing` are entries of `missing.json`.
     """
@@ -70,6 +74,7 @@ def write_analyses(folder, classes, modalities=("audio", "visual"), split="test"
     found = {"split": split, "absence": "zero_input", "seeds": [0, 1], "grids": grids, "complete": 0.75}
     write_json(folder / "missing.json", {**found, **missing})
     predictions = ["joint", *modalities]
+    write_robustness(folder, modalities)
     count = len(classes)
     bins = [{"lower": 0.5, "upper": 1.0, "confidence": 0.8, "accuracy": 0.7, "count": 9}]
     subsets = [c for size in range(len(modalities) + 1) for c in itertools.combinations(modalities, size)]
@@ -91,6 +96,19 @@ def write_analyses(folder, classes, modalities=("audio", "visual"), split="test"
             "tsne": {m: [[float(i), float(-i), i % count] for i in range(3 * count)] for m in modalities},
         },
     )
+
+
+def write_robustness(folder, modalities=("audio", "visual"), missing=0.5, noisy=0.62, seed=0, kind="blur"):
+    """Adds `robustness_test.json`: every modality has one kind of noise, of one severity."""
+    conditions = [Condition("clean", 0.75, 0.1, 40)]
+    conditions += [Condition("noisy", noisy, 0.2, 40, (m,), kind, {}, f"{kind} 0.02") for m in modalities]
+    conditions += [Condition("missing", missing, 0.1, 40, (m,)) for m in modalities if len(modalities) > 1]
+    without = {m: 0.3 + 0.1 * index for index, m in enumerate(modalities)}
+    dominant = {"modality": modalities[0], "clean": 0.8, "without": without}
+    found = {"split": "test", "seed": seed, "modalities": list(modalities), "dominant": dominant}
+    found |= {"conditions": [asdict(one) for one in conditions], "left_out": [], "training_saw": "Training saw all."}
+    found["summary"] = robustness_summary(conditions, modalities[0])
+    write_json(folder / "robustness_test.json", found)
 
 
 def write_json(path, value):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from finished import write_analyses, write_run
+from finished import write_analyses, write_robustness, write_run
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -128,6 +128,7 @@ def test_everything_that_runs_hold_is_shown(tmp_path):
     names = {path.stem for path in (tmp_path / "report/figures").iterdir()}
     assert names == {
         *("accuracy", "loss", "validation", "time", "ratio", "modulation", "probes", "missing", "classes"),
+        "robustness",
         *("confusion_0", "confusion_1", "calibration", "shapley", "features_0", "features_1"),
     }
     source = page.read_text(encoding="utf-8")
@@ -135,10 +136,32 @@ def test_everything_that_runs_hold_is_shown(tmp_path):
     assert not re.search(r"https?:|<script|<link|@import", re.sub(r"base64,[^\"]+", "", source))
 
 
+def test_robustness_and_the_row_to_take(tmp_path):
+    """Runs with other noise are named, not compared."""
+    for label, missing, options in (("concat", 0.5, {}), ("opm", 0.6, OPM)):
+        for seed in (0, 1, 2):
+            run = write_run(tmp_path / "runs" / label / f"seed-{seed}", 0.7 + 0.01 * seed, seed, **options)
+            write_robustness(run, missing=missing + 0.01 * seed**2 * (label == "opm"))
+    write_robustness(write_run(tmp_path / "runs/other"), kind="jpeg")
+    write_robustness(write_run(tmp_path / "runs/visual", modalities=("visual",)), ("visual",), noisy=0.4)
+    text = read(write_report([tmp_path / "runs"], tmp_path / "report"))
+    for sentence in (
+        "Take opm: one modality missing +11.7 [+6.5, +16.8], dominant modality noisy +0.0, clean data +0.0 points",
+        "The evidence is thin: not all of its gains in robustness can be told from noise between seeds.",
+        "One modality missing, mean accuracy 50.0 → 61.7 % (+11.7 points): better, beyond the noise between seeds",
+        "concat 3 75.0 ± 0.0 50.0 ± 0.0 62.0 ± 0.0 62.0 ± 0.0 50.0 ± 0.0",
+        "visual 1 75.0 - 75.0 40.0 40.0 10.0 20.0",
+        "Dominant for all rows: audio, whose absence costs concat most on validation (50.0 points).",
+        "Measured with other corruptions or another seed, and not shown: other.",
+        "Training saw all.",
+    ):
+        assert sentence in text, sentence
+
+
 def test_what_is_missing_is_named_with_its_command(tmp_path):
     run = write_run(tmp_path / "a run", history=False)
     text = read(write_report([run], tmp_path / "report"))
-    for command in ("probe", "missing", "analyse"):
+    for command in ("probe", "missing", "analyse", "robustness"):
         assert f"hf-bml {command} '{run}'" in text
     assert "Spread over seeds of a run: one was run" in text
     assert "Test accuracy 75.0 % (one seed)." in text
