@@ -21,6 +21,7 @@ from .dropout import (
 from .evolutional_dropout import EvolutionalDropout, EvolutionalDropoutConfig
 from .gradient_blending import GradientBlending, GradientBlendingConfig
 from .greedy import Greedy, GreedyConfig
+from .mmpareto import MMPareto, MMParetoConfig
 from .mod_drop import ModDrop, ModDropConfig
 from .multi_loss import MultiLoss, MultiLossConfig
 from .ogm import OGM, OGMConfig, gradient_coefficients
@@ -41,6 +42,7 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
         "greedy": Greedy,
         "mod_drop": ModDrop,
         "multi_loss": MultiLoss,
+        "mmpareto": MMPareto,
         "dropout": Dropout,
         "annealed_dropout": AnnealedDropout,
         "curriculum_dropout": CurriculumDropout,
@@ -72,6 +74,8 @@ __all__ = [
     "Gradients",
     "Greedy",
     "GreedyConfig",
+    "MMPareto",
+    "MMParetoConfig",
     "MicroBatch",
     "ModDrop",
     "ModDropConfig",

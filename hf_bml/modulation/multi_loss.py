@@ -78,7 +78,7 @@ class MultiLoss(Modulation):
             return {}
         logits = batch.head_graph if self.config.heads == "split" else batch.unimodal_graph
         losses = {name: batch.loss(own, batch.present(name)) for name, own in logits.items()}
-        self.means.add({"multi_loss/loss": torch.stack([loss.detach() for loss in losses.values()])})
+        self.means.add({f"{self.name}/loss": torch.stack([loss.detach() for loss in losses.values()])})
         return {name: self.config.weight * loss for name, loss in losses.items()}
 
     def modulate_losses(self, losses: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
