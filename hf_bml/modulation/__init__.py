@@ -9,6 +9,7 @@ from ..ground.suggestion import Registry
 from .base import PHASES, Modulation, Title
 from .bundles import BUNDLES, Bundle, bundled_model_options, expanded
 from .config import DiscrepancyConfig, ModulationConfig
+from .dgl import DGL, DGLConfig
 from .discrepancy import DiscrepancyMonitor, discrepancy_differences, discrepancy_ratios, discriminative_scores
 from .dropout import (
     AnnealedDropout,
@@ -38,6 +39,7 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
         "opm": OPM,
         "ogm": OGM,
         "ogm_star": OGMStar,
+        "dgl": DGL,
         "gradient_blending": GradientBlending,
         "greedy": Greedy,
         "mod_drop": ModDrop,
@@ -52,6 +54,7 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
 
 __all__ = [
     "BUNDLES",
+    "DGL",
     "MODULATIONS",
     "OGM",
     "OPM",
@@ -62,6 +65,7 @@ __all__ = [
     "CopyLosses",
     "CurriculumDropout",
     "CurriculumDropoutConfig",
+    "DGLConfig",
     "DiscrepancyConfig",
     "DiscrepancyMonitor",
     "Dropout",

@@ -43,6 +43,11 @@ class ModulationStack:
             raise ValueError(
                 f"{' and '.join(adding)} adds losses to those that {replacing[0]} replaces. Use one of them."
             )
+        for modulation in self.modulations:
+            for phase, reason in modulation.excludes.items():
+                if others := [name for name in self.in_phase(phase) if name != modulation.name]:
+                    found = " and ".join([modulation.name, *others])
+                    raise ValueError(f"{found} exclude each other: {reason} Use one of them.")
         if len(self.planners) > 1:
             raise ValueError(f"{' and '.join(m.name for m in self.planners)} both plan epochs: use one of them.")
         for modulation in self.modulations:

@@ -13,7 +13,7 @@ REFUSED = {
     "1 to 4 modalities": {"greedy"},
     "own losses": {"gradient_blending", "mmpareto", "own_heads"},
     "fsdp2": {"gradient_blending", "greedy", "mmpareto", "two_gradients"},
-    "segments": {"greedy", "detached_head"},
+    "segments": {"dgl", "greedy", "detached_head"},
     "questions": {"greedy"},
     "balance": {"greedy", "gradient_blending", "mmpareto", "own_heads"},
 }
