@@ -58,6 +58,7 @@ class Modulation:
         titles: what figures, cards and reports call what it logs, by the part of the key after `<name>/` and before
             `_<modality>`.
         accumulation: `"exact"`, or `"per_micro_batch"`: the micro-batches of a step do not make up the big batch.
+            It may depend on the options.
         example_options: options with which a short training runs through every branch of the method.
 
     Args:
@@ -70,7 +71,7 @@ class Modulation:
     phase: ClassVar[str]
     excludes: ClassVar[Mapping[str, str]] = {}
     titles: ClassVar[Mapping[str, Title]] = {}
-    accumulation: ClassVar[str] = "exact"
+    accumulation: str = "exact"
     example_options: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, config: ModulationConfig | None = None, **options: Any):

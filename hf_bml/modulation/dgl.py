@@ -14,8 +14,8 @@ Relations:  drops of OPM and ModDrop change what the head learns from, not the e
 Limits:     late fusion, by a head that predicts something from one modality alone (not `product`), and no classifiers
             of single modalities (`auxiliary_loss_weight`).
 
-`bias: full` gives every modality's own prediction all of what the head predicts from no modality, b of a linear head, as
-the authors' code does; `split` gives it 1/M of that.
+`bias: full`, as in the authors' code, gives every modality's own prediction all of what the head predicts from no
+modality, which is b of a linear head; `split` gives it 1/M of that.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Needs:
         current_logits: it reads a batch's unimodal logits before the joint prediction is made.
         unimodal_graph: it takes `MicroBatch.unimodal_graph`.
         head_graph: it takes `MicroBatch.head_graph`.
-        exact_split: the joint logits must be the sum of those of `MicroBatch.head_graph`.
+        exact_split: it calls `MicroBatch.split`.
         own_heads: it trains classifiers of single modalities.
         fuse: it calls `MicroBatch.fuse`.
         separate_gradients: names of the losses that it asks `Gradients.of` for.
@@ -227,6 +227,14 @@ class MicroBatch:
         with the other features set to zero; in both of the features before any modulation."""
         return self._open_view().head_graph()
 
+    def split(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the joint head makes of each modality's feature, `(batch, num_labels)`; the joint logits are its sum.
+
+        Args:
+            features: per modality, such as `forward_losses` gets.
+        """
+        return self._open_view().split(features)
+
     def fuse(self, features: Mapping[str, Tensor], keep: Tensor | None = None, parameters: str = "live") -> Tensor:
         """What the head predicts from other features, `(batch, ...)` logits, in the model's own mode.
 
@@ -244,7 +252,7 @@ class MicroBatch:
     def _open_view(self) -> View:
         if self.view is None:
             raise RuntimeError(
-                "unimodal_graph, head_graph and fuse are part of the model's forward: expected a call from "
+                "unimodal_graph, head_graph, split and fuse are part of the model's forward: expected a call from "
                 "keep_modalities, modulate_features or forward_losses. Compute the loss there and return it from "
                 "forward_losses."
             )
@@ -258,6 +266,7 @@ class View(Protocol):
     modality_mask: Tensor | None
     features: dict[str, Tensor]
     inputs: dict[str, Any]
+    split: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None
 
     def unimodal_graph(self) -> dict[str, Tensor]:
         """See [`MicroBatch.unimodal_graph`]."""

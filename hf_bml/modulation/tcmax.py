@@ -2,16 +2,17 @@
 
 ICLR 2026. With f the joint logits, B samples and C classes, and j_1...j_M running over all samples independently:
 
-    L = -mean_i f(phi_i^1, ..., phi_i^M)[y_i] + log (1 / (B^M C)) sum_{j_1...j_M, y} exp f(phi_{j_1}^1, ..., phi_{j_M}^M)[y]
+    L = -mean_i f(phi_i^1, ..., phi_i^M)[y_i]
+        + log (1 / (B^M C)) sum_{j_1...j_M, y} exp f(phi_{j_1}^1, ..., phi_{j_M}^M)[y]
 
 The first term is that of the cross-entropy; the normaliser runs over all combinations of the batch's features instead
 of over the classes of a sample. For f = sum_m u^m it factorises: A^m[y] = sum_j exp u_j^m[y],
 
     log (1 / (B^M C)) sum_y prod_m A^m[y]
 
-so that no combination is ever formed. In terms of the loss that the training minimises, whatever it is (label smoothing,
-a loss of your own), L is that loss - mean_i logsumexp f(phi_i) + the normaliser. A constant differs between sources; it
-changes the value of the loss, not the training.
+so that no combination is ever formed. In terms of the loss that the training minimises, whatever it is (label
+smoothing, a loss of your own), L is that loss - mean_i logsumexp f(phi_i) + the normaliser. A constant in L, which
+differs in the authors' code, changes no training.
 
 Usage:      `modulations: {tcmax: {}}`
 Values:     no options of its own.
@@ -82,7 +83,7 @@ class TCMax(Modulation):
         return features
 
     def forward_losses(self, features: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
-        return {self.name: batch.weight * log_mean_of_combinations(batch.head_graph, batch.scratch[self.name])}
+        return {self.name: batch.weight * log_mean_of_combinations(batch.split(features), batch.scratch[self.name])}
 
     def modulate_losses(self, losses: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
         normaliser = at_least_float32(batch.output["logits"]).logsumexp(-1)

@@ -13,9 +13,9 @@ REFUSED = {
     "1 to 4 modalities": {"greedy"},
     "own losses": {"gradient_blending", "mmpareto", "own_heads"},
     "fsdp2": {"gradient_blending", "greedy", "mmpareto", "two_gradients"},
-    "segments": {"dgl", "greedy", "detached_head"},
-    "questions": {"greedy"},
-    "balance": {"greedy", "gradient_blending", "mmpareto", "own_heads"},
+    "segments": {"dgl", "greedy", "detached_head", "tcmax"},
+    "questions": {"greedy", "tcmax"},
+    "balance": {"greedy", "gradient_blending", "mmpareto", "own_heads", "tcmax"},
 }
 CHANGES_NOTHING = {
     "ogm": {"alpha": 0},
