@@ -96,7 +96,7 @@ class ModelFace:
         """Why the joint logits are not the sum of the modalities' shares of the joint head; None if they are."""
         return (
             "Its logits must be the sum of what it makes of each modality. Use fusion: concat without "
-            "head_hidden_sizes, sum or bounded."
+            "head_hidden_sizes, sum, bounded, cosine, or shared with shared_prediction: sum."
         )
 
     def why_no_unimodal_graph(self) -> str | None:

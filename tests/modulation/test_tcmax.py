@@ -1,6 +1,7 @@
 import itertools
 import math
 from functools import partial
+from typing import ClassVar
 
 import pytest
 import torch
@@ -129,10 +130,17 @@ def test_models_that_it_refuses(training_args, options, message):
 class OnBoundedVotes(TCMax):
     """Of a model that the property suite joins by bounded votes."""
 
+    options: ClassVar = {"fusion": "bounded"}
+
     def needs(self, modalities):
-        return super().needs(modalities) | Needs(model_options={"fusion": "bounded"})
+        return super().needs(modalities) | Needs(model_options=self.options)
 
 
+class OnSharedHead(OnBoundedVotes):
+    options: ClassVar = {"fusion": "shared", "shared_prediction": "sum"}
+
+
+@pytest.mark.parametrize("method", [OnBoundedVotes, OnSharedHead])
 @pytest.mark.parametrize("property", ["accumulation", "1 to 4 modalities", "missing modalities"])
-def test_bounded_votes_in_training(property):
-    assert check(OnBoundedVotes, property) is None
+def test_other_heads_in_training(method, property):
+    assert check(method, property) is None

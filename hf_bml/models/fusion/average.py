@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from .base import presence
 from .sum import SumHead
 
 
@@ -19,9 +20,8 @@ class AverageLogitsHead(SumHead):
     splits_exactly = False  # the joint logits are a mean, not a sum
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        present = torch.stack([(feature != 0).any(-1) for feature in features.values()])  # (modalities, batch)
-        weights = torch.where(present.any(0), present, True).to(next(iter(features.values())).dtype)
-        weights = (weights / weights.sum(0)).unsqueeze(-1)
+        weights = presence(features).to(next(iter(features.values())).dtype)
+        weights = weights / weights.sum(0)
         return self._mean(torch.stack(list(self._parts(features).values())), weights)
 
     def _mean(self, parts: Tensor, weights: Tensor) -> Tensor:

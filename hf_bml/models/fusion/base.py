@@ -55,6 +55,13 @@ def drop_features(features: Mapping[str, Tensor], keep_mask: Tensor) -> dict[str
     }
 
 
+def presence(features: Mapping[str, Tensor]) -> Tensor:
+    """Which modalities the samples have, bool `(modalities, batch, 1)`: those whose feature `(batch, dim)` is not zero
+    in every entry, as `drop_features` leaves it; all, where a sample has none."""
+    present = torch.stack([(feature != 0).any(-1, keepdim=True) for feature in features.values()])
+    return present | ~present.any(0)
+
+
 class FusionHead(nn.Module):
     """Base class of heads.
 
