@@ -124,7 +124,7 @@ class MMPareto(MultiLoss):
     config_class = MMParetoConfig
     config: MMParetoConfig
     phase = "combine_gradients"
-    titles: ClassVar = {**MultiLoss.titles, "joint_weight": Title("weight of the joint gradient", 0, 1)}
+    titles: ClassVar = {"joint_weight": Title("weight of the joint gradient", 0, 1)}
 
     def needs(self, modalities: Sequence[str]) -> Needs:
         return replace(

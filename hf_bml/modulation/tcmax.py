@@ -65,13 +65,13 @@ def log_mean_of_combinations(logits: Mapping[str, Tensor], present: Tensor | Non
 class TCMax(Modulation):
     """Replaces the normaliser of the joint prediction by that over all combinations of the micro-batch's features.
 
-    Logs `tcmax/loss`, L, and `tcmax/normaliser`, its last term.
+    Logs `tcmax/normaliser`, the last term of L, and `tcmax/loss`, L.
     """
 
     name = "tcmax"
     phase = "add_losses"
     accumulation = "per_micro_batch"
-    titles: ClassVar = {"loss": Title("loss", None), "normaliser": Title("log mean of exp logits", None)}
+    titles: ClassVar = {"normaliser": Title("log mean of exp logits", None), "loss": Title("loss", None)}
 
     def needs(self, modalities: Sequence[str]) -> Needs:
         return Needs(head_graph=True, exact_split=True)
@@ -88,6 +88,6 @@ class TCMax(Modulation):
     def modulate_losses(self, losses: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
         normaliser = at_least_float32(batch.output["logits"]).logsumexp(-1)
         joint = losses[JOINT] - batch.mean(normaliser)
-        logged = {"tcmax/loss": joint + losses[self.name], "tcmax/normaliser": losses[self.name]}
+        logged = {"tcmax/normaliser": losses[self.name], "tcmax/loss": joint + losses[self.name]}
         self.means.add({name: value.detach() / batch.weight for name, value in logged.items()})
         return {**losses, JOINT: joint}
