@@ -10,8 +10,7 @@ Where they do not conflict this is gamma (g + v); in a conflict h goes along wit
 keep the plain gradient of all losses. Gradients are summed over micro-batches and processes before they are compared.
 
 Usage:      `modulations: {mmpareto: {}}`
-Values:     gamma 1.5 for every data set of the paper; search 1...2. It scales a gradient that `max_grad_norm` may then
-            clip; with Adam it has no effect.
+Values:     gamma 1.5; search 1...2. It scales a gradient that `max_grad_norm` may then clip; Adam divides it away.
 Relations:  `multi_loss`, whose options `heads` and `weight` it shares, adds the same losses without combining; with
             gamma 1 and no conflict both are the same. The two cannot be used together.
 Limits:     it needs each parameter whole on every process, and activation checkpointing with `use_reentrant: false`.

@@ -38,7 +38,9 @@ class ModulationStack:
                 raise ValueError(
                     f"{' and '.join(self.in_phase(phase))} exclude each other ({phase}): use one of them."
                 )
-        replacing, adding = self.in_phase("replace_losses"), self.in_phase("add_losses")
+        replacing = self.in_phase("replace_losses")
+        with_losses = [m.name for m in self.modulations if type(m).forward_losses is not Modulation.forward_losses]
+        adding = [name for name in with_losses if name not in replacing]
         if replacing and adding:
             raise ValueError(
                 f"{' and '.join(adding)} adds losses to those that {replacing[0]} replaces. Use one of them."

@@ -7,7 +7,20 @@ from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
 from hf_bml import MultimodalBalancedTrainer
-from hf_bml.modulation import DGL, OGM, MicroBatch, MMPareto, ModDrop, ModulationStack, OGMStar, Step
+from hf_bml.modulation import (
+    CML,
+    DGL,
+    MBSD,
+    OGM,
+    GradientBlending,
+    MicroBatch,
+    MMPareto,
+    ModDrop,
+    ModulationStack,
+    OGMStar,
+    Step,
+    TCMax,
+)
 from hf_bml.testing import check
 
 close = partial(assert_close, atol=1e-6, rtol=0)
@@ -98,6 +111,12 @@ def test_split_bias_in_training(property):
 def test_what_changes_the_encoders_joint_gradient_is_excluded(other):
     with pytest.raises(ValueError, match=rf"dgl and {other.name} exclude each other: no joint gradient"):
         ModulationStack([DGL(), other()], NAMES)
+
+
+@pytest.mark.parametrize("method", [DGL, TCMax, MMPareto, CML, MBSD])
+def test_losses_of_its_own_are_not_replaced(method):
+    with pytest.raises(ValueError, match=f"{method.name} adds losses to those that gradient_blending replaces"):
+        ModulationStack([method(), GradientBlending()], NAMES)
 
 
 @pytest.mark.parametrize(
