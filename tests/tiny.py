@@ -7,6 +7,9 @@ import torch
 from transformers import BertConfig, BertModel
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
+from hf_bml.models.forward_view import ForwardView, call_detached
+from hf_bml.models.fusion import FUSIONS, drop_features
+from hf_bml.modulation import MicroBatch
 
 SIZES = {"audio": 5, "visual": 7, "text": 3}
 IMAGE_CHANNELS = {"audio": 1, "visual": 3, "flow": 2}
@@ -57,6 +60,24 @@ def hand_computed_case():
         "visual": torch.diag(torch.tensor([math.log(1.5), 0.0])),
     }
     return logits, torch.tensor([0, 1])
+
+
+def hand_computed_batch(modality_mask=None):
+    """T0: the head, features and labels of `hand_computed_case`, as a micro-batch inside the forward."""
+    logits, labels = hand_computed_case()
+    head = FUSIONS["concat"](dict.fromkeys(logits, 2), tiny_config(tuple(logits), num_labels=2))
+    with torch.no_grad():
+        head.classifier[-1].weight.copy_(torch.cat([value.T for value in logits.values()], dim=1))
+        head.classifier[-1].bias.zero_()
+    features = {name: torch.eye(2).requires_grad_() for name in logits}
+
+    def predict(features, keep, detached):
+        seen = features if keep is None else drop_features(features, keep)
+        return call_detached(head, seen) if detached else head(seen)
+
+    view = ForwardView(logits, modality_mask, features, {}, predict, split=head.unimodal_logits)
+    batch = MicroBatch(logits, labels, modality_mask, features, view=view)
+    return head, features, batch
 
 
 def tiny_image_config(modalities=("audio", "visual"), num_labels=3, **options) -> MultimodalConfig:

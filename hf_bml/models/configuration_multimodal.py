@@ -14,9 +14,18 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 from ..ground.repository_code import keep_code, own_code_only
 from ..ground.suggestion import check_name, registered_names_only
 from .encoders.build import build_encoder_config
-from .fusion import FUSIONS
+from .fusion import FUSIONS, SHARED_PREDICTIONS
 from .interaction import INTERACTIONS
-from .options import check_flag, check_fraction, check_positive, check_weight, chosen_options, is_number, size_list
+from .options import (
+    check_flag,
+    check_fraction,
+    check_positive,
+    check_size,
+    check_weight,
+    chosen_options,
+    is_number,
+    size_list,
+)
 
 # What `save_code` writes. A registered class needs no code from a repository, and a model that is loaded with it and
 # saved elsewhere would not take that code along.
@@ -144,8 +153,8 @@ class MultimodalConfig(ModalitiesConfig):
             order everywhere.
         modality_order (`list[str]`, *optional*): the names of `modalities` in that order; kept because `config.json`
             sorts its keys.
-        fusion (`str`): `"concat"`, `"sum"`, `"bounded"`, `"film"`, `"gated"`, `"product"`, or `package.module:Name` of
-            your own (see [`FusionHead`]).
+        fusion (`str`): `"concat"`, `"sum"`, `"bounded"`, `"cosine"`, `"shared"`, `"film"`, `"gated"`, `"product"`,
+            `"average_logits"`, `"average_probabilities"`, or `package.module:Name` of your own (see [`FusionHead`]).
         conditioning (`str`, *optional*): the modality that conditions the others in `film` and `gated`; default the
             first.
         interaction (`str`, *optional*): what the encoders exchange before fusion: `"centralnet"`, `"mmtm"` or
@@ -158,6 +167,10 @@ class MultimodalConfig(ModalitiesConfig):
         bias_split (`dict[str, float]`, *optional*): the share of the linear concat head's bias that counts for each
             modality's own prediction (paper Table 14); default 1 / modalities.
         logit_bound (`float`): of `fusion: bounded`, tau: the length that no modality's logits reach, > 0.
+        cosine_scale (`float`): of `fusion: cosine`, s: what the cosines are multiplied by, > 0.
+        shared_prediction (`str`): of `fusion: shared`: `"mean"`, `"sum"` or `"entropy"`, see [`SharedHead`].
+        shared_width (`int`, *optional*): of `fusion: shared`: the size to which features of another size are
+            projected; default the largest.
         unimodal_prediction (`str`): how a modality's own prediction is estimated. `"auto"`: the exact split where the
             head has one, else zero-out; `"zero_out"`; `"probe"`: a linear head per modality that learns on the
             detached feature beside the training, or the modality's own classifier where `auxiliary_loss_weight` gives
@@ -206,6 +219,13 @@ class MultimodalConfig(ModalitiesConfig):
         None, "Share of the linear head's bias per modality in its own prediction."
     )
     logit_bound: float = option(5.0, "Of fusion bounded: the length that no modality's logits reach, > 0.")
+    cosine_scale: float = option(10.0, "Of fusion cosine: what the cosines are multiplied by, > 0.")
+    shared_prediction: str = option(
+        "mean", f"Of fusion shared: how the modalities' logits are joined: {', '.join(SHARED_PREDICTIONS)}."
+    )
+    shared_width: int | None = option(
+        None, "Of fusion shared: size to which features of another size are projected; default the largest."
+    )
     unimodal_prediction: str = option(
         "auto",
         "How a modality's own prediction is estimated: auto (exact split, else zero_out), zero_out, or probe, a "
@@ -225,6 +245,10 @@ class MultimodalConfig(ModalitiesConfig):
         if self.head_init_std is not None:
             check_positive("head_init_std", self.head_init_std)
         check_positive("logit_bound", self.logit_bound)
+        check_positive("cosine_scale", self.cosine_scale)
+        check_name("shared_prediction", self.shared_prediction, SHARED_PREDICTIONS)
+        if self.shared_width is not None:
+            check_size("shared_width", self.shared_width)
         if self.bias_split is not None:
             self._check_bias_split()
 

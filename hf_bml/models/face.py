@@ -92,6 +92,13 @@ class ModelFace:
         """Why a modality's share of the joint head cannot be trained; None if it can."""
         return self.why_not_fuse()
 
+    def why_no_exact_split(self) -> str | None:
+        """Why the joint logits are not the sum of the modalities' shares of the joint head; None if they are."""
+        return (
+            "Its logits must be the sum of what it makes of each modality. Use fusion: concat without "
+            "head_hidden_sizes, sum, bounded, cosine, or shared with shared_prediction: sum."
+        )
+
     def why_no_unimodal_graph(self) -> str | None:
         """Why a modality's own prediction cannot have a graph; None if it can."""
         return None if self.trains_own_heads else self.why_no_head_graph()
@@ -125,6 +132,7 @@ class AdaptedModel(ModelFace):
         self.trains_own_heads = own("trains_own_heads", self.trains_own_heads)
         self.why_not_fuse = own("why_not_fuse", self.why_not_fuse)
         self.why_no_head_graph = own("why_no_head_graph", self.why_no_head_graph)
+        self.why_no_exact_split = own("why_no_exact_split", self.why_no_exact_split)
         self.why_no_unimodal_graph = own("why_no_unimodal_graph", self.why_no_unimodal_graph)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -169,6 +170,12 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         if not self.interaction.features_are_unimodal:
             return self.why_not_fuse()
         return super().why_no_head_graph()
+
+    def why_no_exact_split(self) -> str | None:
+        shares = self.config.bias_split
+        if shares and not math.isclose(sum(shares.values()), 1):
+            return f"The shares of its bias must sum to 1, found bias_split: {shares}."
+        return None if self.head.splits_exactly else super().why_no_exact_split()
 
     def why_not_fuse(self) -> str | None:
         if self.config.interaction is None:

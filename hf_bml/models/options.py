@@ -19,6 +19,9 @@ class HeadOptions(Protocol):
     head_dropout: float
     bias_split: Mapping[str, float] | None
     logit_bound: float
+    cosine_scale: float
+    shared_prediction: str
+    shared_width: int | None
 
 
 def chosen_options(kind: str, name: str, owners: Mapping[str, Any], options: Any) -> Any:

@@ -8,7 +8,9 @@ from typing import Any
 from ..ground.suggestion import Registry
 from .base import PHASES, Modulation, Title
 from .bundles import BUNDLES, Bundle, bundled_model_options, expanded
+from .cml import CML, CMLConfig
 from .config import DiscrepancyConfig, ModulationConfig
+from .dgl import DGL, DGLConfig
 from .discrepancy import DiscrepancyMonitor, discrepancy_differences, discrepancy_ratios, discriminative_scores
 from .dropout import (
     AnnealedDropout,
@@ -21,6 +23,8 @@ from .dropout import (
 from .evolutional_dropout import EvolutionalDropout, EvolutionalDropoutConfig
 from .gradient_blending import GradientBlending, GradientBlendingConfig
 from .greedy import Greedy, GreedyConfig
+from .mbsd import MBSD, MBSDConfig
+from .mmpareto import MMPareto, MMParetoConfig
 from .mod_drop import ModDrop, ModDropConfig
 from .multi_loss import MultiLoss, MultiLossConfig
 from .ogm import OGM, OGMConfig, gradient_coefficients
@@ -28,6 +32,7 @@ from .ogm_star import OGMStar, OGMStarConfig
 from .opm import OPM, OPMConfig, drop_probabilities
 from .stack import ModulationStack
 from .step import CopyLosses, EpochPlan, Gradients, MicroBatch, Needs, Run, Step
+from .tcmax import TCMax
 
 MODULATIONS: Registry[type[Modulation]] = Registry(
     "modulation",
@@ -37,10 +42,15 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
         "opm": OPM,
         "ogm": OGM,
         "ogm_star": OGMStar,
+        "dgl": DGL,
+        "tcmax": TCMax,
+        "mbsd": MBSD,
+        "cml": CML,
         "gradient_blending": GradientBlending,
         "greedy": Greedy,
         "mod_drop": ModDrop,
         "multi_loss": MultiLoss,
+        "mmpareto": MMPareto,
         "dropout": Dropout,
         "annealed_dropout": AnnealedDropout,
         "curriculum_dropout": CurriculumDropout,
@@ -50,6 +60,9 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
 
 __all__ = [
     "BUNDLES",
+    "CML",
+    "DGL",
+    "MBSD",
     "MODULATIONS",
     "OGM",
     "OPM",
@@ -57,9 +70,11 @@ __all__ = [
     "AnnealedDropout",
     "AnnealedDropoutConfig",
     "Bundle",
+    "CMLConfig",
     "CopyLosses",
     "CurriculumDropout",
     "CurriculumDropoutConfig",
+    "DGLConfig",
     "DiscrepancyConfig",
     "DiscrepancyMonitor",
     "Dropout",
@@ -72,6 +87,9 @@ __all__ = [
     "Gradients",
     "Greedy",
     "GreedyConfig",
+    "MBSDConfig",
+    "MMPareto",
+    "MMParetoConfig",
     "MicroBatch",
     "ModDrop",
     "ModDropConfig",
@@ -87,6 +105,7 @@ __all__ = [
     "OPMConfig",
     "Run",
     "Step",
+    "TCMax",
     "Title",
     "build_modulations",
     "bundled_model_options",

@@ -54,9 +54,11 @@ class Modulation:
         name: in the registry, in YAML and in front of what it logs.
         config_class: its options.
         phase: where it acts among other methods, one of `PHASES`.
+        excludes: phases whose methods it cannot be used with, each with the reason, a sentence.
         titles: what figures, cards and reports call what it logs, by the part of the key after `<name>/` and before
             `_<modality>`.
         accumulation: `"exact"`, or `"per_micro_batch"`: the micro-batches of a step do not make up the big batch.
+            It may depend on the options.
         example_options: options with which a short training runs through every branch of the method.
 
     Args:
@@ -67,8 +69,9 @@ class Modulation:
     name: ClassVar[str]
     config_class: ClassVar[type[ModulationConfig]] = ModulationConfig
     phase: ClassVar[str]
+    excludes: ClassVar[Mapping[str, str]] = {}
     titles: ClassVar[Mapping[str, Title]] = {}
-    accumulation: ClassVar[str] = "exact"
+    accumulation: str = "exact"
     example_options: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, config: ModulationConfig | None = None, **options: Any):

@@ -18,8 +18,8 @@ class ModulationConfig:
     """Options every modulation has.
 
     Args:
-        preset: `"paper"` (default) or, for the paper's own methods, `"released"`, the defaults of the authors' code;
-            options given beside it win.
+        preset: `"paper"` (default) or, where the authors' code differs, `"released"`, its defaults; options given
+            beside it win.
         start: first moment of the active window, included, in `unit`.
         end: end of the active window, excluded; None for the whole training.
         unit: `"epochs"` or `"steps"` (optimizer steps).

@@ -73,13 +73,18 @@ class MultiLoss(Modulation):
         options = {"auxiliary_loss_weight": 0.0, "own_head_when_alone": True}
         return Needs(own_heads=True, unimodal_graph=True, model_options=options)
 
-    def forward_losses(self, features: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
-        if not self.config.weight:
-            return {}
-        logits = batch.head_graph if self.config.heads == "split" else batch.unimodal_graph
+    def own_logits(self, batch: MicroBatch) -> dict[str, Tensor]:
+        """What each modality predicts, `(batch, ...)`, with a graph."""
+        return batch.head_graph if self.config.heads == "split" else batch.unimodal_graph
+
+    def own_losses(self, logits: dict[str, Tensor], batch: MicroBatch) -> dict[str, Tensor]:
+        """The weighted loss of each modality's own logits, which are logged without the weight."""
         losses = {name: batch.loss(own, batch.present(name)) for name, own in logits.items()}
-        self.means.add({"multi_loss/loss": torch.stack([loss.detach() for loss in losses.values()])})
+        self.means.add({f"{self.name}/loss": torch.stack([loss.detach() for loss in losses.values()])})
         return {name: self.config.weight * loss for name, loss in losses.items()}
+
+    def forward_losses(self, features: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
+        return self.own_losses(self.own_logits(batch), batch) if self.config.weight else {}
 
     def modulate_losses(self, losses: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
         if not self.config.weight or self.config.heads == "split":

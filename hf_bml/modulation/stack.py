@@ -38,11 +38,18 @@ class ModulationStack:
                 raise ValueError(
                     f"{' and '.join(self.in_phase(phase))} exclude each other ({phase}): use one of them."
                 )
-        replacing, adding = self.in_phase("replace_losses"), self.in_phase("add_losses")
+        replacing = self.in_phase("replace_losses")
+        with_losses = [m.name for m in self.modulations if type(m).forward_losses is not Modulation.forward_losses]
+        adding = [name for name in with_losses if name not in replacing]
         if replacing and adding:
             raise ValueError(
                 f"{' and '.join(adding)} adds losses to those that {replacing[0]} replaces. Use one of them."
             )
+        for modulation in self.modulations:
+            for phase, reason in modulation.excludes.items():
+                if others := [name for name in self.in_phase(phase) if name != modulation.name]:
+                    found = " and ".join([modulation.name, *others])
+                    raise ValueError(f"{found} exclude each other: {reason} Use one of them.")
         if len(self.planners) > 1:
             raise ValueError(f"{' and '.join(m.name for m in self.planners)} both plan epochs: use one of them.")
         for modulation in self.modulations:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..ground.task import CLASSIFICATION, Task
+from ..ground.task import CLASSIFICATION, Task, masked_mean
 
 UNIMODAL = "unimodal"  # the losses of all modalities together, for `Gradients.of`
 JOINT = "joint"  # the name of the model's own loss
@@ -30,6 +30,7 @@ class Needs:
         current_logits: it reads a batch's unimodal logits before the joint prediction is made.
         unimodal_graph: it takes `MicroBatch.unimodal_graph`.
         head_graph: it takes `MicroBatch.head_graph`.
+        exact_split: it calls `MicroBatch.split`.
         own_heads: it trains classifiers of single modalities.
         fuse: it calls `MicroBatch.fuse`.
         separate_gradients: names of the losses that it asks `Gradients.of` for.
@@ -49,6 +50,7 @@ class Needs:
     current_logits: bool = False
     unimodal_graph: bool = False
     head_graph: bool = False
+    exact_split: bool = False
     own_heads: bool = False
     fuse: bool = False
     separate_gradients: tuple[str, ...] = ()
@@ -161,6 +163,7 @@ class MicroBatch:
         rows: `(batch,)`, int64, the samples' numbers in the training split; for methods that ask for them.
         task: the task's score and plain loss.
         loss_function: the loss that the trainer minimises, as a function of `(logits, present)`.
+        weight: what a mean over this micro-batch, other than `loss`, is multiplied by to count as `loss` does.
         view: what the model's forward exposes while it runs.
         output: what the model has returned, from `modulate_losses` on: `logits`, `auxiliary_logits`.
         scratch: what one hook of a method hands to its next, by the method's name.
@@ -174,6 +177,7 @@ class MicroBatch:
     rows: Tensor | None = None
     task: Task = CLASSIFICATION
     loss_function: Callable[[Tensor, Tensor | None], Tensor] | None = None
+    weight: float = 1.0
     view: View | None = None
     output: Mapping[str, Any] | None = None
     scratch: dict[str, Any] = field(default_factory=dict)
@@ -198,6 +202,15 @@ class MicroBatch:
             return self.loss_function(logits, present)
         return self.task.loss(logits, self.labels, present)
 
+    def mean(self, values: Tensor, present: Tensor | None = None) -> Tensor:
+        """The mean of a penalty by sample, 0-d, weighted so that it counts in the optimizer step as `loss` does.
+
+        Args:
+            values: `(batch,)`, with a graph.
+            present: optional bool `(batch,)`; other samples do not count. 0 if there are none.
+        """
+        return self.weight * masked_mean(values, present)
+
     def score(self, logits: Tensor) -> Tensor:
         """The task's score of logits `(batch, ...)`, in [0, 1], detached, float32."""
         return self.task.score(logits, self.labels)
@@ -213,6 +226,14 @@ class MicroBatch:
         """The unimodal logits of the joint head with a graph, `(batch, ...)`: its exact split where it has one, else
         with the other features set to zero; in both of the features before any modulation."""
         return self._open_view().head_graph()
+
+    def split(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the joint head makes of each modality's feature, `(batch, num_labels)`; the joint logits are its sum.
+
+        Args:
+            features: per modality, such as `forward_losses` gets.
+        """
+        return self._open_view().split(features)
 
     def fuse(self, features: Mapping[str, Tensor], keep: Tensor | None = None, parameters: str = "live") -> Tensor:
         """What the head predicts from other features, `(batch, ...)` logits, in the model's own mode.
@@ -231,7 +252,7 @@ class MicroBatch:
     def _open_view(self) -> View:
         if self.view is None:
             raise RuntimeError(
-                "unimodal_graph, head_graph and fuse are part of the model's forward: expected a call from "
+                "unimodal_graph, head_graph, split and fuse are part of the model's forward: expected a call from "
                 "keep_modalities, modulate_features or forward_losses. Compute the loss there and return it from "
                 "forward_losses."
             )
@@ -245,6 +266,7 @@ class View(Protocol):
     modality_mask: Tensor | None
     features: dict[str, Tensor]
     inputs: dict[str, Any]
+    split: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None
 
     def unimodal_graph(self) -> dict[str, Tensor]:
         """See [`MicroBatch.unimodal_graph`]."""

@@ -91,7 +91,7 @@ def accumulation(subject: Subject) -> None:
     whole = trained(subject, Setting())
     claim_finite(whole)
     cuts = {f"{count} x {8 // count}": trained(subject, Setting(micro_batches=count)) for count in (8, 4)}
-    if subject.method.accumulation == "per_micro_batch":
+    if subject.build().accumulation == "per_micro_batch":
         differs = any(not torch.equal(whole.weights[n], v) for n, v in cuts["8 x 1"].weights.items())
         claim(differs, "micro-batches make no difference: declare accumulation = 'exact'.")
         return
@@ -109,7 +109,7 @@ def claim_logs(first: Mapping[str, float], second: Mapping[str, float], what: st
 
 def two_process_steps(subject: Subject) -> None:
     """Two processes of 4, and of 2 x 2, take the steps of one (or of one with the same micro-batches)."""
-    per_micro_batch = subject.method.accumulation == "per_micro_batch"
+    per_micro_batch = subject.build().accumulation == "per_micro_batch"
     for cut, count in (("2 x 4", 2), ("2 x (2 x 2)", 4)):
         expected = trained(subject, Setting(micro_batches=count if per_micro_batch else 1))
         first, second = (found[cut] for found in two_processes(subject))
@@ -126,7 +126,7 @@ def own_losses(subject: Subject) -> str | None:
     if isinstance(whole, str):
         return whole
     first = two_processes(subject)[0]["own loss"]
-    if subject.method.accumulation == "exact":
+    if subject.build().accumulation == "exact":
         cut = trained(subject, Setting(own_loss=True, steps=3, micro_batches=4))
         claim_same(whole.weights, cut.weights, TOLERANCE, "compute_loss_func, cut into 4 x 2")
         claim_same(whole.weights, first["weights"], TOLERANCE, "compute_loss_func, on two processes")
@@ -134,7 +134,7 @@ def own_losses(subject: Subject) -> str | None:
     smoothing = (("label_smoothing_factor", 0.2),)
     smoothed, cut = (trained(subject, Setting(steps=3, micro_batches=count, arguments=smoothing)) for count in (1, 4))
     claim_finite(cut)
-    if subject.method.accumulation == "exact":
+    if subject.build().accumulation == "exact":
         claim_same(smoothed.weights, cut.weights, 1e-5, "label smoothing, cut into 4 x 2")
     return None
 
@@ -145,7 +145,7 @@ def fsdp2(subject: Subject) -> str | None:
     if "refused" in first:
         return refusal(subject, first["refused"])
     claim(first["kind"].startswith("FSDP"), f"the model was not sharded, but is a {first['kind']}.")
-    count = 2 if subject.method.accumulation == "per_micro_batch" else 1
+    count = 2 if subject.build().accumulation == "per_micro_batch" else 1
     claim_same(first["weights"], second["weights"], 0, "two processes with FSDP2")
     expected = trained(subject, Setting(micro_batches=count))
     claim_same(expected.weights, first["weights"], TOLERANCE, "FSDP2 against one process")

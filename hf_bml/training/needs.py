@@ -88,6 +88,7 @@ def check_head(face: ModelFace, stack: ModulationStack, kind: str) -> None:
         ("fuse", face.why_not_fuse()),
         ("head_graph", face.why_no_head_graph()),
         ("unimodal_graph", face.why_no_unimodal_graph()),
+        ("exact_split", face.why_no_exact_split()),
     ):
         if reason and (names := stack.who(need)):
             raise ValueError(f"{names} need the head as a function of the features. {reason}")

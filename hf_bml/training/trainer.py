@@ -184,6 +184,8 @@ class MultimodalBalancedTrainer(
         labels, keep = inputs["labels"], inputs.pop(KEEP, None)
         loss_function = minimised_loss(self, self.face.task, labels, options.get("num_items_in_batch"))
         batch = MicroBatch({}, labels, rows=inputs.pop(ROW, None), task=self.face.task, loss_function=loss_function)
+        if self.loss_is_scaled_for_ga:
+            batch.weight = 1 / self.current_gradient_accumulation_steps
         self.modulation.begin_micro_batch(batch, keep)
         extra = {"modulation": self.modulation} if self.modulation.active or keep is not None else {}
         loss, outputs = compute_loss(model, {**inputs, **extra}, return_outputs=True, **options)

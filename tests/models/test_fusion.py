@@ -15,7 +15,9 @@ from hf_bml.models.fusion import (
     ProductHead,
     SumHead,
     bounded_votes,
+    cosines,
     drop_features,
+    entropy_weights,
     evaluation_mode,
 )
 
@@ -26,7 +28,8 @@ def head_and_features(fusion, sizes=None, **options):
     sizes = sizes or SIZES
     torch.manual_seed(0)
     head = FUSIONS[fusion](sizes, tiny_config(tuple(sizes), num_labels=5, fusion=fusion, **options))
-    nn.init.normal_(next(p for name, p in head.named_parameters() if name.endswith("bias")))
+    for bias in [p for name, p in head.named_parameters() if name.endswith("bias")][:1]:
+        nn.init.normal_(bias)
     return head, {name: torch.randn(6, size) for name, size in sizes.items()}
 
 
@@ -319,4 +322,123 @@ def test_bounded_saves_and_loads(tmp_path):
     loaded = MultimodalForClassification.from_pretrained(tmp_path).eval()
     batch = {"audio": torch.randn(3, 5), "visual": torch.randn(3, 7)}
     assert loaded.head.bound == 2.5
+    assert torch.equal(loaded(**batch).logits, model(**batch).logits)
+
+
+def cosine_by_hand():
+    """T-N6: rows e1, e2 of audio, (2, 0), (1, 1) of visual, s = 10."""
+    head = FUSIONS["cosine"](dict.fromkeys(("audio", "visual"), 2), pair_config("cosine"))
+    set_linear(head.classifiers["audio"][-1], [[1.0, 0.0], [0.0, 1.0]])
+    set_linear(head.classifiers["visual"][-1], [[2.0, 0.0], [1.0, 1.0]])
+    return head, {"audio": torch.tensor([[3.0, 4.0]]), "visual": torch.tensor([[1.0, 1.0]])}
+
+
+def test_cosine_of_the_hand_computed_case():
+    head, features = cosine_by_hand()
+    parts = head.unimodal_logits(features)
+    torch.testing.assert_close(parts["audio"], torch.tensor([[6.0, 8.0]]))
+    torch.testing.assert_close(parts["visual"], torch.tensor([[7.07107, 10.0]]), atol=1e-5, rtol=0)
+    logits = head(features)
+    torch.testing.assert_close(logits, torch.tensor([[13.071068, 18.0]]))
+    loss = nn.functional.cross_entropy(logits, torch.tensor([1]))
+    assert loss.item() == pytest.approx(0.007208, abs=1e-6)
+    torch.testing.assert_close(sum(parts.values()), logits)
+
+
+def test_cosine_does_not_see_lengths_and_an_absent_modality_adds_nothing():
+    head, features = cosine_by_hand()
+    before = head(features)
+    torch.testing.assert_close(head({**features, "audio": 1e-3 * features["audio"]}), before)
+    with torch.no_grad():
+        head.classifiers["visual"][-1].weight.mul_(torch.tensor([[5.0], [0.1]]))
+    torch.testing.assert_close(head(features), before)
+    dropped = drop_features(features, torch.tensor([[False, True]]))
+    torch.testing.assert_close(head(dropped), head.unimodal_logits(features)["visual"])
+    hidden, features = head_and_features("cosine", head_hidden_sizes=[8])
+    assert not hidden(drop_features(features, torch.zeros(6, 3, dtype=torch.bool))).any()
+    bound = 3 * 10.0
+    assert hidden(features).abs().max() <= bound
+
+
+def test_the_gradient_of_a_cosine_is_finite_at_zero():
+    feature = torch.zeros(1, 2, requires_grad=True)
+    cosines(feature, torch.tensor([[3.0, 4.0]])).sum().backward()
+    torch.testing.assert_close(feature.grad, torch.tensor([[0.6, 0.8]]))
+
+
+def test_cosines_are_float32_under_autocast():
+    head, features = cosine_by_hand()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = head(features)
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits, head(features))
+
+
+def shared_pair(**options):
+    """g(x) = (3 x, 0) + (0, 1), of features x of one number."""
+    head = FUSIONS["shared"](dict.fromkeys(("audio", "visual"), 1), pair_config("shared", **options))
+    set_linear(head.classifier[-1], [[3.0], [0.0]], [0.0, 1.0])
+    return head
+
+
+def test_shared_sum_and_mean_by_hand():
+    features = {"audio": torch.tensor([[2.0], [2.0], [0.0]]), "visual": torch.tensor([[-1.0], [0.0], [0.0]])}
+    parts = shared_pair().unimodal_logits(features)
+    assert parts["audio"].tolist() == [[6, 1], [6, 1], [0, 1]] and parts["visual"].tolist() == [
+        [-3, 1],
+        [0, 1],
+        [0, 1],
+    ]
+    total = shared_pair(shared_prediction="sum")
+    assert total(features).tolist() == [[3, 2], [6, 2], [0, 2]] and total.splits_exactly
+    mean = shared_pair()
+    assert mean(features).tolist() == [[1.5, 1], [6, 1], [0, 1]] and not mean.splits_exactly
+    kept = {"audio": features["audio"], "visual": torch.zeros(3, 1)}
+    assert torch.equal(mean(kept), parts["audio"])
+
+
+def test_shared_entropy_weighs_the_modalities_in_evaluation_alone():
+    """T-N12: u^1 = (3, 0), u^2 = (0, 0): weights (0.622996, 0.377004)."""
+    logits = torch.tensor([[[3.0, 0.0]], [[0.0, 0.0]]])
+    weights = entropy_weights(logits, torch.ones(2, 1, 1, dtype=torch.bool))
+    torch.testing.assert_close(weights.flatten(), torch.tensor([0.622996, 0.377004]), atol=1e-6, rtol=0)
+    head = shared_pair(shared_prediction="entropy").eval()
+    set_linear(head.classifier[-1], [[3.0], [0.0]], [0.0, 0.0])
+    features = {"audio": torch.tensor([[1.0], [0.0]]), "visual": torch.tensor([[1e-30], [1.0]])}
+    torch.testing.assert_close(head(features), torch.tensor([[3 * 0.622996, 0.0], [3.0, 0.0]]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(head.train()(features), torch.tensor([[1.5, 0.0], [3.0, 0.0]]))
+    alike = torch.randn(1, 4, 3).expand(2, 4, 3)
+    torch.testing.assert_close(entropy_weights(alike, torch.ones(2, 4, 1).bool()), torch.full((2, 4, 1), 0.5))
+
+
+@pytest.mark.parametrize(("width", "projected"), [(None, ["audio", "visual"]), (3, ["audio", "text"]), (5, [*SIZES])])
+def test_shared_projects_features_of_another_size(width, projected):
+    head, features = head_and_features("shared", shared_width=width)
+    assert list(head.projections) == projected
+    assert head.classifier[-1].in_features == (width or 4)
+    assert {head.projections[name].out_features for name in projected} == {width or 4}
+    torch.testing.assert_close(head(features), sum(head.unimodal_logits(features).values()) / 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cosine_scale": 0}, "cosine_scale must be a number above 0"),
+        ({"shared_prediction": "max"}, "shared_prediction"),
+        ({"shared_width": 0}, "shared_width must be an integer of at least 1"),
+    ],
+)
+def test_bad_options_of_heads(options, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_config(**options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"fusion": "cosine", "cosine_scale": 4.0}, {"fusion": "shared", "shared_width": 6}]
+)
+def test_new_heads_save_and_load(options, tmp_path):
+    model = MultimodalForClassification(tiny_config(**options)).eval()
+    model.save_pretrained(tmp_path)
+    loaded = MultimodalForClassification.from_pretrained(tmp_path).eval()
+    batch = {"audio": torch.randn(3, 5), "visual": torch.randn(3, 7)}
     assert torch.equal(loaded(**batch).logits, model(**batch).logits)

@@ -11,11 +11,11 @@ from hf_bml.testing import PROPERTIES, TWO_PROCESSES, check, launch
 METHODS = {**MODULATIONS, **PROOF_METHODS}
 REFUSED = {
     "1 to 4 modalities": {"greedy"},
-    "own losses": {"gradient_blending", "own_heads"},
-    "fsdp2": {"gradient_blending", "greedy", "two_gradients"},
-    "segments": {"greedy", "detached_head"},
-    "questions": {"greedy"},
-    "balance": {"greedy", "gradient_blending", "own_heads"},
+    "own losses": {"gradient_blending", "mmpareto", "own_heads"},
+    "fsdp2": {"gradient_blending", "greedy", "mmpareto", "two_gradients"},
+    "segments": {"dgl", "greedy", "detached_head", "tcmax"},
+    "questions": {"greedy", "tcmax"},
+    "balance": {"greedy", "gradient_blending", "mmpareto", "own_heads", "tcmax"},
 }
 CHANGES_NOTHING = {
     "ogm": {"alpha": 0},

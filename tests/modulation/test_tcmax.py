@@ -1,0 +1,146 @@
+import itertools
+import math
+from functools import partial
+from typing import ClassVar
+
+import pytest
+import torch
+from tiny import hand_computed_batch, hand_computed_case, tiny_dataset, tiny_model
+from torch.nn.functional import cross_entropy
+from torch.testing import assert_close
+
+from hf_bml import MultimodalBalancedTrainer
+from hf_bml.modulation import MicroBatch, ModDrop, ModulationStack, MultiLoss, Needs, Step, TCMax
+from hf_bml.modulation.tcmax import log_mean_of_combinations
+from hf_bml.testing import check
+from hf_bml.training.losses import named_losses
+
+close = partial(assert_close, atol=1e-6, rtol=0)
+NAMES = ("audio", "visual", "text")
+SIZES = {"audio": 5, "visual": 7, "text": 3}
+
+
+def test_by_hand():
+    """T-N15: A = (10, 5), (2.5, 2), Z = 4.375."""
+    logits, labels = hand_computed_case()
+    close(log_mean_of_combinations(logits).exp(), torch.tensor(4.375))
+    _, features, batch = hand_computed_batch()
+    method = TCMax()
+    method.bind(("audio", "visual"))
+    step = Step(("audio", "visual"))
+    method.modulate_features(features, batch, None, step)
+    losses = method.forward_losses(features, batch, step)
+    joint = sum(logits.values())
+    batch.output = {"logits": joint}
+    found = method.modulate_losses({"joint": cross_entropy(joint, labels), **losses}, batch, step)
+    close(sum(found.values()), torch.tensor(-0.518586))
+    close(method.logs()["tcmax/loss"], torch.tensor(-0.518586))
+
+
+def brute_force(logits, present):
+    rows = [torch.arange(len(own))[present[:, column]] for column, own in enumerate(logits.values())]
+    combinations = [
+        sum(own[row] for own, row in zip(logits.values(), chosen, strict=True)) for chosen in itertools.product(*rows)
+    ]
+    return torch.stack(combinations).exp().mean().log()
+
+
+@pytest.mark.parametrize("modalities", [1, 2, 3])
+def test_it_is_the_mean_over_all_combinations_of_what_is_there(modalities):
+    generator = torch.Generator().manual_seed(0)
+    logits = {name: torch.randn(4, 5, generator=generator) for name in NAMES[:modalities]}
+    present = torch.rand(4, modalities, generator=generator) < 0.6
+    present[0] = True
+    assert_close(log_mean_of_combinations(logits, present), brute_force(logits, present))
+    everything = torch.ones_like(present)
+    assert_close(log_mean_of_combinations(logits), brute_force(logits, everything))
+    order = torch.tensor([2, 0, 3, 1])
+    shuffled = {**logits, "audio": logits["audio"][order]}
+    assert_close(log_mean_of_combinations(shuffled), log_mean_of_combinations(logits))
+
+
+def losses_of(methods, labels, modality_mask=None, **options):
+    model = tiny_model(NAMES, **options)
+    torch.nn.init.normal_(model.head.get_parameter("classifier.0.bias"))
+    inputs = {name: torch.arange(float(len(labels) * size)).view(-1, size).sin() for name, size in SIZES.items()}
+    stack = ModulationStack(methods, NAMES)
+    stack.begin_step(Step(NAMES))
+    stack.begin_micro_batch(MicroBatch({}, labels))
+    output = model.train()(**inputs, labels=labels, modality_mask=modality_mask, modulation=stack)
+    return stack.modulate_losses(named_losses(output.loss, output), output), output, model
+
+
+def test_the_whole_loss_of_a_model():
+    labels = torch.tensor([0, 2, 1, 1])
+    found, output, _ = losses_of([TCMax()], labels)
+    everything = torch.ones(4, 3, dtype=torch.bool)
+    first = output.logits.gather(1, labels[:, None]).mean()
+    assert_close(sum(found.values()), brute_force(output.unimodal_logits, everything) - first)
+
+
+def test_a_single_sample_has_the_plain_loss():
+    """L = CE - ln C."""
+    labels = torch.tensor([1])
+    found, output, _ = losses_of([TCMax()], labels)
+    assert_close(sum(found.values()), cross_entropy(output.logits, labels) - math.log(3))
+
+
+def test_uniform_logits_have_no_loss_and_a_common_shift_changes_nothing():
+    labels = torch.tensor([0, 2, 1, 1])
+    method = TCMax()
+    for shift in (0.0, 7.5):
+        logits = {name: torch.full((4, 3), shift / 3) for name in NAMES}
+        batch = MicroBatch(logits, labels, output={"logits": sum(logits.values())})
+        joint, normaliser = cross_entropy(batch.output["logits"], labels), log_mean_of_combinations(logits)
+        found = method.modulate_losses({"joint": joint, "tcmax": normaliser}, batch, Step(NAMES))
+        close(sum(found.values()), torch.tensor(0.0))
+
+
+def test_absent_and_dropped_modalities_count_in_no_combination():
+    labels = torch.tensor([0, 2, 1, 1])
+    mask = torch.ones(4, 3, dtype=torch.bool)
+    mask[:2, 1] = False
+    found, output, model = losses_of([TCMax(), ModDrop(p={"text": 1.0})], labels, mask)
+    assert not output.keep_mask[:, 2].any()
+    logits = {**output.unimodal_logits, "text": (model.head.classifier[-1].bias / 3).expand(4, -1)}
+    mask[:, 2] = True  # dropped everywhere: its share of the bias is left
+    assert_close(found["tcmax"], brute_force(logits, mask))
+    assert_close(found["joint"], -output.logits.gather(1, labels[:, None]).mean())
+
+
+def test_beside_multi_loss():
+    found, *_ = losses_of([TCMax(), MultiLoss()], torch.tensor([0, 2, 1, 1]))
+    assert list(found) == ["joint", *NAMES, "tcmax"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"head_hidden_sizes": [4]}, r"\['tcmax'\] need .* must be the sum"),
+        ({"fusion": "film"}, r"\['tcmax'\] need .* must be the sum"),
+        ({"bias_split": {"audio": 1.0, "visual": 1.0}}, "shares of its bias must sum to 1"),
+    ],
+)
+def test_models_that_it_refuses(training_args, options, message):
+    args = training_args(modulations={"tcmax": {}})
+    with pytest.raises(ValueError, match=message):
+        MultimodalBalancedTrainer(tiny_model(**options), args, train_dataset=tiny_dataset())
+
+
+class OnBoundedVotes(TCMax):
+    """Of a model that the property suite joins by bounded votes."""
+
+    options: ClassVar = {"fusion": "bounded"}
+
+    def needs(self, modalities):
+        return super().needs(modalities) | Needs(model_options=self.options)
+
+
+class OnSharedHead(OnBoundedVotes):
+    options: ClassVar = {"fusion": "shared", "shared_prediction": "sum"}
+
+
+@pytest.mark.parametrize("method", [OnBoundedVotes, OnSharedHead])
+@pytest.mark.parametrize("property", ["accumulation", "1 to 4 modalities", "missing modalities"])
+def test_other_heads_in_training(method, property):
+    assert check(method, property) is None
