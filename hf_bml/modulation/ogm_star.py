@@ -26,6 +26,7 @@ from .base import Title
 from .config import check_choice, check_range
 from .discrepancy import TRANSFORMS, tanh_shifted
 from .ogm import OGM, OGMConfig
+from .step import Step
 
 
 @dataclass
@@ -50,6 +51,10 @@ class OGMStarConfig(OGMConfig):
     def dominance(self, discrepancy: Tensor, scale: Tensor | float = 1.0) -> Tensor:
         """How far a modality is behind, `(modalities,)`, acting above 1."""
         return super().dominance(discrepancy.reciprocal() if self.measure == "ratio" else -discrepancy, scale)
+
+    def discrepancy(self, step: Step) -> Tensor:
+        """What the modulation follows, `(modalities,)`: ratios are turned around also where the threshold is 1."""
+        return self.dominance(step.ratios) if self.measure == "ratio" else super().discrepancy(step)
 
 
 def raised_coefficients(behind: Tensor, alpha: float, z: Callable[[Tensor], Tensor] = tanh_shifted) -> Tensor:
