@@ -164,6 +164,22 @@ def discrepancy_differences(scores: Tensor, observed: Tensor | None = None) -> T
     return differences if observed is None else torch.where(observed, differences, 0.0)
 
 
+def inverse_ratios(scores: Tensor, observed: Tensor | None = None) -> Tensor:
+    """How far a modality is behind: the mean over the other modalities of `S^j / S^m`; 1 is level.
+
+    Args and result as in `discrepancy_ratios`, whose reciprocal it is for two modalities.
+
+    Example:
+        >>> import torch
+        >>> inverse_ratios(torch.tensor([1.8, 1.2, 0.6]))
+        tensor([0.5000, 1.0000, 2.5000])
+    """
+    seen = torch.ones_like(scores) if observed is None else observed.to(scores.dtype)
+    others = seen.sum() - seen
+    mean = ((scores * seen).sum() - scores * seen) / others.clamp_min(1)
+    return torch.where((seen > 0) & (others > 0), snapped(mean / scores.clamp_min(1e-8), 1.0), 1.0)
+
+
 def tanh_shifted(discrepancy: Tensor) -> Tensor:
     """`z(x) = tanh(x - 1)`, which maps values above 1 into (0, 1) (paper Sec. 3.2.1)."""
     return torch.tanh(discrepancy - 1)

@@ -42,9 +42,11 @@ class OGMStarConfig(OGMConfig):
     constant: float = field(default=4.0, metadata={"help": "The coefficient in mode constant, at least 1."})
 
     RELEASED: ClassVar[dict[str, Any]] = {**OGMConfig.RELEASED, "mode": "constant"}
+    FURTHER_PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice("coefficient", self.coefficient, ("paper", "released"))  # none of which reads beta_max
         check_choice("mode", self.mode, ("adaptive", "constant"))
         check_range("constant", self.constant, low=1)
 
