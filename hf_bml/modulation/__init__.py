@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..ground.suggestion import Registry
+from .agm import AGM, AGMConfig
 from .base import PHASES, Modulation, Title
 from .bundles import BUNDLES, Bundle, bundled_model_options, expanded
 from .config import DiscrepancyConfig, ModulationConfig
@@ -39,6 +40,7 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
         "ogm_star": OGMStar,
         "gradient_blending": GradientBlending,
         "greedy": Greedy,
+        "agm": AGM,
         "mod_drop": ModDrop,
         "multi_loss": MultiLoss,
         "dropout": Dropout,
@@ -49,11 +51,13 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
 )
 
 __all__ = [
+    "AGM",
     "BUNDLES",
     "MODULATIONS",
     "OGM",
     "OPM",
     "PHASES",
+    "AGMConfig",
     "AnnealedDropout",
     "AnnealedDropoutConfig",
     "Bundle",

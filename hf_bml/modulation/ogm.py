@@ -162,7 +162,7 @@ def two_sided_coefficients(behind: Tensor, alpha: float, beta_max: float) -> Ten
     Example:
         >>> import torch
         >>> two_sided_coefficients(torch.tensor([0.6471, 1.5455]), alpha=0.8, beta_max=2.0)
-        tensor([0.7250, 1.4106])
+        tensor([0.7249, 1.4107])
     """
     step = torch.tanh(alpha * (behind - 1))
     return torch.where(behind.isnan(), 1.0, 1 + torch.where(behind > 1, (beta_max - 1) * step, step))

@@ -20,6 +20,7 @@ REFUSED = {
 CHANGES_NOTHING = {
     "ogm": {"alpha": 0},
     "ogm_star": {"alpha": 0},
+    "agm": {"alpha": 0},
     "mod_drop": {"p": 0},
     "multi_loss": {"weight": 0},
     "dropout": {"p": 0},
