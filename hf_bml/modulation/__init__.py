@@ -27,6 +27,7 @@ from .multi_loss import MultiLoss, MultiLossConfig
 from .ogm import OGM, OGMConfig, gradient_coefficients
 from .ogm_star import OGMStar, OGMStarConfig
 from .opm import OPM, OPMConfig, drop_probabilities
+from .pmr import PMR, PMRConfig
 from .stack import ModulationStack
 from .step import CopyLosses, EpochPlan, Gradients, MicroBatch, Needs, Run, Step
 
@@ -41,6 +42,7 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
         "gradient_blending": GradientBlending,
         "greedy": Greedy,
         "agm": AGM,
+        "pmr": PMR,
         "mod_drop": ModDrop,
         "multi_loss": MultiLoss,
         "dropout": Dropout,
@@ -57,6 +59,7 @@ __all__ = [
     "OGM",
     "OPM",
     "PHASES",
+    "PMR",
     "AGMConfig",
     "AnnealedDropout",
     "AnnealedDropoutConfig",
@@ -89,6 +92,7 @@ __all__ = [
     "OGMStar",
     "OGMStarConfig",
     "OPMConfig",
+    "PMRConfig",
     "Run",
     "Step",
     "Title",

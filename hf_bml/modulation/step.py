@@ -161,6 +161,8 @@ class MicroBatch:
         rows: `(batch,)`, int64, the samples' numbers in the training split; for methods that ask for them.
         task: the task's score and plain loss.
         loss_function: the loss that the trainer minimises, as a function of `(logits, present)`.
+        share: the factor of a mean over the batch that a method adds to the losses, so that it counts as they do: 1,
+            or 1 / micro-batches of the step where a `compute_loss_func` makes the losses be summed over them.
         view: what the model's forward exposes while it runs.
         output: what the model has returned, from `modulate_losses` on: `logits`, `auxiliary_logits`.
         scratch: what one hook of a method hands to its next, by the method's name.
@@ -174,6 +176,7 @@ class MicroBatch:
     rows: Tensor | None = None
     task: Task = CLASSIFICATION
     loss_function: Callable[[Tensor, Tensor | None], Tensor] | None = None
+    share: float = 1.0
     view: View | None = None
     output: Mapping[str, Any] | None = None
     scratch: dict[str, Any] = field(default_factory=dict)
@@ -355,6 +358,7 @@ class Face(Protocol):
 
     config: Any
     auxiliary_heads: Mapping[str, nn.Module]
+    num_labels: int
     other_loss: str | None
 
 

@@ -183,7 +183,14 @@ class MultimodalBalancedTrainer(
             raise ValueError(f"A training batch needs `labels`, found {sorted(inputs)}.")
         labels, keep = inputs["labels"], inputs.pop(KEEP, None)
         loss_function = minimised_loss(self, self.face.task, labels, options.get("num_items_in_batch"))
-        batch = MicroBatch({}, labels, rows=inputs.pop(ROW, None), task=self.face.task, loss_function=loss_function)
+        batch = MicroBatch(
+            {},
+            labels,
+            rows=inputs.pop(ROW, None),
+            task=self.face.task,
+            loss_function=loss_function,
+            share=1 / self.current_gradient_accumulation_steps if self.loss_is_scaled_for_ga else 1.0,
+        )
         self.modulation.begin_micro_batch(batch, keep)
         extra = {"modulation": self.modulation} if self.modulation.active or keep is not None else {}
         loss, outputs = compute_loss(model, {**inputs, **extra}, return_outputs=True, **options)

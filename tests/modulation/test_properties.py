@@ -14,13 +14,14 @@ REFUSED = {
     "own losses": {"gradient_blending", "own_heads"},
     "fsdp2": {"gradient_blending", "greedy", "two_gradients"},
     "segments": {"greedy", "detached_head"},
-    "questions": {"greedy"},
-    "balance": {"greedy", "gradient_blending", "own_heads"},
+    "questions": {"greedy", "pmr"},
+    "balance": {"greedy", "pmr", "gradient_blending", "own_heads"},
 }
 CHANGES_NOTHING = {
     "ogm": {"alpha": 0},
     "ogm_star": {"alpha": 0},
     "agm": {"alpha": 0},
+    "pmr": {"alpha": 0, "mu": 0},
     "mod_drop": {"p": 0},
     "multi_loss": {"weight": 0},
     "dropout": {"p": 0},
