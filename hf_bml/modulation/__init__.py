@@ -22,6 +22,7 @@ from .dropout import (
 from .evolutional_dropout import EvolutionalDropout, EvolutionalDropoutConfig
 from .gradient_blending import GradientBlending, GradientBlendingConfig
 from .greedy import Greedy, GreedyConfig
+from .lfm import LFM, LFMConfig
 from .mod_drop import ModDrop, ModDropConfig
 from .multi_loss import MultiLoss, MultiLossConfig
 from .ogm import OGM, OGMConfig, gradient_coefficients
@@ -43,6 +44,7 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
         "greedy": Greedy,
         "agm": AGM,
         "pmr": PMR,
+        "lfm": LFM,
         "mod_drop": ModDrop,
         "multi_loss": MultiLoss,
         "dropout": Dropout,
@@ -55,6 +57,7 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
 __all__ = [
     "AGM",
     "BUNDLES",
+    "LFM",
     "MODULATIONS",
     "OGM",
     "OPM",
@@ -79,6 +82,7 @@ __all__ = [
     "Gradients",
     "Greedy",
     "GreedyConfig",
+    "LFMConfig",
     "MicroBatch",
     "ModDrop",
     "ModDropConfig",
