@@ -23,6 +23,7 @@ from .evolutional_dropout import EvolutionalDropout, EvolutionalDropoutConfig
 from .gradient_blending import GradientBlending, GradientBlendingConfig
 from .greedy import Greedy, GreedyConfig
 from .lfm import LFM, LFMConfig
+from .mcr import MCR, MCRConfig
 from .mod_drop import ModDrop, ModDropConfig
 from .multi_loss import MultiLoss, MultiLossConfig
 from .ogm import OGM, OGMConfig, gradient_coefficients
@@ -45,6 +46,7 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
         "agm": AGM,
         "pmr": PMR,
         "lfm": LFM,
+        "mcr": MCR,
         "mod_drop": ModDrop,
         "multi_loss": MultiLoss,
         "dropout": Dropout,
@@ -58,6 +60,7 @@ __all__ = [
     "AGM",
     "BUNDLES",
     "LFM",
+    "MCR",
     "MODULATIONS",
     "OGM",
     "OPM",
@@ -83,6 +86,7 @@ __all__ = [
     "Greedy",
     "GreedyConfig",
     "LFMConfig",
+    "MCRConfig",
     "MicroBatch",
     "ModDrop",
     "ModDropConfig",

@@ -24,6 +24,7 @@ CHANGES_NOTHING = {
     "pmr": {"alpha": 0, "mu": 0},
     "mod_drop": {"p": 0},
     "multi_loss": {"weight": 0},
+    "mcr": {"weight": 0, "unimodal_weight": 0},
     "dropout": {"p": 0},
     "annealed_dropout": {"p": 0},
     "curriculum_dropout": {"p": 0},
