@@ -22,6 +22,7 @@ from .dropout import (
 from .evolutional_dropout import EvolutionalDropout, EvolutionalDropoutConfig
 from .gradient_blending import GradientBlending, GradientBlendingConfig
 from .greedy import Greedy, GreedyConfig
+from .inforeg import InfoReg, InfoRegConfig
 from .lfm import LFM, LFMConfig
 from .mcr import MCR, MCRConfig
 from .mod_drop import ModDrop, ModDropConfig
@@ -47,6 +48,7 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
         "pmr": PMR,
         "lfm": LFM,
         "mcr": MCR,
+        "inforeg": InfoReg,
         "mod_drop": ModDrop,
         "multi_loss": MultiLoss,
         "dropout": Dropout,
@@ -85,6 +87,8 @@ __all__ = [
     "Gradients",
     "Greedy",
     "GreedyConfig",
+    "InfoReg",
+    "InfoRegConfig",
     "LFMConfig",
     "MCRConfig",
     "MicroBatch",

@@ -13,7 +13,7 @@ and the gradient of encoder m is multiplied by k^m: a modality that is further a
 that is less ahead is sped up.
 
 Usage:      `modulations: {agm: {alpha: 1.0}}`
-Values:     alpha 1 (the authors' code); search 0.1...2.5 on a validation split. cap 10.
+Values:     alpha 1 (the authors' code); search 0.1...2 on a validation split. cap 10.
 Relations:  as of OGM: SGD with momentum, as Adam-family optimizers divide a constant scale away. k may exceed 1, and
             gradient clipping comes after it; the authors' code clips the norm at 1.
 Cost:       2^M - 1 passes of the head a micro-batch, without gradient and in the model's own mode.

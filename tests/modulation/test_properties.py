@@ -12,7 +12,7 @@ METHODS = {**MODULATIONS, **PROOF_METHODS}
 REFUSED = {
     "1 to 4 modalities": {"greedy"},
     "own losses": {"gradient_blending", "own_heads"},
-    "fsdp2": {"gradient_blending", "greedy", "two_gradients"},
+    "fsdp2": {"gradient_blending", "greedy", "inforeg", "two_gradients"},
     "segments": {"greedy", "detached_head"},
     "questions": {"greedy", "pmr"},
     "balance": {"greedy", "pmr", "gradient_blending", "own_heads"},
@@ -22,6 +22,7 @@ CHANGES_NOTHING = {
     "ogm_star": {"alpha": 0},
     "agm": {"alpha": 0},
     "pmr": {"alpha": 0, "mu": 0},
+    "inforeg": {"strength": 0},
     "mod_drop": {"p": 0},
     "multi_loss": {"weight": 0},
     "mcr": {"weight": 0, "unimodal_weight": 0},
