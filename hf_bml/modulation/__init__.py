@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..ground.suggestion import Registry
+from .agm import AGM, AGMConfig
 from .base import PHASES, Modulation, Title
 from .bundles import BUNDLES, Bundle, bundled_model_options, expanded
 from .cml import CML, CMLConfig
@@ -23,13 +24,17 @@ from .dropout import (
 from .evolutional_dropout import EvolutionalDropout, EvolutionalDropoutConfig
 from .gradient_blending import GradientBlending, GradientBlendingConfig
 from .greedy import Greedy, GreedyConfig
+from .inforeg import InfoReg, InfoRegConfig
+from .lfm import LFM, LFMConfig
 from .mbsd import MBSD, MBSDConfig
+from .mcr import MCR, MCRConfig
 from .mmpareto import MMPareto, MMParetoConfig
 from .mod_drop import ModDrop, ModDropConfig
 from .multi_loss import MultiLoss, MultiLossConfig
 from .ogm import OGM, OGMConfig, gradient_coefficients
 from .ogm_star import OGMStar, OGMStarConfig
 from .opm import OPM, OPMConfig, drop_probabilities
+from .pmr import PMR, PMRConfig
 from .stack import ModulationStack
 from .step import CopyLosses, EpochPlan, Gradients, MicroBatch, Needs, Run, Step
 from .tcmax import TCMax
@@ -48,6 +53,11 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
         "cml": CML,
         "gradient_blending": GradientBlending,
         "greedy": Greedy,
+        "agm": AGM,
+        "pmr": PMR,
+        "lfm": LFM,
+        "mcr": MCR,
+        "inforeg": InfoReg,
         "mod_drop": ModDrop,
         "multi_loss": MultiLoss,
         "mmpareto": MMPareto,
@@ -59,14 +69,19 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
 )
 
 __all__ = [
+    "AGM",
     "BUNDLES",
     "CML",
     "DGL",
+    "LFM",
     "MBSD",
+    "MCR",
     "MODULATIONS",
     "OGM",
     "OPM",
     "PHASES",
+    "PMR",
+    "AGMConfig",
     "AnnealedDropout",
     "AnnealedDropoutConfig",
     "Bundle",
@@ -87,7 +102,11 @@ __all__ = [
     "Gradients",
     "Greedy",
     "GreedyConfig",
+    "InfoReg",
+    "InfoRegConfig",
+    "LFMConfig",
     "MBSDConfig",
+    "MCRConfig",
     "MMPareto",
     "MMParetoConfig",
     "MicroBatch",
@@ -103,6 +122,7 @@ __all__ = [
     "OGMStar",
     "OGMStarConfig",
     "OPMConfig",
+    "PMRConfig",
     "Run",
     "Step",
     "TCMax",

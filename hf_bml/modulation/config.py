@@ -18,14 +18,15 @@ class ModulationConfig:
     """Options every modulation has.
 
     Args:
-        preset: `"paper"` (default) or, where the authors' code differs, `"released"`, its defaults; options given
-            beside it win.
+        preset: `"paper"` (default) or, where they differ, `"released"`, the defaults of the authors' code; some
+            methods have further ones. Options given beside it win.
         start: first moment of the active window, included, in `unit`.
         end: end of the active window, excluded; None for the whole training.
         unit: `"epochs"` or `"steps"` (optimizer steps).
     """
 
     RELEASED: ClassVar[dict[str, Any]] = {}
+    FURTHER_PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}  # by name
 
     preset: str = field(
         default="paper", metadata={"help": "Defaults to start from: paper, or released, the authors' code."}
@@ -35,7 +36,7 @@ class ModulationConfig:
     unit: str = field(default="epochs", metadata={"help": "Unit of start and end: epochs or steps."})
 
     def __post_init__(self) -> None:
-        check_choice("preset", self.preset, ("paper", "released") if self.RELEASED else ("paper",))
+        check_choice("preset", self.preset, tuple(self.presets()))
         check_choice("unit", self.unit, ("epochs", "steps"))
         check_range("start", self.start, low=0)
         if self.end is not None:
@@ -47,6 +48,11 @@ class ModulationConfig:
                 )
 
     @classmethod
+    def presets(cls) -> dict[str, dict[str, Any]]:
+        """What each preset sets, by its name."""
+        return {"paper": {}, **({"released": cls.RELEASED} if cls.RELEASED else {}), **cls.FURTHER_PRESETS}
+
+    @classmethod
     def from_dict(cls, options: Mapping[str, Any], name: str = "") -> ModulationConfig:
         """Builds the config from YAML or command line options; an unknown key names the closest valid one.
 
@@ -54,8 +60,7 @@ class ModulationConfig:
             ValueError: unknown option or a value out of its range.
         """
         check_options(f"Modulation {name!r}", options, [f.name for f in fields(cls)])
-        base = cls.RELEASED if options.get("preset") == "released" else {}
-        return cls(**{**base, **options})
+        return cls(**{**cls.presets().get(str(options.get("preset")), {}), **options})
 
 
 @dataclass

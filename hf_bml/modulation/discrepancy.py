@@ -5,6 +5,7 @@ Source: paper Sec. 3.2.1, Eq. 6 (score) and Eq. 7 (ratio). Everything here is de
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ..ground.task import CLASSIFICATION, Task
 from .running_mean import RunningMean
+from .step import MicroBatch
 
 ROUNDING = 64  # in units of the dtype's eps: what two sums of 1e5 probabilities may differ by through rounding alone
 
@@ -77,6 +79,23 @@ def score_totals(
         present = _modality_first(mask, correct).expand_as(correct)
         parts = torch.where(present, scores, 0.0), correct & present, present
     return torch.stack(parts).flatten(2).sum(2)
+
+
+def loss_totals(logits: Mapping[str, Tensor], batch: MicroBatch, largest: float = math.inf) -> Tensor:
+    """The sums behind the mean losses of predictions from single modalities, by the task's own loss.
+
+    Args:
+        logits: per modality `(batch, ...)`.
+        batch: where they come from.
+        largest: what the loss of a sample counts as at most.
+
+    Returns:
+        `(2, modalities)`, detached: the summed loss of the samples that have the modality, and how many these are.
+    """
+    losses = torch.stack([batch.task.losses(own.detach(), batch.labels) for own in logits.values()])
+    losses = losses.clamp_max(largest)
+    present = torch.ones_like(losses) if batch.modality_mask is None else batch.modality_mask.t().to(losses.dtype)
+    return torch.stack([torch.where(present > 0, losses, 0.0), present]).sum(2)
 
 
 def comparable_scores(score_sums: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
@@ -162,6 +181,22 @@ def discrepancy_differences(scores: Tensor, observed: Tensor | None = None) -> T
         others = others & observed
     differences = torch.where(others, scores[:, None] - scores, 0.0).sum(1) / others.sum(1).clamp_min(1)
     return differences if observed is None else torch.where(observed, differences, 0.0)
+
+
+def inverse_ratios(scores: Tensor, observed: Tensor | None = None) -> Tensor:
+    """How far a modality is behind: the mean over the other modalities of `S^j / S^m`; 1 is level.
+
+    Args and result as in `discrepancy_ratios`, whose reciprocal it is for two modalities.
+
+    Example:
+        >>> import torch
+        >>> inverse_ratios(torch.tensor([1.8, 1.2, 0.6]))
+        tensor([0.5000, 1.0000, 2.5000])
+    """
+    seen = torch.ones_like(scores) if observed is None else observed.to(scores.dtype)
+    others = seen.sum() - seen
+    mean = ((scores * seen).sum() - scores * seen) / others.clamp_min(1)
+    return torch.where((seen > 0) & (others > 0), snapped(mean / scores.clamp_min(1e-8), 1.0), 1.0)
 
 
 def tanh_shifted(discrepancy: Tensor) -> Tensor:

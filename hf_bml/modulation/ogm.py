@@ -16,6 +16,14 @@ weaker modality may come out as the dominant one.
 Preset `released` follows the authors' code: `1 - tanh(alpha rho)`, convolution weights only, not in the first six
 epochs and not after epoch 60. At an exact tie of the scores (which their code treats as dominance of the second
 modality) nothing is scaled in either preset.
+
+Preset `mlb` slows the leading modality down and speeds the others up, `coefficient: two_sided`, after MLB (Kontras et
+al. 2024, BMVC), which trains multi-loss beside it: `modulations: {multi_loss: {}, ogm: {preset: mlb}}`. With the
+others' mean score over its own, `x^m = mean_j S^j / S^m` (for more than two modalities our reading),
+
+    k^m = 1 + tanh(alpha (x^m - 1)) where x^m <= 1,   else 1 + (beta_max - 1) tanh(alpha (x^m - 1))
+
+Here it scales the encoders; MLB scales each modality's own classifier, too.
 """
 
 from __future__ import annotations
@@ -31,7 +39,7 @@ from torch.distributed.tensor import DTensor
 
 from .base import Modulation, Title
 from .config import DiscrepancyConfig, check_choice, check_range
-from .discrepancy import TRANSFORMS, comparable_scores, score_totals, tanh_shifted
+from .discrepancy import TRANSFORMS, comparable_scores, inverse_ratios, score_totals, tanh_shifted
 from .step import Gradients, MicroBatch, Needs, Step, seeded_generator
 
 
@@ -43,7 +51,9 @@ class OGMConfig(DiscrepancyConfig):
         alpha: strength of the scaling, >= 0 (paper Eq. 11). 0 leaves the gradients as they are.
         noise: `"none"`, or `"entry_std"`: add zero-mean Gaussian noise with the standard deviation of the entries
             of each parameter's gradient before scaling, for every modality (Algorithm 2; OGM-GE).
-        coefficient: `"paper"`: `1 - alpha tanh(rho - 1)`; `"released"`: `1 - tanh(alpha rho)`.
+        coefficient: `"paper"`: `1 - alpha tanh(rho - 1)`; `"released"`: `1 - tanh(alpha rho)`; `"two_sided"`: that of
+            MLB, below 1 for a modality that is ahead and above 1 for one that is behind.
+        beta_max: the largest coefficient of `"two_sided"`, at least 1; gradient clipping comes after it.
         parameters: which encoder parameters: `"all"` (paper), `"matrix"` (two or more dimensions) or `"conv"`
             (four or more, convolutions; released code).
         placement: `"gradients"`: scale `.grad` once per optimizer step; `"graph"`: scale the gradient where it enters
@@ -54,7 +64,10 @@ class OGMConfig(DiscrepancyConfig):
 
     alpha: float = field(default=0.8, metadata={"help": "Strength of the gradient scaling, >= 0."})
     noise: str = field(default="none", metadata={"help": "Gradient noise: none or entry_std (OGM-GE)."})
-    coefficient: str = field(default="paper", metadata={"help": "Form of the coefficient: paper or released."})
+    coefficient: str = field(
+        default="paper", metadata={"help": "Form of the coefficient: paper, released or two_sided."}
+    )
+    beta_max: float = field(default=2.0, metadata={"help": "Largest two_sided coefficient, at least 1."})
     parameters: str = field(default="all", metadata={"help": "Encoder parameters to modulate: all, matrix or conv."})
     placement: str = field(
         default="gradients", metadata={"help": "Where to scale: gradients, or graph (DeepSpeed, FSDP1)."}
@@ -64,16 +77,23 @@ class OGMConfig(DiscrepancyConfig):
     )
 
     RELEASED: ClassVar[dict[str, Any]] = {"coefficient": "released", "parameters": "conv", "start": 6, "end": 61}
+    FURTHER_PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"mlb": {"coefficient": "two_sided"}}
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_range("alpha", self.alpha, low=0)
         check_choice("noise", self.noise, ("none", "entry_std"))
-        check_choice("coefficient", self.coefficient, ("paper", "released"))
+        check_choice("coefficient", self.coefficient, ("paper", "released", "two_sided"))
+        check_range("beta_max", self.beta_max, low=1, high=float("inf"), high_open=True)
         if self.coefficient == "released" and self.transform != "tanh":
             raise ValueError(
                 "coefficient 'released' is 1 - tanh(alpha rho) and takes no other transform, found "
                 f"{self.transform!r}. Leave transform out, or use coefficient: paper."
+            )
+        if self.coefficient == "two_sided" and (self.measure, self.transform, self.threshold) != ("ratio", "tanh", 1):
+            raise ValueError(
+                "coefficient 'two_sided' is a tanh of the ratio of the scores, on both sides of 1, found measure="
+                f"{self.measure!r}, transform={self.transform!r} and threshold={self.threshold}. Leave them out."
             )
         check_choice("parameters", self.parameters, tuple(MINIMUM_DIMENSIONS))
         check_choice("placement", self.placement, ("gradients", "graph"))
@@ -84,6 +104,18 @@ class OGMConfig(DiscrepancyConfig):
                 f"parameters: all, found noise={self.noise!r} and parameters={self.parameters!r}. Use placement: "
                 "gradients for these."
             )
+
+    def measured(self, scores: Tensor, observed: Tensor | None) -> Tensor:
+        """What the coefficient follows, `(modalities,)`: the dominance, or how far a modality is behind."""
+        if self.coefficient == "two_sided":
+            return inverse_ratios(scores, observed)
+        return super().measured(scores, observed)
+
+    def discrepancy(self, step: Step) -> Tensor:
+        """The same of a step, which must hold scores."""
+        if self.coefficient == "two_sided":
+            return self.measured(step.scores, step.observed)
+        return super().discrepancy(step)
 
 
 MINIMUM_DIMENSIONS = {"all": 0, "matrix": 2, "conv": 4}
@@ -114,6 +146,26 @@ def released_gradient_coefficients(discrepancy: Tensor, alpha: float) -> Tensor:
     Args and result as in `gradient_coefficients`.
     """
     return torch.where(discrepancy > 1, 1 - torch.tanh(alpha * discrepancy), 1.0)
+
+
+def two_sided_coefficients(behind: Tensor, alpha: float, beta_max: float) -> Tensor:
+    """MLB: `1 + tanh(alpha (x^m - 1))` where `x^m <= 1`, else `1 + (beta_max - 1) tanh(alpha (x^m - 1))`.
+
+    Args:
+        behind: x, `(modalities,)`, the others' mean score over the modality's own.
+        alpha: >= 0.
+        beta_max: >= 1.
+
+    Returns:
+        `(modalities,)` in (0, beta_max]; 1 for a value that is not a number.
+
+    Example:
+        >>> import torch
+        >>> two_sided_coefficients(torch.tensor([0.6471, 1.5455]), alpha=0.8, beta_max=2.0)
+        tensor([0.7249, 1.4107])
+    """
+    step = torch.tanh(alpha * (behind - 1))
+    return torch.where(behind.isnan(), 1.0, 1 + torch.where(behind > 1, (beta_max - 1) * step, step))
 
 
 def post_drop_totals(batch: MicroBatch, keep_mask: Tensor | None) -> Tensor:
@@ -202,7 +254,7 @@ class OGM(Modulation):
     config_class = OGMConfig
     config: OGMConfig
     phase = "scale_gradients"
-    titles: ClassVar = {"coefficient": Title("gradient coefficient", 0, 1)}
+    titles: ClassVar = {"coefficient": Title("gradient coefficient", 0)}
 
     def needs(self, modalities: Sequence[str]) -> Needs:
         in_graph = self.config.placement == "graph"
@@ -224,6 +276,8 @@ class OGM(Modulation):
     def coefficients(self, discrepancy: Tensor) -> Tensor:
         """k of every modality, `(modalities,)`, from what the config follows."""
         config = self.config
+        if config.coefficient == "two_sided":
+            return two_sided_coefficients(discrepancy, config.alpha, config.beta_max)
         if config.coefficient == "paper":
             return gradient_coefficients(discrepancy, config.alpha, TRANSFORMS[config.transform])
         return released_gradient_coefficients(discrepancy, config.alpha)

@@ -26,6 +26,7 @@ from .base import Title
 from .config import check_choice, check_range
 from .discrepancy import TRANSFORMS, tanh_shifted
 from .ogm import OGM, OGMConfig
+from .step import Step
 
 
 @dataclass
@@ -41,15 +42,21 @@ class OGMStarConfig(OGMConfig):
     constant: float = field(default=4.0, metadata={"help": "The coefficient in mode constant, at least 1."})
 
     RELEASED: ClassVar[dict[str, Any]] = {**OGMConfig.RELEASED, "mode": "constant"}
+    FURTHER_PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_choice("coefficient", self.coefficient, ("paper", "released"))  # none of which reads beta_max
         check_choice("mode", self.mode, ("adaptive", "constant"))
         check_range("constant", self.constant, low=1)
 
     def dominance(self, discrepancy: Tensor, scale: Tensor | float = 1.0) -> Tensor:
         """How far a modality is behind, `(modalities,)`, acting above 1."""
         return super().dominance(discrepancy.reciprocal() if self.measure == "ratio" else -discrepancy, scale)
+
+    def discrepancy(self, step: Step) -> Tensor:
+        """What the modulation follows, `(modalities,)`: ratios are turned around also where the threshold is 1."""
+        return self.dominance(step.ratios) if self.measure == "ratio" else super().discrepancy(step)
 
 
 def raised_coefficients(behind: Tensor, alpha: float, z: Callable[[Tensor], Tensor] = tanh_shifted) -> Tensor:

@@ -377,6 +377,7 @@ class Face(Protocol):
 
     config: Any
     auxiliary_heads: Mapping[str, nn.Module]
+    num_labels: int
     other_loss: str | None
 
 

@@ -23,7 +23,7 @@ def weights(trainer):
 
 @pytest.mark.parametrize("name", MODULATIONS)
 def test_changes_the_training(training_args, name):
-    trainer = build(name, training_args(modulations={name: {}}, **STEPS))
+    trainer = build(name, training_args(modulations={name: dict(MODULATIONS[name].example_options)}, **STEPS))
     plain = MultimodalBalancedTrainer(
         tiny_image_model(**MODULATIONS[name]().needs(()).model_options),
         training_args(modulations={}, **STEPS),

@@ -16,6 +16,7 @@ from hf_bml.modulation.discrepancy import (
     discrepancy_differences,
     discrepancy_ratios,
     discriminative_scores,
+    inverse_ratios,
 )
 from hf_bml.modulation.ogm import (
     enhance_gradient,
@@ -24,6 +25,7 @@ from hf_bml.modulation.ogm import (
     gradient_entry_std,
     released_gradient_coefficients,
     scale_gradients,
+    two_sided_coefficients,
 )
 from hf_bml.modulation.opm import drop_probabilities
 
@@ -263,6 +265,35 @@ def test_noise_is_drawn_anew_for_every_modality_and_parameter():
         assert not torch.isclose(first, second).any()
 
 
+@pytest.mark.parametrize(("beta_max", "raised"), [(2.0, 1.410626), (3.0, 1.821251), (1.0, 1.0)])
+def test_two_sided_coefficients(beta_max, raised):
+    """T-A1's scores (1.7, 1.1), which give the ratios 1.1 / 1.7 and 1.7 / 1.1."""
+    scores = discriminative_scores(*hand_computed_case())
+    behind = inverse_ratios(scores)
+    torch.testing.assert_close(behind, torch.tensor([0.647059, 1.545455]), atol=1e-6, rtol=0)
+    parameters = parameters_with_gradients()
+    ogm = OGM(preset="mlb", beta_max=beta_max)
+    ogm.bind(("audio", "visual"))
+    ogm.modulate_gradients(Gradients(parameters), Step(("audio", "visual"), scores=scores))
+    assert [p[0].grad.flatten()[0].item() for p in parameters.values()] == pytest.approx([0.724919, raised], abs=1e-6)
+
+
+def test_two_sided_is_the_identity_where_there_is_nothing_to_balance():
+    assert inverse_ratios(torch.tensor([0.7])).tolist() == [1]
+    assert inverse_ratios(torch.tensor([3.0, 0.0]), torch.tensor([True, False])).tolist() == [1, 1]
+    assert inverse_ratios(torch.tensor([4.0, 0.0, 2.0]), torch.tensor([True, False, True])).tolist() == [0.5, 1, 2]
+    assert two_sided_coefficients(torch.tensor([1.0, math.nan]), 0.8, 2.0).tolist() == [1, 1]
+    assert two_sided_coefficients(torch.tensor([0.2, 3.0]), 0.0, 2.0).tolist() == [1, 1]
+    assert two_sided_coefficients(torch.tensor([0.0, 1e8]), 50.0, 2.0).tolist() == [0, 2]
+
+
+def test_two_sided_in_the_graph_takes_the_same_coefficients():
+    assert rescored([[True, True]] * 2, placement="graph", coefficient="two_sided") == pytest.approx(
+        [1 + sum(math.tanh(0.8 * (x - 1)) for x in found) / 2 for found in ((0.6 / 0.9, 0.5 / 0.8), (1.5, 1.6))],
+        abs=1e-6,
+    )
+
+
 def test_presets():
     paper, released = OGM().config, OGM(preset="released", alpha=0.1).config
     assert (paper.coefficient, paper.parameters, paper.start, paper.end) == ("paper", "all", 0, None)
@@ -285,6 +316,10 @@ def test_presets():
         ({"threshold": 0.9}, r"threshold must be a number in \[1, inf\), found 0.9"),
         ({"measure": "difference", "threshold": -1}, r"threshold must be a number in \[0, inf\), found -1"),
         ({"coefficient": "released", "transform": "sigmoid"}, "takes no other transform, found 'sigmoid'"),
+        ({"coefficient": "two_sided", "threshold": 1.5}, "on both sides of 1, found .* threshold=1.5"),
+        ({"preset": "mlb", "measure": "difference"}, "on both sides of 1, found measure='difference'"),
+        ({"preset": "mlb", "beta_max": 0.5}, "beta_max must be a number in"),
+        ({"preset": "mlp"}, r"preset must be one of \['paper', 'released', 'mlb'\]"),
         ({"rescore_after_drop": "yes"}, "rescore_after_drop must be one of"),
         ({"alfa": 1}, "Did you mean 'alpha'"),
     ],

@@ -79,7 +79,12 @@ def test_released_preset():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"mode": "fixed"}, "mode must be one of"), ({"constant": 0.5}, r"constant .* \[1, inf\)")],
+    [
+        ({"mode": "fixed"}, "mode must be one of"),
+        ({"constant": 0.5}, r"constant .* \[1, inf\)"),
+        ({"preset": "mlb"}, "preset must be one of"),
+        ({"coefficient": "two_sided"}, "coefficient must be one of"),
+    ],
 )
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
