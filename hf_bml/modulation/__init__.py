@@ -30,6 +30,7 @@ from .multi_loss import MultiLoss, MultiLossConfig
 from .ogm import OGM, OGMConfig, gradient_coefficients
 from .ogm_star import OGMStar, OGMStarConfig
 from .opm import OPM, OPMConfig, drop_probabilities
+from .prioritise import Prioritise, PrioritiseConfig
 from .stack import ModulationStack
 from .step import CopyLosses, EpochPlan, Gradients, MicroBatch, Needs, Run, Step
 from .tcmax import TCMax
@@ -51,6 +52,7 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
         "mod_drop": ModDrop,
         "multi_loss": MultiLoss,
         "mmpareto": MMPareto,
+        "prioritise": Prioritise,
         "dropout": Dropout,
         "annealed_dropout": AnnealedDropout,
         "curriculum_dropout": CurriculumDropout,
@@ -103,6 +105,8 @@ __all__ = [
     "OGMStar",
     "OGMStarConfig",
     "OPMConfig",
+    "Prioritise",
+    "PrioritiseConfig",
     "Run",
     "Step",
     "TCMax",

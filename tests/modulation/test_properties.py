@@ -22,6 +22,7 @@ CHANGES_NOTHING = {
     "ogm_star": {"alpha": 0},
     "mod_drop": {"p": 0},
     "multi_loss": {"weight": 0},
+    "prioritise": {"share": 0},
     "dropout": {"p": 0},
     "annealed_dropout": {"p": 0},
     "curriculum_dropout": {"p": 0},
