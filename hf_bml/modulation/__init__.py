@@ -21,6 +21,7 @@ from .dropout import (
     DropoutConfig,
 )
 from .evolutional_dropout import EvolutionalDropout, EvolutionalDropoutConfig
+from .g2d import G2D, G2DConfig
 from .gradient_blending import GradientBlending, GradientBlendingConfig
 from .greedy import Greedy, GreedyConfig
 from .mbsd import MBSD, MBSDConfig
@@ -34,6 +35,7 @@ from .prioritise import Prioritise, PrioritiseConfig
 from .stack import ModulationStack
 from .step import CopyLosses, EpochPlan, Gradients, MicroBatch, Needs, Run, Step
 from .tcmax import TCMax
+from .umt import UMT, UMTConfig
 
 MODULATIONS: Registry[type[Modulation]] = Registry(
     "modulation",
@@ -53,6 +55,8 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
         "multi_loss": MultiLoss,
         "mmpareto": MMPareto,
         "prioritise": Prioritise,
+        "g2d": G2D,
+        "umt": UMT,
         "dropout": Dropout,
         "annealed_dropout": AnnealedDropout,
         "curriculum_dropout": CurriculumDropout,
@@ -64,11 +68,13 @@ __all__ = [
     "BUNDLES",
     "CML",
     "DGL",
+    "G2D",
     "MBSD",
     "MODULATIONS",
     "OGM",
     "OPM",
     "PHASES",
+    "UMT",
     "AnnealedDropout",
     "AnnealedDropoutConfig",
     "Bundle",
@@ -84,6 +90,7 @@ __all__ = [
     "EpochPlan",
     "EvolutionalDropout",
     "EvolutionalDropoutConfig",
+    "G2DConfig",
     "GradientBlending",
     "GradientBlendingConfig",
     "Gradients",
@@ -111,6 +118,7 @@ __all__ = [
     "Step",
     "TCMax",
     "Title",
+    "UMTConfig",
     "build_modulations",
     "bundled_model_options",
     "discrepancy_differences",

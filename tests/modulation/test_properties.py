@@ -14,8 +14,8 @@ REFUSED = {
     "own losses": {"gradient_blending", "mmpareto", "own_heads"},
     "fsdp2": {"gradient_blending", "greedy", "mmpareto", "two_gradients"},
     "segments": {"dgl", "greedy", "detached_head", "tcmax"},
-    "questions": {"greedy", "tcmax"},
-    "balance": {"greedy", "gradient_blending", "mmpareto", "own_heads", "tcmax"},
+    "questions": {"g2d", "greedy", "tcmax", "umt"},
+    "balance": {"g2d", "greedy", "gradient_blending", "mmpareto", "own_heads", "tcmax", "umt"},
 }
 CHANGES_NOTHING = {
     "ogm": {"alpha": 0},
@@ -23,6 +23,7 @@ CHANGES_NOTHING = {
     "mod_drop": {"p": 0},
     "multi_loss": {"weight": 0},
     "prioritise": {"share": 0},
+    "umt": {"weight": 0},
     "dropout": {"p": 0},
     "annealed_dropout": {"p": 0},
     "curriculum_dropout": {"p": 0},
