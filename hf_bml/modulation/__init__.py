@@ -25,6 +25,7 @@ from .g2d import G2D, G2DConfig
 from .gradient_blending import GradientBlending, GradientBlendingConfig
 from .greedy import Greedy, GreedyConfig
 from .mbsd import MBSD, MBSDConfig
+from .mla import MLA, MLAConfig
 from .mmpareto import MMPareto, MMParetoConfig
 from .mod_drop import ModDrop, ModDropConfig
 from .multi_loss import MultiLoss, MultiLossConfig
@@ -32,6 +33,7 @@ from .ogm import OGM, OGMConfig, gradient_coefficients
 from .ogm_star import OGMStar, OGMStarConfig
 from .opm import OPM, OPMConfig, drop_probabilities
 from .prioritise import Prioritise, PrioritiseConfig
+from .reconboost import ReconBoost, ReconBoostConfig
 from .stack import ModulationStack
 from .step import CopyLosses, EpochPlan, Gradients, MicroBatch, Needs, Run, Step
 from .tcmax import TCMax
@@ -56,6 +58,8 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
         "mmpareto": MMPareto,
         "prioritise": Prioritise,
         "g2d": G2D,
+        "mla": MLA,
+        "reconboost": ReconBoost,
         "umt": UMT,
         "dropout": Dropout,
         "annealed_dropout": AnnealedDropout,
@@ -70,6 +74,7 @@ __all__ = [
     "DGL",
     "G2D",
     "MBSD",
+    "MLA",
     "MODULATIONS",
     "OGM",
     "OPM",
@@ -97,6 +102,7 @@ __all__ = [
     "Greedy",
     "GreedyConfig",
     "MBSDConfig",
+    "MLAConfig",
     "MMPareto",
     "MMParetoConfig",
     "MicroBatch",
@@ -114,6 +120,8 @@ __all__ = [
     "OPMConfig",
     "Prioritise",
     "PrioritiseConfig",
+    "ReconBoost",
+    "ReconBoostConfig",
     "Run",
     "Step",
     "TCMax",

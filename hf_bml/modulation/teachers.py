@@ -28,12 +28,12 @@ def feature_distance(feature: Tensor, taught: Tensor, present: Tensor | None = N
     return masked_mean(squares.flatten(1).mean(1), present)
 
 
-def divergence(taught: Tensor, logits: Tensor, temperature: float, present: Tensor | None = None) -> Tensor:
-    """`T^2 mean_i KL(softmax(z'_i / T) || softmax(z_i / T))`, 0-d, in float32 or better.
+def divergence(first: Tensor, second: Tensor, temperature: float, present: Tensor | None = None) -> Tensor:
+    """`T^2 mean_i KL(softmax(z_i / T) || softmax(z'_i / T))`, 0-d, in float32 or better.
 
     Args:
-        taught: z', `(batch, ..., num_labels)`, without gradient.
-        logits: z, shaped alike.
+        first: z, `(batch, ..., num_labels)`.
+        second: z', shaped alike.
         temperature: T, > 0.
         present: as in `feature_distance`.
 
@@ -42,9 +42,8 @@ def divergence(taught: Tensor, logits: Tensor, temperature: float, present: Tens
         >>> divergence(torch.tensor([[0.9, 0.1]]).log(), torch.tensor([[0.931034, 0.068966]]).log(), 1.0)
         tensor(0.0066)
     """
-    target = (at_least_float32(taught).detach() / temperature).log_softmax(-1)
-    found = (at_least_float32(logits) / temperature).log_softmax(-1)
-    each = (target.exp() * (target - found)).sum(-1)
+    first, second = ((at_least_float32(logits) / temperature).log_softmax(-1) for logits in (first, second))
+    each = (first.exp() * (first - second)).sum(-1)
     return temperature**2 * masked_mean(each.view(len(each), -1).mean(1), present)
 
 

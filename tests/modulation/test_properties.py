@@ -13,9 +13,9 @@ REFUSED = {
     "1 to 4 modalities": {"greedy"},
     "own losses": {"gradient_blending", "mmpareto", "own_heads"},
     "fsdp2": {"gradient_blending", "greedy", "mmpareto", "two_gradients"},
-    "segments": {"dgl", "greedy", "detached_head", "tcmax"},
-    "questions": {"g2d", "greedy", "tcmax", "umt"},
-    "balance": {"g2d", "greedy", "gradient_blending", "mmpareto", "own_heads", "tcmax", "umt"},
+    "segments": {"detached_head", "dgl", "greedy", "mla", "tcmax"},
+    "questions": {"g2d", "greedy", "mla", "tcmax", "umt"},
+    "balance": {"g2d", "gradient_blending", "greedy", "mla", "mmpareto", "own_heads", "tcmax", "umt"},
 }
 CHANGES_NOTHING = {
     "ogm": {"alpha": 0},
