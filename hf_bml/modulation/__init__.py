@@ -22,12 +22,14 @@ from .dropout import (
     DropoutConfig,
 )
 from .evolutional_dropout import EvolutionalDropout, EvolutionalDropoutConfig
+from .g2d import G2D, G2DConfig
 from .gradient_blending import GradientBlending, GradientBlendingConfig
 from .greedy import Greedy, GreedyConfig
 from .inforeg import InfoReg, InfoRegConfig
 from .lfm import LFM, LFMConfig
 from .mbsd import MBSD, MBSDConfig
 from .mcr import MCR, MCRConfig
+from .mla import MLA, MLAConfig
 from .mmpareto import MMPareto, MMParetoConfig
 from .mod_drop import ModDrop, ModDropConfig
 from .multi_loss import MultiLoss, MultiLossConfig
@@ -35,9 +37,12 @@ from .ogm import OGM, OGMConfig, gradient_coefficients
 from .ogm_star import OGMStar, OGMStarConfig
 from .opm import OPM, OPMConfig, drop_probabilities
 from .pmr import PMR, PMRConfig
+from .prioritise import Prioritise, PrioritiseConfig
+from .reconboost import ReconBoost, ReconBoostConfig
 from .stack import ModulationStack
 from .step import CopyLosses, EpochPlan, Gradients, MicroBatch, Needs, Run, Step
 from .tcmax import TCMax
+from .umt import UMT, UMTConfig
 
 MODULATIONS: Registry[type[Modulation]] = Registry(
     "modulation",
@@ -61,6 +66,11 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
         "mod_drop": ModDrop,
         "multi_loss": MultiLoss,
         "mmpareto": MMPareto,
+        "prioritise": Prioritise,
+        "g2d": G2D,
+        "mla": MLA,
+        "reconboost": ReconBoost,
+        "umt": UMT,
         "dropout": Dropout,
         "annealed_dropout": AnnealedDropout,
         "curriculum_dropout": CurriculumDropout,
@@ -73,14 +83,17 @@ __all__ = [
     "BUNDLES",
     "CML",
     "DGL",
+    "G2D",
     "LFM",
     "MBSD",
     "MCR",
+    "MLA",
     "MODULATIONS",
     "OGM",
     "OPM",
     "PHASES",
     "PMR",
+    "UMT",
     "AGMConfig",
     "AnnealedDropout",
     "AnnealedDropoutConfig",
@@ -97,6 +110,7 @@ __all__ = [
     "EpochPlan",
     "EvolutionalDropout",
     "EvolutionalDropoutConfig",
+    "G2DConfig",
     "GradientBlending",
     "GradientBlendingConfig",
     "Gradients",
@@ -107,6 +121,7 @@ __all__ = [
     "LFMConfig",
     "MBSDConfig",
     "MCRConfig",
+    "MLAConfig",
     "MMPareto",
     "MMParetoConfig",
     "MicroBatch",
@@ -123,10 +138,15 @@ __all__ = [
     "OGMStarConfig",
     "OPMConfig",
     "PMRConfig",
+    "Prioritise",
+    "PrioritiseConfig",
+    "ReconBoost",
+    "ReconBoostConfig",
     "Run",
     "Step",
     "TCMax",
     "Title",
+    "UMTConfig",
     "build_modulations",
     "bundled_model_options",
     "discrepancy_differences",

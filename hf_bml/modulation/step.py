@@ -37,6 +37,7 @@ class Needs:
         head_gradients: it asks for the group `head`.
         rows: it reads `MicroBatch.rows`.
         inputs: it reads `MicroBatch.inputs`.
+        trained_alone: it takes `Run.trained_alone` of every modality.
         optimizer: it reads `Step.optimizer`.
         steps_per_batch: optimizer steps for each batch, at least 1.
         model_options: what the model's config must be set to.
@@ -57,6 +58,7 @@ class Needs:
     head_gradients: bool = False
     rows: bool = False
     inputs: bool = False
+    trained_alone: bool = False
     optimizer: bool = False
     steps_per_batch: int = 1
     model_options: Mapping[str, Any] = field(default_factory=dict)

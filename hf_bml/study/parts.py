@@ -1,4 +1,4 @@
-"""Models of one modality each, by a recipe that is the same otherwise, and what a joint model takes over from them."""
+"""Models of one modality each, by a recipe that is the same otherwise: what a joint model starts or learns from."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 from ..models import FUSIONS
 from ..models.fusion import AverageLogitsHead
 from ..models.pretrained import MultimodalPreTrainedModel
+from ..modulation import build_modulations
 from .recipe import Recipe
 
 JOINT_ONLY = {  # what joins or balances modalities
@@ -20,6 +21,7 @@ JOINT_ONLY = {  # what joins or balances modalities
     "auxiliary_loss_weight": None,
     "own_head_when_alone": False,
     "from_unimodal": None,
+    "trained_alone": None,
 }
 NOT_PUSHED = {"push_to_hub": False, "hub_model_id": None}  # the repository is the joint model's
 
@@ -38,6 +40,13 @@ def alone_changes(recipe: Recipe, modality: str) -> dict[str, Any]:
     if "run_name" in recipe.explicit:
         changes["run_name"] = f"{recipe.explicit['run_name']}, {modality} alone"
     return changes
+
+
+def methods_without_teachers(recipe: Recipe) -> list[str]:
+    """The modulations that learn from models of one modality each, unless the recipe names these."""
+    modulations = build_modulations(recipe.training.modulations) if recipe.training.trained_alone is None else []
+    modalities = list(recipe.model.modalities or {})
+    return [each.name for each in modulations if each.needs(modalities).trained_alone]
 
 
 def check_start(recipe: Recipe) -> None:

@@ -14,7 +14,7 @@ from .checks import check_compared_metric, check_recipe, check_resume
 from .fingerprint import fingerprint
 from .methods import method_of
 from .parser import RecipeParser
-from .parts import alone_changes
+from .parts import alone_changes, methods_without_teachers
 from .recipe import Recipe, parse_recipe
 
 Plan = list[tuple[Row, Recipe]]  # all runs in order, each with the row that its result belongs to
@@ -92,7 +92,7 @@ def plan_seeds(
 
 
 def plan_parts(recipe: Recipe, parse: Callable[[dict[str, Any]], Recipe], root: Path) -> None:
-    """Adds the recipes that train each modality alone to a recipe with `from_unimodal`.
+    """Adds the recipes that train each modality alone to a recipe that starts from them or learns from them.
 
     Args:
         recipe: has passed `check_recipe`.
@@ -102,13 +102,24 @@ def plan_parts(recipe: Recipe, parse: Callable[[dict[str, Any]], Recipe], root: 
     Raises:
         ValueError: a modality cannot be trained alone.
     """
-    for modality in (recipe.model.modalities or [""]) if recipe.model.from_unimodal is not None else ():
-        changes = {**alone_changes(recipe, modality), "seed": recipe.training.seed}
+    taught = methods_without_teachers(recipe)
+    for modality in (recipe.model.modalities or [""]) if recipe.model.from_unimodal is not None or taught else ():
+        try:
+            changes = {**alone_changes(recipe, modality), "seed": recipe.training.seed}
+        except ValueError as error:
+            if not taught:
+                raise
+            raise ValueError(
+                f"{taught} learn from a model of each modality: {error} Or name these models: trained_alone: "
+                "{MODALITY: FOLDER, ...}."
+            ) from error
         part = parse(changes)
         check_recipe(part)
         folder = own_folder(root, part, recipe.training.seed)
         recipe.parts[modality] = parse({**changes, "output_dir": str(folder)})
         recipe.parts[modality].name = f"{recipe.name}, {modality} alone"
+        if taught:
+            recipe.training.trained_alone = {**(recipe.training.trained_alone or {}), modality: str(folder)}
 
 
 def common_folder(plan: Plan) -> Path:

@@ -147,7 +147,7 @@ class Recipe:
         model, data, training: the parsed blocks.
         explicit: the options that differ from the defaults, and all of RHYTHM that is given, as YAML can hold them; a
             recipe again.
-        parts: of a recipe with `from_unimodal` per modality the recipe that trains it alone.
+        parts: per modality the recipe that trains it alone, where the run starts or learns from such models.
     """
 
     name: str

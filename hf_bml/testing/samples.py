@@ -179,16 +179,20 @@ class Kind:
         modalities: names.
         model: from modalities and options of the config to a model in float64, without dropout and batch statistics.
         data: from modalities, a number of samples and a dtype to a dataset.
+        teacher: from a modality to a model of it alone; None where there is no such model.
     """
 
     modalities: tuple[str, ...]
     model: Callable[[Sequence[str], Mapping[str, Any]], nn.Module]
     data: Callable[[Sequence[str], int, torch.dtype], datasets.Dataset]
+    teacher: Callable[[str], nn.Module] | None = None
 
 
 KINDS = {
-    "classification": Kind(("audio", "visual"), classification_model, tiny_image_dataset),
-    "segments": Kind(("audio", "visual"), segment_model, segment_data),
+    "classification": Kind(
+        ("audio", "visual"), classification_model, tiny_image_dataset, lambda name: tiny_image_model((name,), seed=1)
+    ),
+    "segments": Kind(("audio", "visual"), segment_model, segment_data, lambda name: segment_model((name,), {})),
     "questions": Kind(("text", "audio", "visual"), question_model, question_data),
     "balance": Kind(("audio", "visual"), balanced_model, balanced_data),
 }

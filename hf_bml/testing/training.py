@@ -11,7 +11,12 @@ from typing import Any
 
 import torch
 from accelerate.state import AcceleratorState, PartialState
-from accelerate.utils import AutocastKwargs, DistributedType, FullyShardedDataParallelPlugin
+from accelerate.utils import (
+    AutocastKwargs,
+    DistributedType,
+    FullyShardedDataParallelPlugin,
+    broadcast_object_list,
+)
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.distributed.fsdp import FullyShardedDataParallel
@@ -305,6 +310,20 @@ def arguments_of(setting: Setting, folder: str) -> BalancedTrainingArguments:
     return BalancedTrainingArguments(**{**options, **dict(setting.arguments)})
 
 
+def save_teachers(setting: Setting, folder: str) -> dict[str, str]:
+    """Saves a model of each modality that stands for one trained alone; empty where the kind has none. The main
+    process, which alone writes models, does so in its folder."""
+    kind = KINDS[setting.kind]
+    [root] = broadcast_object_list([f"{folder}/teachers"])
+    folders = (
+        {} if kind.teacher is None else {name: f"{root}/{name}" for name in setting.modalities or kind.modalities}
+    )
+    for name, path in folders.items():
+        kind.teacher(name).to(setting.dtype).save_pretrained(path)
+    PartialState().wait_for_everyone()
+    return folders
+
+
 def build_trainer(subject: Subject, setting: Setting, folder: str, **changes: Any) -> PropertyTrainer:
     """A trainer on all processes of this launch.
 
@@ -327,9 +346,12 @@ def build_trainer(subject: Subject, setting: Setting, folder: str, **changes: An
     if setting.missing is not None:
         dataset = with_missing(dataset, modalities, setting.missing)
         collator = partial(collate, modalities=modalities)
+    arguments = arguments_of(setting, folder)
+    if needs.trained_alone:
+        arguments.trained_alone = save_teachers(setting, folder)
     trainer = PropertyTrainer(
         kind.model(modalities, needs.model_options).to(setting.dtype),
-        arguments_of(setting, folder),
+        arguments,
         [DataOf(method, needs) if setting.plain else method],
         train_dataset=dataset,
         eval_dataset=dataset,

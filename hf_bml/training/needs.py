@@ -10,6 +10,7 @@ from transformers import Trainer, TrainingArguments
 from ..models.face import ModelFace
 from ..modulation import ModulationStack
 from .epochs import PlannedTrainer
+from .training_args import own_arguments
 
 
 def check_needs(trainer: PlannedTrainer, face: ModelFace, stack: ModulationStack) -> None:
@@ -101,6 +102,17 @@ def check_head(face: ModelFace, stack: ModulationStack, kind: str) -> None:
     if (names := stack.who("head_gradients")) and not face.head_parameters():
         raise ValueError(
             f"{names} change the head's gradient, but this {kind} has no parameters outside its encoders."
+        )
+
+
+def check_teachers(trainer: Trainer, stack: ModulationStack) -> None:
+    """Raises ValueError if modulations learn from models of one modality each, and one is not named."""
+    named = own_arguments(trainer.args).trained_alone or {}
+    if (names := stack.who("trained_alone")) and not set(stack.modalities) <= set(named):
+        raise ValueError(
+            f"{names} learn from a model of each modality that was trained alone, {list(stack.modalities)}, but "
+            f"trained_alone names {list(named) or 'none'}. Train them (hf-bml probe RUN --alone) and set "
+            f"trained_alone: {{{stack.modalities[0]}: FOLDER, ...}}; hf-bml train does both by itself."
         )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import patch_environment
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from transformers import AutoModel, Trainer
@@ -49,7 +50,9 @@ class TrainerRun:
                 f"{list(folders) or 'none'}. Train one (hf-bml probe RUN --alone) and set trained_alone: "
                 f"{{{modality}: FOLDER}}."
             )
-        model = AutoModel.from_pretrained(folders[modality]).to(self._trainer.args.device)
+        # A resumed training loads it at another step; and FSDP's loader would leave it empty but for one process.
+        with surroundings_kept(self._trainer.args.device), patch_environment(fsdp_cpu_ram_efficient_loading="false"):
+            model = AutoModel.from_pretrained(folders[modality]).to(self._trainer.args.device)
         return model.requires_grad_(False).eval()
 
     @torch.no_grad()

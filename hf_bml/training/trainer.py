@@ -34,7 +34,7 @@ from .keeping_state import StateKeepingTrainer
 from .last_batch import check_last_batch
 from .learning_rate import parameter_multipliers
 from .losses import add_gradients, minimised_loss, named_losses, separate_gradients, total
-from .needs import check_needs
+from .needs import check_needs, check_teachers
 from .preflight import (
     check_given_optimizer,
     check_model,
@@ -163,6 +163,7 @@ class MultimodalBalancedTrainer(
 
     def _inner_training_loop(self, *args: Any, **kwargs: Any):
         self._prepare_balancing()
+        check_teachers(self, self.modulation)
         self._prepare_data()
         return super()._inner_training_loop(*args, **kwargs)
 

@@ -30,6 +30,8 @@ report_to: none
 """
 
 STARTED = ["--from_unimodal", "models", "--fusion", "average_logits"]
+FEATURES = json.dumps({name: {"type": "features", "input_size": 2} for name in ("audio", "visual")})
+SEGMENTS = ["--task", "segment_classification", "--architecture", "avsdn", "--modalities", FEATURES]
 
 
 @pytest.fixture
@@ -95,6 +97,21 @@ def test_joint_training_starts_from_the_encoders_of_the_parts(compare):
     together = load_run(joint.training.output_dir).trainer().model.state_dict()
     encoders = {name: value for own in alone for name, value in own.items() if name.startswith("encoders.")}
     assert encoders and all(together[name].equal(value) for name, value in encoders.items())
+
+
+def test_methods_learn_from_the_parts(compare, tmp_path):
+    methods = ["unimodal_init", "umt", "g2d:share=0.25"]
+    *parts, _, umt, g2d = compare("--modulations", *methods, "--seeds", "0")
+    folders = {name: part.training.output_dir for name, part in zip(("audio", "visual"), parts, strict=True)}
+    assert umt.training.trained_alone == g2d.training.trained_alone == folders
+    for recipe in (umt, g2d):
+        result = json.loads(Path(recipe.training.output_dir, "metrics.json").read_text())
+        assert result["trainings"] == 3 and result["parts"] == folders
+        assert load_run(recipe.training.output_dir).trainer().evaluate()["eval_loss"] > 0  # without the teachers
+    assert compare("--modulations", *methods, "--seeds", "0") == []
+    named = json.dumps(folders)
+    [alone] = compare("--modulations", "umt:weight=1", "--seeds", "0", "--trained_alone", named)
+    assert not alone.parts and alone.training.trained_alone == folders
 
 
 def test_every_method_tries_as_many_settings(compare, tmp_path):
@@ -164,6 +181,7 @@ def test_folds_and_few_labels(compare, tmp_path):
         (["opm", *STARTED], "from_unimodal: models trains nothing jointly, found modulations ['opm']"),
         (["none", *STARTED, "--auxiliary_loss_weight", "1"], "joins trained models, found auxiliary_loss_weight: 1"),
         (["ensemble", "--model_name_or_path", "nowhere"], "nowhere"),
+        (["umt", *SEGMENTS], "['umt'] learn from a model of each modality: expected"),
     ],
 )
 def test_bad_input_is_one_line_before_the_first_run(compare, tmp_path, capsys, arguments, message):

@@ -4,6 +4,7 @@ from dataclasses import fields
 
 import pytest
 import torch
+from teachers import save_teachers
 from tiny_images import tiny_image_dataset, tiny_image_model
 
 from hf_bml import MODULATIONS, MultimodalBalancedTrainer
@@ -22,8 +23,10 @@ def weights(trainer):
 
 
 @pytest.mark.parametrize("name", MODULATIONS)
-def test_changes_the_training(training_args, name):
-    trainer = build(name, training_args(modulations={name: dict(MODULATIONS[name].example_options)}, **STEPS))
+def test_changes_the_training(training_args, tmp_path, name):
+    options = dict(MODULATIONS[name].example_options)
+    folders = save_teachers(tmp_path) if MODULATIONS[name](**options).needs(()).trained_alone else None
+    trainer = build(name, training_args(modulations={name: options}, trained_alone=folders, **STEPS))
     plain = MultimodalBalancedTrainer(
         tiny_image_model(**MODULATIONS[name]().needs(()).model_options),
         training_args(modulations={}, **STEPS),

@@ -13,9 +13,9 @@ REFUSED = {
     "1 to 4 modalities": {"greedy"},
     "own losses": {"gradient_blending", "mmpareto", "own_heads"},
     "fsdp2": {"gradient_blending", "greedy", "inforeg", "mmpareto", "two_gradients"},
-    "segments": {"detached_head", "dgl", "greedy", "tcmax"},
-    "questions": {"greedy", "pmr", "tcmax"},
-    "balance": {"gradient_blending", "greedy", "mmpareto", "own_heads", "pmr", "tcmax"},
+    "segments": {"detached_head", "dgl", "greedy", "mla", "tcmax"},
+    "questions": {"g2d", "greedy", "mla", "pmr", "tcmax", "umt"},
+    "balance": {"g2d", "gradient_blending", "greedy", "mla", "mmpareto", "own_heads", "pmr", "tcmax", "umt"},
 }
 CHANGES_NOTHING = {
     "ogm": {"alpha": 0},
@@ -26,6 +26,8 @@ CHANGES_NOTHING = {
     "mod_drop": {"p": 0},
     "multi_loss": {"weight": 0},
     "mcr": {"weight": 0, "unimodal_weight": 0},
+    "prioritise": {"share": 0},
+    "umt": {"weight": 0},
     "dropout": {"p": 0},
     "annealed_dropout": {"p": 0},
     "curriculum_dropout": {"p": 0},

@@ -1,0 +1,202 @@
+"""ReconBoost: modalities are trained in stages, each on what the others have not learned yet, then all together.
+
+Stage n has two phases. In the first, modality m = n mod M alone is trained, on weighted samples, and in agreement with
+the modality of the stage before; u are the unimodal shares of the joint logits, s the score of paper Eq. 6, and sg
+stops the gradient:
+
+    L = mean_i (w1 - w2 s(sum_{j != m} sg u_i^j)) CE(u_i^m, y_i) + agreement * mean_i KL(p_i^m || sg p_i^prev)
+
+In the second, all encoders and the head are trained with the joint loss (ICML 2024, github.com/huacong/ReconBoost).
+The published method multiplies the sum of the logits by a learned rate; here it is 1.
+
+Usage:      `modulations: {reconboost: {}}`; the model's config then has `fusion: shared` and `shared_prediction: sum`,
+            as a recipe's has by itself. Published runs start from unimodal models: `from_unimodal: encoders`, or
+            `unimodal_init+reconboost` in `hf-bml compare`.
+Values:     w1 5 (4 on AVE), w2 1, agreement 0.5, 4 epochs for each phase; SGD 0.01, weight decay 5e-4.
+Relations:  replaces the losses in the first phase, so methods that add some are excluded. The loss that is reported
+            there is without the samples' weights, which act on its gradient.
+Limits:     both phases count as epochs of the training. In the first, the others' encoders are frozen; so is what
+            only they use of the head, but for weight decay. With a single modality it does nothing.
+
+Preset `released` follows the authors' code: no agreement, and the loss of the first phase is divided by the number of
+classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from .base import Modulation, Title
+from .config import ModulationConfig, check_choice, check_range
+from .step import Gradients, MicroBatch, Needs, Step
+from .teachers import divergence
+
+
+@dataclass
+class ReconBoostConfig(ModulationConfig):
+    """Options of ReconBoost.
+
+    Args:
+        w1: weight of a sample of which the others know nothing, > 0.
+        w2: how much less a sample counts that they know, in [0, w1).
+        agreement: weight of the divergence from the modality of the stage before, at least 0.
+        alternating_epochs: of a stage's first phase, > 0.
+        joint_epochs: of its second phase, at least 0.
+        reset_momentum: forget the optimizer's state when a phase begins.
+        mean_over_classes: divide the loss of the first phase by the number of classes (released code).
+    """
+
+    w1: float = field(default=5.0, metadata={"help": "Weight of a sample that the others do not know, > 0."})
+    w2: float = field(default=1.0, metadata={"help": "How much less a sample counts that they know, in [0, w1)."})
+    agreement: float = field(default=0.5, metadata={"help": "Weight of the agreement with the stage before."})
+    alternating_epochs: float = field(default=4.0, metadata={"help": "Epochs that one modality is trained, > 0."})
+    joint_epochs: float = field(default=4.0, metadata={"help": "Epochs that all are trained after it, at least 0."})
+    reset_momentum: bool = field(default=True, metadata={"help": "Forget the optimizer's state between phases."})
+    mean_over_classes: bool = field(default=False, metadata={"help": "Divide the first phase's loss by the classes."})
+
+    RELEASED: ClassVar[dict[str, Any]] = {"agreement": 0.0, "mean_over_classes": True}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("w1", self.w1, low=0, low_open=True, high=float("inf"), high_open=True)
+        check_range("w2", self.w2, low=0, high=self.w1, high_open=True)
+        check_range("agreement", self.agreement, low=0, high=float("inf"), high_open=True)
+        check_range("alternating_epochs", self.alternating_epochs, low=0, low_open=True)
+        check_range("joint_epochs", self.joint_epochs, low=0)
+        check_choice("reset_momentum", self.reset_momentum, (True, False))
+        check_choice("mean_over_classes", self.mean_over_classes, (True, False))
+
+
+def residual_weights(scores: Tensor, w1: float, w2: float) -> Tensor:
+    """`w1 - w2 s`, > 0, shaped as the scores s in [0, 1] of what the other modalities predict together.
+
+    Example:
+        >>> import torch
+        >>> residual_weights(torch.tensor([0.6, 0.5]), 5.0, 1.0)
+        tensor([4.4000, 4.5000])
+    """
+    return w1 - w2 * scores
+
+
+def with_weighted_gradient(logits: Tensor, weights: Tensor) -> Tensor:
+    """The logits, whose gradient is multiplied by the weights: that of any mean of losses becomes the one of their
+    weighted mean.
+
+    Args:
+        logits: `(batch, ..., num_labels)`.
+        weights: `(batch, ...)`.
+    """
+    constant = logits.detach()
+    return constant + weights.unsqueeze(-1).to(logits.dtype) * (logits - constant)
+
+
+def stage_of(epoch: float, alternating_epochs: float, joint_epochs: float) -> tuple[int, bool]:
+    """The stage, from 0, and whether it is in its first phase.
+
+    Example:
+        >>> [stage_of(epoch, 4, 4) for epoch in (0, 3.9, 4, 7.9, 8)]
+        [(0, True), (0, True), (0, False), (0, False), (1, True)]
+    """
+    length = alternating_epochs + joint_epochs
+    return int(epoch // length), epoch % length < alternating_epochs
+
+
+class ReconBoost(Modulation):
+    """Trains one modality after the other on what the rest has not learned, and all of them in between.
+
+    Logs `reconboost/trained_<m>`, the share of steps in which an encoder was trained.
+    """
+
+    name = "reconboost"
+    config_class = ReconBoostConfig
+    config: ReconBoostConfig
+    phase = "replace_losses"
+    compares_modalities = True
+    titles: ClassVar = {"trained": Title("share of steps trained", 0, 1)}
+    example_options: ClassVar = {"alternating_epochs": 0.25, "joint_epochs": 0.75}
+    _stage: tuple[int, bool] | None = None
+
+    def needs(self, modalities: Sequence[str]) -> Needs:
+        return Needs(
+            gradients=True,
+            separate_encoders=True,
+            head_graph=True,
+            optimizer=self.config.reset_momentum,
+            model_options={"fusion": "shared", "shared_prediction": "sum"},
+        )
+
+    @property
+    def options_in_epochs(self) -> list[str]:
+        names = ("alternating_epochs", "joint_epochs")
+        return [*super().options_in_epochs, *(f"{name}={vars(self.config)[name]:g}" for name in names)]
+
+    def reset(self) -> None:
+        super().reset()
+        self._stage = None
+
+    def begin_step(self, step: Step) -> None:
+        stage = stage_of(step.epoch, self.config.alternating_epochs, self.config.joint_epochs)
+        if self._stage not in (None, stage) and self.config.reset_momentum and len(step.modalities) > 1:
+            step.optimizer.state.clear()
+        self._stage = stage
+
+    def _alone(self, step: Step) -> str | None:
+        """The modality that is trained alone; None in the second phase."""
+        number, is_first = self._stage
+        return step.modalities[number % len(step.modalities)] if is_first and len(step.modalities) > 1 else None
+
+    def forward_losses(self, features: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
+        name = self._alone(step)
+        if name is None:
+            return {}
+        logits, config = batch.head_graph, self.config
+        present = {each: batch.present(each) for each in logits}
+        with torch.no_grad():
+            others = {each: own for each, own in logits.items() if each != name}
+            for each, own in others.items():
+                if present[each] is not None:
+                    others[each] = torch.where(present[each].view(-1, *[1] * (own.dim() - 1)), own, 0.0)
+            scores = batch.score(torch.stack(list(others.values())).sum(0))
+            if batch.modality_mask is not None:
+                any_other = torch.stack([present[each] for each in others]).any(0)
+                scores = torch.where(any_other.view(-1, *[1] * (scores.dim() - 1)), scores, 0.0)
+            weights = residual_weights(scores, config.w1, config.w2)
+        own = logits[name]
+        loss = batch.loss(with_weighted_gradient(own, weights), present[name])
+        losses = {name: loss / own.shape[-1] if config.mean_over_classes else loss}
+        number, _ = self._stage
+        if config.agreement and number:
+            before = step.modalities[(number - 1) % len(step.modalities)]
+            both = None if batch.modality_mask is None else present[name] & present[before]
+            distance = divergence(own, logits[before].detach(), 1.0, both)
+            losses[f"{self.name} agreement"] = config.agreement * batch.weight * distance
+        return losses
+
+    def modulate_losses(self, losses: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
+        name = self._alone(step)
+        trained = torch.tensor([float(name in (None, each)) for each in step.modalities])
+        self.means.add({f"{self.name}/trained": trained.to(batch.labels.device, non_blocking=True)})
+        if name is None:
+            return losses
+        # The others stay in the graph, so that every parameter has a gradient, as DDP expects.
+        kept = (name, f"{self.name} agreement")
+        return {key: loss if key in kept else 0.0 * loss for key, loss in losses.items()}
+
+    def modulate_gradients(self, gradients: Gradients, step: Step) -> None:
+        name = self._alone(step)
+        for each in step.modalities if name is not None else ():
+            if each != name:
+                for parameter in gradients.parameters[each]:
+                    parameter.grad = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "stage": self._stage}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._stage = None if state["stage"] is None else tuple(state["stage"])
