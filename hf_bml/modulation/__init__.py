@@ -26,6 +26,7 @@ from .multi_loss import MultiLoss, MultiLossConfig
 from .ogm import OGM, OGMConfig, gradient_coefficients
 from .ogm_star import OGMStar, OGMStarConfig
 from .opm import OPM, OPMConfig, drop_probabilities
+from .sample_valuation import SampleValuation, SampleValuationConfig
 from .stack import ModulationStack
 from .step import CopyLosses, EpochPlan, Gradients, MicroBatch, Needs, Run, Step
 
@@ -41,6 +42,7 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
         "greedy": Greedy,
         "mod_drop": ModDrop,
         "multi_loss": MultiLoss,
+        "sample_valuation": SampleValuation,
         "dropout": Dropout,
         "annealed_dropout": AnnealedDropout,
         "curriculum_dropout": CurriculumDropout,
@@ -86,6 +88,8 @@ __all__ = [
     "OGMStarConfig",
     "OPMConfig",
     "Run",
+    "SampleValuation",
+    "SampleValuationConfig",
     "Step",
     "Title",
     "build_modulations",

@@ -12,8 +12,12 @@ from hf_bml.study.parser import nested_options
 STEPS = {"per_device_train_batch_size": 8, "max_steps": 18, "logging_steps": 5, "learning_rate": 0.05}  # 3 epochs
 
 
+def model_options(name):
+    return MODULATIONS[name](**MODULATIONS[name].example_options).needs(("audio", "visual")).model_options
+
+
 def build(name, args) -> MultimodalBalancedTrainer:
-    model = tiny_image_model(**MODULATIONS[name]().needs(()).model_options)
+    model = tiny_image_model(**model_options(name))
     return MultimodalBalancedTrainer(model, args, train_dataset=tiny_image_dataset())
 
 
@@ -23,9 +27,9 @@ def weights(trainer):
 
 @pytest.mark.parametrize("name", MODULATIONS)
 def test_changes_the_training(training_args, name):
-    trainer = build(name, training_args(modulations={name: {}}, **STEPS))
+    trainer = build(name, training_args(modulations={name: dict(MODULATIONS[name].example_options)}, **STEPS))
     plain = MultimodalBalancedTrainer(
-        tiny_image_model(**MODULATIONS[name]().needs(()).model_options),
+        tiny_image_model(**model_options(name)),
         training_args(modulations={}, **STEPS),
         train_dataset=trainer.train_dataset,
     )
@@ -33,7 +37,7 @@ def test_changes_the_training(training_args, name):
     plain.train()
     first, second = weights(trainer), weights(plain)
     assert any(not torch.equal(first[key], second[key]) for key in first)
-    assert any(key.startswith(f"{name}/") for key in trainer.state.log_history[0])
+    assert any(key.startswith(f"{name}/") for logs in trainer.state.log_history for key in logs)
 
 
 @pytest.mark.parametrize("name", MODULATIONS)
