@@ -9,6 +9,7 @@ from ..ground.suggestion import Registry
 from .base import PHASES, Modulation, Title
 from .bundles import BUNDLES, Bundle, bundled_model_options, expanded
 from .config import DiscrepancyConfig, ModulationConfig
+from .data_remixing import DataRemixing, DataRemixingConfig
 from .discrepancy import DiscrepancyMonitor, discrepancy_differences, discrepancy_ratios, discriminative_scores
 from .dropout import (
     AnnealedDropout,
@@ -43,6 +44,7 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
         "mod_drop": ModDrop,
         "multi_loss": MultiLoss,
         "sample_valuation": SampleValuation,
+        "data_remixing": DataRemixing,
         "dropout": Dropout,
         "annealed_dropout": AnnealedDropout,
         "curriculum_dropout": CurriculumDropout,
@@ -62,6 +64,8 @@ __all__ = [
     "CopyLosses",
     "CurriculumDropout",
     "CurriculumDropoutConfig",
+    "DataRemixing",
+    "DataRemixingConfig",
     "DiscrepancyConfig",
     "DiscrepancyMonitor",
     "Dropout",

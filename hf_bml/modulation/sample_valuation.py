@@ -139,10 +139,6 @@ class SampleValuation(Modulation):
     def first_epoch(self) -> float:
         return self.config.warmup
 
-    @property
-    def options_in_epochs(self) -> list[str]:
-        return [*super().options_in_epochs, f"warmup={self.config.warmup:g}"]
-
     def attach(self, run: Run) -> None:
         self._run, self._present = run, None
 
