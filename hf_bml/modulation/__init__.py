@@ -27,6 +27,7 @@ from .multi_loss import MultiLoss, MultiLossConfig
 from .ogm import OGM, OGMConfig, gradient_coefficients
 from .ogm_star import OGMStar, OGMStarConfig
 from .opm import OPM, OPMConfig, drop_probabilities
+from .relearning import Relearning, RelearningConfig
 from .sample_valuation import SampleValuation, SampleValuationConfig
 from .stack import ModulationStack
 from .step import CopyLosses, EpochPlan, Gradients, MicroBatch, Needs, Run, Step
@@ -45,6 +46,7 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
         "multi_loss": MultiLoss,
         "sample_valuation": SampleValuation,
         "data_remixing": DataRemixing,
+        "relearning": Relearning,
         "dropout": Dropout,
         "annealed_dropout": AnnealedDropout,
         "curriculum_dropout": CurriculumDropout,
@@ -91,6 +93,8 @@ __all__ = [
     "OGMStar",
     "OGMStarConfig",
     "OPMConfig",
+    "Relearning",
+    "RelearningConfig",
     "Run",
     "SampleValuation",
     "SampleValuationConfig",

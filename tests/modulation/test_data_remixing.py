@@ -7,6 +7,8 @@ from hf_bml import MultimodalBalancedTrainer
 from hf_bml.modulation import DataRemixing, GradientBlending, MicroBatch, ModulationStack, MultiLoss, Step
 from hf_bml.modulation.data_remixing import arranged, divergences, least_sure
 from hf_bml.testing import check
+from hf_bml.testing.properties import claim_finite
+from hf_bml.testing.training import Setting, subject_of, train
 from hf_bml.training.losses import named_losses
 
 NAMES = ("audio", "visual")
@@ -129,11 +131,19 @@ def test_steps_are_of_one_modality(training_args):
     assert kept.any(1).any(0).all()
 
 
-@pytest.mark.parametrize(
-    "property", ["accumulation", "1 to 4 modalities", "missing modalities", "segments", "questions"]
-)
-def test_assignment_by_batch_in_training(property):
-    assert check("data_remixing", property, assignment="batch") is None
+@pytest.mark.parametrize("assignment", ["epoch", "batch"])
+@pytest.mark.parametrize("property", ["accumulation", "missing modalities"])
+def test_without_a_warm_up(property, assignment):
+    assert check("data_remixing", property, warmup=0, assignment=assignment) is None
+
+
+@pytest.mark.parametrize("assignment", ["epoch", "batch"])
+@pytest.mark.parametrize("kind", ["segments", "questions", "balance"])
+def test_other_models_and_tasks(kind, assignment):
+    """Without a warm-up, so that every sample is assigned."""
+    found = train(subject_of("data_remixing", {"warmup": 0, "assignment": assignment}), Setting(kind=kind, steps=4))
+    claim_finite(found)
+    assert sum(value for key, value in found.logs.items() if "assigned" in key) == pytest.approx(1)
 
 
 def test_only_what_is_planned_needs_an_index():

@@ -12,10 +12,10 @@ METHODS = {**MODULATIONS, **PROOF_METHODS}
 REFUSED = {
     "1 to 4 modalities": {"greedy"},
     "own losses": {"gradient_blending", "own_heads"},
-    "fsdp2": {"gradient_blending", "greedy", "two_gradients"},
+    "fsdp2": {"gradient_blending", "greedy", "relearning", "two_gradients"},
     "segments": {"greedy", "detached_head"},
     "questions": {"greedy"},
-    "balance": {"greedy", "gradient_blending", "own_heads"},
+    "balance": {"greedy", "gradient_blending", "own_heads", "relearning"},
 }
 CHANGES_NOTHING = {
     "ogm": {"alpha": 0},
