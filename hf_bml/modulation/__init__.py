@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..ground.suggestion import Registry
+from .amco import AMCo, AMCoConfig
 from .base import PHASES, Modulation, Title
 from .bundles import BUNDLES, Bundle, bundled_model_options, expanded
 from .config import DiscrepancyConfig, ModulationConfig
@@ -47,6 +48,7 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
         "sample_valuation": SampleValuation,
         "data_remixing": DataRemixing,
         "relearning": Relearning,
+        "amco": AMCo,
         "dropout": Dropout,
         "annealed_dropout": AnnealedDropout,
         "curriculum_dropout": CurriculumDropout,
@@ -60,6 +62,8 @@ __all__ = [
     "OGM",
     "OPM",
     "PHASES",
+    "AMCo",
+    "AMCoConfig",
     "AnnealedDropout",
     "AnnealedDropoutConfig",
     "Bundle",

@@ -89,7 +89,7 @@ def purity(labels: np.ndarray, clusters: np.ndarray) -> float:
     """
     counts = np.zeros((clusters.max() + 1, labels.max() + 1), dtype=np.int64)
     np.add.at(counts, (clusters, labels), 1)
-    return counts.max(1).sum() / len(labels)
+    return counts.max(1).sum().item() / len(labels)
 
 
 def clustered(features: np.ndarray, count: int, seed: int) -> np.ndarray:
