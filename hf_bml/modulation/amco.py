@@ -187,14 +187,13 @@ class AMCo(Modulation):
 
     def forward_losses(self, features: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
         logits = batch.head_graph
+        if self.config.level == "logits":
+            batch.scratch[self.name] = self._masked_part(logits, batch.scratch[self.name], step)
         sums = share_sums(logits, batch.modality_mask)
         step.add(f"{self.name}/shares", sums)
         losses = {name: batch.loss(own, batch.present(name)) for name, own in logits.items()}
         own_losses = torch.stack([loss.detach() for loss in losses.values()])
         self.means.add({f"{self.name}/share": sums[0] / sums[1].clamp_min(1), f"{self.name}/loss": own_losses})
-        if self.config.level == "logits":
-            keep = batch.scratch[self.name]
-            batch.scratch[self.name] = self._masked_part(logits, keep, step)
         return losses
 
     def _masked_part(self, logits: Mapping[str, Tensor], keep: Tensor | None, step: Step) -> Tensor:

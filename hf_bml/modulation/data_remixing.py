@@ -203,14 +203,13 @@ class DataRemixing(Modulation):
         return features
 
     def forward_losses(self, features: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
-        logits = batch.head_graph
         if self.name in batch.scratch:
-            own = torch.stack(list(logits.values()), dim=1)  # (batch, modalities, ...)
+            own = torch.stack(list(batch.head_graph.values()), dim=1)  # (batch, modalities, ...)
             assigned = batch.scratch[self.name].long().argmax(1)
             return {self.name: batch.loss(own[torch.arange(len(own), device=own.device), assigned])}
         if not self.config.weight:
             return {}
-        losses = {name: batch.loss(own, batch.present(name)) for name, own in logits.items()}
+        losses = {name: batch.loss(own, batch.present(name)) for name, own in batch.head_graph.items()}
         self.means.add({f"{self.name}/loss": torch.stack([loss.detach() for loss in losses.values()])})
         return {name: self.config.weight * loss for name, loss in losses.items()}
 

@@ -215,7 +215,7 @@ class Relearning(Modulation):
                     step.optimizer.state.pop(value, None)
 
     def _diagnose(self, step: Step) -> dict[str, Tensor]:
-        """Both purities and a of every modality, `(modalities,)`, the same on every process."""
+        """a and both purities of every modality, `(modalities,)`, the same on every process."""
         fields = ["features", "labels", "keep_mask"]
         splits = {
             "train_purity": self._run.collect("train", fields, self.config.fraction),
@@ -225,11 +225,11 @@ class Relearning(Modulation):
         for column, modality in enumerate(step.modalities if step.rank == 0 else ()):
             purities = [self._purity(collected, modality, column) for collected in splits.values()]
             rate = relearning_rate(*purities, self.config.lam) if all(purities) else 0.0
-            found[:, column] = torch.tensor([*purities, rate])
+            found[:, column] = torch.tensor([rate, *purities])
         found = found.to(next(self._run.model.parameters()).device)
         if step.sum_over_processes is not None:
             found = step.sum_over_processes(found)
-        return dict(zip([*splits, "rate"], found, strict=True))
+        return dict(zip(["rate", *splits], found, strict=True))  # figures show what is logged first
 
     def _purity(self, collected: Mapping[str, Tensor], modality: str, column: int) -> float:
         """0 if no sample has the modality."""

@@ -22,6 +22,8 @@ CHANGES_NOTHING = {
     "ogm_star": {"alpha": 0},
     "mod_drop": {"p": 0},
     "multi_loss": {"weight": 0},
+    "sample_valuation": {"level": "modality", "alpha": 0},
+    "data_remixing": {"weight": 0, "warmup": 100},
     "dropout": {"p": 0},
     "annealed_dropout": {"p": 0},
     "curriculum_dropout": {"p": 0},

@@ -7,7 +7,7 @@ from tiny import tiny_dataset, tiny_model
 
 from hf_bml import MultimodalBalancedTrainer
 from hf_bml.ground.task import CLASSIFICATION
-from hf_bml.modulation import SampleValuation
+from hf_bml.modulation import DataRemixing, ModulationStack, SampleValuation
 from hf_bml.modulation.sample_valuation import added_shares, contributions, copies
 from hf_bml.testing import check
 
@@ -197,6 +197,23 @@ def test_collected_with_some_of_the_modalities(training_args):
 def test_the_level_of_modalities_in_training():
     for property in ("accumulation", "missing modalities"):
         assert check("sample_valuation", property, level="modality", part=0.5, alpha=5.0) is None
+
+
+@pytest.mark.parametrize("name", ["sample_valuation", "data_remixing", "relearning"])
+def test_what_looks_at_every_sample_needs_an_index(training_args, name):
+    stream = tiny_dataset().with_format(None).to_iterable_dataset()
+    with pytest.raises(ValueError, match=rf"{name}.* streamed\. Load .* without streaming"):
+        MultimodalBalancedTrainer(tiny_model(), training_args(modulations={name: {}}), train_dataset=stream)
+    if name != "relearning":  # which leaves the order as it is
+        args = training_args(modulations={name: {}}, train_sampling_strategy="group_by_length")
+        with pytest.raises(ValueError, match=rf"\['{name}'\] choose the order of the rows, and so does"):
+            MultimodalBalancedTrainer(tiny_model(), args, train_dataset=tiny_dataset())
+
+
+def test_two_plans_exclude_each_other():
+    with pytest.raises(ValueError, match="both plan epochs"):
+        ModulationStack([SampleValuation(), DataRemixing()], ("audio", "visual"))
+    ModulationStack([SampleValuation(), DataRemixing(assignment="batch")], ("audio", "visual"))
 
 
 @pytest.mark.parametrize(("epochs", "warns"), [(5, True), (6, False)])
