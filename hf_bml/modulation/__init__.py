@@ -7,10 +7,12 @@ from typing import Any
 
 from ..ground.suggestion import Registry
 from .agm import AGM, AGMConfig
+from .amco import AMCo, AMCoConfig
 from .base import PHASES, Modulation, Title
 from .bundles import BUNDLES, Bundle, bundled_model_options, expanded
 from .cml import CML, CMLConfig
 from .config import DiscrepancyConfig, ModulationConfig
+from .data_remixing import DataRemixing, DataRemixingConfig
 from .dgl import DGL, DGLConfig
 from .discrepancy import DiscrepancyMonitor, discrepancy_differences, discrepancy_ratios, discriminative_scores
 from .dropout import (
@@ -39,6 +41,8 @@ from .opm import OPM, OPMConfig, drop_probabilities
 from .pmr import PMR, PMRConfig
 from .prioritise import Prioritise, PrioritiseConfig
 from .reconboost import ReconBoost, ReconBoostConfig
+from .relearning import Relearning, RelearningConfig
+from .sample_valuation import SampleValuation, SampleValuationConfig
 from .stack import ModulationStack
 from .step import CopyLosses, EpochPlan, Gradients, MicroBatch, Needs, Run, Step
 from .tcmax import TCMax
@@ -71,6 +75,10 @@ MODULATIONS: Registry[type[Modulation]] = Registry(
         "mla": MLA,
         "reconboost": ReconBoost,
         "umt": UMT,
+        "sample_valuation": SampleValuation,
+        "data_remixing": DataRemixing,
+        "relearning": Relearning,
+        "amco": AMCo,
         "dropout": Dropout,
         "annealed_dropout": AnnealedDropout,
         "curriculum_dropout": CurriculumDropout,
@@ -95,6 +103,8 @@ __all__ = [
     "PMR",
     "UMT",
     "AGMConfig",
+    "AMCo",
+    "AMCoConfig",
     "AnnealedDropout",
     "AnnealedDropoutConfig",
     "Bundle",
@@ -103,6 +113,8 @@ __all__ = [
     "CurriculumDropout",
     "CurriculumDropoutConfig",
     "DGLConfig",
+    "DataRemixing",
+    "DataRemixingConfig",
     "DiscrepancyConfig",
     "DiscrepancyMonitor",
     "Dropout",
@@ -142,7 +154,11 @@ __all__ = [
     "PrioritiseConfig",
     "ReconBoost",
     "ReconBoostConfig",
+    "Relearning",
+    "RelearningConfig",
     "Run",
+    "SampleValuation",
+    "SampleValuationConfig",
     "Step",
     "TCMax",
     "Title",

@@ -46,8 +46,8 @@ class Modulation:
 
     When a training starts: `needs`, which is checked, then `attach`. At the start of an epoch:
     `plan_epoch`. For every optimizer step: `begin_step`; for each micro-batch, inside the model's forward,
-    `keep_modalities`, `modulate_features` and `forward_losses`, and outside of it `modulate_losses`; and
-    `modulate_gradients`, when the gradients of all micro-batches and processes are summed and not yet clipped.
+    `keep_modalities`, `modulate_features` and `forward_losses`, and outside of it `modulate_losses`; then `end_step`,
+    and `modulate_gradients`, when the gradients of all micro-batches and processes are summed and not yet clipped.
     Outside the active window only `needs` and `attach` are called.
 
     Attributes:
@@ -93,6 +93,16 @@ class Modulation:
     @property
     def held_out_fraction(self) -> float:
         """The share of the training split that the method keeps for itself, in [0, 1)."""
+        return 0.0
+
+    @property
+    def plans_epochs(self) -> bool:
+        """Whether `plan_epoch` is asked; a training can have one method that plans, and its rows need an index."""
+        return type(self).plan_epoch is not Modulation.plan_epoch
+
+    @property
+    def first_epoch(self) -> float:
+        """Epochs of the training before the method does what it is for, whatever its window."""
         return 0.0
 
     @property
@@ -142,6 +152,13 @@ class Modulation:
             warnings.warn(
                 f"{self.name} starts at {self.config.start} {self.config.unit}, but the training ends at {length}: it "
                 "will never act. Train longer, or set start (preset 'released' starts after six epochs).",
+                stacklevel=2,
+            )
+
+        if 0 < epochs <= self.first_epoch:
+            warnings.warn(
+                f"{self.name} waits for {self.first_epoch:g} epochs, but the training ends at {epochs:g}: it will "
+                "never do what it is for. Train longer, or lower its options.",
                 stacklevel=2,
             )
 
@@ -216,6 +233,10 @@ class Modulation:
         """
         return losses
 
+    def end_step(self, step: Step) -> None:
+        """Called after the last micro-batch of an optimizer step; `step` holds this step's scores, and its totals may
+        be asked for."""
+
     def modulate_gradients(self, gradients: Gradients, step: Step) -> None:
         """Changes `.grad` in place, once per optimizer step; `step` holds this step's scores and ratios."""
 
@@ -226,6 +247,10 @@ class Modulation:
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: tensors, numbers, and lists and dicts of them."""
         return {"means": self.means.state_dict()}
+
+    def snapshots(self) -> list[Tensor]:
+        """Large tensors of `state_dict()` that are never changed in place: a step that fp16 may skip copies none."""
+        return []
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from `state_dict()`."""

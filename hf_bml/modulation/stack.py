@@ -74,7 +74,7 @@ class ModulationStack:
     @property
     def planners(self) -> list[Modulation]:
         """The method that plans epochs; at most one."""
-        return [m for m in self.modulations if type(m).plan_epoch is not Modulation.plan_epoch]
+        return [m for m in self.modulations if m.plans_epochs]
 
     def reset(self) -> None:
         """Clears the state of an earlier training."""
@@ -141,6 +141,11 @@ class ModulationStack:
         self.batch = None
         return losses
 
+    def end_step(self, step: Step) -> None:
+        """Called after the last micro-batch of an optimizer step."""
+        for modulation in self.active:
+            modulation.end_step(step)
+
     def modulate_gradients(self, gradients: Gradients) -> None:
         """Lets all active modulations change the gradients."""
         for modulation in self.active:
@@ -157,6 +162,10 @@ class ModulationStack:
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps, by the modulations' names."""
         return {modulation.name: modulation.state_dict() for modulation in self.modulations}
+
+    def snapshots(self) -> list[Tensor]:
+        """See [`Modulation.snapshots`]."""
+        return [tensor for modulation in self.modulations for tensor in modulation.snapshots()]
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from `state_dict()`; a modulation without a state there starts from scratch, with a warning."""

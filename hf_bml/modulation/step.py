@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -349,10 +349,12 @@ class EpochPlan:
     Attributes:
         rows: int64 `(entries,)`, numbers of samples; one may occur several times, or not at all.
         keep: bool `(entries, modalities)`, the modalities that the joint prediction of the entry sees; None for all.
+        shuffled: whether the entries are read in the epoch's own order, instead of as they are listed.
     """
 
     rows: Tensor
     keep: Tensor | None = None
+    shuffled: bool = True
 
 
 @dataclass
@@ -378,9 +380,11 @@ class Face(Protocol):
     """What a method may ask of any model; `models.face.ModelFace` declares it, and more."""
 
     config: Any
+    encoders: Mapping[str, nn.Module]
     auxiliary_heads: Mapping[str, nn.Module]
     num_labels: int
     other_loss: str | None
+    wrapped_model: nn.Module | None
 
 
 class Run(Protocol):
@@ -391,20 +395,25 @@ class Run(Protocol):
         face: what it declares, with defaults for what it does not.
         task: what its predictions are worth.
         seed: the run's seed.
+        window: samples of an optimizer step, over its micro-batches and all processes.
     """
 
     model: nn.Module
     face: Face
     task: Task
     seed: int
+    window: int
 
-    def collect(self, split: str, fields: Sequence[str], fraction: float = 1.0) -> dict[str, Tensor]:
+    def collect(
+        self, split: str, fields: Sequence[str], fraction: float = 1.0, modalities: Collection[str] | None = None
+    ) -> dict[str, Tensor]:
         """What the current model returns for every sample of a split, in eval mode.
 
         Args:
-            split: `train` or `validation`.
+            split: `train`, `validation`, or `held_out`, the part that the method's `held_out_fraction` sets aside.
             fields: of the model's output; `labels`; or `rows`. A mapping by modality comes as `<field>_<modality>`.
             fraction: of the samples, drawn by the run's seed, in (0, 1].
+            modalities: those that the model sees; None for all that a sample has.
 
         Returns:
             per field `(samples, ...)` on the CPU, in the order of the split, the same on every process.

@@ -217,8 +217,8 @@ def resuming(subject: Subject) -> None:
 
     Methods that order the rows load them in a worker.
     """
-    needs = subject.build().needs(("audio", "visual"))
-    orders = needs.steps_per_batch > 1 or type(subject.build()).plan_epoch.__module__ != "hf_bml.modulation.base"
+    method = subject.build()
+    orders = method.needs(MODALITIES[:2]).steps_per_batch > 1 or method.plans_epochs
     cut = 7  # in the second epoch of 4 steps; of repeated batches in the first, between two steps
     options = {
         "lr_scheduler_type": "cosine",

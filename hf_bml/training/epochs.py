@@ -56,7 +56,8 @@ class EpochSampler(Sampler):
         return self.length if self.times == 1 else self.length // self.window * self.window * self.times
 
     def __iter__(self) -> Iterator[int | Entry]:
-        entries = [self._entry(number) for number in self._order]
+        listed = self.plan is not None and not self.plan.shuffled
+        entries = [self._entry(number) for number in (range(self.length) if listed else self._order)]
         if self.times == 1:
             yield from entries
             return
@@ -199,10 +200,7 @@ class PlannedTrainer(Trainer):
             if self.plans_epochs:
                 if self.plan_state is None or self.plan_state["epoch"] != epoch:
                     plan = self.make_plan(epoch)
-                    self.plan_state = {
-                        "epoch": epoch,
-                        **({} if plan is None else {"rows": plan.rows, "keep": plan.keep}),
-                    }
+                    self.plan_state = {"epoch": epoch, **({} if plan is None else vars(plan))}
                 self._epoch_sampler.plan = plan_of(self.plan_state)
         super()._run_epoch(*args, **kwargs)
 
@@ -211,7 +209,8 @@ def plan_of(state: Mapping[str, Any]) -> EpochPlan | None:
     """The plan of a checkpoint, on the CPU; None if its epoch has none."""
     if "rows" not in state:
         return None
-    return EpochPlan(state["rows"].cpu(), None if state["keep"] is None else state["keep"].cpu())
+    keep = None if state["keep"] is None else state["keep"].cpu()
+    return EpochPlan(state["rows"].cpu(), keep, state.get("shuffled", True))
 
 
 def rows_of(loader: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Collection, Mapping, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,11 @@ class TrainerRun:
         self.task = trainer.face.task
         self.seed = trainer.args.seed
 
+    @property
+    def window(self) -> int:
+        """See [`Run`](../modulation/step.py)."""
+        return self._trainer.window(self._trainer.args.train_batch_size)
+
     def train_copies(
         self, losses: Sequence[Mapping[str, SampleLosses]], epochs: float | None = None
     ) -> dict[str, CopyLosses]:
@@ -56,7 +61,9 @@ class TrainerRun:
         return model.requires_grad_(False).eval()
 
     @torch.no_grad()
-    def collect(self, split: str, fields: Sequence[str], fraction: float = 1.0) -> dict[str, Tensor]:
+    def collect(
+        self, split: str, fields: Sequence[str], fraction: float = 1.0, modalities: Collection[str] | None = None
+    ) -> dict[str, Tensor]:
         """See [`Run`](../modulation/step.py).
 
         Raises:
@@ -72,6 +79,8 @@ class TrainerRun:
             try:
                 for batch in loader_of(trainer, dataset):
                     inputs = trainer._prepare_inputs(batch)
+                    if modalities is not None:
+                        inputs["modality_mask"] = self._mask(modalities, inputs)
                     with trainer.accelerator.autocast():
                         output = {**model(**inputs), "labels": inputs["labels"]}
                     found = trainer.accelerator.gather_for_metrics(flattened(output, fields))
@@ -82,9 +91,19 @@ class TrainerRun:
         result = {name: torch.cat(values) for name, values in collected.items()}
         return {**result, "rows": rows} if "rows" in fields else result
 
+    def _mask(self, modalities: Collection[str], inputs: Mapping[str, Any]) -> Tensor:
+        """Bool `(batch, modalities)`: what a batch's samples have of some modalities."""
+        labels, given = inputs["labels"], inputs.get("modality_mask")
+        kept = torch.tensor([name in modalities for name in self.face.encoders], device=labels.device)
+        return kept.expand(len(labels), -1) if given is None else given.bool() & kept
+
     def _part(self, split: str, fraction: float) -> tuple[Tensor, Dataset]:
         """Numbers of a split's rows, ascending, and these rows."""
-        splits = {"train": self._trainer.train_dataset, "validation": self._trainer.eval_dataset}
+        splits = {
+            "train": self._trainer.train_dataset,
+            "validation": self._trainer.eval_dataset,
+            "held_out": self._trainer.held_out_dataset,
+        }
         dataset = splits.get(split)
         if isinstance(dataset, dict) or not isinstance(dataset, Sized):
             raise ValueError(

@@ -215,7 +215,8 @@ class MultimodalBalancedTrainer(
             self._separate = {name: {} for name in self.modulation.needs.separate_gradients}
             self.modulation.begin_step(self._step)
             if self.accelerator.mixed_precision == "fp16":  # what begin_step computed holds if the step is skipped
-                self._state_before_step = copy.deepcopy(self._modulation_state())
+                kept = {id(tensor): tensor for tensor in self.modulation.snapshots()}
+                self._state_before_step = copy.deepcopy(self._modulation_state(), kept)
         compute_loss = self.compute_loss
         self.compute_loss = partial(self._balanced_loss, compute_loss)
         try:
@@ -267,6 +268,7 @@ class MultimodalBalancedTrainer(
         if step.turn == 0:
             self.monitor.step(self._sum_over_processes)
         step.scores, step.ratios, step.observed = self.monitor.scores, self.monitor.ratios, self.monitor.observed
+        self.modulation.end_step(step)
         if self.modulation.active and self.modulation.needs.gradients:
             groups = self._parameter_groups(model)
             self.modulation.modulate_gradients(Gradients(groups, self._separate, step.mean_over_processes))

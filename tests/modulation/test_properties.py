@@ -12,10 +12,21 @@ METHODS = {**MODULATIONS, **PROOF_METHODS}
 REFUSED = {
     "1 to 4 modalities": {"greedy"},
     "own losses": {"gradient_blending", "mmpareto", "own_heads"},
-    "fsdp2": {"gradient_blending", "greedy", "inforeg", "mmpareto", "two_gradients"},
+    "fsdp2": {"gradient_blending", "greedy", "inforeg", "mmpareto", "relearning", "two_gradients"},
     "segments": {"detached_head", "dgl", "greedy", "mla", "tcmax"},
     "questions": {"g2d", "greedy", "mla", "pmr", "tcmax", "umt"},
-    "balance": {"g2d", "gradient_blending", "greedy", "mla", "mmpareto", "own_heads", "pmr", "tcmax", "umt"},
+    "balance": {
+        "g2d",
+        "gradient_blending",
+        "greedy",
+        "mla",
+        "mmpareto",
+        "own_heads",
+        "pmr",
+        "relearning",
+        "tcmax",
+        "umt",
+    },
 }
 CHANGES_NOTHING = {
     "ogm": {"alpha": 0},
@@ -28,6 +39,8 @@ CHANGES_NOTHING = {
     "mcr": {"weight": 0, "unimodal_weight": 0},
     "prioritise": {"share": 0},
     "umt": {"weight": 0},
+    "sample_valuation": {"level": "modality", "alpha": 0},
+    "data_remixing": {"weight": 0, "warmup": 100},
     "dropout": {"p": 0},
     "annealed_dropout": {"p": 0},
     "curriculum_dropout": {"p": 0},

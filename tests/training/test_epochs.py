@@ -78,6 +78,20 @@ def test_an_epoch_without_a_plan_has_every_row_once(training_args):
     assert list(seen[1]) == [0] and len(seen[1][0]) == 20
 
 
+class PlansItsOrder(Watches):
+    name = "plans_its_order"
+
+    def plan_epoch(self, epoch):
+        return EpochPlan(torch.arange(19, -1, -1), shuffled=False)
+
+
+def test_a_plan_may_fix_the_order(training_args):
+    """A worker loads them; a resumed training knows the order from its checkpoint."""
+    method = train(training_args, PlansItsOrder(), tiny_dataset(samples=20), dataloader_num_workers=1)
+    read = [row for _, rows in method.turns for row in rows]
+    assert read == [*range(19, -1, -1)] * 2
+
+
 @pytest.mark.parametrize(("split_batches", "samples"), [(True, 8), (False, 16)])
 def test_the_smallest_split_that_can_be_repeated(training_args, split_batches, samples, monkeypatch):
     """Of two processes, which share a batch of 4 or read one each; two batches a step."""
