@@ -20,13 +20,13 @@ def keep_frozen_statistics(model: nn.Module, encoders: Iterable[nn.Module]) -> N
         encoders: parts of the model.
     """
     layers = normalisation_layers(model)
-    if not layers:
+    for layer in filter(is_frozen, layers):
+        layer.eval()
+    if all(layer.affine for layer in layers):
         return
     for part in filter(is_frozen, encoders):
         for layer in normalisation_layers(part):
             layer.eval()
-    for layer in filter(is_frozen, layers):
-        layer.eval()
 
 
 def normalisation_layers(module: nn.Module) -> list[nn.Module]:
@@ -42,6 +42,6 @@ def normalisation_layers(module: nn.Module) -> list[nn.Module]:
 
 def is_frozen(module: nn.Module) -> bool:
     """Whether `module` has parameters, and none of them is trained."""
-    parameters = module.parameters()
+    parameters = module.parameters() if module._modules else filter(None.__ne__, module._parameters.values())
     first = next(parameters, None)
     return first is not None and not first.requires_grad and not any(other.requires_grad for other in parameters)

@@ -12,7 +12,8 @@ The published method multiplies the sum of the logits by a learned rate; here it
 Usage:      `modulations: {reconboost: {}}`; the model's config then has `fusion: shared` and `shared_prediction: sum`,
             as a recipe's has by itself. Published runs start from unimodal models: `from_unimodal: encoders`, or
             `unimodal_init+reconboost` in `hf-bml compare`.
-Values:     w1 5 (4 on AVE), w2 1, agreement 0.5, 4 epochs for each phase; SGD 0.01, weight decay 5e-4.
+Values:     w1 5 (4 on AVE), w2 1, agreement 0.5, 4 epochs for each phase; SGD 0.01, weight decay 5e-4. The first
+            phase's gradient is about w1 times the plain one, so lower a learning rate that was chosen without.
 Relations:  replaces the losses in the first phase, so methods that add some are excluded. The loss that is reported
             there is without the samples' weights, which act on its gradient.
 Limits:     both phases count as epochs of the training. In the first, the others' encoders are frozen; so is what

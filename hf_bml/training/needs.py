@@ -6,6 +6,7 @@ import itertools
 
 import datasets
 from transformers import Trainer, TrainingArguments
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from ..models.face import ModelFace
 from ..modulation import ModulationStack
@@ -107,8 +108,14 @@ def check_head(face: ModelFace, stack: ModulationStack, kind: str) -> None:
 
 def check_teachers(trainer: Trainer, stack: ModulationStack) -> None:
     """Raises ValueError if modulations learn from models of one modality each, and one is not named."""
+    names = stack.who("trained_alone")
     named = own_arguments(trainer.args).trained_alone or {}
-    if (names := stack.who("trained_alone")) and not set(stack.modalities) <= set(named):
+    if names and is_deepspeed_zero3_enabled():
+        raise ValueError(
+            f"{names} load models that were trained alone, which DeepSpeed's ZeRO-3 would shard. Use "
+            "another ZeRO stage, DDP or FSDP2."
+        )
+    if names and not set(stack.modalities) <= set(named):
         raise ValueError(
             f"{names} learn from a model of each modality that was trained alone, {list(stack.modalities)}, but "
             f"trained_alone names {list(named) or 'none'}. Train them (hf-bml probe RUN --alone) and set "

@@ -76,6 +76,19 @@ def test_what_is_refused(training_args, tmp_path):
         UMT(weight=-1)
 
 
+def test_zero_3_is_refused(training_args, tmp_path, monkeypatch):
+    monkeypatch.setattr("hf_bml.training.needs.is_deepspeed_zero3_enabled", lambda: True)
+    trainer = taught_trainer(tiny_image_model(), training_args(modulations={"umt": {}}), save_teachers(tmp_path))
+    with pytest.raises(ValueError, match=r"\['umt'\] load models that were trained alone, which DeepSpeed's ZeRO-3"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("name", ["mla", "reconboost"])
+def test_it_is_refused_beside_what_replaces_losses(training_args, name):
+    with pytest.raises(ValueError, match=f"umt adds losses to those that {name} replaces"):
+        taught_trainer(tiny_image_model(fusion="shared"), training_args(modulations={"umt": {}, name: {}}), None)
+
+
 def test_features_of_another_size(training_args, tmp_path):
     folders = save_teachers(tmp_path)
     encoder = {"type": "conv", "in_channels": 1, "channels": [4, 4, 5]}
