@@ -1,6 +1,6 @@
 """What a step of each method costs beside the plain transformers.Trainer, in CPU time.
 
-    python recipes/benchmarks/methods_cost.py                   # six minutes of CPU time
+    python recipes/benchmarks/methods_cost.py                   # eight minutes of CPU time
     python recipes/benchmarks/methods_cost.py --cases tiny      # a quarter of a minute
 
 A method runs on the model that it needs, and is compared to the plain Trainer on that model: same weights, same batch.
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import tempfile
 import time
 import warnings
@@ -176,33 +177,36 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     chosen = parser.parse_args()
     transformers.utils.logging.disable_progress_bar()
-    started, measured = time.process_time(), {}
+    load, started, measured = os.getloadavg()[0], time.process_time(), {}
     for name in chosen.cases:
         measured[name] = measure(CASES[name]())
-        chosen.output.write_text(page(measured, time.process_time() - started), encoding="utf-8")
+        chosen.output.write_text(page(measured, time.process_time() - started, load), encoding="utf-8")
     print(table(measured))
 
 
-def page(measured: Mapping[str, Mapping[str, Measured]], seconds: float) -> str:
+def page(measured: Mapping[str, Mapping[str, Measured]], seconds: float, load: float) -> str:
     """The file that is written."""
-    steps = {"tiny": "200", "resnet": "5"}
-    counts = " and ".join(steps[name] for name in measured)
+    counts = " and ".join(str(CASES[name]().steps) for name in measured)
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
     return f"""# What a step of each method costs
 
-`python recipes/benchmarks/methods_cost.py` on 2 CPU cores, 1 thread, which other processes used as well; torch
-{torch.__version__}, transformers {transformers.__version__}; {time.strftime("%Y-%m-%d")}; {seconds / 60:.0f} minutes of CPU time.
+`python recipes/benchmarks/methods_cost.py` on {os.cpu_count()} CPU cores, 1 thread; {versions};
+{time.strftime("%Y-%m-%d")}; {seconds / 60:.0f} minutes of CPU time, load average {load:.1f} at the start.
 
-Process CPU time for a batch, over that of the plain Trainer with the same model: the ratio of the medians of {counts}
-alternating batches, after {WARMUP}, with a bootstrap 95 % interval. The tiny pair, two linear encoders, shows the fixed
-cost of a step. A method is compared on the model that it needs. `mla` takes two steps on a batch; `data_remixing` is in
-its warm-up, and `sample_valuation` in an epoch without further copies. What comes once an epoch or less often is not in
-the ratios: passes over the training split (`pmr`, `sample_valuation`, `data_remixing`, `relearning`), the side training
-of `gradient_blending`, and the training of the teachers of `umt` and `g2d`.
+CPU time of the process for a batch, as a ratio to the plain Trainer with the same model: the ratio of the medians of
+{counts} alternating batches, after {WARMUP}, with a bootstrap 95 % interval. CPU time and medians, as other processes
+used the machine, too; differences of a few percent on the ResNet-18 pair are within the noise. The tiny pair, two
+linear encoders, shows the fixed cost of a step. A method is compared on the model that it needs. `mla` takes two steps
+on a batch; `data_remixing` is in its warm-up, and `sample_valuation` in an epoch without further copies. Not in the
+ratios is what comes once an epoch or less often: passes over the training split (`pmr`, `sample_valuation`,
+`data_remixing`, `relearning`), the side training of `gradient_blending`, and the training of the teachers of `umt` and
+`g2d`.
 
 {table(measured)}
 
-`–`: the tiny pair has no stages for MMTM to connect. `greedy` and `inforeg` had options with which they act in the third
-epoch, where the measured batches lie.
+`–`: the tiny pair has no stages for MMTM to connect. `greedy` and `inforeg` had options with which they act in the
+third epoch, where the measured batches lie. The first of these begins the epoch: `pmr` reads 16 rows there, which of
+few batches its interval shows.
 """
 
 
