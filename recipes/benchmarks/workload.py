@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,9 +89,11 @@ def build(
     folder: str,
     modulations: dict[str, Any] | None = None,
     torch_compile: bool = False,
+    arguments: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Trainer:
-    """A trainer ready to take optimizer steps, with its own copy of the case's model; `options` go to the trainer."""
+    """A trainer ready to take optimizer steps, with its own copy of the case's model; `arguments` are further training
+    arguments, `options` go to the trainer."""
     args = BalancedTrainingArguments(
         output_dir=folder,
         use_cpu=not GPU,
@@ -103,6 +105,7 @@ def build(
         max_grad_norm=0,
         disable_tqdm=True,
         modulations=modulations,
+        **(arguments or {}),
     )
     torch.manual_seed(0)
     trainer = trainer_class(MultimodalForClassification(copy.deepcopy(case.config)), args, **options)

@@ -4,30 +4,12 @@ import os
 
 import pytest
 from proof_methods import PROOF_METHODS
+from refused_methods import REFUSED
 
 from hf_bml import MODULATIONS
 from hf_bml.testing import PROPERTIES, TWO_PROCESSES, check, launch
 
 METHODS = {**MODULATIONS, **PROOF_METHODS}
-REFUSED = {
-    "1 to 4 modalities": {"greedy"},
-    "own losses": {"gradient_blending", "mmpareto", "own_heads"},
-    "fsdp2": {"gradient_blending", "greedy", "inforeg", "mmpareto", "relearning", "two_gradients"},
-    "segments": {"detached_head", "dgl", "greedy", "mla", "tcmax"},
-    "questions": {"g2d", "greedy", "mla", "pmr", "tcmax", "umt"},
-    "balance": {
-        "g2d",
-        "gradient_blending",
-        "greedy",
-        "mla",
-        "mmpareto",
-        "own_heads",
-        "pmr",
-        "relearning",
-        "tcmax",
-        "umt",
-    },
-}
 CHANGES_NOTHING = {
     "ogm": {"alpha": 0},
     "ogm_star": {"alpha": 0},
@@ -45,6 +27,7 @@ CHANGES_NOTHING = {
     "annealed_dropout": {"p": 0},
     "curriculum_dropout": {"p": 0},
 }
+PER_MICRO_BATCH = [("opm", {"timing": "current"}), ("opm", {"p_exe": 0.5}), ("ogm", {"placement": "graph"})]
 
 
 @pytest.fixture(scope="session")
@@ -75,6 +58,12 @@ def test_property_of_two_processes(launched, name, property):
 @pytest.mark.parametrize("name", CHANGES_NOTHING)
 def test_no_strength_is_plain_training(name):
     check(name, "plain training", **CHANGES_NOTHING[name])
+
+
+@pytest.mark.parametrize(("name", "options"), PER_MICRO_BATCH)
+def test_options_that_act_in_each_micro_batch_say_so(name, options):
+    assert MODULATIONS[name]().accumulation == "exact"
+    check(name, "accumulation", **options)
 
 
 def test_a_method_is_a_class_a_name_or_a_path():
