@@ -14,6 +14,13 @@ from .comparison import INTERVAL, Row, baseline_row, control_row, difference, re
 from .summary import markdown_table, paired_difference
 
 
+def method_names(rows: Sequence[Row]) -> list[str]:
+    """What the rows' methods are called over data sets: with the recipes' names where a set has several recipes."""
+    sources = list(dict.fromkeys((row.dataset, row.source) for row in rows))
+    one_each = len({dataset for dataset, _ in sources}) == len(sources)
+    return [row.label if one_each else row.sourced for row in rows]
+
+
 def pooled_records(
     rows: Sequence[Row], metrics: Sequence[str], other_row: Callable[[Row], Row | None]
 ) -> list[dict[str, Any]]:
@@ -30,15 +37,13 @@ def pooled_records(
         one mapping per method but those compared to, in the order of the rows: `method`, and per metric `sets` (those
         in which both rows have it), `mean`, `low` and `high`.
     """
-    sources = list(dict.fromkeys((row.dataset, row.source) for row in rows))
-    one_each = len({dataset for dataset, _ in sources}) == len(sources)
     found = []
-    for row in rows:
+    for row, name in zip(rows, method_names(rows), strict=True):
         other = other_row(row)
         if other is not None and other is not row:
             own = {metric: difference(row, other, metric) for metric in metrics}
             means = {metric: paired.mean for metric, paired in own.items() if paired is not None}
-            found.append({"method": row.label if one_each else row.sourced, "dataset": row.dataset, **means})
+            found.append({"method": name, "dataset": row.dataset, **means})
     if not found:
         return []
     records = []

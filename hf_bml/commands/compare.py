@@ -18,6 +18,8 @@ from ..study.parser import RecipeParser, series_options, series_parser
 from ..study.plan import check_name, common_folder
 from ..study.robustness import measure_robustness, parse_corruptions
 from ..study.series import AfterRun, choose_settings, end_processes, run_series, write_comparison
+from ..study.shard import Shard, parse_shard
+from ..training.training_args import BalancedTrainingArguments
 
 DESCRIPTION = """\
 Trains every method on every recipe, once per seed, tests it, and writes NAME.md, NAME.csv, NAME_runs.csv, NAME.json,
@@ -43,6 +45,9 @@ adds these columns; --select robust/missing_average chooses by one of them, on v
 NAME.jsonl holds every run, and --collect FILE [FILE ...] writes the tables from such files without training; those of
 several data sets are pooled. With it only --compare, --control, --columns, --name and --output_dir have a meaning.
 
+--shard 2/8 trains the second of eight shares of the runs; start all eight, on any machines with a shared output_dir.
+What a killed shard has begun is resumed by another; whichever finds all runs finished writes the table.
+
 Every run has a folder METHOD-HASH/seed-SEED; the hash covers all options that change what is computed. A finished run
 is not trained again; an interrupted one resumes from its newest checkpoint (--resume_from_checkpoint false: anew)."""
 
@@ -57,16 +62,31 @@ def main(arguments: list[str]) -> None:
     chosen = series_options(parser, arguments)
     contenders, left_out = plan_methods(parser, chosen, arguments)
     recipe = contenders[0].trials[0].recipe
+    shard = shard_of(chosen, recipe.training)
     if recipe.training.process_index == 0:
         print("".join(f"{note}\n" for note in left_out), end="")
         if chosen.records is not None:
             check_writable(chosen.records.parent)
     select = chosen.select or chosen.compare
     search, final = measures(chosen, select, contenders)
-    plan = choose_settings(contenders, select, search)
-    options = {"columns": chosen.columns, "records": chosen.records, "after": final}
+    plan = choose_settings(contenders, select, search, shard)
+    options = {"columns": chosen.columns, "records": chosen.records, "after": final, "shard": shard}
     run_series(plan, common_folder(plan), chosen.name, chosen.compare, chosen.control, left_out, **options)
     end_processes()
+
+
+def shard_of(chosen: argparse.Namespace, training: BalancedTrainingArguments) -> Shard | None:
+    """The share of the runs that the command line asks for; None for all.
+
+    Raises:
+        ValueError: it cannot be used.
+    """
+    if chosen.shard is None:
+        return None
+    if chosen.claim_timeout <= 0:
+        raise ValueError(f"--claim_timeout must be above 0 seconds, found {chosen.claim_timeout:g}.")
+    index, count = parse_shard(chosen.shard)
+    return Shard(index, count, chosen.claim_timeout, training.process_index == 0, training.world_size)
 
 
 def measures(
@@ -155,6 +175,19 @@ def build_parser() -> RecipeParser:
     )
     parser.add_argument(
         "--select", default=None, metavar="METRIC", help="Its value on validation chooses; default: that of --compare."
+    )
+    parser.add_argument(
+        "--shard",
+        default=None,
+        metavar="INDEX/COUNT",
+        help="Train a share of the runs, beside other shards; see above.",
+    )
+    parser.add_argument(
+        "--claim_timeout",
+        type=float,
+        default=600,
+        metavar="SECONDS",
+        help="A shard whose claim on a run was not renewed for so long counts as dead; default: 600.",
     )
     return parser
 

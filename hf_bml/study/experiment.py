@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from datasets import ClassLabel, DatasetDict, IterableDatasetDict, LargeList, List
+from transformers import TrainerCallback
 
 from ..data import data_report
 from ..data.data_report import data_line
@@ -74,11 +75,15 @@ def label_names(dataset: DatasetDict) -> tuple[list[str] | None, int]:
     return None, int(np.max(labels)) + 1
 
 
-def run(recipe: Recipe) -> dict[str, Any]:
+def run(recipe: Recipe, *callbacks: TrainerCallback) -> dict[str, Any]:
     """Trains, tests and saves one recipe; everything lands in `recipe.training.output_dir`.
 
     The model is saved before it is evaluated, so that a failure there loses nothing. With `push_to_hub` the run is
     pushed once more when its results are known; if that fails there is a warning.
+
+    Args:
+        recipe: has passed `check_recipe`.
+        callbacks: further ones for the trainer.
 
     Returns:
         what `metrics.json` holds: `validation` and `test` metrics, `final_ratios`, the summaries of `modulations` that
@@ -106,6 +111,8 @@ def run(recipe: Recipe) -> dict[str, Any]:
     clock = EpochClock()
     if not isinstance(dataset, IterableDatasetDict):  # a stream has no epochs
         trainer.add_callback(clock)
+    for callback in callbacks:
+        trainer.add_callback(callback)
     trainer.run_options = repeatable_options(recipe)
     checkpoint = resume_point(recipe)
     if checkpoint is not None and goes_on_from_another(recipe, checkpoint):
