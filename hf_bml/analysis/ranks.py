@@ -209,11 +209,17 @@ def rank_notes(ranks: Ranks) -> list[str]:
         freedom = f"{methods - 1} degrees of freedom"
         notes.append(f"Friedman's test: chi-squared {statistic:.2f} with {freedom}, p {p_text(p)}. {verdict}")
     if ranks.p_values:
-        least = f" Over {sets} data sets p is at least {p_text(2 / 2**sets)}, whatever the differences."
+        tests, least = len(ranks.p_values), 2 / 2**sets
         notes.append(
             f"Wilcoxon's signed-rank test, two-sided and exact, of each method's means against those of "
-            f"{ranks.control}; Holm's correction is for {len(ranks.p_values)} tests.{least if sets < 9 else ''}"
+            f"{ranks.control}; Holm's correction is for {tests} tests."
         )
+        if tests * least >= LEVEL:
+            notes.append(
+                f"Whatever the differences, over {sets} data sets p is at least {p_text(least)}, and the least by "
+                f"Holm at least {p_text(min(1.0, tests * least))}: too few sets to show one of so many at the level "
+                f"{LEVEL}."
+            )
     elif ranks.control is None:
         notes.append("No test against a control: not every data set has one of the same name.")
     return notes

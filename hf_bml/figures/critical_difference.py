@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from matplotlib.axes import Axes
 
 from ..analysis.ranks import Ranks, not_told_apart
+from .dots import wrapped
 from .style import COLOURS, picture
 
-WIDTH = 9.0  # inches
-LINE = 0.3  # inches between two labels, or two bars
+WIDTH = 9.0  # inches, with the labels
+MARGIN = 0.55  # of the scale's length, for the labels on either side
+LINE = 0.3  # inches, which the vertical coordinates count
+LABEL_WIDTH = 26  # characters
+MOST_TICKS = 20
 BAR = {"color": "black", "linewidth": 3.5, "solid_capstyle": "butt"}
-LEADER = {"color": "grey", "linewidth": 0.9}
+LEADER = {"color": "grey", "linewidth": 0.9, "zorder": 1}
 
 
 def plot_critical_difference(ranks: Ranks, path: str | Path, title: str = "") -> bool:
-    """Draws the methods at their mean ranks, the best on the left, into a PNG.
+    """Draws the methods at their mean ranks, the best on the left and the control bold, into a PNG.
 
     Returns:
         whether there is a critical difference; if not, there is no PNG.
@@ -25,36 +30,34 @@ def plot_critical_difference(ranks: Ranks, path: str | Path, title: str = "") ->
         return False
     groups = not_told_apart(ranks.mean_ranks, ranks.critical_difference)
     count = len(ranks.mean_ranks)
-    half = (count + 1) // 2
-    top, depth = 1.6, len(groups) + half + 0.8
-    height = LINE * (top + depth) + 0.5
-    with picture(path, 1, title, grid=None, legend=False, panel=(WIDTH, height)) as (_, [axis]):
-        axis.set(xlim=(1 - 0.55 * (count - 1), count + 0.55 * (count - 1)), ylim=(-depth, top))
+    length, half = count - 1, math.ceil(count / 2)
+    top, bottom = 1.8, -0.7 * len(groups) - half - 0.6
+    shape = (WIDTH, LINE * (top - bottom) + 0.4)
+    with picture(path, 1, title, grid=None, legend=False, panel=shape) as (_, [axis]):
+        axis.set(xlim=(1 - MARGIN * length, count + MARGIN * length), ylim=(bottom, top))
         axis.set_axis_off()
-        draw_scale(axis, count)
-        axis.plot([1, 1 + ranks.critical_difference], [1.1, 1.1], marker="|", color=COLOURS[0], linewidth=1.6)
-        text = f"critical difference {ranks.critical_difference:.2f}"
-        axis.text(1 + ranks.critical_difference / 2, 1.2, text, ha="center", va="bottom", fontsize=9, color=COLOURS[0])
+        draw_scale(axis, count, ranks.critical_difference)
         for line, group in enumerate(groups, start=1):
-            axis.plot(
-                [ranks.mean_ranks[group[0]] - 0.03, ranks.mean_ranks[group[-1]] + 0.03], [-0.7 * line] * 2, **BAR
-            )
+            ends = (ranks.mean_ranks[group[0]] - 0.01 * length, ranks.mean_ranks[group[-1]] + 0.01 * length)
+            axis.plot(ends, [-0.7 * line] * 2, **BAR)
         for place, (name, rank) in enumerate(ranks.mean_ranks.items()):
             is_left = place < half
-            line = -0.7 * len(groups) - 1 - (place if is_left else count - 1 - place)
-            edge = 0.9 if is_left else count + 0.1
-            axis.plot([rank, rank, edge], [0, line, line], **LEADER, zorder=1)
-            label = f"{name}  {rank:.2f}" if is_left else f"{rank:.2f}  {name}"
-            side = "right" if is_left else "left"
-            shift = -0.05 if is_left else 0.05
+            height = -0.7 * len(groups) - 1 - (place if is_left else count - 1 - place)
+            edge = 1 - 0.03 * length if is_left else count + 0.03 * length
+            axis.plot([rank, rank, edge], [0, height, height], **LEADER)
+            label = wrapped(name, width=LABEL_WIDTH)
+            text, side = (f"{label}  {rank:.2f} ", "right") if is_left else (f" {rank:.2f}  {label}", "left")
             weight = "bold" if name == ranks.control else "normal"
-            axis.text(edge + shift, line, label, ha=side, va="center", fontsize=9, weight=weight)
+            axis.text(edge, height, text, ha=side, va="center", fontsize=9, linespacing=0.9, weight=weight)
     return True
 
 
-def draw_scale(axis: Axes, count: int) -> None:
-    """The axis of ranks, from 1 to the number of methods."""
+def draw_scale(axis: Axes, count: int, difference: float) -> None:
+    """The axis of ranks, from 1 to the number of methods, and the critical difference above it."""
     axis.plot([1, count], [0, 0], color="black", linewidth=1.1)
-    for rank in range(1, count + 1):
+    for rank in range(1, count + 1, math.ceil(count / MOST_TICKS)):
         axis.plot([rank, rank], [0, 0.15], color="black", linewidth=1.1)
-        axis.text(rank, 0.25, str(rank), ha="center", va="bottom", fontsize=9)
+        axis.text(rank, 0.2, str(rank), ha="center", va="bottom", fontsize=9)
+    axis.plot([1, 1 + difference], [1.1, 1.1], marker="|", color=COLOURS[0], linewidth=1.6)
+    text = f"critical difference {difference:.2f}"
+    axis.text(1 + difference / 2, 1.2, text, ha="center", va="bottom", fontsize=9, color=COLOURS[0])
