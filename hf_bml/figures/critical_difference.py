@@ -43,12 +43,12 @@ def plot_critical_difference(ranks: Ranks, path: str | Path, title: str = "") ->
         for place, (name, rank) in enumerate(ranks.mean_ranks.items()):
             is_left = place < half
             height = -0.7 * len(groups) - 1 - (place if is_left else count - 1 - place)
-            edge = 1 - 0.03 * length if is_left else count + 0.03 * length
+            outwards, side = (-length, "right") if is_left else (length, "left")
+            edge = (1 if is_left else count) + 0.02 * outwards
             axis.plot([rank, rank, edge], [0, height, height], **LEADER)
-            label = wrapped(name, width=LABEL_WIDTH)
-            text, side = (f"{label}  {rank:.2f} ", "right") if is_left else (f" {rank:.2f}  {label}", "left")
-            weight = "bold" if name == ranks.control else "normal"
-            axis.text(edge, height, text, ha=side, va="center", fontsize=9, linespacing=0.9, weight=weight)
+            look = {"ha": side, "va": "center", "fontsize": 9, "weight": "bold" if name == ranks.control else "normal"}
+            axis.text(edge + 0.01 * outwards, height, f"{rank:.2f}", **look)
+            axis.text(edge + 0.13 * outwards, height, wrapped(name, width=LABEL_WIDTH), **look)
     return True
 
 

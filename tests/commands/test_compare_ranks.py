@@ -1,0 +1,34 @@
+import pytest
+
+from hf_bml.analysis.comparison import Row
+from hf_bml.analysis.records import records_of, write_records
+from hf_bml.cli import main
+
+
+@pytest.mark.parametrize("sets", [2, 3])
+def test_collected_data_sets_are_ranked_and_tested_from_three_on(tmp_path, capsys, sets):
+    files = [tmp_path / f"set{place}.jsonl" for place in range(sets)]
+    for place, file in enumerate(files):
+        rows = [
+            Row(method, methods=method, dataset=f"set{place}", source="concat", runs=[run(value, place)])
+            for method, value in {"none": 0.5, "opm": 0.6, "ogm": 0.7}.items()
+        ]
+        write_records(records_of(rows), file)
+    command = ["compare", "--collect", *map(str, files), "--output_dir", str(tmp_path / "tables"), "--control", "opm"]
+    assert main(command) == 0
+    text = (tmp_path / "tables/comparison.md").read_text()
+    assert text in capsys.readouterr().out
+    [first] = [
+        line for line in text.splitlines() if line.startswith("| ogm ") and "1.00" in line and "70.0" not in line
+    ]
+    cells = [cell.strip() for cell in first.strip("|").split("|")]
+    assert cells == ["ogm", "1.00", "0.250", "0.500"][: 4 if sets == 3 else 2]
+    assert ("Friedman's test: chi-squared 6.00" in text) == ("Wilcoxon's p against opm" in text) == (sets == 3)
+    assert ("2 data sets are too few for a test" in text) == (sets == 2)
+    assert (tmp_path / "tables/comparison_ranks.png").is_file() == (sets == 3)
+
+
+def run(accuracy, place):
+    """A run whose accuracy differs between sets, but not the order of the methods."""
+    value = accuracy * (1 - 0.1 * place)
+    return {"seed": 0, "accuracy": value, "validation_accuracy": value, "device": "CPU", "torch": "2"}
