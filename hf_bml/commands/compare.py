@@ -43,7 +43,8 @@ first and then a seeded sample, on one seed (and the first fold), chooses on val
 adds these columns; --select robust/missing_average chooses by one of them, on validation.
 
 NAME.jsonl holds every run, and --collect FILE [FILE ...] writes the tables from such files without training; those of
-several data sets are pooled, and methods that all sets have are ranked and tested. With it only --compare, --control, --columns, --name and --output_dir have a meaning.
+several data sets are pooled, and methods that all sets have are ranked and tested. With it only --compare, --control,
+--columns, --name and --output_dir have a meaning.
 
 --shard 2/8 trains the second of eight shares of the runs; start all eight, on any machines with a shared output_dir.
 What a killed shard has begun is resumed by another; whichever finds all runs finished writes the table.

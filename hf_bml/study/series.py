@@ -355,12 +355,12 @@ def announce_and_run(
         shard: parts are then trained under a claim, or waited for.
         claim: ends the training when it is lost.
     """
-    for part in recipe.parts.values():
-        if shard is None:
+    if shard is None:
+        for part in recipe.parts.values():
             run_or_reuse(part, prefix)
-        else:
-            for _ in each_run([part], f"{prefix}part", (), shard, is_needed=True):
-                pass
+    else:
+        for _ in each_run(list(recipe.parts.values()), f"{prefix}part", (), shard, is_needed=True):
+            pass
     if recipe.training.process_index == 0:
         print(f"{prefix}{recipe.training.output_dir}: training", flush=True)
     return experiment.run(recipe, *([] if claim is None else [ClaimCheck(claim)]))
