@@ -108,12 +108,14 @@ class MLA(Modulation):
 
     def attach(self, run: Run) -> None:
         options = {} if run.face.config is None else run.face.config.to_dict()
-        if options.get("fusion") != "shared" or options.get("head_hidden_sizes"):
+        parts = dict(run.model.named_children())
+        if options.get("fusion") != "shared" or options.get("head_hidden_sizes") or "head" not in parts:
             raise ValueError(
-                f"mla trains one linear classifier for all modalities, found fusion {options.get('fusion')!r} and "
-                f"head_hidden_sizes {options.get('head_hidden_sizes')!r}. Set fusion: shared, without hidden layers."
+                f"mla trains one linear classifier for all modalities, found a {type(run.model).__name__} with fusion "
+                f"{options.get('fusion')!r} and head_hidden_sizes {options.get('head_hidden_sizes')!r}. Use a "
+                "MultimodalForClassification with fusion: shared, without hidden layers."
             )
-        self._head = run.model.head
+        self._head = parts["head"]
 
     def reset(self) -> None:
         super().reset()

@@ -1,0 +1,106 @@
+"""The tables and pictures of this folder, from its records.
+
+    python recipes/robustness/tables.py                  # the tables of every set, and their pooled differences
+    python recipes/robustness/tables.py --pictures       # and SET.png
+
+All rows of a set have one dominant modality: the one whose absence costs plain training (`concat: none`) most on
+validation. `digits` is built to show the effect and is not pooled.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hf_bml.analysis.comparison import PLAIN, Row, difference, mean_cell
+from hf_bml.analysis.records import read_records, rows_of
+from hf_bml.analysis.robustness import with_common_dominant
+from hf_bml.analysis.summary import markdown_table, paired_difference
+
+FOLDER = Path(__file__).parent
+BUILT_TO_SHOW = ("digits",)
+REFERENCE = f"concat: {PLAIN}"
+COLUMNS = {
+    "clean": "robust/clean",
+    "one missing": "robust/missing_average",
+    "dominant noisy": "robust/dominant_noisy",
+    "others noisy": "robust/others_noisy",
+    "worst": "robust/worst",
+    "ECE, noisy": "robust/ece_noisy",
+}
+
+
+def rows_of_set(path: Path) -> tuple[list[Row], list[str]]:
+    """A set's rows, `label` with the recipe, and notes on what the columns are."""
+    rows = [replace(row, label=row.sourced, recipe="") for row in rows_of(read_records([path]))]
+    rows.sort(key=lambda row: row.label != REFERENCE)  # the others are compared to the first row
+    return with_common_dominant(rows)
+
+
+def set_table(rows: Sequence[Row]) -> str:
+    """Mean ± standard deviation over seeds, per cent; the best mean of each column in bold."""
+    means = {metric: [row.mean(metric) for row in rows] for metric in COLUMNS.values()}
+    best = {m: min(values) if "ece" in m else max(v for v in values if v == v) for m, values in means.items()}
+
+    def cell(row: Row, metric: str) -> str:
+        text = mean_cell(row, metric)
+        return f"**{text}**" if row.mean(metric) == best[metric] else text
+
+    lines = [[f"`{row.label}`", *(cell(row, metric) for metric in COLUMNS.values())] for row in rows]
+    return markdown_table(["row", *COLUMNS], lines)
+
+
+def pooled_differences(sets: dict[str, list[Row]]) -> str:
+    """Mean over sets of each row's mean paired difference to plain training; of three sets or more with
+    Student's interval over the sets."""
+    labels = dict.fromkeys(row.label for rows in sets.values() for row in rows if row.label != REFERENCE)
+
+    def cell(label: str, metric: str) -> str:
+        found = [
+            paired.mean
+            for rows in sets.values()
+            for row in rows
+            if row.label == label and (paired := difference(row, rows[0], metric)) is not None
+        ]
+        if not found:
+            return "-"
+        pooled = paired_difference(found, [0.0] * len(found))
+        interval = f" [{100 * pooled.low:+.1f}, {100 * pooled.high:+.1f}]" if len(found) > 2 else ""
+        return f"{100 * pooled.mean:+.1f}{interval}"
+
+    lines = [[f"`{label}`", *(cell(label, metric) for metric in COLUMNS.values())] for label in labels]
+    return markdown_table(["row", *COLUMNS], lines)
+
+
+def draw(name: str, rows: Sequence[Row]) -> None:
+    """A panel per column, a dot per row."""
+    from hf_bml.figures.dots import dot_plot
+
+    records = [
+        {"row": row.label, "panel": title, "value": run.get(metric, float("nan"))}
+        for title, metric in list(COLUMNS.items())[:4]
+        for row in rows
+        for run in row.runs
+    ]
+    title = f"{name}: {len(rows[0].runs)} seeds, 95 % intervals, test split"
+    dot_plot(records, FOLDER / f"{name}.png", title, label="accuracy", reference=[REFERENCE], order="descending")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", action="store_true", help="also draw SET.png beside the records")
+    chosen = parser.parse_args()
+    sets = {path.stem: rows_of_set(path) for path in sorted(FOLDER.glob("*.jsonl"))}
+    for name, (rows, notes) in sets.items():
+        print(f"## {name}\n\n{set_table(rows)}\n\n{' '.join(notes)}\n")
+        if chosen.pictures:
+            draw(name, rows)
+    pooled = {name: rows for name, (rows, _) in sets.items() if name not in BUILT_TO_SHOW}
+    if len(pooled) > 1:
+        print(f"## Pooled: {', '.join(pooled)}\n\n{pooled_differences(pooled)}")
+
+
+if __name__ == "__main__":
+    main()
