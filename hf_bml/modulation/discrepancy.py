@@ -57,6 +57,7 @@ def discriminative_scores(
     return score_totals(unimodal_logits, labels, mask, task)[0]
 
 
+@torch.no_grad()
 def score_totals(
     unimodal_logits: Mapping[str, Tensor], labels: Tensor, mask: Tensor | None = None, task: Task = CLASSIFICATION
 ) -> Tensor:
@@ -71,7 +72,7 @@ def score_totals(
     Returns:
         `(3, modalities)`: summed true-class probability, correct predictions, predictions that count.
     """
-    logits = torch.stack([logits.detach() for logits in unimodal_logits.values()])
+    logits = torch.stack(tuple(unimodal_logits.values()))
     scores, correct = task.score(logits, labels), task.correct(logits, labels)
     if mask is None:
         parts = scores, correct.to(scores.dtype), torch.ones_like(scores)

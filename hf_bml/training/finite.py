@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor
 from transformers import Trainer
 
 NEVER = torch.iinfo(torch.int64).max
-TOGETHER = 64  # micro-batches whose bounds are summed up at once: kernels are saved, and few tensors kept
+TOGETHER = 64  # micro-batches that are summed up at once: kernels are saved, and few tensors kept
 STATISTICS = ("running_mean", "running_var")  # of normalisation; other buffers may hold what they like
 
 
@@ -35,25 +35,26 @@ class FiniteTrainer(Trainer):
         """Notes, without a host sync, whether a micro-batch's loss and predictions are finite.
 
         Args:
-            loss: 0-d.
-            unimodal_logits: by modality, any shape.
+            loss: 0-d, or of one entry.
+            unimodal_logits: by modality, of one shape.
         """
         if not self._losses:
             self._watched, self._first_steps = tuple(unimodal_logits), None
-            self._bounds, self._steps = [], []  # of micro-batches that are not summed up yet
-        for logits in unimodal_logits.values():
-            self._bounds += logits.detach().aminmax()  # both are NaN if any entry is
-        self._bounds.append(loss.detach().view(()))
+            self._sums, self._watched_losses, self._steps = [], [], []  # of micro-batches that are not summed up yet
+        with torch.no_grad():
+            logits = torch.stack(tuple(unimodal_logits.values()))
+            wide = torch.promote_types(logits.dtype, torch.float32)  # in which no sum of finite logits overflows
+            self._sums.append(logits.sum(tuple(range(1, logits.dim())), dtype=wide))  # not finite if any entry is not
+        self._watched_losses.append(loss.detach())
         self._steps.append(self.state.global_step + 1)
         self._losses += 1
         if len(self._steps) == TOGETHER:
-            self._take_bounds()
+            self._sum_up()
 
-    def _take_bounds(self) -> None:
+    def _sum_up(self) -> None:
         """Sums up the micro-batches since the last call: a few kernels for all of them, and no host sync."""
-        finite = torch.stack(self._bounds).isfinite().view(len(self._steps), -1)
-        finite_logits, finite_loss = finite[:, :-1].unflatten(1, (-1, 2)).all(2), finite[:, -1:]
-        finite = torch.cat([finite_logits, finite_loss], 1)
+        finite_loss = torch.stack(self._watched_losses).isfinite().view(-1, 1)
+        finite = torch.cat([torch.stack(self._sums).isfinite(), finite_loss], 1)
         steps = torch.tensor(self._steps).to(finite.device, non_blocking=True)
         first_steps = torch.where(finite, NEVER, steps[:, None]).amin(0)
         finite_losses = finite_loss.sum(0)
@@ -61,7 +62,7 @@ class FiniteTrainer(Trainer):
             first_steps = torch.minimum(first_steps, self._first_steps)
             finite_losses = finite_losses + self._finite_losses
         self._first_steps, self._finite_losses = first_steps, finite_losses
-        self._bounds, self._steps = [], []
+        self._sums, self._watched_losses, self._steps = [], [], []
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs and self._unfiltered:
@@ -98,7 +99,7 @@ class FiniteTrainer(Trainer):
         if not self._losses:
             return
         if self._steps:
-            self._take_bounds()
+            self._sum_up()
         watched = self.accelerator.gather(torch.cat([self._first_steps, self._finite_losses])[None]).tolist()
         self._losses = 0
         *first_steps, loss_step, _ = map(min, zip(*watched, strict=True))
