@@ -1,5 +1,7 @@
 """Question answering models under the balanced trainer."""
 
+import itertools
+
 import pytest
 import torch
 from tiny_questions import ARCHITECTURES, MODALITIES, tiny_question_dataset, tiny_question_model
@@ -112,8 +114,7 @@ def test_questions_that_lack_a_modality_train(architecture, training_args):
 
 
 @pytest.mark.filterwarnings("ignore")
-@both
-@pytest.mark.parametrize("name", sorted(MODULATIONS))
+@pytest.mark.parametrize(("name", "architecture"), zip(MODULATIONS, itertools.cycle(ARCHITECTURES), strict=False))
 def test_every_modulation_trains_or_says_why_not(architecture, name, training_args):
     model = tiny_question_model(architecture, **MODULATIONS[name]().needs(()).model_options)
     args = training_args(modulations={name: {}}, max_steps=2)
