@@ -17,9 +17,11 @@ from refused_methods import REFUSED
 
 from hf_bml.analysis.summary import markdown_table, read_markdown_table
 from hf_bml.models import FUSIONS
-from hf_bml.modulation import BUNDLES, MODULATIONS, PHASES, Modulation
+from hf_bml.modulation import BUNDLES, PHASES, Modulation
+from hf_bml.modulation import MODULATIONS as REGISTRY
 
 ROOT = Path(__file__).parents[1]
+MODULATIONS = {name: method for name, method in REGISTRY.items() if ":" not in name}  # others were given by a path
 DOCUMENT = ROOT / "recipes" / "methods" / "README.md"
 COSTS = ROOT / "recipes" / "benchmarks" / "methods_cost.md"
 MODALITIES = ("audio", "visual")

@@ -120,7 +120,10 @@ def test_one_modality_is_plain_training(training_args):
 
 @pytest.mark.parametrize("options", [{"fusion": "concat"}, {"head_hidden_sizes": [4]}])
 def test_other_heads_are_refused(training_args, options):
-    with pytest.raises(ValueError, match="mla trains one linear classifier for all modalities, found fusion"):
+    with pytest.raises(
+        ValueError,
+        match="mla trains one linear classifier for all modalities, found a MultimodalForClassification with fusion",
+    ):
         trainer_of(training_args(modulations={"mla": {}}), **options)
 
 

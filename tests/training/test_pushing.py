@@ -10,7 +10,7 @@ from datasets import ClassLabel
 from huggingface_hub import ModelCard
 from safetensors.torch import load
 from tiny import tiny_dataset, tiny_model
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback
 
 from hf_bml import MultimodalBalancedTrainer, MultimodalProcessor
 from hf_bml.commands.push import main as push_main
@@ -104,11 +104,24 @@ def test_a_training_goes_on_from_a_pushed_checkpoint(own_hub, training_args, tmp
     assert again.state.global_step == 6
 
 
-def run_with_failures(hub, training_args, failures, **options):
+class WaitForPush(TrainerCallback):
+    """Ends a push before the next begins, however fast the training is."""
+
+    def __init__(self, trainer):
+        self.trainer = trainer
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if self.trainer.push_in_progress is not None:
+            self.trainer.push_in_progress.wait_until_done()
+
+
+def run_with_failures(hub, training_args, failures, one_by_one=False, **options):
     hub.failures += failures
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         trainer = make_trainer(training_args, **options)
+        if one_by_one:
+            trainer.add_callback(WaitForPush(trainer))
         trainer.train()
     return trainer, [str(w.message) for w in caught if str(w.message).startswith("Not pushed to the Hub")]
 
@@ -137,7 +150,8 @@ def test_a_hub_that_never_works_costs_one_warning(own_hub, training_args, tmp_pa
 
 def test_a_hub_that_fails_in_the_middle_gets_the_later_pushes(own_hub, training_args):
     failures = [("POST", "/commit/", 500)] * ATTEMPTS
-    trainer, messages = run_with_failures(own_hub, training_args, failures, hub_always_push=True, push_code=False)
+    options = {"hub_always_push": True, "push_code": False}
+    trainer, messages = run_with_failures(own_hub, training_args, failures, one_by_one=True, **options)
     assert len(messages) == 1 and "HTTP 500" in messages[0]
     assert own_hub.messages == ["Training in progress, step 8", "End of training"]
     assert trainer.state.global_step == 8
