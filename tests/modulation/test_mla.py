@@ -122,7 +122,7 @@ def test_one_modality_is_plain_training(training_args):
 def test_other_heads_are_refused(training_args, options):
     with pytest.raises(
         ValueError,
-        match="mla trains one linear classifier for all modalities, found a MultimodalForClassification with fusion",
+        match="one linear classifier for all modalities, found a MultimodalForClassification",
     ):
         trainer_of(training_args(modulations={"mla": {}}), **options)
 
