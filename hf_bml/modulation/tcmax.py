@@ -20,7 +20,7 @@ Relations:  drops of OPM and ModDrop apply to all terms. Multi-loss can be added
 Limits:     the joint logits must be a sum of unimodal ones (`fusion: concat` without hidden layers, `sum`, `shared`
             with `shared_prediction: sum`, ...). The combinations are those of a micro-batch of one process:
             accumulation and several processes give other losses than the big batch, and a micro-batch of one sample
-            gives the plain loss. Predictions are a softmax as ever, which assumes classes that are equally frequent.
+            gives the plain loss. Predictions are the usual softmax, which assumes classes that are equally frequent.
 
 A sample that lacks a modality, or has it dropped, counts in no A^m, B being the number of those that have it; in the
 first term it has the modality's share of the bias. This treatment is ours.
