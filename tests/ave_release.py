@@ -1,5 +1,7 @@
 """A generated miniature of AVE's released features, in their layout: what is heard and seen tells the label."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import h5py

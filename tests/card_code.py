@@ -1,5 +1,7 @@
 """The code that a model card starts with."""
 
+from __future__ import annotations
+
 import re
 
 from hf_bml.hub.run_folder import write_run_card

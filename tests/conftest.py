@@ -1,5 +1,7 @@
 """Everything runs on the CPU and without a network."""
 
+from __future__ import annotations
+
 import gc
 import os
 import time

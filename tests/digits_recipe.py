@@ -1,5 +1,7 @@
 """The part of a recipe that says what is trained on, for tiny trainings with the embedded data set."""
 
+from __future__ import annotations
+
 DIGITS = """
 dataset: digits
 modalities:

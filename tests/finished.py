@@ -1,5 +1,7 @@
 """Finished runs without training: folders with the files that a run leaves; and a few rows to train on."""
 
+from __future__ import annotations
+
 import itertools
 import json
 from dataclasses import asdict

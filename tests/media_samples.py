@@ -1,5 +1,7 @@
 """Small media files that tests write themselves."""
 
+from __future__ import annotations
+
 from fractions import Fraction
 from pathlib import Path
 

@@ -1,5 +1,7 @@
 """A generated miniature of MUSIC-AVQA's annotation, with features that tell what is heard and what is seen."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

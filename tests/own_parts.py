@@ -1,5 +1,7 @@
 """Parts of a user's own, found by their path `own_parts:Name`: a data set, a transform, an encoder, a fusion."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import torch

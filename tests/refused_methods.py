@@ -1,5 +1,7 @@
 """Which methods refuse what a property of `hf_bml.testing` is about; proof methods included."""
 
+from __future__ import annotations
+
 REFUSED = {
     "1 to 4 modalities": {"greedy"},
     "own losses": {"gradient_blending", "mmpareto", "own_heads"},

@@ -4,6 +4,8 @@ The processes are forked by a server that has imported everything and trained no
 Like a launcher, `run` ends the other processes when one dies.
 """
 
+from __future__ import annotations
+
 import gc
 import multiprocessing
 import os

@@ -1,5 +1,7 @@
 """Every public name has a docstring, and the examples in docstrings run."""
 
+from __future__ import annotations
+
 import dataclasses
 import doctest
 import importlib

@@ -1,5 +1,7 @@
 """The fake Hub speaks the protocol: what huggingface_hub and datasets send and ask for arrives."""
 
+from __future__ import annotations
+
 import json
 import subprocess
 import sys

@@ -1,5 +1,7 @@
 """Rooms import downwards only, leaves not each other, and no file imports itself by a detour."""
 
+from __future__ import annotations
+
 import ast
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path

@@ -4,6 +4,8 @@ Blocks marked `python` run in their order, as one program, in an empty folder. B
 reader's own files: they only have to parse, and their imports to exist. Blocks that begin with a name are files.
 """
 
+from __future__ import annotations
+
 import ast
 import json
 import re

@@ -1,5 +1,7 @@
 """Every recipe parses, builds its model, and says how to run it."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import math

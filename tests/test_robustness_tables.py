@@ -1,5 +1,7 @@
 """The tables of recipes/robustness/README.md are those of its records."""
 
+from __future__ import annotations
+
 import importlib.util
 from pathlib import Path
 

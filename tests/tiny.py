@@ -1,5 +1,7 @@
 """Tiny models, data and the hand-computed case that many tests share."""
 
+from __future__ import annotations
+
 import math
 
 import datasets

@@ -1,5 +1,7 @@
 """Tiny models that answer questions, and questions for them."""
 
+from __future__ import annotations
+
 import datasets
 import torch
 

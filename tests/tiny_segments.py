@@ -1,5 +1,7 @@
 """Tiny models that label segments, and clips of four segments for them."""
 
+from __future__ import annotations
+
 import datasets
 import torch
 

@@ -5,6 +5,8 @@ new file in `catalogue` with a function `load(**options) -> datasets.DatasetDict
 path. There is no registry.
 """
 
+from __future__ import annotations
+
 from .data_report import data_report
 from .from_columns import from_columns
 from .loading import check_options, dataset_function, dataset_names, load_multimodal_dataset

@@ -1,5 +1,7 @@
 """Annotation files as their authors distribute them: separated values without a header, or JSON; also gzipped."""
 
+from __future__ import annotations
+
 import csv
 import gzip
 import json

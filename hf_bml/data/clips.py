@@ -4,6 +4,8 @@ Sound comes from files of its own or from the video's track; pictures from the v
 folder per clip. Files stay where they are: the columns hold `{"bytes": None, "path": ...}`.
 """
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence

@@ -1,5 +1,7 @@
 """The columns of a user's data set: media undecoded, classes by name, fields of structs by `column.field`."""
 
+from __future__ import annotations
+
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any

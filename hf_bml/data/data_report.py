@@ -5,6 +5,8 @@ It is kept with the data so that a run can say and record it.
 The record is JSON in `DatasetInfo.description`, which `map`, `select` and `save_to_disk` carry along.
 """
 
+from __future__ import annotations
+
 import json
 import logging
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,7 @@
 """Files of precomputed features by split: pickles of numpy arrays (read without running code), npz, parquet."""
 
+from __future__ import annotations
+
 import pickle
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path

@@ -24,6 +24,8 @@ Example:
     (['glad', 'sad'], {'train': 2, 'validation': 1, 'test': 1})
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path

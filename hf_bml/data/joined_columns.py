@@ -1,5 +1,7 @@
 """Two or more unimodal sources side by side, matched by a key."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

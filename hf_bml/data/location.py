@@ -1,5 +1,7 @@
 """Where a data file lies: an explicit folder, the environment variable `HF_BML_DATA`, or `../shared/data`."""
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 

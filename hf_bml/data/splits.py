@@ -3,6 +3,8 @@
 The order comes from SHA-1 of the names, so it depends neither on Python's hash seed nor on the order of the rows.
 """
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Sequence
 

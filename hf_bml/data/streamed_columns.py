@@ -4,6 +4,8 @@ A row's split follows from what is in the row, never from its position: a shuffl
 read, or one that is split across nodes, counts its rows in another order.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,5 +1,7 @@
 """What every data set of this package must look like."""
 
+from __future__ import annotations
+
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, IterableDatasetDict, List, Value
 

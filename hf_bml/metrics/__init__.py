@@ -1,5 +1,7 @@
 """Metrics: numpy functions, and thin `evaluate.Metric` classes that work offline."""
 
+from __future__ import annotations
+
 from ..ground.seams import check_seams
 from .accuracy import Accuracy, accuracy
 from .classification import classification_metrics

@@ -1,5 +1,7 @@
 """Accuracy (Eq. 18 of the OPM/OGM paper, TPAMI 2024)."""
 
+from __future__ import annotations
+
 import evaluate
 from datasets import Features, List, Value
 from numpy.typing import ArrayLike

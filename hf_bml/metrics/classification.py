@@ -1,5 +1,7 @@
 """All classification metrics at once, for `Trainer(compute_metrics=...)`."""
 
+from __future__ import annotations
+
 from scipy.special import softmax
 from transformers import EvalPrediction
 

@@ -1,5 +1,7 @@
 """F1 score (Eq. 20 of the OPM/OGM paper, TPAMI 2024)."""
 
+from __future__ import annotations
+
 import evaluate
 import numpy as np
 from numpy.typing import ArrayLike

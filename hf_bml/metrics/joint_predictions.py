@@ -1,5 +1,7 @@
 """What the evaluation of a multimodal model yields, for metrics that know logits only and for those that know more."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Mean average precision (Eq. 19 of the OPM/OGM paper, TPAMI 2024)."""
 
+from __future__ import annotations
+
 import evaluate
 import numpy as np
 from datasets import Features, List, Value

@@ -1,5 +1,7 @@
 """Accuracy of answers, overall and by the type of the question, for `Trainer(compute_metrics=...)`."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 

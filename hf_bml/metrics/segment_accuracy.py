@@ -1,5 +1,7 @@
 """Accuracy of models that label every segment of a clip, such as the seconds of AVE (paper Table 7)."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import evaluate

@@ -1,5 +1,7 @@
 """Accuracy of each modality alone: the number that makes an imbalance visible."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from typing import Any
 

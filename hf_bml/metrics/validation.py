@@ -1,5 +1,7 @@
 """Checks shared by the metrics: errors say what was expected, what was found, and what to do."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 

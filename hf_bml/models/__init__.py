@@ -1,5 +1,7 @@
 """Models and their configs."""
 
+from __future__ import annotations
+
 from ..ground.seams import check_seams
 from .balanced.wrap import BalancedModel, balance
 from .configuration_multimodal import MultimodalConfig

@@ -1,5 +1,7 @@
 """From raw dataset columns to batches of tensors."""
 
+from __future__ import annotations
+
 from .collator import MultimodalDataCollator
 from .corruptions import CORRUPTIONS
 from .decoded_split import DecodedSplit, corrupted_datasets

@@ -1,5 +1,7 @@
 """Samples of tensors -> one batch, with padding and with absent modalities."""
 
+from __future__ import annotations
+
 import math
 import operator
 from collections.abc import Iterable, Sequence

@@ -3,6 +3,8 @@
 A column that holds stored tensors already, as a prepared data set that was pushed to the Hub, is not computed again.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging

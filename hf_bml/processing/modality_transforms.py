@@ -1,5 +1,7 @@
 """One transform per modality, built from a plain dict, and what happens to values that cannot be used."""
 
+from __future__ import annotations
+
 import inspect
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence

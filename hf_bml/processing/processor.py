@@ -1,5 +1,7 @@
 """One processor for all modalities of a dataset, described by a plain JSON-able dict."""
 
+from __future__ import annotations
+
 import json
 import shutil
 from collections import defaultdict
@@ -249,7 +251,7 @@ class MultimodalProcessor:
         }
 
     @classmethod
-    def from_dict(cls, config: dict[str, Any]) -> "MultimodalProcessor":
+    def from_dict(cls, config: dict[str, Any]) -> MultimodalProcessor:
         """Build from `to_dict()`.
 
         Raises:
@@ -305,7 +307,7 @@ class MultimodalProcessor:
         cls._auto_class = auto_class
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> "MultimodalProcessor":
+    def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> MultimodalProcessor:
         """Read `processor_config.json`, its tokenizers, and what its transforms learned, from a folder or a Hub
         repository.
 

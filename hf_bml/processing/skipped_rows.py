@@ -1,5 +1,7 @@
 """Rows that a resuming training skips, so that they are not transformed for nothing."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar

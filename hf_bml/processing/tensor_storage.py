@@ -8,6 +8,8 @@ A stored value also names the processor that made it, so that a prepared data se
 used where that processor is applied again, but not where another one is.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

@@ -11,6 +11,8 @@ two processes and the same files, take turns in one program, and end with batche
 Needs the clips `grid/grid_s1_clips-*.parquet` (see `hf_bml.data.location`), librosa, opencv-python-headless, FFmpeg.
 """
 
+from __future__ import annotations
+
 import argparse
 import multiprocessing
 import os

@@ -1,5 +1,7 @@
 """Intervals over folds, draws and data sets, from arithmetic; t(2) = 4.302653, t(1) = 12.706205 at 97.5 %."""
 
+from __future__ import annotations
+
 import math
 
 import pytest

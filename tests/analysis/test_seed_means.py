@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import math
 
 from hf_bml.analysis.seed_means import mean_curve

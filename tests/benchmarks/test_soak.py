@@ -1,5 +1,7 @@
 """A shorter soak: flat memory, finite numbers, a log of sane size."""
 
+from __future__ import annotations
+
 import importlib
 import sys
 from pathlib import Path

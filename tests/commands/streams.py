@@ -1,5 +1,7 @@
 """Streamed recipes on small parquet shards, for tests."""
 
+from __future__ import annotations
+
 from pathlib import Path
 
 import numpy as np

@@ -1,5 +1,7 @@
 """What a recipe logs and evaluates that says nothing about it."""
 
+from __future__ import annotations
+
 import json
 
 import numpy as np

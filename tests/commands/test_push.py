@@ -1,5 +1,7 @@
 """`hf-bml card` and `hf-bml push` on a run, and what others get who load it from the Hub."""
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess

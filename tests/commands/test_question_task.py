@@ -1,5 +1,7 @@
 """Question answering from the command line, on a generated miniature of MUSIC-AVQA's annotation and features."""
 
+from __future__ import annotations
+
 import json
 from pathlib import Path
 

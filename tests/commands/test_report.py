@@ -1,5 +1,7 @@
 """The report of runs without training, and of real tiny ones in a real browser."""
 
+from __future__ import annotations
+
 import errno
 import json
 import os

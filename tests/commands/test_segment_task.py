@@ -1,5 +1,7 @@
 """Event localisation from the command line, on a generated miniature of AVE's released features."""
 
+from __future__ import annotations
+
 import ast
 import json
 from pathlib import Path

@@ -1,5 +1,7 @@
 """`hf-bml train` on data that is read while training, and the commands that look at such a run."""
 
+from __future__ import annotations
+
 import io
 import json
 import shutil

@@ -1,5 +1,7 @@
 """Analyses in the TensorBoard log that the training has begun."""
 
+from __future__ import annotations
+
 import shutil
 import sys
 

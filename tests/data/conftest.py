@@ -1,5 +1,7 @@
 """Real annotation files and tiny media for miniatures of releases."""
 
+from __future__ import annotations
+
 import gzip
 from collections.abc import Callable
 from fractions import Fraction

@@ -1,5 +1,7 @@
 """Annotation files of any content: what is written is read back, what is malformed is named by file and line."""
 
+from __future__ import annotations
+
 import csv
 import gzip
 import io

@@ -1,5 +1,7 @@
 """Feature files: pickles of arrays and nothing else, npz, parquet."""
 
+from __future__ import annotations
+
 import io
 import os
 import pickle

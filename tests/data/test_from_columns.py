@@ -1,5 +1,7 @@
 """A user's own data: every source that `load_dataset` reads, joins, held-out groups, labels of any kind."""
 
+from __future__ import annotations
+
 import io
 import json
 import tarfile

@@ -1,5 +1,7 @@
 """Data sets from the Hub: repositories with the columns of the real ones, on a Hub of this machine."""
 
+from __future__ import annotations
+
 import io
 import json
 import subprocess

@@ -1,5 +1,7 @@
 """The public entry point: names, dotted paths, options."""
 
+from __future__ import annotations
+
 import inspect
 import re
 from pathlib import Path

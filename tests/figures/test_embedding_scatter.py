@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from hf_bml.figures.embedding_scatter import MOST_CLASSES, plot_embeddings
 
 

@@ -1,5 +1,7 @@
 """A full, read-only or failing disk, as Python, safetensors and torch tell of it."""
 
+from __future__ import annotations
+
 import errno
 import os
 from pathlib import Path

@@ -1,5 +1,7 @@
 """A card as whole text, its metadata as the Hub reads it, and that nothing stands in it that is not known."""
 
+from __future__ import annotations
+
 import importlib.resources
 import re
 from dataclasses import replace

@@ -1,5 +1,7 @@
 """Facts come from the run and nowhere else: what is not there is left out, and what belongs to other weights too."""
 
+from __future__ import annotations
+
 import json
 
 import pytest

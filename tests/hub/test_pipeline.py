@@ -1,5 +1,7 @@
 """`pipeline("multimodal-classification")`: every form of input, every option, batches, and what cannot be read."""
 
+from __future__ import annotations
+
 import datasets
 import numpy as np
 import pytest

@@ -1,5 +1,7 @@
 """What is laid out for a push, what is left behind, and what a failure says."""
 
+from __future__ import annotations
+
 import json
 import warnings
 

@@ -1,5 +1,7 @@
 """Models load from their own folder or repository in a process in which hf_bml cannot be imported."""
 
+from __future__ import annotations
+
 import itertools
 import json
 import os

@@ -1,5 +1,7 @@
 """One object for metrics that know an array of logits, and for those that unpack a tuple."""
 
+from __future__ import annotations
+
 import copy
 import pickle
 

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import doctest
 import importlib
 from types import SimpleNamespace

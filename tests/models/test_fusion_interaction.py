@@ -1,5 +1,7 @@
 """Every fusion with every interaction, on two and three modalities: trains, scores, saves, and is modulated."""
 
+from __future__ import annotations
+
 import itertools
 
 import pytest

@@ -1,5 +1,7 @@
 """With every modality absent a model still predicts: the empty coalition of Shapley values."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from tiny import scrambled, tiny_image_config, tiny_images

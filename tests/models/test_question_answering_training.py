@@ -1,5 +1,7 @@
 """Question answering models under the balanced trainer."""
 
+from __future__ import annotations
+
 import itertools
 
 import pytest

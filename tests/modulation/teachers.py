@@ -1,5 +1,7 @@
 """Small trainings of methods that learn from models of one modality each."""
 
+from __future__ import annotations
+
 from tiny_images import tiny_image_dataset, tiny_image_model
 
 from hf_bml import MultimodalBalancedTrainer

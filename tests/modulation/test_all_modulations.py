@@ -1,5 +1,7 @@
 """What every registered modulation must do beside the properties that `test_properties.py` checks."""
 
+from __future__ import annotations
+
 from dataclasses import fields
 
 import pytest

@@ -1,5 +1,7 @@
 """Dropout, annealed dropout and curriculum dropout."""
 
+from __future__ import annotations
+
 import math
 
 import pytest

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import pytest
 import torch
 from test_opm import batch_of

@@ -1,5 +1,7 @@
 """Every registered method, and the proof methods, have the properties of `hf_bml.testing`."""
 
+from __future__ import annotations
+
 import os
 
 import pytest

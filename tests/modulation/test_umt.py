@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import pytest
 import torch
 from teachers import NAMES, loaded, save_teachers, taught_trainer

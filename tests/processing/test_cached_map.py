@@ -1,5 +1,7 @@
 """What was processed is found again, by other processes, and until a file changes."""
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess

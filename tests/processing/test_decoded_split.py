@@ -1,5 +1,7 @@
 """Raw splits that are decoded once, and their corrupted copies."""
 
+from __future__ import annotations
+
 import io
 from functools import partial
 

@@ -1,5 +1,7 @@
 """Transforms that learn from the training split, through `MultimodalProcessor`."""
 
+from __future__ import annotations
+
 import io
 import json
 import os

@@ -1,5 +1,7 @@
 """Processing in forked processes, after the parent has computed in several threads."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys

@@ -1,5 +1,7 @@
 """From a user's own file to the model, and the processor's way to the Hub and back."""
 
+from __future__ import annotations
+
 import base64
 import json
 import threading

@@ -1,5 +1,7 @@
 """What `datasets` does with a processed data set: it works, or one line says what to do."""
 
+from __future__ import annotations
+
 import numpy
 import pytest
 import torch

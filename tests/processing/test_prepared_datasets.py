@@ -1,5 +1,7 @@
 """Prepared data sets leave the machine and come back: what is stored, what it refuses, the Hub, training from it."""
 
+from __future__ import annotations
+
 import json
 import os
 import subprocess

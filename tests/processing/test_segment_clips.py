@@ -1,5 +1,7 @@
 """Clips cut into segments: the collator's `segments` and the spectrogram's."""
 
+from __future__ import annotations
+
 import numpy as np
 import pytest
 import torch

@@ -1,5 +1,7 @@
 """Streams of local parquet and webdataset shards, transformed while they are read."""
 
+from __future__ import annotations
+
 import io
 import json
 import tarfile

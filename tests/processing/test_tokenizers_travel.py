@@ -1,5 +1,7 @@
 """A processor's tokenizers lie beside it, and what it loads does not hang on the place that they came from."""
 
+from __future__ import annotations
+
 import json
 import shutil
 from pathlib import Path

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from hf_bml.figures.style import run_styles
 from hf_bml.report.figure_folder import FigureFolder
 from hf_bml.report.sections.training import balance_parts

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import pytest
 
 from hf_bml.study.errors import OneLineErrors, one_line, print_error

@@ -1,5 +1,7 @@
 """A run folder that the first edition wrote, and a checkpoint of it, are read as those of this one."""
 
+from __future__ import annotations
+
 import re
 import shutil
 from pathlib import Path

@@ -1,5 +1,7 @@
 """A user's own data set, transform, encoder and fusion by their path: trained, saved, loaded elsewhere."""
 
+from __future__ import annotations
+
 import json
 import subprocess
 import sys

@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 from hf_bml.study.series import flat_result
 
 RESULT = {

@@ -1,5 +1,7 @@
 """The property suite finds what it is there for: methods with one fault each."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 

@@ -1,5 +1,7 @@
 """The Accelerate configs of the recipes are read by accelerate itself, and mean what their names say."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys

@@ -1,5 +1,7 @@
 """PEFT adapters of the library's own models: what is saved loads to equal logits, or is refused by name."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from peft import IA3Config, LoraConfig, PeftModel, PromptTuningConfig, get_peft_model, inject_adapter_in_model

@@ -1,5 +1,7 @@
 """What a card tells about a training that has not begun, and that has ended."""
 
+from __future__ import annotations
+
 from tiny import tiny_dataset, tiny_model
 
 from hf_bml import MultimodalBalancedTrainer, OPMConfig

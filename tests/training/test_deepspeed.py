@@ -3,6 +3,8 @@
 Runs where `deepspeed` is installed (it is no dependency); its first launch compiles for a minute or two.
 """
 
+from __future__ import annotations
+
 import importlib.util
 import os
 import subprocess

@@ -1,5 +1,7 @@
 """Two gloo processes on the CPU end where one process ends; ranks agree, masks differ, resuming is bitwise."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys

@@ -1,5 +1,7 @@
 """Encoders with frozen, one-dimensional or shifted layers under the trainer's modulations."""
 
+from __future__ import annotations
+
 import copy
 import warnings
 

@@ -1,5 +1,7 @@
 """What a training reads where methods number, plan or repeat its rows."""
 
+from __future__ import annotations
+
 from types import SimpleNamespace
 
 import pytest

@@ -1,5 +1,7 @@
 """One process: however the batch of an optimizer step is cut or compiled, training ends in the same weights."""
 
+from __future__ import annotations
+
 import itertools
 import math
 import shutil

@@ -1,5 +1,7 @@
 """Batches that are not finite: what the log shows, where the training ends, and that no checkpoint holds NaN."""
 
+from __future__ import annotations
+
 import math
 import warnings
 

@@ -1,5 +1,7 @@
 """A batch of one sample that BatchNorm cannot be trained on is known before the first step."""
 
+from __future__ import annotations
+
 import datasets
 import pytest
 import torch

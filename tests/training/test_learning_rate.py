@@ -1,5 +1,7 @@
 """The stepped schedule is torch's, in a run and in the copies that a run trains."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from tiny import tiny_dataset, tiny_model

@@ -1,5 +1,7 @@
 """Separate gradients are those of the losses apart, whatever scales them."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 

@@ -1,5 +1,7 @@
 """bf16 and fp16: scores in float32, gradient scaling that leaves no trace, steps that fp16 skips."""
 
+from __future__ import annotations
+
 import math
 
 import pytest

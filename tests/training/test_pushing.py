@@ -1,5 +1,7 @@
 """Every strategy pushes what it should, and no failure of the Hub stops a training."""
 
+from __future__ import annotations
+
 import inspect
 import json
 import shlex

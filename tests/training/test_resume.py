@@ -1,5 +1,7 @@
 """A training that is killed at any point and goes on from its newest complete checkpoint ends as if never stopped."""
 
+from __future__ import annotations
+
 import os
 import subprocess
 import sys

@@ -1,5 +1,7 @@
 """What the Trainer replaces after it was built: arguments by a search, the model by `model_init`, the optimizer."""
 
+from __future__ import annotations
+
 import copy
 import json
 from functools import partial

@@ -1,5 +1,7 @@
 """Two processes on a stream read different rows, and predict every row once."""
 
+from __future__ import annotations
+
 import os
 import sys
 

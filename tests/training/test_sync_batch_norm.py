@@ -1,5 +1,7 @@
 """`sync_batch_norm`: what is converted, when, and that nothing else changes. Several CPU processes cannot run it."""
 
+from __future__ import annotations
+
 import pytest
 import torch
 from tiny import tiny_model

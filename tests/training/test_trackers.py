@@ -1,5 +1,7 @@
 """What the training logs reaches trackers under stable names; every one of them sits behind `Trainer.log`."""
 
+from __future__ import annotations
+
 import copy
 import types
 

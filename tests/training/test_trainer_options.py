@@ -1,6 +1,8 @@
 """Every option of the Trainer that touches inputs, precision, sampling or metrics works, is forwarded, or is refused
 when the trainer is built, with the way that works."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from types import SimpleNamespace

@@ -1,5 +1,7 @@
 """What the trainer writes of a model in `balance()` loads without it, and a training goes on from it bitwise."""
 
+from __future__ import annotations
+
 import copy
 import itertools
 import json

@@ -27,6 +27,8 @@ Reference (logistic regression trained on train + validation, test accuracy): "s
 .960; "official" audio .967, visual .923, both .990.
 """
 
+from __future__ import annotations
+
 import os
 
 import numpy as np

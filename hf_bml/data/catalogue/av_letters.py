@@ -23,6 +23,8 @@ Reference (logistic regression trained on train + validation, test accuracy): au
 concatenation is below audio alone.
 """
 
+from __future__ import annotations
+
 import os
 
 import pyarrow.compute as pc

@@ -26,6 +26,8 @@ there, the two are compared. `hub_id="mteb/AVE-Dataset"` has 3,312 and 402 clips
 alphabetical order.
 """
 
+from __future__ import annotations
+
 import logging
 import os
 from collections.abc import Iterator

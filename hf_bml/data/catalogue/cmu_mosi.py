@@ -42,6 +42,8 @@ Reference (logistic regression trained on train + validation, bc-LSTM test accur
 .515, all .767; tf-idf of the transcript .688.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Sequence
 from pathlib import Path

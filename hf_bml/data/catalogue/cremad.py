@@ -26,6 +26,8 @@ Pitfalls: all actors are in both parts of the official split, so it says nothing
 (1440 clips of 24 actors, eight classes, one split, cut at random here) for trying a recipe without the files.
 """
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 

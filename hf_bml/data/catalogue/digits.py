@@ -35,6 +35,8 @@ a spectrogram needs windows of 16 ms or more; one of 128 samples with 64 overlap
 encoder, longer windows make it slower to learn.
 """
 
+from __future__ import annotations
+
 import io
 from dataclasses import dataclass, replace
 
@@ -86,7 +88,7 @@ class TelephoneLine:
     crosstalk: float | None = None
     extra_noise: float = 0.0
 
-    def scaled(self, strength: float) -> "TelephoneLine":
+    def scaled(self, strength: float) -> TelephoneLine:
         """The same line with every fault scaled in amplitude (or in dB, or in Hz) by `strength` >= 0."""
         changed = {
             name: vars(self)[name] * strength for name in ("tilt", "notch_depth", "frequency_shift", "extra_noise")

@@ -32,6 +32,8 @@ comparable. Other lists of 32 to 34 classes go by the same name. `hub_id="mteb/k
 class: enough to try a recipe.
 """
 
+from __future__ import annotations
+
 import os
 from pathlib import Path
 

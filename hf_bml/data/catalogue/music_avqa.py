@@ -26,6 +26,8 @@ The answer's key is spelled `anser`. Some questions end with a full-width questi
 Questions alone go a long way: compare with a model of `text` only.
 """
 
+from __future__ import annotations
+
 import json
 import logging
 import os

@@ -29,6 +29,8 @@ where folders write HandstandPushups; names are matched without case. `hub_id="m
 with sound, split 1, without clip names: its validation shares groups with train.
 """
 
+from __future__ import annotations
+
 import os
 import re
 from collections.abc import Sequence

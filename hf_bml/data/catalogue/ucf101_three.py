@@ -8,6 +8,8 @@ Licence: none stated; for research. The videos belong to their uploaders.
 Privacy: people in YouTube videos; whether they agreed to this use is not known.
 """
 
+from __future__ import annotations
+
 import os
 
 from datasets import DatasetDict

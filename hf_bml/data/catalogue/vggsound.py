@@ -24,6 +24,8 @@ Pitfalls: labels contain commas. Videos disappear from YouTube; `data_report` li
 to try a recipe, but no benchmark.
 """
 
+from __future__ import annotations
+
 import os
 
 from datasets import ClassLabel, DatasetDict

@@ -11,6 +11,8 @@ For all of them: a modality that a sample lacks, or that a modulation drops, con
 unimodal score runs each modality with the others absent; the parameters of an interaction belong to no modality.
 """
 
+from __future__ import annotations
+
 from .base import Interaction, fill_absent
 from .centralnet import CentralNet
 from .cross_attention import CrossAttention

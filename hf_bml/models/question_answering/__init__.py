@@ -8,6 +8,8 @@
 Both are our re-implementations, adapted to a choice among given answers; each module says what differs.
 """
 
+from __future__ import annotations
+
 from .avsd import AVSD
 from .base import Architecture
 from .panoavqa import PanoAVQA

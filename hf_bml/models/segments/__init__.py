@@ -13,6 +13,8 @@ attention. A guided feature holds what the guide pointed at, also where the guid
 that a sample lacks does not point at anything.
 """
 
+from __future__ import annotations
+
 from .avga import AVGA
 from .avsdn import AVSDN
 from .base import SegmentArchitecture

@@ -11,6 +11,8 @@ side: 0.02, 0.04, 0.08) |
 Equal numbers of two kinds are not equally severe: never average them without saying so.
 """
 
+from __future__ import annotations
+
 from .audio import Babble, Telephone, WhiteNoise
 from .base import Corruption, Surroundings, row_generator
 from .image import Blur, GaussianNoise, Jpeg

@@ -1,5 +1,7 @@
 """Where the bytes of a raw media value are, and what can go wrong with them."""
 
+from __future__ import annotations
+
 import io
 import os
 import stat

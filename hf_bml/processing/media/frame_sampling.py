@@ -3,6 +3,8 @@
 Working in time makes clips of constant and of variable frame rate alike.
 """
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 

@@ -1,5 +1,7 @@
 """Read images, and clips of images, from whatever a column holds."""
 
+from __future__ import annotations
+
 import io
 from functools import cache
 from typing import Any

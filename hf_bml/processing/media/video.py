@@ -5,6 +5,8 @@ reports damage that torchcodec 0.17 passes on as frames of garbage, and it reads
 torchcodec returns wrong frames or fails. torchcodec needs FFmpeg on the machine.
 """
 
+from __future__ import annotations
+
 import io
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence

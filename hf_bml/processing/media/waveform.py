@@ -5,6 +5,8 @@ PyAV decodes the best audio stream (formats: `media_file.DEMUXING`). Neither nee
 of `datasets` are best left undecoded (`Audio(decode=False)`: `{"bytes", "path"}`).
 """
 
+from __future__ import annotations
+
 import io
 import re
 from math import gcd

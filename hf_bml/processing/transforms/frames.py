@@ -5,6 +5,8 @@ crop and the flip are drawn once per clip, so all frames of a clip show the same
 or cuts the centre.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch

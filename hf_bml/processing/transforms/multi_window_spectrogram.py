@@ -4,6 +4,8 @@ A short window resolves time, a long one frequency. No description of the MWTSM 
 is what its name suggests, not the cited method.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch

@@ -8,6 +8,8 @@ horizontal flip negates u.
 Computing flow needs OpenCV (`pip install hf_bml[flow]`); reading the released u/v jpg folders does not.
 """
 
+from __future__ import annotations
+
 from itertools import pairwise
 from pathlib import Path
 from typing import Any

@@ -1,5 +1,7 @@
 """RGB difference: the next frame minus the frame, a cheap stand-in for motion (TSN, Wang et al. 2016)."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 

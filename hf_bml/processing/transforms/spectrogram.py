@@ -11,6 +11,8 @@ magnitude of a centred Hann STFT, 257 x 188, not standardised. "conference_vggso
 script uses Kaldi filter banks and has no preset.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch

@@ -1,5 +1,7 @@
 """Text -> token ids: by a tokenizer from the Hub or a folder, or by the words of the training split."""
 
+from __future__ import annotations
+
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence

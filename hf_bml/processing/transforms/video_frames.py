@@ -1,5 +1,7 @@
 """Video files -> a few normalised frames."""
 
+from __future__ import annotations
+
 from torch import Tensor
 
 from .frames import FrameTransform

@@ -1,5 +1,7 @@
 """What all transforms of videos share: choosing snippets of consecutive frames, reading and caching them."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np

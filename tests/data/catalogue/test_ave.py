@@ -1,5 +1,7 @@
 """AVE on miniatures of the release: real annotation rows, tiny clips, generated features in the released layout."""
 
+from __future__ import annotations
+
 import logging
 from collections import Counter
 

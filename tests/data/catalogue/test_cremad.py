@@ -1,5 +1,7 @@
 """CREMA-D on a miniature of the release: real rows, tiny media."""
 
+from __future__ import annotations
+
 import logging
 
 import pytest

@@ -1,5 +1,7 @@
 """Kinetics-Sounds on a miniature of the release: real entries, tiny media."""
 
+from __future__ import annotations
+
 import json
 import logging
 from pathlib import Path

@@ -1,5 +1,7 @@
 """MUSIC-AVQA on the real questions (train: those about synthetic videos), with tiny clips or generated features."""
 
+from __future__ import annotations
+
 import gzip
 import json
 

@@ -1,5 +1,7 @@
 """UCF-101 on a miniature in the layout of the release: lists, clips, flow."""
 
+from __future__ import annotations
+
 import shutil
 from pathlib import Path
 

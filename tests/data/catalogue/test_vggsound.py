@@ -1,5 +1,7 @@
 """VGGSound on a miniature of the release: real rows, tiny media."""
 
+from __future__ import annotations
+
 import csv
 import io
 

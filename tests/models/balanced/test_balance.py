@@ -1,5 +1,7 @@
 """`balance()` on architectures of transformers, randomly initialised, and on plain modules."""
 
+from __future__ import annotations
+
 from contextlib import nullcontext
 
 import pytest

@@ -1,5 +1,7 @@
 """`balance()` and the trainer on models as users write and wrap them: each trains, or gets one clear error."""
 
+from __future__ import annotations
+
 import functools
 from collections import UserDict
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """What every interaction promises: an absent modality contributes nothing, and scoring leaves no trace."""
 
+from __future__ import annotations
+
 import copy
 
 import pytest

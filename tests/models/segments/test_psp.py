@@ -1,3 +1,5 @@
+from __future__ import annotations
+
 import pytest
 import torch
 from tiny_segments import tiny_segment_model, tiny_segments

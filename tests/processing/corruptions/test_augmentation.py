@@ -1,5 +1,7 @@
 """Corruptions in training, through `MultimodalProcessor`."""
 
+from __future__ import annotations
+
 from itertools import islice
 
 import datasets

@@ -1,5 +1,7 @@
 """What a file can do to the readers of media: give a tensor, or one line that names it."""
 
+from __future__ import annotations
+
 import gzip
 import io
 import os
