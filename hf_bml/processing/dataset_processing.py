@@ -358,6 +358,14 @@ def is_made_at_access(dataset: Any) -> bool:
     return isinstance(dataset, Dataset) and dataset.format["type"] in ("custom", FORMAT)
 
 
+def may_draw_at_access(dataset: Any) -> bool:
+    """Whether rows of a `Dataset` may differ from access to access: not where no transform declares `is_random`."""
+    if not is_made_at_access(dataset):
+        return False
+    options = dataset.format["format_kwargs"]
+    return dataset.format["type"] == "custom" or (options["training"] and transforms_of(options["config"]).are_random)
+
+
 def stream_batch(batch: dict[str, list], config: str, training: bool, integers: dict[str, str]) -> dict[str, list]:
     """`IterableDataset.map` function: transformed columns, without the rows that cannot be used."""
     transforms = transforms_of(config)

@@ -112,6 +112,11 @@ class ModalityTransforms:
         """The modalities whose transform learns from data and has not done so."""
         return [name for name, transform in self.by_modality.items() if not transform.is_fitted]
 
+    @property
+    def are_random(self) -> bool:
+        """Whether any training output depends on random draws."""
+        return bool(self.augmentations) or any(transform.is_random for transform in self.by_modality.values())
+
     def __call__(
         self,
         name: str,

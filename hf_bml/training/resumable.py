@@ -13,7 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from ..ground.disk import check_writable, disk_errors_named
-from ..processing.dataset_processing import is_made_at_access
+from ..processing.dataset_processing import may_draw_at_access
 from .checkpoint import (
     MANIFEST_NAME,
     remove_checkpoint,
@@ -102,8 +102,8 @@ class ResumableTrainer(SteppedTrainer):
         return super().train(checkpoint, *args, **kwargs)
 
     def _get_dataloader(self, dataset: Dataset, *args: Any, **kwargs: Any) -> DataLoader:
-        """Rows that a transform makes at each access, such as augmented ones, are seeded one by one for training."""
-        if kwargs.get("is_training") and is_made_at_access(dataset):
+        """Rows that a transform may draw at each access, as augmented ones, are seeded one by one for training."""
+        if kwargs.get("is_training") and may_draw_at_access(dataset):
             sampler = kwargs["sampler_fn"](dataset)
             kwargs["sampler_fn"] = lambda _: sampler
             dataset = SeededRows(self._remove_unused_columns(dataset, "Training"), self.args.seed)
