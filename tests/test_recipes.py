@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ def test_recipe(path, tmp_path, parser):
     text = path.read_text(encoding="utf-8")
     assert text.startswith(f"# hf-bml train recipes/{path.relative_to(ROOT)}\n")
     recipe = parse_recipe(parser, path, [str(path), "--output_dir", str(tmp_path), "--use_cpu", "true"])
-    assert recipe.data.dataset == path.parent.name.removesuffix("_features")
+    assert recipe.data.dataset == re.sub("_(features|vit|bert)$", "", path.parent.name)
     check_dataset_options(recipe)
     if all(
         processor["type"] != "tokens" for processor in (recipe.data.processors or {}).values()
