@@ -64,14 +64,19 @@ def pooled_differences(sets: dict[str, list[Row]]) -> str:
             for row in rows
             if row.label == label and (paired := difference(row, rows[0], metric)) is not None
         ]
-        if not found:
-            return "-"
-        pooled = paired_difference(found, [0.0] * len(found))
-        interval = f" [{100 * pooled.low:+.1f}, {100 * pooled.high:+.1f}]" if len(found) > 2 else ""
-        return f"{100 * pooled.mean:+.1f}{interval}"
+        return pooled_cell(found)
 
     lines = [[f"`{label}`", *(cell(label, metric) for metric in COLUMNS.values())] for label in labels]
     return markdown_table(["row", *COLUMNS], lines)
+
+
+def pooled_cell(found: Sequence[float]) -> str:
+    """The mean of differences, one per set, in points; of three or more with Student's interval over them."""
+    if not found:
+        return "-"
+    pooled = paired_difference(found, [0.0] * len(found))
+    interval = f" [{100 * pooled.low:+.1f}, {100 * pooled.high:+.1f}]" if len(found) > 2 else ""
+    return f"{100 * pooled.mean:+.1f}{interval}"
 
 
 def draw(name: str, rows: Sequence[Row]) -> None:
