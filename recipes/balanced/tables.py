@@ -127,7 +127,8 @@ def differences() -> str:
 
 def ablations(folder: Path = FOLDER / "ablation", records: Path = ROBUSTNESS) -> str:
     """A table per set of what was changed, as differences to `bounded: balanced`, and one pooled over sets."""
-    sets = {path.name: ablation_of(path.name, path, records) for path in sorted(folder.glob("*/"))}
+    found = sorted({path.parent for path in folder.glob("*/*.jsonl")})
+    sets = {path.name: ablation_of(path.name, path, records) for path in found}
     header = ["change", *shared.COLUMNS]
     parts = [
         f"`{name}` ({base.setting or 'default'}):\n\n"
