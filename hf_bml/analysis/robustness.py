@@ -16,7 +16,9 @@ from .comparison import MEASURED, Row, reference_row
 
 VALIDATION = f"validation_{MEASURED}"
 SUMMARY = ("missing_average", "dominant_noisy", "others_noisy", "worst", "ece_clean", "ece_noisy")
-COLUMNS = tuple(f"{MEASURED}{name}" for name in SUMMARY)  # of a table, beside the accuracy
+PROBE = "probe_"
+WEAK_PROBE = f"{PROBE}weak"
+COLUMNS = tuple(f"{MEASURED}{name}" for name in (*SUMMARY, WEAK_PROBE))  # of a table, beside the accuracy
 
 
 @dataclass(frozen=True)
@@ -137,11 +139,38 @@ def dominant_modality(without: Mapping[str, float]) -> str | None:
     return min(without, key=lambda modality: without[modality]) if without else None
 
 
-def with_common_dominant(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
-    """The rows with `dominant_noisy` and `others_noisy` by one choice of the dominant modality per recipe.
+def weak_modality(modalities: Iterable[str], dominant: str | None, without: Mapping[str, float]) -> str | None:
+    """The modality whose absence costs least, never the dominant one; None if nothing says which.
+
+    Args:
+        modalities: of the model.
+        dominant: see `dominant_modality`.
+        without: as there; empty if nothing was measured: then the other one of two is known.
+    """
+    others = [modality for modality in modalities if modality != dominant and (not without or modality in without)]
+    return others[0] if len(others) == 1 else max(others, key=without.get) if others and without else None
+
+
+def probe_summary(accuracies: Mapping[str, float], weak: str | None) -> dict[str, float]:
+    """`probe_<modality>`, the accuracy of a linear probe of its encoder, and `probe_weak`, that of the weak one's.
+
+    Example:
+        >>> probe_summary({"audio": 0.9, "visual": 0.4}, "visual")
+        {'probe_audio': 0.9, 'probe_visual': 0.4, 'probe_weak': 0.4}
+    """
+    found = {f"{PROBE}{modality}": value for modality, value in accuracies.items()}
+    return found | ({WEAK_PROBE: accuracies[weak]} if weak in accuracies else {})
+
+
+def with_common_dominant(rows: Sequence[Row], dominant: str | None = None) -> tuple[list[Row], list[str]]:
+    """The rows with `dominant_noisy`, `others_noisy` and `probe_weak` by one choice of these modalities per recipe.
 
     The choice is that of the row which the others are compared to, over all its runs, on validation; where nothing
     was measured there, of the first row that has it.
+
+    Args:
+        rows: stay as they are.
+        dominant: the dominant modality, instead of that choice.
 
     Returns:
         the rows, and a sentence or two a recipe on what was averaged; none where no robustness was measured.
@@ -151,28 +180,35 @@ def with_common_dominant(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
     for row in rows:
         same = [other for other in rows if other.recipe == row.recipe]
         reference = next((r for r in [reference_row(row, rows), *same] if validation_without(r)), None)
-        dominant = None if reference is None else dominant_modality(validation_without(reference))
-        if dominant is not None:
+        without = {} if reference is None else validation_without(reference)
+        strong = dominant or dominant_modality(without)
+        weak = weak_modality(without or probed_modalities(same), strong, without)
+        if strong is not None:
             every = list(types_of(run for other in same for run in other.runs))
-            row = replace(row, runs=[with_dominant(run, dominant, every) for run in row.runs])
+            row = replace(row, runs=[with_modalities(run, strong, weak, every) for run in row.runs])
         found.append(row)
         if any(name.startswith(MEASURED) for run in row.runs for name in run):
-            notes.setdefault(row.recipe, dominance_notes(reference, dominant, same))
+            own = [f"Dominant: {dominant}, as given."] if dominant else []
+            notes.setdefault(row.recipe, [*own, *dominance_notes(reference, None if dominant else strong, weak, same)])
     alike = len({tuple(own) for own in notes.values()}) == 1
     if alike:
         return found, next(iter(notes.values()))
     return found, [f"{recipe}: {' '.join(own)}" if recipe else " ".join(own) for recipe, own in notes.items()]
 
 
-def with_dominant(run: Mapping[str, Any], dominant: str, modalities: Iterable[str]) -> dict[str, Any]:
-    """A run's entries with those that depend on which modality is dominant made anew.
+def with_modalities(
+    run: Mapping[str, Any], dominant: str, weak: str | None, modalities: Iterable[str]
+) -> dict[str, Any]:
+    """A run's entries with those that depend on which modality is dominant and which is weak made anew.
 
     Args:
         run: of a row.
-        dominant: the modality.
+        dominant, weak: the modalities.
         modalities: all that are noisy for any row; see `absent` of `by_dominance`.
     """
-    changed = dict(run)
+    changed = {name: value for name, value in run.items() if name != f"{MEASURED}{WEAK_PROBE}"}
+    if f"{MEASURED}{PROBE}{weak}" in run:
+        changed[f"{MEASURED}{WEAK_PROBE}"] = run[f"{MEASURED}{PROBE}{weak}"]
     for prefix in (MEASURED, VALIDATION):
         for name in ("dominant_noisy", "others_noisy"):
             changed.pop(f"{prefix}{name}", None)
@@ -190,14 +226,30 @@ def validation_without(row: Row) -> dict[str, float]:
     return {name.removeprefix(start): row.mean(name) for name in single}
 
 
-def dominance_notes(reference: Row | None, dominant: str | None, rows: Sequence[Row]) -> list[str]:
-    """Which modality is dominant and why, what was averaged, and rows that lack something."""
+def probed_modalities(rows: Iterable[Row]) -> list[str]:
+    """The modalities whose encoder was probed in any run."""
+    start = f"{MEASURED}{PROBE}"
+    names = dict.fromkeys(name for row in rows for run in row.runs for name in run if name.startswith(start))
+    return [name.removeprefix(start) for name in names if name != f"{MEASURED}{WEAK_PROBE}"]
+
+
+def dominance_notes(reference: Row | None, dominant: str | None, weak: str | None, rows: Sequence[Row]) -> list[str]:
+    """Which modality is dominant, which one is weak, and why, what was averaged, and rows that lack something."""
+    without = {} if reference is None else validation_without(reference)
     notes = []
-    if reference is not None and dominant is not None:
-        cost = 100 * (reference.mean(f"{VALIDATION}clean") - validation_without(reference)[dominant])
+
+    def cost(modality: str) -> str:
+        return f"({100 * (reference.mean(f'{VALIDATION}clean') - without[modality]):.1f} points)"
+
+    if dominant in without:
         notes.append(
             f"Dominant for all rows: {dominant}, whose absence costs {reference.label} most on validation "
-            f"({cost:.1f} points)."
+            f"{cost(dominant)}."
+        )
+    if weak is not None and probed_modalities(rows):
+        why = f", whose absence costs least {cost(weak)}" if weak in without else ""
+        notes.append(
+            f"Weak for all rows: {weak}{why}; {WEAK_PROBE}: the accuracy of a linear probe of its encoder's features."
         )
     types = types_of(run for row in rows for run in row.runs)
     if types:

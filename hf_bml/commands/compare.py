@@ -39,8 +39,9 @@ Protocols: --train_per_class 20 draws few training rows by the seed. --folds 6 t
 data set's column `group` if it has one. --search, with --budget 4, tries at most four settings of each method, its own
 first and then a seeded sample, on one seed (and the first fold), chooses on validation, and runs the seeds with that.
 
---robustness also evaluates every finished run with noisy and with missing modalities, as hf-bml robustness does, and
-adds these columns; --select robust/missing_average chooses by one of them, on validation.
+--robustness also evaluates every finished run with noisy and with missing modalities, and probes its encoders, as
+hf-bml robustness does, and adds these columns; --select robust/missing_average chooses by one of them, on validation.
+What a finished run was not measured for yet is measured when the command is given again.
 
 NAME.jsonl holds every run, and --collect FILE [FILE ...] writes the tables from such files without training; those of
 several data sets are pooled, and methods that all sets have are ranked and tested. With it only --compare, --control,

@@ -13,7 +13,9 @@ from ..study.series import end_processes
 DESCRIPTION = """\
 Evaluates finished runs on clean data, with every modality noisy (every corruption that fits it, at several
 severities), and with every modality missing; of three and more, every pair, too. Noise depends on seed, row, modality
-and kind of corruption alone, so all runs see the same. Writes robustness_SPLIT.json into every run's folder.
+and kind of corruption alone, so all runs see the same. Every encoder's features are probed as hf-bml probe does it;
+the weak one is that of the modality whose absence costs least on the validation split. Writes robustness_SPLIT.json
+into every run's folder.
 
 A RUN is a run's folder, or one above several, such as the output_dir of hf-bml compare. Of several runs a table and
 robustness.png compare them; the dominant modality of all is then that of training without modulations, else of the

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.linear_probe import ProbeSettings, probe_accuracy
+from ..analysis.predictions import Predictions
 from ..analysis.summary import markdown_table, percent
+from ..training.trainer import MultimodalBalancedTrainer
 from .alone import alone_recipe, parse_alone, train_alone
 from .finished_run import FinishedRun, SavedModel, check_split, load_run, predict
 from .json_file import write_json
@@ -78,10 +80,23 @@ def scalars(found: Mapping[str, Any]) -> dict[int | None, dict[str, float]]:
 
 
 def probe_model(run: FinishedRun, model: SavedModel, split: str, settings: ProbeSettings) -> dict[str, Any]:
-    """One entry of `checkpoints`; a modality that no sample has is left out."""
+    """One entry of `checkpoints`."""
     trainer = run.trainer(model.folder)
-    train = predict(trainer, run.dataset["train"], with_features=True)
-    test = predict(trainer, run.dataset[split], with_features=True)
+    train, test = (predict(trainer, run.dataset[name], with_features=True) for name in ("train", split))
+    accuracies = encoder_accuracies(trainer, train, test, settings)
+    return {"step": model.step, "epoch": model.epoch, "final": model.final, "accuracy": accuracies}
+
+
+def encoder_accuracies(
+    trainer: MultimodalBalancedTrainer, train: Predictions, test: Predictions, settings: ProbeSettings
+) -> dict[str, float]:
+    """The probe's accuracy by modality, of samples that have it; a modality that none has is left out.
+
+    Args:
+        trainer: with the model.
+        train, test: what it predicts, with features.
+        settings: of the probe.
+    """
     accuracies = {}
     for name in train.features:
         known, asked = train.present[name], test.present[name]
@@ -90,7 +105,7 @@ def probe_model(run: FinishedRun, model: SavedModel, split: str, settings: Probe
             accuracies[name] = probe_accuracy(
                 seen[0][known], train.labels[known], seen[1][asked], test.labels[asked], settings
             )
-    return {"step": model.step, "epoch": model.epoch, "final": model.final, "accuracy": accuracies}
+    return accuracies
 
 
 def probe_alone(

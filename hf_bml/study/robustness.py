@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset
 
 from ..analysis.calibration import calibration
 from ..analysis.comparison import MEASURED, Row, mean_cell
+from ..analysis.linear_probe import ProbeSettings
 from ..analysis.predictions import Predictions
 from ..analysis.robustness import (
     VALIDATION,
@@ -22,11 +24,11 @@ from ..analysis.robustness import (
     conditions_of,
     dominant_modality,
     noisy_by_type,
+    probe_summary,
     robustness_summary,
     shown_columns,
-    types_of,
+    weak_modality,
     with_common_dominant,
-    with_dominant,
 )
 from ..analysis.summary import markdown_table, percent
 from ..ground.suggestion import did_you_mean
@@ -39,6 +41,7 @@ from .assembly import raw_data
 from .finished_run import FinishedRun, check_modality, check_split, load_run, predict
 from .json_file import read_json, write_json
 from .methods import parse_options
+from .probe import encoder_accuracies
 from .progress import CompactProgressCallback
 from .recipe import Recipe
 from .run_files import RunFiles, RunGroup
@@ -110,11 +113,13 @@ def robustness_run(
     corruptions: Sequence[Chosen] | None = None,
     seed: int = 0,
     dominant: str | None = None,
+    with_probes: bool = True,
 ) -> dict[str, Any]:
     """Evaluates a run's final model on clean data, with each modality noisy, and with each missing.
 
     Of three and more modalities each pair is missing, too. The split is decoded once; noise depends on seed, row,
-    modality and kind of corruption alone, so all runs see the same. Writes `robustness_<split>.json` and, if the run
+    modality and kind of corruption alone, so all runs see the same. The encoders are probed as `hf-bml probe` does it,
+    with its default settings. Writes `robustness_<split>.json` and, if the run
     has one, into its TensorBoard log. Under a launcher all processes predict; the main process writes.
 
     Args:
@@ -124,11 +129,13 @@ def robustness_run(
             severities.
         seed: of all noise, at least 0.
         dominant: the dominant modality; default: that whose absence costs most accuracy on the validation split.
+        with_probes: whether the encoders are probed.
 
     Returns:
         JSON-able: `split`, `seed`, `modalities`; `conditions`, see [`Condition`](../analysis/robustness.py);
         `dominant`, with the `modality`, and the accuracies `clean` and `without` each modality on validation, that it
-        was read from; `summary`, see `robustness_summary`; `training_saw`, a sentence; and `left_out`, sentences.
+        was read from; `probe`, see `add_probes`; `summary`, see `robustness_summary` and `probe_summary`;
+        `training_saw`, a sentence; and `left_out`, sentences.
 
     Raises:
         FileNotFoundError: not a run's folder.
@@ -148,7 +155,8 @@ def robustness_run(
     with trainer.args.main_process_first(desc="decoding"):
         rows = split_rows(run, split, seed, pairs)
     augmentation = {} if run.processor is None else augmentation_of(run.processor)
-    conditions = [measured(predict(trainer, rows.clean), "clean")]
+    clean = predict(trainer, rows.clean, with_features=with_probes)
+    conditions = [measured(clean, "clean")]
     for modality, corruption in pairs:
         noisy = predict(trainer, rows.corrupted(modality, corruption))
         facts = {"corruption": corruption.name, "options": corruption.options, "label": corruption.label}
@@ -161,6 +169,8 @@ def robustness_run(
     found["conditions"] = [asdict(one) for one in conditions]
     found["dominant"] = dominance(run, trainer, conditions, split, dominant)
     found["summary"] = robustness_summary(conditions, found["dominant"]["modality"])
+    if with_probes:
+        add_probes(found, run, trainer, clean)
     found["training_saw"] = "" if run.processor is None else augmentation_text(run.processor)
     found["left_out"] = left_out
     if trainer.is_world_process_zero():
@@ -168,6 +178,28 @@ def robustness_run(
         scalars = {f"{MEASURED}{name}": value for name, value in found["summary"].items()}
         log_to_tensorboard(run, split, {None: scalars})
     return found
+
+
+def add_probes(
+    found: dict[str, Any], run: FinishedRun, trainer: MultimodalBalancedTrainer, clean: Predictions
+) -> None:
+    """Adds `probe` and its part of `summary` to what `robustness_run` returns.
+
+    `probe` has the `accuracy` of a probe of each modality's encoder on the split, the probe's `settings`, and which
+    modality is `weak`: the one whose absence costs least accuracy on validation, None if that is not known.
+
+    Args:
+        found: with `modalities`, `dominant` and `summary`.
+        run, trainer: with the model.
+        clean: what it predicts on the split, with features.
+    """
+    settings = ProbeSettings()
+    train = predict(trainer, run.dataset["train"], with_features=True)
+    accuracy = encoder_accuracies(trainer, train, clean, settings)
+    dominant = found["dominant"]
+    weak = weak_modality(found["modalities"], dominant["modality"], dominant.get("without", {}))
+    found["probe"] = {"accuracy": accuracy, "settings": asdict(settings), "weak": weak}
+    found["summary"] |= probe_summary(accuracy, weak)
 
 
 def measured(found: Predictions, kind: str, modalities: Iterable[str] = (), **facts: Any) -> Condition:
@@ -401,13 +433,7 @@ def robustness_rows(
         measured_runs = [(run, found[run.folder]) for run in group.runs if run.folder in found]
         runs = [{**flat_result(run.result), **run_entries(run, own)} for run, own in measured_runs]
         rows += [Row(group.label, methods=group.methods, runs=runs)] if runs else []
-    rows, notes = with_common_dominant(rows)
-    if dominant is not None:
-        every = list(types_of(run for row in rows for run in row.runs))
-        for row in rows:
-            row.runs = [with_dominant(run, dominant, every) for run in row.runs]
-        notes = [f"Dominant: {dominant}, as given.", *notes[1:]]
-    return rows, notes
+    return with_common_dominant(rows, dominant)
 
 
 def run_entries(run: RunFiles, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -443,7 +469,8 @@ def rows_cells(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 def measure_robustness(
     splits: Sequence[str], corruptions: Sequence[Chosen] | None = None, seed: int = 0
 ) -> list[AfterRun]:
-    """What `hf-bml compare` measures of every run beside its own metrics.
+    """What `hf-bml compare` measures of every run beside its own metrics; on test also probes of its encoders, which
+    are added to the results of runs that were measured without.
 
     Args:
         splits: `validation`, `test` or both.
@@ -455,9 +482,34 @@ def measure_robustness(
         prefix = VALIDATION if split == "validation" else MEASURED
 
         def measure(recipe: Recipe, result: Mapping[str, Any]) -> dict[str, float]:
-            found = robustness_run(recipe.training.output_dir, split, corruptions, seed)
+            found = robustness_run(recipe.training.output_dir, split, corruptions, seed, with_probes=split == "test")
             return prefixed(found["summary"], prefix)
 
         return AfterRun(json.dumps({"robustness": split, "corruptions": texts, "seed": seed}), measure)
 
-    return [measure_of(split) for split in splits]
+    def measure_probes(recipe: Recipe, result: Mapping[str, Any]) -> dict[str, float]:
+        found = probed_run(recipe, "test", corruptions, seed)
+        return prefixed(probe_summary(found["probe"]["accuracy"], found["probe"]["weak"]), MEASURED)
+
+    probes = [AfterRun(json.dumps({"probe": "test"}), measure_probes)] if "test" in splits else []
+    return [*(measure_of(split) for split in splits), *probes]
+
+
+def probed_run(recipe: Recipe, split: str, corruptions: Sequence[Chosen] | None, seed: int) -> dict[str, Any]:
+    """What `robustness_<split>.json` holds, with probes; only these are measured if it has none."""
+    folder = recipe.training.output_dir
+    path = robustness_path(folder, split)
+    known = [read_json(path) if path.is_file() else None]
+    if recipe.training.world_size > 1:
+        broadcast_object_list(known)  # the main process decides for all
+    [found] = known
+    if found is None:
+        return robustness_run(folder, split, corruptions, seed)
+    if "probe" not in found:
+        run = load_run(folder)
+        trainer = run.trainer()
+        trainer.remove_callback(CompactProgressCallback)
+        add_probes(found, run, trainer, predict(trainer, run.dataset[split], with_features=True))
+        if trainer.is_world_process_zero():
+            write_json(found, path)
+    return found

@@ -29,6 +29,7 @@ COLUMNS = {
     "others noisy": "robust/others_noisy",
     "worst": "robust/worst",
     "ECE, noisy": "robust/ece_noisy",
+    "weak probe": "robust/probe_weak",
 }
 
 
@@ -39,17 +40,24 @@ def rows_of_set(path: Path) -> tuple[list[Row], list[str]]:
     return with_common_dominant(rows)
 
 
+def known_columns(rows: Sequence[Row]) -> dict[str, str]:
+    """Those of `COLUMNS` that any run has."""
+    names = {name for row in rows for run in row.runs for name in run}
+    return {title: metric for title, metric in COLUMNS.items() if metric in names}
+
+
 def set_table(rows: Sequence[Row]) -> str:
     """Mean ± standard deviation over seeds, per cent; the best mean of each column in bold."""
-    means = {metric: [row.mean(metric) for row in rows] for metric in COLUMNS.values()}
+    columns = known_columns(rows)
+    means = {metric: [row.mean(metric) for row in rows] for metric in columns.values()}
     best = {m: min(values) if "ece" in m else max(v for v in values if v == v) for m, values in means.items()}
 
     def cell(row: Row, metric: str) -> str:
         text = mean_cell(row, metric)
         return f"**{text}**" if row.mean(metric) == best[metric] else text
 
-    lines = [[f"`{row.label}`", *(cell(row, metric) for metric in COLUMNS.values())] for row in rows]
-    return markdown_table(["row", *COLUMNS], lines)
+    lines = [[f"`{row.label}`", *(cell(row, metric) for metric in columns.values())] for row in rows]
+    return markdown_table(["row", *columns], lines)
 
 
 def pooled_differences(sets: dict[str, list[Row]]) -> str:
@@ -66,8 +74,9 @@ def pooled_differences(sets: dict[str, list[Row]]) -> str:
         ]
         return pooled_cell(found)
 
-    lines = [[f"`{label}`", *(cell(label, metric) for metric in COLUMNS.values())] for label in labels]
-    return markdown_table(["row", *COLUMNS], lines)
+    columns = known_columns([row for rows in sets.values() for row in rows])
+    lines = [[f"`{label}`", *(cell(label, metric) for metric in columns.values())] for label in labels]
+    return markdown_table(["row", *columns], lines)
 
 
 def pooled_cell(found: Sequence[float]) -> str:

@@ -8,6 +8,7 @@ from hf_bml.analysis.robustness import (
     by_dominance,
     dominant_modality,
     robustness_summary,
+    weak_modality,
     with_common_dominant,
 )
 
@@ -20,6 +21,7 @@ def missing(accuracy, *modalities):
     return Condition("missing", accuracy, 0.0, 10, modalities)
 
 
+SIDES = ("audio", "visual")
 CLEAN = Condition("clean", 0.9, 0.05, 10)
 CONDITIONS = [
     CLEAN,
@@ -70,6 +72,16 @@ def test_the_modality_whose_absence_costs_most_is_dominant():
     assert dominant_modality({}) is None
 
 
+def test_the_modality_whose_absence_costs_least_is_weak():
+    without = {"audio": 0.7, "visual": 0.4, "text": 0.9}
+    assert weak_modality(without, "visual", without) == "text"
+    assert weak_modality(without, "text", without) == "audio"  # where another one was given as the dominant
+    alike = {"audio": 0.5, "visual": 0.5}
+    assert weak_modality(alike, dominant_modality(alike), alike) == "visual"
+    assert weak_modality(["audio", "visual"], "visual", {}) == "audio"
+    assert weak_modality(["audio"], "audio", {}) is None and weak_modality(without, "audio", {}) is None
+
+
 def test_less_calibration_error_is_better():
     assert lower_is_better("robust/ece_noisy") and lower_is_better("validation_robust/ece_clean")
     assert not lower_is_better("robust/worst")
@@ -105,6 +117,22 @@ def test_one_dominant_modality_for_all_rows():
     assert notes[0] == "Dominant for all rows: audio, whose absence costs none most on validation (40.0 points)."
     assert "(audio: babble; visual: blur)" in notes[1] and notes[2].startswith("unimodal: a single modality")
     assert plain.runs[1]["robust/dominant_noisy"] == 0.8  # rows that are given stay as they are
+
+
+def test_one_weak_modality_for_all_rows():
+    """Over the two plain runs the visual's absence costs less, though not in the second one."""
+    probes = {"robust/probe_audio": 0.8, "robust/probe_visual": 0.3}
+    plain = Row("none", methods="none")
+    plain.runs = [run(0, 0.3, 0.5, 0.6, 0.7, 0.6) | probes, run(1, 0.5, 0.4, 0.5, 0.8, 0.8) | probes]
+    plain.runs[1]["robust/probe_weak"] = 0.8
+    alone = [Row(name, methods="unimodal", runs=[{"seed": 0, f"robust/probe_{name}": 0.9}]) for name in SIDES]
+    old = Row("opm", methods="opm", runs=[run(0, 0.7, 0.1, 0.65, 0.75, 0.75)])
+    rows, notes = with_common_dominant([plain, *alone, old])
+    assert [[one.get("robust/probe_weak") for one in row.runs] for row in rows] == [[0.3, 0.3], [None], [0.9], [None]]
+    assert notes[1].startswith("Weak for all rows: visual, whose absence costs least (35.0 points)")
+    rows, notes = with_common_dominant([plain, *alone], "visual")
+    assert rows[0].runs[0]["robust/probe_weak"] == 0.8 and rows[0].runs[0]["robust/dominant_noisy"] == 0.7
+    assert notes[0] == "Dominant: visual, as given." and notes[1].startswith("Weak for all rows: audio")
 
 
 def test_without_robustness_nothing_is_said():

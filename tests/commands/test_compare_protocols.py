@@ -235,6 +235,9 @@ def test_robustness_of_every_run(compare, tmp_path, capsys):
             assert {f"{prefix}{name}" for name in SUMMARY} <= set(rows[label, 1])
         assert rows[label, 0]["robust/clean"] == pytest.approx(rows[label, 0]["accuracy"])
         assert rows[label, 0]["validation_robust/clean"] == pytest.approx(rows[label, 0]["validation_accuracy"])
+    probes = {key: {name for name in run if "/probe_" in name} for key, run in rows.items()}
+    assert probes["mod_drop", 1] == {f"robust/probe_{name}" for name in ("audio", "visual", "weak")}
+    assert len(probes["unimodal", 0]) == 1 and probes["unimodal", 0] < probes["mod_drop", 1] - {"robust/probe_weak"}
     assert "robust/missing_average" not in rows["unimodal", 0] and "robust/worst" in rows["unimodal", 0]
     folders = {path.parent for path in tmp_path.glob("runs/*/*/robustness_validation.json")}
     assert len(folders) == 2 + 2 + 4 + 3 > len(list(tmp_path.glob("runs/*/*/robustness_test.json"))) == 6

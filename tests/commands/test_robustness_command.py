@@ -12,6 +12,7 @@ from hf_bml.cli import main
 from hf_bml.study import robustness
 from hf_bml.study.finished_run import evaluate, load_run, predict
 from hf_bml.study.missing import missing_run
+from hf_bml.study.probe import probe_run
 from hf_bml.study.robustness import parse_corruption, robustness_run
 
 FEW_DIGITS = """
@@ -89,6 +90,33 @@ def test_clean_is_evaluation_and_missing_is_missing_at_rate_1(finished):
     assert len(by_kind(found, "noisy")) == 6 and len(by_kind(found, "missing")) == 2
     assert {one.n for one in conditions_of(found)} == {40}
     assert json.loads((finished / "robustness_test.json").read_text()) == json.loads(json.dumps(found))
+
+
+def test_the_weak_encoder_is_probed_as_the_probe_command_does_it(finished):
+    found = robustness_run(finished)
+    [final] = [entry for entry in probe_run(finished)["checkpoints"] if entry["final"]]
+    assert found["probe"]["accuracy"] == final["accuracy"] and found["probe"]["weak"] == "visual"
+    assert found["summary"]["probe_weak"] == final["accuracy"]["visual"] == found["summary"]["probe_visual"]
+
+
+def test_what_was_measured_without_probes_is_completed(finished, monkeypatch):
+    found = robustness_run(finished)
+    path = finished / "robustness_test.json"
+    old = json.loads(path.read_text())
+    del old["probe"]
+    old["summary"] = {name: value for name, value in old["summary"].items() if not name.startswith("probe_")}
+    old["conditions"][0]["accuracy"] = 0.123  # is kept
+    path.write_text(json.dumps(old))
+    recipe = load_run(finished).recipe
+    _, _, measure = (one.measure for one in robustness.measure_robustness(["validation", "test"]))
+    expected = {f"robust/{name}": value for name, value in found["summary"].items() if name.startswith("probe_")}
+    assert measure(recipe, {}) == expected and len(expected) == 3
+    assert json.loads(path.read_text())["conditions"] == old["conditions"]
+    monkeypatch.setattr(robustness, "load_run", None)
+    assert measure(recipe, {}) == expected
+    path.unlink()
+    monkeypatch.undo()
+    assert measure(recipe, {}) == expected and json.loads(path.read_text())["conditions"][0]["accuracy"] > 0.2
 
 
 def test_the_dominant_modality_is_read_from_validation(finished):
