@@ -12,7 +12,10 @@ from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
+import numpy as np
+
 from .comparison import MEASURED, Row, reference_row
+from .predictions import Predictions
 
 VALIDATION = f"validation_{MEASURED}"
 SUMMARY = ("missing_average", "dominant_noisy", "others_noisy", "worst", "ece_clean", "ece_noisy")
@@ -35,6 +38,7 @@ class Condition:
         options: of the corruption.
         label: of the corruption with its severity.
         seen: whether training saw this kind of corruption of this modality.
+        votes: see `vote_sizes`; empty where the joint logits are not the sum of what each modality predicts.
     """
 
     kind: str
@@ -46,6 +50,21 @@ class Condition:
     options: Mapping[str, Any] = field(default_factory=dict)
     label: str = ""
     seen: bool = False
+    votes: Mapping[str, float] = field(default_factory=dict)
+
+
+def vote_sizes(found: Predictions) -> dict[str, float]:
+    """How loud each modality is: the mean, over the rows that have it, of the Euclidean norm of its logits.
+
+    The logits are centred over the classes first, as a constant moves no decision. Modalities that no row has are left
+    out.
+    """
+    sizes = {}
+    for modality, logits in found.unimodal_logits.items():
+        own = logits[found.present[modality]]
+        if len(own):
+            sizes[modality] = float(np.linalg.norm(own - own.mean(axis=1, keepdims=True), axis=1).mean())
+    return sizes
 
 
 def conditions_of(found: Mapping[str, Any]) -> list[Condition]:

@@ -13,10 +13,11 @@ from ..ground.disk import check_writable
 from ..study.assembly import recipe_modalities
 from ..study.checks import check_metric
 from ..study.comparison import Contender, check_control, plan_methods
+from ..study.corruption_choice import parse_corruptions
 from ..study.errors import OneLineErrors, command
 from ..study.parser import RecipeParser, series_options, series_parser
 from ..study.plan import check_name, common_folder
-from ..study.robustness import measure_robustness, parse_corruptions
+from ..study.robustness_after_run import measure_robustness
 from ..study.series import AfterRun, choose_settings, end_processes, run_series, write_comparison
 from ..study.shard import Shard, parse_shard
 from ..training.training_args import BalancedTrainingArguments

@@ -17,6 +17,11 @@ and kind of corruption alone, so all runs see the same. Every encoder's features
 the weak one is that of the modality whose absence costs least on the validation split. Writes robustness_SPLIT.json
 into every run's folder.
 
+Where the joint prediction is the sum of the modalities' own ones (fusion: concat, sum, bounded), votes.png shows how
+large each of them is under each corruption, and --trust lowers votes that come from unusual features: times
+min(1, d80 / d)^2, with d their Mahalanobis distance to the nearest class mean of training, and d80 that within which
+80 % of the validation split lies.
+
 A RUN is a run's folder, or one above several, such as the output_dir of hf-bml compare. Of several runs a table and
 robustness.png compare them; the dominant modality of all is then that of training without modulations, else of the
 first run: the one whose absence costs most on the validation split."""
@@ -45,7 +50,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--dominant", metavar="MODALITY", help="the dominant modality, instead of validation's choice")
-    parser.add_argument("--output", type=Path, help="folder of robustness.png (default: above the first run)")
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="measure once more with votes that count less the farther a modality's features lie from training's",
+    )
+    parser.add_argument("--output", type=Path, help="folder of the pictures (default: above the first run)")
     return parser
 
 

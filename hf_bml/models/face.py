@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
 from ..ground.task import CLASSIFICATION, Task
@@ -83,6 +83,11 @@ class ModelFace:
     def own_feature(self, modality: str, feature: Any) -> Any:
         """The part of a modality's features `(batch, ...)` that its own classifier sees."""
         return feature
+
+    def shares_when_absent(self) -> dict[str, Tensor] | None:
+        """Per modality its share `(num_labels,)` of the joint logits of a sample that lacks it; None unless the
+        modalities' own predictions are their shares, which sum to the joint logits."""
+        return None
 
     def why_not_fuse(self) -> str | None:
         """Why the joint prediction is not a function of the modalities' features; None if it is."""

@@ -177,6 +177,14 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
             return f"The shares of its bias must sum to 1, found bias_split: {shares}."
         return None if self.head.splits_exactly else super().why_no_exact_split()
 
+    @torch.no_grad()
+    def shares_when_absent(self) -> dict[str, Tensor] | None:
+        if self.config.unimodal_prediction != "auto" or self.why_no_exact_split() or self.why_not_fuse():
+            return None
+        weight = next(self.head.parameters())
+        nothing = {name: weight.new_zeros(1, size) for name, size in self.interaction.sizes.items()}
+        return {name: share[0] for name, share in self.head.unimodal_logits(nothing).items()}
+
     def why_not_fuse(self) -> str | None:
         if self.config.interaction is None:
             return None

@@ -6,20 +6,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..analysis.comparison import MEASURED, Row
+from ..analysis.robustness import VALIDATION, with_common_dominant
+from ..analysis.robustness_tables import robustness_text, rows_text
 from ..ground.disk import check_writable
+from .corruption_choice import parse_corruptions
 from .errors import is_main_process
 from .finished_run import check_modality
-from .robustness import (
-    parse_corruptions,
-    robustness_path,
-    robustness_rows,
-    robustness_run,
-    robustness_text,
-    rows_text,
-)
-from .run_files import modalities_of, read_groups
+from .robustness import prefixed, robustness_path, robustness_run
+from .run_files import RunFiles, RunGroup, modalities_of, read_groups
+from .series import flat_result
 
 PICTURE_NAME = "robustness.png"
+VOTES_NAME = "votes.png"
+WITH_TRUST = ", with trust"  # behind a row's label
 
 
 def robustness_of_runs(
@@ -29,14 +29,15 @@ def robustness_of_runs(
     seed: int = 0,
     dominant: str | None = None,
     output: str | Path | None = None,
+    trust: bool = False,
 ) -> str:
-    """Evaluates runs, see `robustness_run`, and draws `robustness.png`.
+    """Evaluates runs, see `robustness_run`, and draws `robustness.png` and, of models with votes, `votes.png`.
 
     Args:
         run_dirs: folders of finished runs, or folders above them, of one data set.
-        split, seed, dominant: see `robustness_run`.
+        split, seed, dominant, trust: see `robustness_run`; with trust every run has a second row.
         corruptions: texts as of `parse_corruption`.
-        output: of the picture; default: the folder of a single run, else the one above the first.
+        output: of the pictures; default: the folder of a single run, else the one above the first.
 
     Returns:
         the printed tables: of a single run every condition, of several a row each.
@@ -61,29 +62,73 @@ def robustness_of_runs(
         if len(runs) > 1 and is_main_process():
             print(f"run {number} of {len(runs)}, {run.folder}", flush=True)
         own = dominant if dominant in run.modalities else None
-        found[run.folder] = robustness_run(run.folder, split, chosen, seed, own)
+        found[run.folder] = robustness_run(run.folder, split, chosen, seed, own, trust=trust)
     parts = [robustness_text(found[runs[0].folder])] if len(runs) == 1 else []
     if len(runs) > 1:
         parts.append(rows_text(*robustness_rows(groups, found, dominant)))
-    labelled = {group.label: [found[run.folder] for run in group.runs] for group in groups}
-    drawn = draw_robustness(labelled, folder / PICTURE_NAME)
+    drawn = draw_pictures(by_row(groups, found), folder)
     files = [str(robustness_path(run.folder, split)) for run in runs[:2]]
     files += [f"{len(runs) - 2} more"] if len(runs) > 2 else []
     return "\n\n".join([*parts, f"written to {', '.join([*files, *drawn])}"])
 
 
-def draw_robustness(found: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> list[str]:
-    """The picture, if matplotlib is installed; its path if it was drawn.
+def robustness_rows(
+    groups: Sequence[RunGroup], found: Mapping[Path, Mapping[str, Any]], dominant: str | None = None
+) -> tuple[list[Row], list[str]]:
+    """A row per group of seeds, with the same dominant modality in all, and notes on what was averaged.
 
     Args:
-        found: of every seed of a run, by the run's label.
-        path: of the PNG.
+        groups: the runs.
+        found: of `robustness_run` on test, by folder; runs without are left out.
+        dominant: the dominant modality; default: see `with_common_dominant`.
+    """
+    rows = []
+    for group in groups:
+        measured_runs = [(run, found[run.folder]) for run in group.runs if run.folder in found]
+        runs = [{**flat_result(run.result), **run_entries(run, own)} for run, own in measured_runs]
+        rows += [Row(group.label, methods=group.methods, runs=runs)] if runs else []
+        trusted = [(run, own["trust"]["summary"]) for run, own in measured_runs if "trust" in own]
+        runs = [{"seed": run.result["seed"], **prefixed(summary, MEASURED)} for run, summary in trusted]
+        rows += [Row(f"{group.label}{WITH_TRUST}", methods=group.methods, runs=runs)] if runs else []
+    return with_common_dominant(rows, dominant)
+
+
+def by_row(groups: Sequence[RunGroup], found: Mapping[Path, Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """The results by the rows' labels; of those with trust the conditions are another row's."""
+    rows: dict[str, list[Mapping[str, Any]]] = {}
+    for group in groups:
+        own = [found[run.folder] for run in group.runs if run.folder in found]
+        trusted = [{**one, **one["trust"]} for one in own if "trust" in one]
+        rows |= {group.label: own} | ({f"{group.label}{WITH_TRUST}": trusted} if trusted else {})
+    return {label: own for label, own in rows.items() if own}
+
+
+def run_entries(run: RunFiles, found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row knows of a run's robustness: its numbers, and those of validation or what the dominant modality was
+    read from there."""
+    validation = {}
+    if "validation" in run.robustness:
+        validation = prefixed(run.robustness["validation"]["summary"], VALIDATION)
+    elif "without" in found["dominant"]:
+        validation = {f"{VALIDATION}missing_{name}": v for name, v in found["dominant"]["without"].items()}
+        validation[f"{VALIDATION}clean"] = found["dominant"]["clean"]
+    return {**validation, **prefixed(found["summary"], MEASURED)}
+
+
+def draw_pictures(found: Mapping[str, Sequence[Mapping[str, Any]]], folder: Path) -> list[str]:
+    """The pictures, if matplotlib is installed; the paths of those that were drawn.
+
+    Args:
+        found: of every seed of a row, by its label.
+        folder: for the PNGs.
     """
     try:
-        from ..figures.robustness import plot_robustness
+        from ..figures.robustness import plot_robustness, plot_votes
         from ..figures.style import run_styles
     except ImportError:
-        print(f"{path.name} is not drawn: matplotlib is missing. Install it with: pip install 'hf_bml[plots]'")
+        print(f"{PICTURE_NAME} is not drawn: matplotlib is missing. Install it with: pip install 'hf_bml[plots]'")
         return []
-    plot_robustness(found, path, styles=run_styles(found))
-    return [str(path)]
+    paths = [folder / PICTURE_NAME, folder / VOTES_NAME]
+    plot_robustness(found, paths[0], styles=run_styles(found))
+    has_votes = plot_votes(found, paths[1], styles=run_styles(found))
+    return [str(path) for path in paths[: 1 + has_votes]]

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from hf_bml.analysis.comparison import Row, lower_is_better
+from hf_bml.analysis.predictions import Predictions
 from hf_bml.analysis.robustness import (
     Condition,
     by_dominance,
     dominant_modality,
     robustness_summary,
+    vote_sizes,
     weak_modality,
     with_common_dominant,
 )
@@ -117,6 +120,15 @@ def test_one_dominant_modality_for_all_rows():
     assert notes[0] == "Dominant for all rows: audio, whose absence costs none most on validation (40.0 points)."
     assert "(audio: babble; visual: blur)" in notes[1] and notes[2].startswith("unimodal: a single modality")
     assert plain.runs[1]["robust/dominant_noisy"] == 0.8  # rows that are given stay as they are
+
+
+def test_size_of_votes_by_hand():
+    """Of centred logits, over the rows that have the modality."""
+    shares = {"audio": np.array([[5.0, 11.0], [2.0, 2.0]]), "visual": np.array([[1.0, 1.0], [10.0, 2.0]])}
+    present = {"audio": np.array([True, True]), "visual": np.array([True, False]), "text": np.array([False, False])}
+    shares["text"] = shares["audio"]
+    found = Predictions(np.zeros(2, int), sum(shares.values()), np.arange(2), shares, present)
+    assert vote_sizes(found) == {"audio": pytest.approx(np.sqrt(18) / 2), "visual": 0.0}
 
 
 def test_one_weak_modality_for_all_rows():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -9,11 +10,12 @@ from PIL import Image
 
 from hf_bml.analysis.robustness import conditions_of
 from hf_bml.cli import main
-from hf_bml.study import robustness
+from hf_bml.study import robustness, robustness_after_run, split_rows
+from hf_bml.study.corruption_choice import parse_corruption
 from hf_bml.study.finished_run import evaluate, load_run, predict
 from hf_bml.study.missing import missing_run
 from hf_bml.study.probe import probe_run
-from hf_bml.study.robustness import parse_corruption, robustness_run
+from hf_bml.study.robustness import robustness_run
 
 FEW_DIGITS = """
 from datasets import DatasetDict
@@ -59,7 +61,7 @@ modalities:
 @pytest.fixture(autouse=True)
 def nothing_kept():
     """Rows of another test's split are not used."""
-    robustness._kept.clear()
+    split_rows._kept.clear()
 
 
 @pytest.fixture(scope="session")
@@ -108,15 +110,44 @@ def test_what_was_measured_without_probes_is_completed(finished, monkeypatch):
     old["conditions"][0]["accuracy"] = 0.123  # is kept
     path.write_text(json.dumps(old))
     recipe = load_run(finished).recipe
-    _, _, measure = (one.measure for one in robustness.measure_robustness(["validation", "test"]))
+    _, _, measure = (one.measure for one in robustness_after_run.measure_robustness(["validation", "test"]))
     expected = {f"robust/{name}": value for name, value in found["summary"].items() if name.startswith("probe_")}
     assert measure(recipe, {}) == expected and len(expected) == 3
     assert json.loads(path.read_text())["conditions"] == old["conditions"]
-    monkeypatch.setattr(robustness, "load_run", None)
+    monkeypatch.setattr(robustness_after_run, "load_run", None)
     assert measure(recipe, {}) == expected
     path.unlink()
     monkeypatch.undo()
     assert measure(recipe, {}) == expected and json.loads(path.read_text())["conditions"][0]["accuracy"] > 0.2
+
+
+def test_votes_and_trust(finished, capsys):
+    found = robustness_run(finished)
+    run = load_run(finished)
+    clean = predict(run.trainer(), run.dataset["test"], with_features=True)
+    for name, logits in clean.unimodal_logits.items():
+        size = np.linalg.norm(logits - logits.mean(axis=1, keepdims=True), axis=1).mean()
+        assert found["conditions"][0]["votes"][name] == pytest.approx(size)
+    assert main(["robustness", "run", "--trust"]) == 0
+    again = json.loads((finished / "robustness_test.json").read_text())
+    trusted = again.pop("trust")
+    assert again == json.loads(json.dumps(found))  # what is measured without trust stays the same
+    with Image.open(finished / "votes.png") as picture:
+        assert picture.width > 500
+    for plain, other in zip(conditions_of(found), conditions_of(trusted), strict=True):
+        lower = [other.votes[name] <= plain.votes[name] for name in plain.votes]
+        assert all(lower) and len(lower) == 2 - (plain.kind == "missing")
+        assert (plain.kind == "missing") == (plain.votes == other.votes) and plain.label == other.label
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| clean  ")][:1]
+    assert line.split("|")[-2].strip() == f"{100 * trusted['summary']['clean']:.1f}"
+
+
+def test_trust_needs_a_sum_of_votes(finished, tmp_path, capsys):
+    run = shutil.copytree(finished, tmp_path / "run", ignore=shutil.ignore_patterns("checkpoint-*"))
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "unimodal_prediction": "zero_out"}))
+    assert main(["robustness", str(run), "--trust"]) == 2
+    assert "--trust: expected joint logits that are the sum" in capsys.readouterr().err
 
 
 def test_the_dominant_modality_is_read_from_validation(finished):
@@ -138,7 +169,7 @@ def test_raw_signals_once_more_and_by_hand(digits_run):
     """Twice the same, with what was kept and without; noise of a row as the processor's own corruption makes it."""
     found = robustness_run(digits_run)
     assert robustness_run(digits_run) == found
-    robustness._kept.clear()
+    split_rows._kept.clear()
     assert robustness_run(digits_run) == found
     noisy = by_kind(found, "noisy")
     assert {modality for (modality,), _ in noisy} == {"audio", "visual"} and len(noisy) == 7 + 9
@@ -151,13 +182,13 @@ def test_two_runs_see_the_same_noise(digits_run, monkeypatch):
     seen = []
 
     def spy(trainer, dataset, **options):
-        if isinstance(dataset, robustness.Rows) and dataset.modality == "audio":
+        if isinstance(dataset, split_rows.Rows) and dataset.modality == "audio":
             seen.append(dataset[3]["audio"])
         return predict(trainer, dataset, **options)
 
     monkeypatch.setattr(robustness, "predict", spy)
     for _ in range(2):
-        robustness._kept.clear()
+        split_rows._kept.clear()
         robustness_run(digits_run, corruptions=[parse_corruption("audio.babble:snr=0")])
     assert len(seen) == 2 and (seen[0] == seen[1]).all()
     assert not (seen[0] == load_run(digits_run).dataset["test"][3]["audio"]).all()
@@ -165,10 +196,10 @@ def test_two_runs_see_the_same_noise(digits_run, monkeypatch):
 
 def test_memory_is_bounded(digits_run, monkeypatch):
     found = robustness_run(digits_run)
-    robustness._kept.clear()
-    monkeypatch.setattr(robustness, "KEPT_BYTES", 0)
+    split_rows._kept.clear()
+    monkeypatch.setattr(split_rows, "KEPT_BYTES", 0)
     assert robustness_run(digits_run) == found
-    [rows] = robustness._kept.values()
+    [rows] = split_rows._kept.values()
     assert all(not values._values for values in rows._values.values())
 
 

@@ -97,6 +97,31 @@ def test_absent_samples_have_zero_features_and_mask():
     assert torch.equal(model(**garbage, modality_mask=mask).logits, output.logits)
 
 
+@pytest.mark.parametrize("fusion", ["concat", "sum", "bounded", "cosine", "shared"])
+def test_the_share_of_an_absent_modality(fusion):
+    options = {"shared_prediction": "sum"} if fusion == "shared" else {}
+    model = tiny_model(fusion=fusion, **options).eval()
+    for parameter in model.head.parameters():
+        parameter.data.normal_()
+    output = model(**inputs(), modality_mask=torch.tensor([[True, False]] * 4))
+    shares = model.shares_when_absent()
+    torch.testing.assert_close(output.unimodal_logits["visual"], shares["visual"].expand(4, -1))
+    torch.testing.assert_close(output.logits, output.unimodal_logits["audio"] + shares["visual"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"fusion": "gated"},
+        {"head_hidden_sizes": [3]},
+        {"unimodal_prediction": "probe"},
+        {"interaction": "cross_attention"},
+    ],
+)
+def test_no_shares_without_an_exact_split(options):
+    assert tiny_model(**options).shares_when_absent() is None
+
+
 def test_a_modality_of_none_equals_an_all_false_mask():
     model = tiny_model().eval()
     batch = inputs()

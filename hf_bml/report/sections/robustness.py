@@ -8,8 +8,9 @@ from typing import Any
 
 from ...analysis.comparison import Row
 from ...analysis.robustness import conditions_of
+from ...analysis.robustness_tables import rows_cells
 from ...figures.robustness import plot_robustness
-from ...study.robustness import robustness_rows, rows_cells
+from ...study.robustness_series import robustness_rows
 from ...study.run_files import RunGroup
 from ..figure_folder import FigureFolder
 from ..page import Table, Text
