@@ -100,7 +100,8 @@ def main() -> None:
         "",
         f"`python recipes/benchmarks/robustness_cost.py`: av_digits, {ROWS:,} rows, `recipes/av_digits/concat.yaml`: "
         "16 noisy conditions, 2 missing ones and the clean one on test; the clean one and 2 missing ones on "
-        f"validation; a probe of each encoder, from the training split. CPU seconds, the best of {chosen.repeats} fresh processes with an empty cache, one thread; "
+        "validation; a probe of each encoder, from the training split. CPU seconds, the best of "
+        f"{chosen.repeats} fresh processes with an empty cache, one thread; "
         f"2 CPU cores, {time.strftime('%Y-%m-%d')}.",
         "",
         "| what | without imports | ratio | with imports | ratio |",
