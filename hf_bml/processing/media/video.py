@@ -21,6 +21,7 @@ from av.container import InputContainer
 from PIL import Image
 from torch import Tensor
 
+from ...ground.suggestion import check_name
 from .file import REMEDY, MediaError, media_file, open_container, read_packets, reading
 from .image import on_background
 
@@ -79,8 +80,7 @@ def read_video(value: Any, select: Select | None = None, decoder: str = "pyav") 
 
 def check_decoder(decoder: str) -> None:
     """Raises ValueError for a decoder that does not exist, or that cannot be loaded on this machine."""
-    if decoder not in DECODERS:
-        raise ValueError(f"Expected a decoder out of {list(DECODERS)}, found {decoder!r}. Choose one of them.")
+    check_name("decoder", decoder, DECODERS)
     if decoder == "torchcodec" and (failure := _torchcodec_failure()):
         raise ValueError(
             "decoder='torchcodec' needs the package torchcodec and FFmpeg's libraries on this machine, found: "

@@ -80,6 +80,9 @@ class Transform:
     pad_token_id: int | None = None
     vocab_size: int = 0
 
+    def __post_init__(self) -> None:
+        """Checks the options of a transform that is a dataclass, which calls it; nothing here."""
+
     @property
     def sizes(self) -> dict[str, int | None]:
         """What the modality's encoder must agree with, by name: `num_channels`, `num_bins`, `num_windows`,
@@ -133,3 +136,10 @@ class Transform:
     def save_files(self, folder: Path) -> None:
         """Write the files that `source_option` stands for: the same bytes for the same content."""
         raise NotImplementedError(f"{type(self).__name__} has no files.")
+
+
+def check_at_least_one(**options: float) -> None:
+    """Raises ValueError, naming the option, for a value below 1."""
+    for name, value in options.items():
+        if value < 1:
+            raise ValueError(f"Expected {name} >= 1, found {value}. Raise {name}.")

@@ -7,6 +7,8 @@ or cuts the centre.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from PIL import ImageColor
 from torch import Tensor
 from torchvision.transforms import v2
 
+from ...ground.suggestion import check_name
 from ..media.image import PIL_MODES, read_clip
 from .base import Transform
 
@@ -21,52 +24,52 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class ImageCrop:
-    """Crop, flip and resize `(..., channels, height, width)`; one draw for everything in the leading axes.
+@dataclass(eq=False)
+class Cropping(Transform):
+    """What all transforms of images share: they crop, flip and resize, with one draw for all images of a value.
 
     Args:
-        size: Output height and width: one number for a square, or (height, width).
+        size: output height and width: one number for a square, or (height, width).
         augment: "none", or "crop_flip": RandomResizedCrop and horizontal flip in training, from the global torch RNG.
-        crop_scale: Range of the crop's area as a fraction of the image's.
-        crop_ratio: Range of the crop's width / height.
-        flip: Probability of a horizontal flip.
-        evaluation: "resize", or "center_crop": cut the largest centred region with the shape of `size`, then resize.
+        crop_scale: range of the crop's area as a fraction of the image's, for "crop_flip".
+        crop_ratio: range of the crop's width / height, for "crop_flip".
+        flip: probability of a horizontal flip, for "crop_flip". 0 for data whose orientation matters (digits, text).
+        evaluation: "resize" to `size`, or "center_crop": scale until `size` is covered, then cut the centre.
 
     Raises:
-        ValueError: Unknown `augment` or `evaluation`.
+        ValueError: unknown `augment` or `evaluation`.
     """
 
-    def __init__(
-        self,
-        size: int | tuple[int, int] | list[int],
-        augment: str = "none",
-        crop_scale: tuple[float, float] | list[float] = (0.08, 1.0),
-        crop_ratio: tuple[float, float] | list[float] = (3 / 4, 4 / 3),
-        flip: float = 0.5,
-        evaluation: str = "resize",
-    ):
-        if augment not in ("none", "crop_flip"):
-            raise ValueError(f"Expected augment 'none' or 'crop_flip', found {augment!r}. Choose one of the two.")
-        if evaluation not in ("resize", "center_crop"):
-            raise ValueError(
-                f"Expected evaluation 'resize' or 'center_crop', found {evaluation!r}. Choose one of them."
-            )
-        self.size = [size, size] if isinstance(size, int) else list(size)
-        self.is_random = augment != "none"
-        self.flip = flip
-        self.center_crop = evaluation == "center_crop"
+    signal = "image"
+
+    size: int | Sequence[int] = 224
+    augment: str = "none"
+    crop_scale: Sequence[float] = (0.08, 1.0)
+    crop_ratio: Sequence[float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    evaluation: str = "resize"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_name("augment", self.augment, ("none", "crop_flip"))
+        check_name("evaluation", self.evaluation, ("resize", "center_crop"))
+        self.size = [self.size, self.size] if isinstance(self.size, int) else list(self.size)
         self._resize = v2.Resize(self.size, antialias=True)
         self._random_crop = v2.RandomResizedCrop(
-            self.size, scale=tuple(crop_scale), ratio=tuple(crop_ratio), antialias=True
+            self.size, scale=tuple(self.crop_scale), ratio=tuple(self.crop_ratio), antialias=True
         )
 
-    def __call__(self, image: Tensor, training: bool = False) -> tuple[Tensor, bool]:
-        """The image in the output size, dtype unchanged, and whether it was flipped."""
-        if training and self.is_random:
+    @property
+    def is_random(self) -> bool:
+        return self.augment != "none" or super().is_random
+
+    def crop(self, image: Tensor, training: bool = False) -> tuple[Tensor, bool]:
+        """`(..., channels, height, width)` in the output size, dtype unchanged, and whether it was flipped."""
+        if training and self.augment != "none":
             image = self._random_crop(image)
             flipped = bool(torch.rand(1) < self.flip)
             return (image.flip(-1) if flipped else image), flipped
-        if self.center_crop:
+        if self.evaluation == "center_crop":
             image = _cut_to_shape(image, *self.size)
         return self._resize(image), False
 
@@ -77,7 +80,49 @@ def _cut_to_shape(image: Tensor, height: int, width: int) -> Tensor:
     return v2.functional.center_crop(image, [max(1, round(height * scale)), max(1, round(width * scale))])
 
 
-class FrameTransform(Transform):
+@dataclass(eq=False)
+class Normalizing(Cropping):
+    """`Cropping`, then floats with about mean 0 and standard deviation 1.
+
+    Args:
+        num_channels: 3 (colour) or 1 (grey). PIL images are converted; arrays only from colour to grey.
+        mean: one value per channel, in intensity units [0, 1]. Default: ImageNet for 3 channels, 0.5 for 1.
+        std: one positive value per channel. Default: ImageNet for 3 channels, 0.5 for 1.
+
+    Raises:
+        ValueError: an option is out of range.
+    """
+
+    num_channels: int = 3
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        channels = self.num_channels
+        if channels not in PIL_MODES:
+            raise ValueError(f"Expected num_channels 1 or 3, found {channels}. Choose grey (1) or colour (3).")
+        mean = list(self.mean or (IMAGENET_MEAN if channels == 3 else (0.5,)))
+        std = list(self.std or (IMAGENET_STD if channels == 3 else (0.5,)))
+        if len(mean) != channels or len(std) != channels or min(std) <= 0:
+            raise ValueError(
+                f"Expected {channels} values of mean and of positive std, found mean={mean}, std={std}. "
+                "Give one value per channel."
+            )
+        self._normalize = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"num_channels": self.num_channels}
+
+    def normalized(self, images: Tensor, training: bool = False) -> Tensor:
+        """`(..., channels, height, width)` cropped or resized, float32; `training` switches the augmentation on."""
+        image, _ = self.crop(images, training)
+        return self._normalize(image)
+
+
+@dataclass(eq=False)
+class FrameTransform(Normalizing):
     """An image -> `(channels, height, width)`; a list of images -> `(frames, channels, height, width)`. float32.
 
     A value is a PIL image, the path of an image file, an undecoded image `{"bytes", "path"}`, a uint8 array or nested
@@ -88,15 +133,8 @@ class FrameTransform(Transform):
     the first frame is read; "video" reads all frames of a GIF.
 
     Args:
-        size: output height and width: one number for a square, or (height, width).
-        num_channels: 3 (colour) or 1 (grey). PIL images are converted; arrays only from colour to grey.
-        mean: one value per channel, in intensity units [0, 1]. Default: ImageNet for 3 channels, 0.5 for 1.
-        std: one positive value per channel. Default: ImageNet for 3 channels, 0.5 for 1.
-        augment: "none", or "crop_flip": RandomResizedCrop and horizontal flip in training, from the global torch RNG.
-        crop_scale: range of the crop's area as a fraction of the image's, for "crop_flip".
-        crop_ratio: range of the crop's width / height, for "crop_flip".
-        flip: probability of a horizontal flip, for "crop_flip". 0 for data whose orientation matters (digits, text).
-        evaluation: "resize" to `size`, or "center_crop": scale until `size` is covered, then cut the centre.
+        size, augment, crop_scale, crop_ratio, flip, evaluation: see `Cropping`.
+        num_channels, mean, std: see `Normalizing`.
         background: colour behind transparent images: a name such as "black", or "#rrggbb". White shows the usual dark
             drawings; give a dark one for light drawings.
 
@@ -112,53 +150,21 @@ class FrameTransform(Transform):
         torch.Size([3, 1, 28, 28])
     """
 
-    signal = "image"
+    background: str = "white"
 
-    def __init__(
-        self,
-        size: int | tuple[int, int] | list[int] = 224,
-        num_channels: int = 3,
-        mean: list[float] | None = None,
-        std: list[float] | None = None,
-        augment: str = "none",
-        crop_scale: tuple[float, float] | list[float] = (0.08, 1.0),
-        crop_ratio: tuple[float, float] | list[float] = (3 / 4, 4 / 3),
-        flip: float = 0.5,
-        evaluation: str = "resize",
-        background: str = "white",
-    ):
+    def __post_init__(self) -> None:
+        super().__post_init__()
         try:
-            ImageColor.getrgb(background)
-        except (TypeError, ValueError) as error:
+            ImageColor.getrgb(self.background)
+        except (AttributeError, TypeError, ValueError) as error:
             raise ValueError(
-                f"Expected background to be a colour such as 'white' or '#ffffff', found {background!r}. Give one."
+                f"Expected background to be a colour such as 'white' or '#ffffff', found {self.background!r}. Give "
+                "one."
             ) from error
-        if num_channels not in PIL_MODES:
-            raise ValueError(f"Expected num_channels 1 or 3, found {num_channels}. Choose grey (1) or colour (3).")
-        mean = list(mean or (IMAGENET_MEAN if num_channels == 3 else (0.5,)))
-        std = list(std or (IMAGENET_STD if num_channels == 3 else (0.5,)))
-        if len(mean) != num_channels or len(std) != num_channels or min(std) <= 0:
-            raise ValueError(
-                f"Expected {num_channels} values of mean and of positive std, found mean={mean}, std={std}. "
-                "Give one value per channel."
-            )
-        self.num_channels = num_channels
-        self.background = background
-        self.crop = ImageCrop(size, augment, crop_scale, crop_ratio, flip, evaluation)
-        self._normalize = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean, std)])
-
-    @property
-    def is_random(self) -> bool:
-        return self.crop.is_random
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        return {"num_channels": self.num_channels}
 
     def from_signal(self, signal: Tensor, training: bool = False) -> Tensor:
         """Crop or resize and normalise what `read` returned; `training` switches the augmentation on."""
-        image, _ = self.crop(signal, training)
-        return self._normalize(image)
+        return self.normalized(signal, training)
 
     def read(self, value: Any) -> Tensor:
         """An image `(channels, height, width)` or a clip `(frames, channels, height, width)`, before scaling."""

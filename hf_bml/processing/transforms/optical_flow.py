@@ -10,6 +10,7 @@ Computing flow needs OpenCV (`pip install hf_bml[flow]`); reading the released u
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...ground.suggestion import check_name
 from ..media.file import MediaError
 from ..media.image import read_clip
-from .frames import ImageCrop
+from .frames import Cropping
 from .video_snippets import VideoSnippets
 
 METHODS = ("dis", "farneback")
@@ -50,8 +52,7 @@ def optical_flow(frames: Tensor, method: str = "dis") -> Tensor:
         MediaError: OpenCV cannot handle the frames; they are too small, for instance.
     """
     cv2 = _opencv()
-    if method not in METHODS:
-        raise ValueError(f"Expected method out of {list(METHODS)}, found {method!r}. Choose one of them.")
+    check_name("method", method, METHODS)
     images = list(frames.numpy())
     try:
         if method == "dis":
@@ -74,7 +75,8 @@ def encode_flow(flow: Tensor, bound: float = 20.0) -> Tensor:
     return ((flow.clamp(-bound, bound) + bound) * (255 / (2 * bound))).round().to(torch.uint8)
 
 
-class OpticalFlow(VideoSnippets):
+@dataclass(eq=False)
+class OpticalFlow(Cropping, VideoSnippets):
     """A video -> optical flow `(num_frames, 2 * new_length, height, width)`, float32 in [-0.5, 0.5].
 
     The channels are u, v of the first pair of frames, then of the next. Frames are neighbours at the video's own rate,
@@ -82,17 +84,13 @@ class OpticalFlow(VideoSnippets):
     form: `{"u": folder, "v": folder}` with files `frame000001.jpg`, ..., or `{"u": images, "v": images}`.
 
     Args:
-        num_frames: snippets per clip; this and the next five options: see `VideoSnippets`.
-        sampling: "uniform", "random" or "segment".
-        fps: first reduce the clip to that many snippets a second. Flow takes time: without it, random sampling
-            computes flow at every access.
-        new_length: flow fields per snippet, stacked as channels (TSN: 5).
-        short_side: shrink frames to this short side before flow is computed.
-        decoder: "pyav" or "torchcodec".
+        num_frames, sampling, fps, new_length, short_side, decoder: see `VideoSnippets`. A snippet gives `new_length`
+            flow fields, stacked as channels (TSN: 5); frames are shrunk before flow is computed. Flow takes time:
+            without `fps`, random sampling computes it at every access.
+        size, augment, crop_scale, crop_ratio, flip, evaluation: see `Cropping`. A flip negates u.
         method: "dis" or "farneback".
         bound: Displacements are bounded to +-bound pixels.
         image_fps: Rate of flow in the released form, images a second: that of the video, where `fps` is given.
-        size: Output height and width; this and all further options: see `ImageCrop`. A flip negates u.
 
     Raises:
         ValueError: an option is out of range, or OpenCV is needed and missing.
@@ -102,36 +100,25 @@ class OpticalFlow(VideoSnippets):
     extra_length = 1
     compares_frames = True
 
-    def __init__(
-        self,
-        num_frames: int = 3,
-        sampling: str = "uniform",
-        fps: float | None = None,
-        new_length: int = 1,
-        short_side: int | None = None,
-        decoder: str = "pyav",
-        method: str = "dis",
-        bound: float = 20.0,
-        image_fps: float = 1.0,
-        size: int | tuple[int, int] | list[int] = 224,
-        augment: str = "none",
-        crop_scale: tuple[float, float] | list[float] = (0.08, 1.0),
-        crop_ratio: tuple[float, float] | list[float] = (3 / 4, 4 / 3),
-        flip: float = 0.5,
-        evaluation: str = "resize",
-    ):
-        if method not in METHODS:
-            raise ValueError(f"Expected method out of {list(METHODS)}, found {method!r}. Choose one of them.")
-        if bound <= 0:
-            raise ValueError(f"Expected bound > 0, found {bound}. Give pixels, 20 as in TSN.")
-        if image_fps <= 0:
-            raise ValueError(f"Expected image_fps > 0, found {image_fps}. Give the rate of the video, 25 for UCF-101.")
-        self.method = method
-        self.bound = bound
-        self.image_fps = image_fps
-        self.crop = ImageCrop(size, augment, crop_scale, crop_ratio, flip, evaluation)
-        super().__init__(num_frames, sampling, fps, new_length, short_side, decoder, 1, self.crop.is_random)
-        self.num_channels = 2 * new_length
+    decoded_channels = 1
+
+    method: str = "dis"
+    bound: float = 20.0
+    image_fps: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_name("method", self.method, METHODS)
+        if self.bound <= 0:
+            raise ValueError(f"Expected bound > 0, found {self.bound}. Give pixels, 20 as in TSN.")
+        if self.image_fps <= 0:
+            raise ValueError(
+                f"Expected image_fps > 0, found {self.image_fps}. Give the rate of the video, 25 for UCF-101."
+            )
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        return {"num_channels": 2 * self.new_length}
 
     def _snippets(self, value: Any, sampling: str | None, training: bool) -> Tensor:
         """Frames as those of other videos; of the released form, fields (snippets, 2 * new_length, height, width)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,13 +10,15 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
+from ...ground.suggestion import check_name
 from ..media.file import MediaError
 from ..media.frame_sampling import SAMPLINGS, frame_grid, sample_grid, snippets
 from ..media.image import read_clip
 from ..media.video import check_decoder, read_video
-from .base import Transform
+from .base import Transform, check_at_least_one
 
 
+@dataclass(eq=False)
 class VideoSnippets(Transform):
     """Base of `VideoFrames`, `RGBDifference` and `OpticalFlow`.
 
@@ -33,11 +36,9 @@ class VideoSnippets(Transform):
         new_length: results per snippet, at consecutive frames of the video's own rate.
         short_side: shrink frames to this short side when they are read; `None` keeps their size.
         decoder: "pyav" or "torchcodec", see `read_video`.
-        num_channels: of the frames that are read, 3 (colour) or 1 (grey).
-        augments: whether `_finish` draws random numbers in training.
 
     Attributes:
-        num_channels: of the result.
+        decoded_channels: of the frames that are read, 3 (colour) or 1 (grey).
 
     Raises:
         ValueError: an option is out of range, or the decoder cannot be loaded.
@@ -47,37 +48,27 @@ class VideoSnippets(Transform):
     reads_video = True
     extra_length = 0  # frames beyond new_length that a snippet needs
 
-    def __init__(
-        self,
-        num_frames: int,
-        sampling: str,
-        fps: float | None,
-        new_length: int,
-        short_side: int | None,
-        decoder: str,
-        num_channels: int,
-        augments: bool,
-    ):
-        for name, value in (("num_frames", num_frames), ("new_length", new_length), ("short_side", short_side or 1)):
-            if value < 1:
-                raise ValueError(f"Expected {name} >= 1, found {value}. Raise {name}.")
-        if sampling not in SAMPLINGS:
-            raise ValueError(f"Expected sampling out of {list(SAMPLINGS)}, found {sampling!r}. Choose one of them.")
-        if fps is not None and fps <= 0:
-            raise ValueError(f"Expected fps > 0, found {fps}. Give frames per second, or None for all frames.")
-        check_decoder(decoder)
-        self.num_frames = num_frames
-        self.sampling = sampling
-        self.fps = fps
-        self.new_length = new_length
-        self.short_side = short_side
-        self.decoder = decoder
-        self.num_channels = self.decoded_channels = num_channels
-        self.augments = augments
+    decoded_channels = 3
+
+    num_frames: int = 3
+    sampling: str = "uniform"
+    fps: float | None = None
+    new_length: int = 1
+    short_side: int | None = None
+    decoder: str = "pyav"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        side = 1 if self.short_side is None else self.short_side
+        check_at_least_one(num_frames=self.num_frames, new_length=self.new_length, short_side=side)
+        check_name("sampling", self.sampling, SAMPLINGS)
+        if self.fps is not None and self.fps <= 0:
+            raise ValueError(f"Expected fps > 0, found {self.fps}. Give frames per second, or None for all frames.")
+        check_decoder(self.decoder)
 
     @property
     def is_random(self) -> bool:
-        return self.sampling != "uniform" or self.augments
+        return self.sampling != "uniform" or super().is_random
 
     @property
     def reads_at_random(self) -> bool:
@@ -86,10 +77,6 @@ class VideoSnippets(Transform):
     @property
     def has_extract(self) -> bool:
         return self.sampling == "uniform" or self.fps is not None
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        return {"num_channels": self.num_channels}
 
     def read(self, value: Any) -> Tensor:
         """The chosen frames, uint8 (snippets, frames, channels, height, width)."""
