@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ..media.file import MediaError, file_name
 from ..media.waveform import check_min_rms, read_audible_waveform
-from .base import Transform
+from .base import Transform, check_at_least_one
 from .cepstra import frame_samples, mfcc, normalized_over_time, with_deltas
 
 UBM_ITERATIONS = 30
@@ -202,6 +202,7 @@ def unit_length(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.where(length > 0, length, 1)
 
 
+@dataclass(eq=False)
 class IVector(Transform):
     """Raw audio values -> i-vectors `(size,)`, float32 of length 1; learned on the training clips by `fit`.
 
@@ -232,40 +233,30 @@ class IVector(Transform):
     learns = "state"
     reads_video = True
 
-    def __init__(
-        self,
-        num_components: int = 128,
-        size: int = 100,
-        iterations: int = 10,
-        max_frames: int = 100_000,
-        seed: int = 0,
-        sampling_rate: int = 16000,
-        num_coefficients: int = 20,
-        num_mel_bins: int = 30,
-        min_rms: float = 0.0,
-    ):
-        at_least_one = {"num_components": num_components, "size": size, "iterations": iterations}
-        for name, value in {**at_least_one, "num_coefficients": num_coefficients}.items():
-            if value < 1:
-                raise ValueError(f"Expected {name} >= 1, found {value}. Raise {name}.")
-        if max_frames < num_components:
+    num_components: int = 128
+    size: int = 100
+    iterations: int = 10
+    max_frames: int = 100_000
+    seed: int = 0
+    sampling_rate: int = 16000
+    num_coefficients: int = 20
+    num_mel_bins: int = 30
+    min_rms: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_at_least_one(num_components=self.num_components, size=self.size)
+        check_at_least_one(iterations=self.iterations, num_coefficients=self.num_coefficients)
+        if self.max_frames < self.num_components:
             raise ValueError(
-                f"Expected max_frames >= num_components={num_components}, found {max_frames}. Raise max_frames."
+                f"Expected max_frames >= num_components={self.num_components}, found {self.max_frames}. Raise "
+                "max_frames."
             )
-        if num_mel_bins < num_coefficients:
+        if self.num_mel_bins < self.num_coefficients:
             raise ValueError(
-                f"Expected num_mel_bins >= num_coefficients={num_coefficients}, found {num_mel_bins}. Raise it."
+                f"Expected num_mel_bins >= num_coefficients={self.num_coefficients}, found {self.num_mel_bins}. Raise "
+                "it."
             )
-        check_min_rms(min_rms)
-        self.num_components = num_components
-        self.output_size = size
-        self.iterations = iterations
-        self.max_frames = max_frames
-        self.seed = seed
-        self.sampling_rate = sampling_rate
-        self.num_coefficients = num_coefficients
-        self.num_mel_bins = num_mel_bins
-        self.min_rms = min_rms
+        check_min_rms(self.min_rms)
         self._background: BackgroundModel | None = None
 
     @property
@@ -274,7 +265,7 @@ class IVector(Transform):
 
     @property
     def sizes(self) -> dict[str, int]:
-        return {"output_size": self.output_size}
+        return {"output_size": self.size}
 
     def from_signal(self, signal: Tensor, training: bool = False) -> Tensor:
         """The i-vector of a waveform; `training` changes nothing."""
@@ -298,16 +289,16 @@ class IVector(Transform):
         Raises:
             ValueError: fewer clips than `size + 1`, or fewer frames than `num_components`.
         """
-        if len(clips) <= self.output_size:
+        if len(clips) <= self.size:
             raise ValueError(
-                f"Expected more clips to fit on than size={self.output_size}, found {len(clips)}. Lower size."
+                f"Expected more clips to fit on than size={self.size}, found {len(clips)}. Lower size."
             )
         frames = self._drawn_frames(clips)
         background = BackgroundModel.fit(frames, self.num_components, self.seed)
         statistics = [background.statistics(clip.double().numpy()) for clip in clips]
         counts, sums = (np.stack(part) for part in zip(*statistics, strict=True))
         model, _ = fit_total_variability(
-            counts, sums, background.variances, self.output_size, self.iterations, self.seed
+            counts, sums, background.variances, self.size, self.iterations, self.seed
         )
         mean, matrix = whitening(model.posterior(counts, sums)[0])
         state = {
@@ -331,9 +322,9 @@ class IVector(Transform):
             "weights": (self.num_components,),
             "means": (self.num_components, dim),
             "variances": (self.num_components, dim),
-            "loadings": (self.num_components, dim, self.output_size),
-            "center": (self.output_size,),
-            "whitening": (self.output_size, self.output_size),
+            "loadings": (self.num_components, dim, self.size),
+            "center": (self.size,),
+            "whitening": (self.size, self.size),
         }
         found = {name: tuple(tensor.shape) for name, tensor in state.items()}
         if found != shapes:

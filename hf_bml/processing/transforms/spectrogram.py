@@ -13,47 +13,28 @@ script uses Kaldi filter banks and has no preset.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.audio_utils import mel_filter_bank
 
+from ...ground.suggestion import check_name
 from ..media.waveform import check_min_rms, read_audible_waveform
 from .base import Transform
 
 TUKEY_SHAPE = 0.25
+PRESET_OPTIONS = (
+    *("sampling_rate", "duration", "window_length", "overlap", "scale", "standardize", "random_crop", "tile_to"),
+)
 PRESETS: dict[str, dict[str, Any]] = {
-    "paper": {
-        "sampling_rate": 16000,
-        "duration": 3.0,
-        "window_length": 512,
-        "overlap": 353,
-        "scale": "density",
-        "standardize": True,
-        "random_crop": False,
-        "tile_to": 0.0,
-    },
-    "conference": {
-        "sampling_rate": 22050,
-        "duration": 3.0,
-        "window_length": 512,
-        "overlap": 159,
-        "scale": "magnitude",
-        "standardize": False,
-        "random_crop": False,
-        "tile_to": 0.0,
-    },
-    "conference_vggsound": {
-        "sampling_rate": 16000,
-        "duration": 5.0,
-        "window_length": 256,
-        "overlap": 128,
-        "scale": "magnitude",
-        "standardize": False,
-        "random_crop": True,
-        "tile_to": 10.0,
-    },
+    name: dict(zip(PRESET_OPTIONS, values, strict=True))
+    for name, *values in (
+        ("paper", 16000, 3.0, 512, 353, "density", True, False, 0.0),
+        ("conference", 22050, 3.0, 512, 159, "magnitude", False, False, 0.0),
+        ("conference_vggsound", 16000, 5.0, 256, 128, "magnitude", False, True, 10.0),
+    )
 }
 
 
@@ -139,6 +120,7 @@ def log_magnitude(
     return torch.log(magnitude + eps)
 
 
+@dataclass(eq=False)
 class LogSpectrogram(Transform):
     """Raw audio values -> log spectrograms of one fixed shape `(1, frequencies, frames)`.
 
@@ -180,74 +162,47 @@ class LogSpectrogram(Transform):
     signal = "audio"
     reads_video = True
 
-    def __init__(
-        self,
-        sampling_rate: int | None = None,
-        duration: float | None = None,
-        window_length: int | None = None,
-        overlap: int | None = None,
-        num_mel_bins: int | None = None,
-        standardize: bool | None = None,
-        pad: str = "repeat",
-        random_crop: bool | None = None,
-        eps: float = 1e-7,
-        preset: str = "paper",
-        scale: str | None = None,
-        tile_to: float | None = None,
-        min_rms: float = 0.0,
-        segments: int | None = None,
-    ):
-        if preset not in PRESETS:
-            raise ValueError(f"Expected preset out of {list(PRESETS)}, found {preset!r}. Choose one of them.")
-        given = {
-            "sampling_rate": sampling_rate,
-            "duration": duration,
-            "window_length": window_length,
-            "overlap": overlap,
-            "scale": scale,
-            "standardize": standardize,
-            "random_crop": random_crop,
-            "tile_to": tile_to,
-        }
-        options = {**PRESETS[preset], **{name: value for name, value in given.items() if value is not None}}
-        self.sampling_rate: int = options["sampling_rate"]
-        self.window_length: int = options["window_length"]
-        self.overlap: int = options["overlap"]
-        self.scale: str = options["scale"]
-        self.standardize: bool = options["standardize"]
-        self.random_crop: bool = options["random_crop"]
-        self.tile_to: float = options["tile_to"]
+    sampling_rate: int | None = None
+    duration: float | None = None
+    window_length: int | None = None
+    overlap: int | None = None
+    num_mel_bins: int | None = None
+    standardize: bool | None = None
+    pad: str = "repeat"
+    random_crop: bool | None = None
+    eps: float = 1e-7
+    preset: str = "paper"
+    scale: str | None = None
+    tile_to: float | None = None
+    min_rms: float = 0.0
+    segments: int | None = None
+
+    def __post_init__(self) -> None:
+        check_name("preset", self.preset, PRESETS)
+        vars(self).update({name: own for name, own in PRESETS[self.preset].items() if vars(self)[name] is None})
+        window = self.window_length
         if self.tile_to < 0:
-            raise ValueError(f"Expected tile_to >= 0, found {tile_to}. Give seconds, or 0 to leave clips as they are.")
-        if not 0 <= self.overlap < self.window_length:
             raise ValueError(
-                f"Expected 0 <= overlap < window_length={self.window_length}, found {self.overlap}. Lower overlap."
+                f"Expected tile_to >= 0, found {self.tile_to}. Give seconds, or 0 to leave clips as they are."
             )
-        if pad not in ("repeat", "zero"):
-            raise ValueError(f"Expected pad 'repeat' or 'zero', found {pad!r}. Choose one of the two.")
-        if self.scale not in ("density", "magnitude"):
-            raise ValueError(f"Expected scale 'density' or 'magnitude', found {scale!r}. Choose one of the two.")
-        check_min_rms(min_rms)
-        self.num_samples = round(options["duration"] * self.sampling_rate)
-        if self.num_samples < self.window_length:
+        if not 0 <= self.overlap < window:
+            raise ValueError(f"Expected 0 <= overlap < window_length={window}, found {self.overlap}. Lower overlap.")
+        check_name("pad", self.pad, ("repeat", "zero"))
+        check_name("scale", self.scale, ("density", "magnitude"))
+        check_min_rms(self.min_rms)
+        self.num_samples = round(self.duration * self.sampling_rate)
+        if self.num_samples < window:
             raise ValueError(
-                f"Expected duration * sampling_rate >= window_length={self.window_length} samples, found "
-                f"{options['duration']} s * {self.sampling_rate} Hz = {self.num_samples}. "
-                "Lengthen duration or shorten window_length."
+                f"Expected duration * sampling_rate >= window_length={window} samples, found {self.duration} s * "
+                f"{self.sampling_rate} Hz = {self.num_samples}. Lengthen duration or shorten window_length."
             )
-        if segments is not None and not 1 <= segments <= self.num_samples // self.window_length:
+        if self.segments is not None and not 1 <= self.segments <= self.num_samples // window:
             raise ValueError(
-                f"Expected segments in [1, {self.num_samples // self.window_length}], so that each has at least "
-                f"window_length={self.window_length} of {self.num_samples} samples, found {segments}. Lower segments."
+                f"Expected segments in [1, {self.num_samples // window}], so that each has at least "
+                f"window_length={window} of {self.num_samples} samples, found {self.segments}. Lower segments."
             )
-        self.segments = segments
-        self.mel_filters = (
-            None if num_mel_bins is None else _mel_filters(num_mel_bins, self.window_length, self.sampling_rate)
-        )
-        self.num_bins = self.window_length // 2 + 1 if num_mel_bins is None else num_mel_bins
-        self.pad = pad
-        self.eps = eps
-        self.min_rms = min_rms
+        bins = self.num_mel_bins
+        self.mel_filters = None if bins is None else _mel_filters(bins, window, self.sampling_rate)
 
     @property
     def zeros(self) -> str | None:
@@ -264,7 +219,8 @@ class LogSpectrogram(Transform):
 
     @property
     def sizes(self) -> dict[str, int]:
-        return {"num_channels": 1, "num_bins": self.num_bins}
+        bins = self.window_length // 2 + 1 if self.num_mel_bins is None else self.num_mel_bins
+        return {"num_channels": 1, "num_bins": bins}
 
     def read(self, value: Any) -> Tensor:
         """The mono waveform of a clip (any form `read_waveform` accepts), float32 (samples,)."""

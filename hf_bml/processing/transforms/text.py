@@ -14,7 +14,7 @@ from tokenizers.models import WordLevel
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from .base import Transform
+from .base import Transform, check_at_least_one
 
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -39,8 +39,7 @@ class Tokenize(Transform):
     zeros = "a text of the token with id 0, as long as the sample's own"
 
     def __init__(self, tokenizer: str, max_length: int = 128):
-        if max_length < 1:
-            raise ValueError(f"Expected max_length >= 1, found {max_length}. Raise max_length.")
+        check_at_least_one(max_length=max_length)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer)
         self.max_length = min(max_length, self.tokenizer.model_max_length)
 
@@ -121,9 +120,7 @@ class Words(Tokenize):
     source_option = None
 
     def __init__(self, vocabulary: Sequence[str] | None = None, max_length: int = 32, minimum_count: int = 1):
-        for name, value in (("max_length", max_length), ("minimum_count", minimum_count)):
-            if value < 1:
-                raise ValueError(f"Expected {name} >= 1, found {value}. Raise {name}.")
+        check_at_least_one(max_length=max_length, minimum_count=minimum_count)
         self.max_length, self.minimum_count = max_length, minimum_count
         self.tokenizer = None if vocabulary is None else word_tokenizer(vocabulary)
 
