@@ -17,8 +17,9 @@ from transformers.pipelines.pt_utils import PipelineDataset, PipelineIterator
 from ..ground.seams import check_seams
 from ..ground.suggestion import check_name, check_options, did_you_mean
 from ..processing.collator import collate_present
-from ..processing.dataset_processing import is_made_at_access, undecoded
+from ..processing.prepared_datasets import is_made_at_access
 from ..processing.processor import MultimodalProcessor
+from ..processing.raw_columns import undecoded
 
 check_seams("hub")
 

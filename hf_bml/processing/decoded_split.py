@@ -16,18 +16,12 @@ from .cached_map import file_states
 from .corruptions.base import Corruption, Surroundings, row_generator
 from .corruptions.registry import check_corruptible
 from .corruptions.vector import training_std
-from .dataset_processing import (
-    integer_columns,
-    is_made_at_access,
-    process_split,
-    source_of,
-    transforms_of,
-    typed_batch,
-    undecoded,
-    with_signals,
-)
 from .kept_files import recalled_fit, remember_fit, store_state, stored_state
+from .map_style import process_split
+from .prepared_datasets import is_made_at_access
 from .processor import MultimodalProcessor
+from .processor_config import source_of, transforms_of, with_signals
+from .raw_columns import integer_columns, typed_batch, undecoded
 from .stored_signals import StoredSignals
 from .tensor_storage import stored_source
 

@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from datasets import Dataset, Features
-from torch import Tensor
 
 from .cached_map import cached_map
-from .dataset_processing import integer_columns, transforms_of, typed_batch, undecoded
+from .failures import Failure, failure_reason
 from .kept_files import recalled_fit, remember_fit, store_state
-from .modality_transforms import Failure, failure_reason
-from .tensor_storage import decode_tensor, encode_value, tensor_features
-
-
-class StoredTensors(Sequence):
-    """The tensors of a column written by `extract_batch`, read one at a time; absent ones are left out."""
-
-    def __init__(self, split: Dataset, name: str):
-        present = [row for row, value in enumerate(split[name]) if value is not None]
-        self._column = split.select(present)
-        self._name = name
-
-    def __len__(self) -> int:
-        return len(self._column)
-
-    def __getitem__(self, index: int) -> Tensor:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return decode_tensor(self._column[index][self._name])
+from .processor_config import transforms_of
+from .raw_columns import integer_columns, typed_batch, undecoded
+from .stored_signals import StoredSignals
+from .tensor_storage import encode_value, tensor_features
 
 
 def fit_modality(split: Dataset, split_name: str, modality: str, config: str, num_proc: int | None = None) -> str:
@@ -65,7 +47,9 @@ def fit_modality(split: Dataset, split_name: str, modality: str, config: str, nu
     state_name = recalled_fit(extracted._fingerprint)
     if state_name is None:
         try:
-            state = transforms.by_modality[modality].fit(StoredTensors(extracted, modality))
+            present = [row for row, value in enumerate(extracted[modality]) if value is not None]
+            stored = StoredSignals(extracted.select(present), modality, range(len(present)), len(present))
+            state = transforms.by_modality[modality].fit(stored)
         except Exception as error:  # also of linear algebra, and MemoryError
             raise ValueError(f"split {split_name!r}, modality {modality!r}: {failure_reason(error)}") from error
         state_name = store_state(state)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from torch import Tensor
 
-from ..ground.suggestion import NOTHING, Registry, did_you_mean
+from ..ground.suggestion import NOTHING, Registry, check_name, check_options
 from .corruptions.augmentation import Augmentation, build_augmentation, corruptions_among
 from .corruptions.base import Surroundings
+from .failures import Failure, failure_reason
 from .kept_files import kept_files, stored_state
-from .media.file import file_name, one_line
+from .media.file import file_name
 from .transforms.base import Signal, Transform
 from .transforms.features import FeatureVector
 from .transforms.frames import FrameTransform
@@ -48,23 +49,6 @@ ON_ERROR = ("raise", "mask", "skip")
 Transformed = Tensor | dict[str, Tensor] | None
 
 
-class Failure(NamedTuple):
-    """A value that could not be used."""
-
-    row: int
-    modality: str
-    file: str | None
-    reason: str
-
-
-def failure_reason(error: Exception, file: str | None = None) -> str:
-    """One line that names the value's file where it has one, and the kind of an unexpected error."""
-    reason = one_line(error)
-    if not isinstance(error, ValueError):
-        reason = f"expected a value that can be transformed, found {type(error).__name__}: {reason}"
-    return reason if file is None or file in reason else f"{file}: {reason}"
-
-
 class ModalityTransforms:
     """The transforms of a `MultimodalProcessor`, by modality.
 
@@ -93,8 +77,7 @@ class ModalityTransforms:
         signals: Collection[str] = (),
         material: Mapping[str, Mapping[str, str]] = NOTHING,
     ):
-        if on_error not in ON_ERROR:
-            raise ValueError(_unknown("on_error", on_error, list(ON_ERROR)))
+        check_name("on_error", on_error, ON_ERROR)
         self.on_error = on_error
         self.by_modality: dict[str, Transform] = {}
         self.augmentations: dict[str, Augmentation] = {}
@@ -286,10 +269,7 @@ def _build(name: str, config: dict[str, Any]) -> tuple[Transform, Augmentation |
         state_name = options.pop("fitted", None) if transform_class.learns == "state" else None
         source = transform_class.source_option
         files = options.pop("files", None) if source is not None else None
-        valid = list(inspect.signature(transform_class).parameters)
-        for option in options:
-            if option not in valid:
-                raise ValueError(_unknown(f"{config['type']} option", option, valid))
+        check_options(config["type"], options, inspect.signature(transform_class).parameters)
         if files is not None:
             options[source] = str(kept_files(files))
         transform = transform_class(**options)
@@ -298,7 +278,3 @@ def _build(name: str, config: dict[str, Any]) -> tuple[Transform, Augmentation |
         return transform, None if corruptions is None else build_augmentation(name, transform, corruptions)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error
-
-
-def _unknown(kind: str, found: Any, valid: list[str]) -> str:
-    return f"expected {kind} among {valid}, found {found!r}.{did_you_mean(found, valid)}"

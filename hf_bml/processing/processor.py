@@ -18,10 +18,13 @@ from ..ground.repository_code import keep_code
 from ..ground.suggestion import registered_names_only
 from .collator import collate_present
 from .corruptions.augmentation import Augmentation
-from .dataset_processing import Report, check_columns, process_dataset, process_stream
+from .failures import Report
 from .fitting import fit_modality
 from .kept_files import keep_files, kept_files, store_state, stored_state
+from .map_style import process_dataset
 from .modality_transforms import ModalityTransforms
+from .raw_columns import check_columns
+from .streaming import process_stream
 from .transforms.base import Transform
 
 CONFIG_NAME = "processor_config.json"

@@ -27,7 +27,7 @@ from ..data.protocols import with_protocol
 from ..models.configuration_multimodal import ModalitiesConfig
 from ..models.pretrained import MultimodalPreTrainedModel
 from ..processing import PROCESSORS, MultimodalDataCollator, MultimodalProcessor
-from ..processing.dataset_processing import ProcessedStreams
+from ..processing.streaming import ProcessedStreams
 from ..training.trainer import MultimodalBalancedTrainer
 from .methods import model_options_of
 from .progress import CompactProgressCallback

@@ -13,7 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, TrainOutput
 
 from ..ground.disk import check_writable, disk_errors_named
-from ..processing.dataset_processing import may_draw_at_access
+from ..processing.prepared_datasets import may_draw_at_access
 from .checkpoint import (
     MANIFEST_NAME,
     remove_checkpoint,

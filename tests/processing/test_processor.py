@@ -66,7 +66,7 @@ def test_training_switches_augmentation_on():
         ({"audio": {"type": "spectrogram"}}, "Did you mean 'log_spectrogram'"),
         ({"audio": {"type": 5}}, "Unknown processor type 5. Known:"),
         ({"audio": {**AUDIO, "num_mels": 4}}, "modality 'audio': .*Did you mean 'num_mel_bins'"),
-        ({"audio": {**AUDIO, "pad": "no"}}, "modality 'audio': Expected pad"),
+        ({"audio": {**AUDIO, "pad": "no"}}, "modality 'audio': pad must be one of"),
         ({"audio": {**AUDIO, "duration": "long"}}, "modality 'audio'"),
         ({"audio": {"type": "tokens"}}, "modality 'audio': .*tokenizer"),
         ({"audio": {**AUDIO, "eps": torch.ones(1)}}, "JSON"),

@@ -16,7 +16,7 @@ from hf_bml import MultimodalConfig, MultimodalForClassification, MultimodalProc
 from hf_bml.cli import main
 from hf_bml.models import ENCODERS, FUSIONS
 from hf_bml.processing import PROCESSORS
-from hf_bml.processing.dataset_processing import check_registered
+from hf_bml.processing.processor_config import check_registered
 
 RECIPE = """
 dataset: own_parts:load

@@ -290,16 +290,12 @@ class IVector(Transform):
             ValueError: fewer clips than `size + 1`, or fewer frames than `num_components`.
         """
         if len(clips) <= self.size:
-            raise ValueError(
-                f"Expected more clips to fit on than size={self.size}, found {len(clips)}. Lower size."
-            )
+            raise ValueError(f"Expected more clips to fit on than size={self.size}, found {len(clips)}. Lower size.")
         frames = self._drawn_frames(clips)
         background = BackgroundModel.fit(frames, self.num_components, self.seed)
         statistics = [background.statistics(clip.double().numpy()) for clip in clips]
         counts, sums = (np.stack(part) for part in zip(*statistics, strict=True))
-        model, _ = fit_total_variability(
-            counts, sums, background.variances, self.size, self.iterations, self.seed
-        )
+        model, _ = fit_total_variability(counts, sums, background.variances, self.size, self.iterations, self.seed)
         mean, matrix = whitening(model.posterior(counts, sums)[0])
         state = {
             "weights": background.weights,

@@ -1,3 +1,5 @@
+"""Media files through map-style data sets: both modalities of a video, and values that cannot be used."""
+
 from __future__ import annotations
 
 import io
@@ -278,29 +280,3 @@ def test_failures_are_found_in_the_cache(files, tmp_path, monkeypatch):
     again = second.apply(DatasetDict({"train": load_from_disk(path)}))["train"]
     assert again._fingerprint == rows._fingerprint
     assert second.failures == first.failures and len(first.failures["train"]) == 3
-
-
-@pytest.mark.parametrize("random_crop", [False, True], ids=["stored", "extracted"])
-@pytest.mark.parametrize("kind", ["int16", "int32"])
-def test_columns_of_integer_samples_keep_their_scale(kind, random_crop):
-    options = {**AUDIO, "standardize": False, "random_crop": random_crop}
-    wave = (np.sin(np.arange(4000)) * np.iinfo(kind).max * 0.5).astype(kind)
-    features = Features(
-        {"audio": List(Value(kind)), "timed": {"array": List(Value(kind)), "sampling_rate": Value("int64")}}
-    )
-    columns = {"audio": [wave, None], "timed": [{"array": wave, "sampling_rate": 8000}, None]}
-    data = Dataset.from_dict(columns, features=features)
-    processor = MultimodalProcessor({"audio": options, "timed": options}, on_error="mask")
-    expected = processor({"audio": [wave], "timed": [wave]})["audio"][0]
-    table = DatasetDict({"test": data})
-    stream = IterableDatasetDict({"test": data.to_iterable_dataset()})
-    for source in (table, stream):
-        rows = list(processor.apply(source)["test"])
-        torch.testing.assert_close(rows[0]["audio"], expected)
-        torch.testing.assert_close(rows[0]["timed"], expected)
-
-
-def test_undeclared_integer_samples_are_refused():
-    data = DatasetDict({"train": Dataset.from_dict({"audio": [[0, 12000, -9000] * 200]})})
-    with pytest.raises(ValueError, match=r"modality 'audio': .*found a list of integers"):
-        MultimodalProcessor({"audio": AUDIO}).apply(data)
