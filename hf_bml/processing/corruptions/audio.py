@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Corruption, Surroundings, check_number, check_whole
+from .base import Corruption, Surroundings, check_number, number
 
 ORDER = 4  # of the Butterworth filter, which is applied forwards and backwards
 
@@ -35,10 +35,7 @@ class WhiteNoise(Corruption):
     name, signal = "white_noise", "audio"
     severity, unit, severities = "snr", " dB", (20.0, 10.0, 0.0)
 
-    snr: float = 10.0
-
-    def __post_init__(self) -> None:
-        check_number(self.name, "snr", self.snr)
+    snr: float = number(10.0)
 
     def __call__(self, signal: Tensor, rng: np.random.Generator, around: Surroundings) -> Tensor:
         """White noise over the whole clip, (samples,)."""
@@ -64,12 +61,8 @@ class Babble(Corruption):
     name, signal, needs = "babble", "audio", ("others",)
     severity, unit, severities = "snr", " dB", (10.0, 0.0, -5.0)
 
-    snr: float = 0.0
-    num_others: int = 5
-
-    def __post_init__(self) -> None:
-        check_number(self.name, "snr", self.snr)
-        check_whole(self.name, "num_others", self.num_others, 1)
+    snr: float = number(0.0)
+    num_others: int = number(5, 1, whole=True)
 
     def __call__(self, signal: Tensor, rng: np.random.Generator, around: Surroundings) -> Tensor:
         """The clip, (samples,), with the mixture over its whole length."""
@@ -110,11 +103,11 @@ class Telephone(Corruption):
 
     name, signal, needs = "telephone", "audio", ("sampling_rate",)
 
-    low: float = 300.0
+    low: float = number(300.0, 0, above=True)
     high: float = 3400.0
 
     def __post_init__(self) -> None:
-        check_number(self.name, "low", self.low, 0, above=True)
+        super().__post_init__()
         check_number(self.name, "high", self.high, self.low, above=True)
 
     def __call__(self, signal: Tensor, rng: np.random.Generator, around: Surroundings) -> Tensor:

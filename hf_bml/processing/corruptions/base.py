@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -33,7 +33,8 @@ class Surroundings:
 class Corruption:
     """Makes one raw signal worse, by a draw or not; a frozen dataclass of options, which it checks.
 
-    To add one, write such a class with a `__call__` and register it, `CORRUPTIONS["name"] = Name`.
+    To add one, write such a class with a `__call__` and register it, `CORRUPTIONS["name"] = Name`. Options that are a
+    [`number`] are checked when it is built.
 
     Attributes:
         name: in `CORRUPTIONS`.
@@ -50,6 +51,11 @@ class Corruption:
     unit: ClassVar[str] = ""
     severities: ClassVar[tuple[float, ...]] = ()
     needs: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        for option in fields(self):
+            if option.metadata:
+                check_number(self.name, option.name, self.options[option.name], **option.metadata)
 
     def __call__(self, signal: Signal, rng: np.random.Generator, around: Surroundings) -> Signal:
         """The corrupted signal, a new one of the same kind, shape and dtype.
@@ -78,18 +84,25 @@ def row_generator(seed: int, corruption: str, modality: str, row: int) -> np.ran
     return np.random.default_rng(int.from_bytes(key[:16], "big"))
 
 
+def number(default: float, low: float = -math.inf, high: float = math.inf, **limits: bool) -> Any:
+    """An option of a corruption that `check_number` checks with these limits."""
+    return field(default=default, metadata={"low": low, "high": high, **limits})
+
+
 def check_number(
-    owner: str, option: str, value: Any, low: float = -math.inf, high: float = math.inf, above: bool = False
+    owner: str,
+    option: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    above: bool = False,
+    whole: bool = False,
 ) -> None:
-    """Raises ValueError unless `value` is a finite number in [low, high], or in (low, high] if it must be `above`."""
+    """Raises ValueError unless `value` is a finite number in [low, high], in (low, high] if it must be `above`, and
+    without a fraction if it must be `whole`."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not is_number or not (low < value if above else low <= value) or value > high:
         allowed = f"in {'(' if above or math.isinf(low) else '['}{low:g}, {high:g}{')' if math.isinf(high) else ']'}"
         raise ValueError(f"{owner}: expected {option} {allowed}, found {value!r}. Correct it.")
-
-
-def check_whole(owner: str, option: str, value: Any, low: int, high: float = math.inf) -> None:
-    """Raises ValueError unless `value` is a whole number in [low, high]."""
-    check_number(owner, option, value, low, high)
-    if value != int(value):
+    if whole and value != int(value):
         raise ValueError(f"{owner}: expected a whole number for {option}, found {value!r}. Round it.")

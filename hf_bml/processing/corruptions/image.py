@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .base import Corruption, Surroundings, check_number, check_whole
+from .base import Corruption, Surroundings, number
 
 
 @dataclass(frozen=True)
@@ -33,11 +33,11 @@ class GaussianNoise(Corruption):
     name, signal = "gaussian_noise", "image"
     severity, severities = "sigma", (0.1, 0.3, 0.5)
 
-    sigma: float = 0.3
+    sigma: float = number(0.3, 0)
     per_frame: bool = False
 
     def __post_init__(self) -> None:
-        check_number(self.name, "sigma", self.sigma, 0)
+        super().__post_init__()
         if not isinstance(self.per_frame, bool):
             raise ValueError(f"{self.name}: expected per_frame true or false, found {self.per_frame!r}. Correct it.")
 
@@ -62,10 +62,7 @@ class Blur(Corruption):
     name, signal = "blur", "image"
     severity, severities = "fraction", (0.02, 0.04, 0.08)
 
-    fraction: float = 0.04
-
-    def __post_init__(self) -> None:
-        check_number(self.name, "fraction", self.fraction, 0, 1)
+    fraction: float = number(0.04, 0, 1)
 
     def __call__(self, signal: Tensor, rng: np.random.Generator, around: Surroundings) -> Tensor:
         """The blurred image or clip."""
@@ -92,10 +89,7 @@ class Jpeg(Corruption):
     name, signal = "jpeg", "image"
     severity, severities = "quality", (25, 15, 7)
 
-    quality: int = 15
-
-    def __post_init__(self) -> None:
-        check_whole(self.name, "quality", self.quality, 1, 95)
+    quality: int = number(15, 1, 95, whole=True)
 
     def __call__(self, signal: Tensor, rng: np.random.Generator, around: Surroundings) -> Tensor:
         """The image or clip as it is after compression."""

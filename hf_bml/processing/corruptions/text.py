@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .base import Corruption, Surroundings, check_number
+from .base import Corruption, Surroundings, number
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,7 @@ class WordDrop(Corruption):
     name, signal = "word_drop", "text"
     severity, severities = "fraction", (0.1, 0.3, 0.5)
 
-    fraction: float = 0.3
-
-    def __post_init__(self) -> None:
-        check_number(self.name, "fraction", self.fraction, 0, 1)
+    fraction: float = number(0.3, 0, 1)
 
     def __call__(self, signal: str, rng: np.random.Generator, around: Surroundings) -> str:
         """The text that is left. What a milder severity drops, a stronger one drops, too."""

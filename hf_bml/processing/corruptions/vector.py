@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .base import Corruption, Surroundings, check_number
+from .base import Corruption, Surroundings, number
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,7 @@ class FeatureNoise(Corruption):
     name, signal, needs = "feature_noise", "vector", ("std",)
     severity, unit, severities = "scale", " sd", (0.5, 1.0, 2.0)
 
-    scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_number(self.name, "scale", self.scale, 0)
+    scale: float = number(1.0, 0)
 
     def __call__(self, signal: Tensor, rng: np.random.Generator, around: Surroundings) -> Tensor:
         """The noisy features, (..., dim)."""
