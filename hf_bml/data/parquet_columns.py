@@ -1,17 +1,63 @@
-"""Columns of a parquet file, checked: vectors of numbers, class names, groups."""
+"""Parquet files with a row per sample: checked columns (vectors of numbers, class names, groups), and data sets."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from datasets import ClassLabel, List, Value
+from datasets import ClassLabel, DatasetDict, Features, List, Value
 
-from .splits import RELEASED_SPLITS
+from .data_report import note_held_out
+from .location import find_data_file
+from .splits import RELEASED_SPLITS, cut_table
+from .validation import GROUP, LABELS
+
+Column = tuple[pa.Array | pa.ChunkedArray, Any]  # values, and their type
+
+
+def released_dataset(
+    file: str,
+    data_dir: str | os.PathLike | None,
+    columns: Sequence[str],
+    modality_columns: Callable[[pa.Table, Path], Mapping[str, Column]],
+    how: str,
+    num_classes: int | None = None,
+) -> DatasetDict:
+    """The data set of a file that also has the columns label, label_name, group and split.
+
+    Args:
+        file: below the data folder.
+        data_dir: see `find_data_file`.
+        columns: others that are read.
+        modality_columns: from these to the modalities, in order. Rows without any are left out.
+        how: see `note_held_out`.
+        num_classes: rows of further classes are left out; None for none.
+
+    Returns:
+        splits train, validation and test with one column per modality, `labels` and `group`.
+
+    Raises:
+        ValueError: the file's content is not as expected.
+        FileNotFoundError: the file is missing.
+    """
+    path = find_data_file(file, data_dir)
+    table = read_columns(path, [*columns, "label", "label_name", "group", "split"])
+    found = dict(modality_columns(table, path))
+    is_present = np.any([np.asarray(pc.is_valid(values)) for values, _ in found.values()], axis=0)
+    names = class_label(table, path).names[:num_classes]
+    found[LABELS] = table["label"], ClassLabel(names=names)
+    found[GROUP] = group_column(table, "group", path), Value("string")
+    kept = is_present & (table["label"].to_numpy() < len(names))
+    row_splits = [split if keep else None for split, keep in zip(released_splits(table, path), kept, strict=True)]
+    table = pa.table({name: values for name, (values, _) in found.items()})
+    features = Features({name: kind for name, (_, kind) in found.items()})
+    return note_held_out(cut_table(table, row_splits, features), how)
 
 
 def chosen_modalities(modalities: Sequence[str], known: Sequence[str]) -> list[str]:
@@ -69,7 +115,7 @@ def vectors(table: pa.Table, column: str, path: Path, size: int | None = None) -
     return values
 
 
-def fixed_lists(values: np.ndarray, present: np.ndarray | None = None) -> tuple[pa.Array, List]:
+def fixed_lists(values: np.ndarray, present: np.ndarray | None = None) -> Column:
     """Equally long vectors, or sequences of them, as a column.
 
     Args:

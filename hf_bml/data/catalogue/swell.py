@@ -33,24 +33,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-from datasets import ClassLabel, DatasetDict, Features, Value
+from datasets import DatasetDict
 
-from ..data_report import note_held_out
-from ..location import find_data_file
-from ..parquet_columns import (
-    chosen_modalities,
-    class_label,
-    fixed_lists,
-    group_column,
-    read_columns,
-    released_splits,
-    vectors,
-)
-from ..splits import cut_table
-from ..validation import GROUP, LABELS
+from ..parquet_columns import Column, chosen_modalities, fixed_lists, released_dataset, vectors
 
 FILE = "swell/swell.parquet"
 SIZES = {"computer": 18, "facial": 41, "posture": 94, "physiology": 3}
@@ -77,23 +65,18 @@ def load(
     modalities = chosen_modalities(modalities, tuple(SIZES))
     if isinstance(num_classes, bool) or num_classes not in (3, 4):
         raise ValueError(f"Expected num_classes 3 or 4, found {num_classes!r}. Choose one of the two.")
-    path = find_data_file(FILE, data_dir)
-    measured = [f"has_{name}" for name in modalities]
-    table = read_columns(path, [*modalities, *measured, "label", "label_name", "group", "split"])
-    columns, features = {}, Features()
-    any_present = np.zeros(len(table), dtype=bool)
-    for name, flag in zip(modalities, measured, strict=True):
-        if not pa.types.is_boolean(table[flag].type) or table[flag].null_count:
-            raise ValueError(
-                f"Expected true or false in every row of '{path}', column '{flag}', found the type "
-                f"{table[flag].type} and {table[flag].null_count} rows without a value."
-            )
-        present = table[flag].to_numpy()
-        columns[name], features[name] = fixed_lists(vectors(table, name, path, SIZES[name]), present)
-        any_present |= present
-    label = class_label(table, path)
-    columns[LABELS], features[LABELS] = table["label"], ClassLabel(names=label.names[:num_classes])
-    columns[GROUP], features[GROUP] = group_column(table, "group", path), Value("string")
-    kept = any_present & (table["label"].to_numpy() < num_classes)
-    row_splits = [split if keep else None for split, keep in zip(released_splits(table, path), kept, strict=True)]
-    return note_held_out(cut_table(pa.table(columns), row_splits, features), "splits as released, grouped by person")
+
+    def measured(table: pa.Table, path: Path) -> dict[str, Column]:
+        columns = {}
+        for name in modalities:
+            flag = table[f"has_{name}"]
+            if not pa.types.is_boolean(flag.type) or flag.null_count:
+                raise ValueError(
+                    f"Expected true or false in every row of '{path}', column 'has_{name}', found the type "
+                    f"{flag.type} and {flag.null_count} rows without a value."
+                )
+            columns[name] = fixed_lists(vectors(table, name, path, SIZES[name]), flag.to_numpy())
+        return columns
+
+    read = [*modalities, *(f"has_{name}" for name in modalities)]
+    return released_dataset(FILE, data_dir, read, measured, "splits as released, grouped by person", num_classes)

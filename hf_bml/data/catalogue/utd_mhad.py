@@ -29,24 +29,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from datasets import DatasetDict, Features, Image, List, Value
+from datasets import DatasetDict, Image, List, Value
 
-from ..data_report import note_held_out
-from ..location import find_data_file
-from ..parquet_columns import (
-    chosen_modalities,
-    class_label,
-    fixed_lists,
-    group_column,
-    read_columns,
-    released_splits,
-    vectors,
-)
-from ..splits import cut_table
-from ..validation import GROUP, LABELS
+from ...ground.suggestion import check_name
+from ..parquet_columns import Column, chosen_modalities, fixed_lists, released_dataset, vectors
 
 FILE = "utd_mhad/utd_mhad.parquet"
 MODALITIES = ("inertial", "skeleton", "depth")
@@ -71,32 +61,27 @@ def load(
         FileNotFoundError: the file is missing.
     """
     modalities = chosen_modalities(modalities, MODALITIES)
-    if inertial not in ("resampled", "raw"):
-        raise ValueError(f"Expected inertial 'resampled' or 'raw', found {inertial!r}. Choose one of the two.")
-    path = find_data_file(FILE, data_dir)
-    source = {name: name for name in modalities}
-    if "inertial" in source and inertial == "raw":
-        source["inertial"] = "inertial_raw"
-    table = read_columns(path, [*source.values(), "label", "label_name", "group", "split"])
-    columns, features = {}, Features()
-    for name in modalities:
-        if name == "depth":
-            columns[name], features[name] = table[name], List(Image(decode=False), length=8)
-        elif source[name] == "inertial_raw":
-            columns[name] = raw_sequences(table[source[name]], str(path))
-            features[name] = List(List(Value("float32"), length=SIGNALS))
-        elif name == "inertial":
-            columns[name], features[name] = fixed_lists(
-                vectors(table, name, path, 64 * SIGNALS).reshape(-1, 64, SIGNALS)
-            )
-        else:
-            joints = relative_to_hip(vectors(table, name, path, 32 * JOINTS * 3).reshape(-1, 32, JOINTS, 3))
-            columns[name], features[name] = fixed_lists(joints.reshape(len(joints), 32, -1))
-    columns[LABELS], features[LABELS] = table["label"], class_label(table, path)
-    columns[GROUP], features[GROUP] = group_column(table, "group", path), Value("string")
-    return note_held_out(
-        cut_table(pa.table(columns), released_splits(table, path), features), "splits as released, grouped by person"
+    check_name("inertial", inertial, ("resampled", "raw"))
+    sources = {name: f"{name}_raw" if (name, inertial) == ("inertial", "raw") else name for name in modalities}
+    return released_dataset(
+        FILE,
+        data_dir,
+        list(sources.values()),
+        lambda table, path: {name: sensor_column(table, source, path) for name, source in sources.items()},
+        "splits as released, grouped by person",
     )
+
+
+def sensor_column(table: pa.Table, source: str, path: Path) -> Column:
+    """One sensor's column of the file as a column of the data set, and its type."""
+    if source == "depth":
+        return table[source], List(Image(decode=False), length=8)
+    if source == "inertial_raw":
+        return raw_sequences(table[source], str(path)), List(List(Value("float32"), length=SIGNALS))
+    if source == "inertial":
+        return fixed_lists(vectors(table, source, path, 64 * SIGNALS).reshape(-1, 64, SIGNALS))
+    joints = relative_to_hip(vectors(table, source, path, 32 * JOINTS * 3).reshape(-1, 32, JOINTS, 3))
+    return fixed_lists(joints.reshape(len(joints), 32, -1))
 
 
 def relative_to_hip(joints: np.ndarray) -> np.ndarray:

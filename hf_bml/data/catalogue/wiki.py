@@ -27,22 +27,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-import pyarrow as pa
-from datasets import DatasetDict, Features, Value
+from datasets import DatasetDict
 
-from ..data_report import note_held_out
-from ..location import find_data_file
-from ..parquet_columns import (
-    chosen_modalities,
-    class_label,
-    fixed_lists,
-    group_column,
-    read_columns,
-    released_splits,
-    vectors,
-)
-from ..splits import cut_table
-from ..validation import GROUP, LABELS
+from ..parquet_columns import chosen_modalities, fixed_lists, released_dataset, vectors
 
 FILE = "wiki/wiki.parquet"
 SIZES = {"image": 128, "text": 10}
@@ -63,14 +50,10 @@ def load(modalities: Sequence[str] = tuple(SIZES), data_dir: str | os.PathLike |
         FileNotFoundError: the file is missing.
     """
     modalities = chosen_modalities(modalities, tuple(SIZES))
-    path = find_data_file(FILE, data_dir)
-    table = read_columns(path, [*modalities, "label", "label_name", "group", "split"])
-    columns, features = {}, Features()
-    for name in modalities:
-        columns[name], features[name] = fixed_lists(vectors(table, name, path, SIZES[name]))
-    columns[LABELS], features[LABELS] = table["label"], class_label(table, path)
-    columns[GROUP], features[GROUP] = group_column(table, "group", path), Value("string")
-    return note_held_out(
-        cut_table(pa.table(columns), released_splits(table, path), features),
+    return released_dataset(
+        FILE,
+        data_dir,
+        modalities,
+        lambda table, path: {name: fixed_lists(vectors(table, name, path, SIZES[name])) for name in modalities},
         "splits as released, rows that share a picture together",
     )

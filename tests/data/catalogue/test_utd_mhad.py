@@ -64,7 +64,7 @@ def test_raw_sequences_of_a_slice_and_bad_ones():
 
 
 def test_unknown_options_and_another_file(tmp_path):
-    with pytest.raises(ValueError, match="'resampled' or 'raw', found 'all'"):
+    with pytest.raises(ValueError, match=r"inertial must be one of \['resampled', 'raw'\], found 'all'"):
         load(inertial="all")
     with pytest.raises(ValueError, match=r"out of \('inertial', 'skeleton', 'depth'\), found \['audio'\]"):
         load(modalities=["audio"])
