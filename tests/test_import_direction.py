@@ -66,7 +66,7 @@ def test_nothing_imports_itself_by_a_detour():
 
 
 def test_the_walk_sees_imports():
-    assert {"hub.facts", "modulation"} <= imported_modules(ROOT / "training" / "pushing.py") | {"modulation"}
+    assert "hub.hidden_paths" in imported_modules(ROOT / "training" / "pushing.py")
     assert "figures.curves" in imported_modules(ROOT / "study" / "experiment.py")  # inside a function
 
 

@@ -11,10 +11,13 @@ from huggingface_hub import CommitInfo
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..ground.disk import disk_errors_named
-from .card import CARD_NAME, CardOptions, write_card
-from .facts import facts_of_run, public_path
-from .push import make_repository, push, stage
+from .card import CARD_NAME, write_card
+from .card_metadata import CardOptions
+from .facts import facts_of_run
+from .hidden_paths import public_path
+from .push import make_repository, push
 from .remote_code import CODE_FOLDER
+from .staging import stage
 
 
 def write_run_card(

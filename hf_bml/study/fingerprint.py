@@ -18,7 +18,7 @@ from typing import Any
 
 from ..data import dataset_function
 from ..data.location import DATA_VARIABLE
-from ..hub.facts import WITHOUT_EFFECT
+from ..hub.hidden_paths import WITHOUT_EFFECT
 from ..modulation import build_modulations
 from ..processing import PROCESSORS
 from .assembly import build_config, processor_configs, recipe_task

@@ -12,7 +12,8 @@ import transformers
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
 from ..hub.environment import environment
-from ..hub.facts import CardFacts, hide_paths, is_finished, last_ratios, results_at, without_paths
+from ..hub.facts import CardFacts, is_finished, last_ratios, results_at
+from ..hub.hidden_paths import hide_paths, without_paths
 from ..models.face import ModelFace
 from ..models.wrappers import adapter_base, without_adapter
 from ..modulation import ModulationStack

@@ -14,10 +14,12 @@ from transformers.trainer_utils import HubStrategy, TrainOutput
 from transformers.utils import PushInProgress
 
 from ..ground.disk import disk_errors_named
-from ..hub.card import CardOptions, write_card
-from ..hub.facts import public_path
-from ..hub.push import PushError, make_repository, push, stage, with_command
+from ..hub.card import write_card
+from ..hub.card_metadata import CardOptions
+from ..hub.hidden_paths import public_path
+from ..hub.push import PushError, make_repository, push, with_command
 from ..hub.remote_code import own_config_class
+from ..hub.staging import stage
 from .card_facts import MultimodalTrainer, facts_of_trainer
 from .training_args import BalancedTrainingArguments
 
@@ -32,7 +34,7 @@ class PushingTrainer(MultimodalTrainer):
     later; the next save tries again. Only `push_to_hub()`, which the user calls, raises.
 
     Attributes:
-        card_options: what the card says beyond what the run tells; see [`CardOptions`](../hub/card.py).
+        card_options: what the card says beyond what the run tells; see [`CardOptions`](../hub/card_metadata.py).
     """
 
     card_options: CardOptions | None = None

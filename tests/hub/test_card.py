@@ -22,7 +22,9 @@ from transformers import VisualBertConfig, VisualBertForVisualReasoning
 
 from hf_bml import MultimodalBalancedTrainer, MultimodalProcessor, balance
 from hf_bml.data.description import describe_dataset
-from hf_bml.hub.card import CardOptions, is_hub_id, render_card, short, write_card
+from hf_bml.hub.card import render_card, write_card
+from hf_bml.hub.card_metadata import CardOptions, is_hub_id
+from hf_bml.hub.card_tables import short
 from hf_bml.hub.facts import CardFacts, facts_of_run
 from hf_bml.models import QUESTION_ANSWERING_ARCHITECTURES, SEGMENT_ARCHITECTURES
 from hf_bml.modulation import MODULATIONS

@@ -9,7 +9,7 @@ import yaml
 from tiny import tiny_config
 
 from hf_bml import OPMConfig
-from hf_bml.hub.facts import facts_of_run, hide_paths, public_path, results_at
+from hf_bml.hub.facts import facts_of_run, results_at
 
 HISTORY = [
     {"loss": 1.0, "balance/ratio_audio": 2.0, "balance/ratio_visual": 0.5, "step": 10, "epoch": 1.0},
@@ -108,13 +108,3 @@ def test_a_time_that_was_only_for_the_rest_is_left_out(tmp_path):
 def test_no_model_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no config\.json; expected the folder of a trained model"):
         facts_of_run(tmp_path)
-
-
-@pytest.mark.parametrize("path", ["/data/x", "~/x", "../x", "C:\\data", "file:///data/x"])
-def test_paths_are_hidden(path):
-    assert hide_paths({"options": [path, 1]}) == {"options": ["PATH", 1]}
-
-
-def test_a_folder_is_shown_as_it_was_given_if_it_is_below_the_working_folder(tmp_path):
-    assert public_path("runs/digits/opm") == "runs/digits/opm"
-    assert public_path(tmp_path / "opm") == "opm"

@@ -11,7 +11,8 @@ from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
 from hf_bml import MultimodalBalancedTrainer, MultimodalForClassification, balance
-from hf_bml.hub.card import CardOptions, render_card
+from hf_bml.hub.card import render_card
+from hf_bml.hub.card_metadata import CardOptions
 from hf_bml.modulation import OGM, Gradients, Step
 from hf_bml.modulation.ogm import gradient_coefficients
 from hf_bml.training.card_facts import facts_of_trainer

@@ -16,7 +16,7 @@ from transformers import Trainer, TrainerCallback
 
 from hf_bml import MultimodalBalancedTrainer, MultimodalProcessor
 from hf_bml.commands.push import main as push_main
-from hf_bml.hub.card import CardOptions
+from hf_bml.hub.card_metadata import CardOptions
 from hf_bml.hub.push import PushError
 
 PUSH = {"push_to_hub": True, "hub_model_id": "user/run", "save_strategy": "steps", "save_steps": 4}
