@@ -77,15 +77,17 @@ def index_folders(folder: Path, key: Callable[[str], str] = str) -> dict[str, st
 
 def audio_visual_files(
     clips: Sequence[str],
-    video_dir: Path,
-    audio_dir: Path | None = None,
-    frames_dir: Path | None = None,
+    folder: Path,
+    video_dir: str | os.PathLike = ".",
+    audio_dir: str | os.PathLike | None = None,
+    frames_dir: str | os.PathLike | None = None,
     key: Callable[[str], str] = str,
 ) -> tuple[dict[str, list[Files]], Features]:
     """Sound and pictures of every clip.
 
     Args:
         clips: names of the clips.
+        folder: of the release; the other folders are absolute or below it.
         video_dir: folder of the video files.
         audio_dir: folder of sound files; None takes the sound of the video.
         frames_dir: folder with one folder of images per clip; None takes the video.
@@ -94,9 +96,9 @@ def audio_visual_files(
     Returns:
         `{"audio", "visual"}`: the files of each clip, None where there is none; and the types of these columns.
     """
-    videos = {} if audio_dir and frames_dir else index_files(video_dir, VIDEO_SUFFIXES, key)
-    audio = index_files(audio_dir, AUDIO_SUFFIXES, key) if audio_dir else videos
-    visual = index_frames(frames_dir, key) if frames_dir else videos
+    videos = {} if audio_dir and frames_dir else index_files(folder / video_dir, VIDEO_SUFFIXES, key)
+    audio = index_files(folder / audio_dir, AUDIO_SUFFIXES, key) if audio_dir else videos
+    visual = index_frames(folder / frames_dir, key) if frames_dir else videos
     keys = [key(clip) for clip in clips]
     files = {"audio": [audio.get(name) for name in keys], "visual": [visual.get(name) for name in keys]}
     return files, Features({"audio": AUDIO, "visual": FRAMES if frames_dir else VIDEO})

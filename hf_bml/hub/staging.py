@@ -105,12 +105,10 @@ def stage_checkpoint(folder: Path, destination: Path) -> None:
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
         if path.name == TRAINER_STATE_NAME:
-            state = json.loads(path.read_text(encoding="utf-8"))
-            state["best_model_checkpoint"] = None  # the Trainer finds it again by `best_global_step`
+            state = {**read_json(path), "best_model_checkpoint": None}  # found again by `best_global_step`
             target.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         elif path.name == "checkpoint_manifest.json":  # the hash of the state is of the one that was written
-            entries = json.loads(path.read_text(encoding="utf-8"))
-            entries.pop(TRAINER_STATE_NAME, None)
+            entries = {name: entry for name, entry in read_json(path).items() if name != TRAINER_STATE_NAME}
             target.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
         else:
             link(path, target)

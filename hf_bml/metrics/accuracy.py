@@ -8,10 +8,10 @@ from numpy.typing import ArrayLike
 
 from .validation import predicted_classes
 
-CLASSES_OR_SCORES = [  # what an `evaluate.Metric` takes
-    Features({"predictions": Value("int64"), "references": Value("int64")}),
-    Features({"predictions": List(Value("float64")), "references": Value("int64")}),
-]
+# What an `evaluate.Metric` takes.
+SCORES = Features({"predictions": List(Value("float64")), "references": Value("int64")})
+CLASSES_OR_SCORES = [Features({"predictions": Value("int64"), "references": Value("int64")}), SCORES]
+INPUTS = "predictions: classes, or rows of scores; references: classes."
 
 
 def accuracy(logits_or_predictions: ArrayLike, labels: ArrayLike) -> float:
@@ -42,12 +42,8 @@ class Accuracy(evaluate.Metric):
     """
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Share of samples whose predicted class is the label.",
-            citation="",
-            inputs_description="predictions: classes, or rows of scores; references: classes.",
-            features=CLASSES_OR_SCORES,
-        )
+        about = "Share of samples whose predicted class is the label."
+        return evaluate.MetricInfo(about, "", CLASSES_OR_SCORES, INPUTS)
 
     def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, float]:
         return {"accuracy": accuracy(predictions, references)}

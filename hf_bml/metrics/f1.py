@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ..ground.suggestion import check_name
-from .accuracy import CLASSES_OR_SCORES
+from .accuracy import CLASSES_OR_SCORES, INPUTS
 from .validation import predicted_classes
 
 
@@ -53,12 +53,8 @@ class F1(evaluate.Metric):
     """
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Harmonic mean of precision and recall, over classes or of class 1.",
-            citation="",
-            inputs_description="predictions: classes, or rows of scores; references: classes.",
-            features=CLASSES_OR_SCORES,
-        )
+        about = "Harmonic mean of precision and recall, over classes or of class 1."
+        return evaluate.MetricInfo(about, "", CLASSES_OR_SCORES, INPUTS)
 
     def _compute(self, predictions: ArrayLike, references: ArrayLike, average: str = "weighted") -> dict[str, float]:
         return {f"f1_{average}": f1_score(predictions, references, average)}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import evaluate
 import numpy as np
-from datasets import Features, List, Value
 from numpy.typing import ArrayLike
 
+from .accuracy import SCORES
 from .validation import validated_scores
 
 
@@ -45,12 +45,9 @@ class MeanAveragePrecision(evaluate.Metric):
     """
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Average precision of each class against the rest, averaged over the classes that occur.",
-            citation="",
-            inputs_description="predictions: rows of scores, one per class; references: classes.",
-            features=Features({"predictions": List(Value("float64")), "references": Value("int64")}),
-        )
+        about = "Average precision of each class against the rest, averaged over the classes that occur."
+        inputs = "predictions: rows of scores, one per class; references: classes."
+        return evaluate.MetricInfo(about, "", SCORES, inputs)
 
     def _compute(self, predictions: ArrayLike, references: ArrayLike) -> dict[str, float]:
         value, num_present = mean_average_precision(predictions, references)

@@ -103,12 +103,10 @@ class SegmentAccuracy(evaluate.Metric):
     """
 
     def _info(self) -> evaluate.MetricInfo:
-        return evaluate.MetricInfo(
-            description="Share of segments whose predicted class is the label.",
-            citation="",
-            inputs_description="predictions: per clip a row of scores per segment; references: a class per segment.",
-            features=Features({"predictions": List(List(Value("float64"))), "references": List(Value("int64"))}),
-        )
+        about = "Share of segments whose predicted class is the label."
+        inputs = "predictions: per clip a row of scores per segment; references: a class per segment."
+        features = Features({"predictions": List(List(Value("float64"))), "references": List(Value("int64"))})
+        return evaluate.MetricInfo(about, "", features, inputs)
 
     def _compute(self, predictions: Any, references: Any) -> dict[str, float]:
         return {"segment_accuracy": segment_accuracy(predictions, references)}

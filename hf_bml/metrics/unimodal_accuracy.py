@@ -93,12 +93,9 @@ class UnimodalAccuracy(evaluate.Metric):
 
     def _info(self) -> evaluate.MetricInfo:
         columns = {name: List(Value("float64")) for name in self.modalities}
-        return evaluate.MetricInfo(
-            description="Accuracy of each modality's own logits.",
-            citation="",
-            inputs_description="One column per modality: rows of logits; references: classes.",
-            features=Features({**columns, "references": Value("int64")}),
-        )
+        features = Features({**columns, "references": Value("int64")})
+        inputs = "One column per modality: rows of logits; references: classes."
+        return evaluate.MetricInfo("Accuracy of each modality's own logits.", "", features, inputs)
 
     def _compute(
         self, references: ArrayLike, predictions: None = None, **unimodal_logits: ArrayLike

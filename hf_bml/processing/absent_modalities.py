@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+
+from ..ground.suggestion import check_name
+from .transforms.base import Value
 
 ABSENCE = ("modality_mask", "zero_input")
-
-Value = Tensor | dict[str, Tensor]
 
 
 def zero_input(value: Value) -> Value:
@@ -48,8 +48,7 @@ class WithoutModalities:
         self.absence = absence
         if not self.absent <= set(self.modalities):
             raise ValueError(f"expected some of the modalities {self.modalities}, found {sorted(self.absent)}.")
-        if absence not in ABSENCE:
-            raise ValueError(f"absence must be one of {', '.join(ABSENCE)}, found {absence!r}.")
+        check_name("absence", absence, ABSENCE)
 
     def __call__(self, samples: list[Any]) -> dict[str, Any]:
         """The batch of the samples, without the absent modalities."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-Value = Tensor | dict[str, Tensor]
+from .transforms.base import Value
 
 
 class MultimodalDataCollator:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -139,34 +140,27 @@ class DecodedSplit:
         return self._spreads[modality]
 
 
+@dataclass(eq=False)
 class CorruptedRows(torch.utils.data.Dataset):
     """Rows of a [`DecodedSplit`] with one modality corrupted, made at each access; see `DecodedSplit.corrupted`.
 
     A row is what the processor gives: `{modality: Tensor, dict of tensors or None, other columns as they are}`.
     """
 
-    def __init__(
-        self,
-        clean: Dataset,
-        signals: StoredSignals,
-        rows: Sequence[int],
-        modality: str,
-        corruption: Corruption,
-        seed: int,
-        around: Surroundings,
-        config: str,
-    ):
-        self._others = clean.select_columns([name for name in clean.column_names if name != modality])
-        self._signals = signals
-        self._rows = rows
-        self.modality = modality
-        self.corruption = corruption
-        self.seed = seed
-        self._around = around
-        self._config = config
+    clean: Dataset
+    signals: StoredSignals
+    rows: Sequence[int]
+    modality: str
+    corruption: Corruption
+    seed: int
+    around: Surroundings
+    config: str
+
+    def __post_init__(self) -> None:
+        self._others = self.clean.select_columns([name for name in self.clean.column_names if name != self.modality])
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return self.__getitems__([index])[0]
@@ -179,13 +173,13 @@ class CorruptedRows(torch.utils.data.Dataset):
 
     def value(self, index: int) -> Tensor | dict[str, Tensor] | None:
         """The modality's tensors of one row."""
-        row = self._rows[index]
-        signal = self._signals[row]
+        row = self.rows[index]
+        signal = self.signals[row]
         if signal is None:
             return None
         rng = row_generator(self.seed, self.corruption.name, self.modality, row)
-        worse = self.corruption(signal, rng, self._around)
-        return transforms_of(self._config).by_modality[self.modality].from_signal(worse)
+        worse = self.corruption(signal, rng, self.around)
+        return transforms_of(self.config).by_modality[self.modality].from_signal(worse)
 
 
 def corrupted_datasets(

@@ -76,7 +76,7 @@ def test_sound_of_its_own_or_of_the_video(tmp_path, write_media):
     expected = [str(tmp_path / "v/a.mp4"), str(tmp_path / "v/sub/b.MP4"), None]
     assert files == {"audio": expected, "visual": expected}
     assert features == {"audio": Audio(decode=False), "visual": Video(decode=False)}
-    files, features = audio_visual_files(["a", "b"], tmp_path / "v", tmp_path / "s", tmp_path / "f")
+    files, features = audio_visual_files(["a", "b"], tmp_path, "v", tmp_path / "s", "f")
     assert files["audio"] == [str(tmp_path / "s/a.wav"), None]
     assert files["visual"][0] == [str(tmp_path / "f/a/01.jpg"), str(tmp_path / "f/a/02.jpg")]
     assert features["visual"] == List(Image(decode=False))

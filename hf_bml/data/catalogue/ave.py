@@ -130,7 +130,7 @@ def load(
         videos += [video for video, _ in rows]
         segments += [seconds for _, seconds in rows]
         row_splits += [split] * len(rows)
-    files, features = audio_visual_files(videos, folder / "AVE")
+    files, features = audio_visual_files(videos, folder, "AVE")
     features["labels"] = label_feature(labels)
     return clip_dataset("AVE", videos, row_splits, files, {"labels": chosen_labels(segments, labels)}, features)
 

@@ -81,11 +81,11 @@ def load(
     if hub_id is not None:
         return load_hub(hub_id, HUB, revision, modalities={"audio": "audio", "visual": "video"})
     folder = find_data_folder("cremad", data_dir)
-    videos, sounds = folder / "VideoFlash", folder / "AudioWAV"
     if split == "official":
         clips, labels, row_splits = official_rows(folder)
         how = "validation held out of train, clip by clip"
     else:
+        sounds = folder / "AudioWAV"
         found = index_files(sounds, AUDIO_SUFFIXES)
         clips = sorted(found)
         if not clips:
@@ -93,7 +93,7 @@ def load(
         actors, labels = zip(*(actor_and_emotion(Path(found[clip])) for clip in clips), strict=True)
         row_splits = with_held_out(with_held_out(["train"] * len(clips), actors, "test"), actors)
         how = "validation and test held out, grouped by actor"
-    files, features = audio_visual_files(clips, videos, sounds, frames_dir and folder / frames_dir)
+    files, features = audio_visual_files(clips, folder, "VideoFlash", "AudioWAV", frames_dir)
     features["labels"] = ClassLabel(names=list(CLASSES.values()))
     return note_held_out(clip_dataset("CREMA-D", clips, row_splits, files, {"labels": labels}, features), how)
 

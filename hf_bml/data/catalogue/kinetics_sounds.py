@@ -136,8 +136,7 @@ def load(
     if test == "validation" or annotation == "txt":
         how = "validation held out of train, grouped by video"
         row_splits = with_held_out(row_splits, [youtube_key(clip)[:11] for clip in clips])
-    sounds, frames = (each and folder / each for each in (audio_dir, frames_dir))
-    files, features = audio_visual_files(clips, folder / video_dir, sounds, frames, youtube_key)
+    files, features = audio_visual_files(clips, folder, video_dir, audio_dir, frames_dir, youtube_key)
     features["labels"] = ClassLabel(names=CLASSES)
     return note_held_out(clip_dataset("Kinetics-Sounds", clips, row_splits, files, {"labels": labels}, features), how)
 

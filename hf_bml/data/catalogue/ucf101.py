@@ -43,6 +43,7 @@ from ..clips import VIDEO, VIDEO_SUFFIXES, clip_dataset, index_files, index_fold
 from ..data_report import note_held_out
 from ..from_columns import load_hub
 from ..location import find_data_folder
+from ..parquet_columns import chosen_modalities
 from ..splits import with_held_out
 
 MODALITIES = ("visual", "flow", "difference")
@@ -82,8 +83,7 @@ def load(
     """
     if split not in RELEASED:
         raise ValueError(f"Expected split 1, 2 or 3, found {split!r}. Choose one of the official splits.")
-    if isinstance(modalities, str) or not modalities or not set(modalities) <= set(MODALITIES):
-        raise ValueError(f"Expected a list of modalities out of {MODALITIES}, found {modalities!r}.")
+    modalities = chosen_modalities(modalities, MODALITIES)
     if hub_id is not None:
         return load_hub(hub_id, HUB, revision, modalities=dict.fromkeys(modalities, "video"), label="label")
     folder = find_data_folder("ucf101", data_dir)

@@ -80,8 +80,7 @@ def load(
     row_splits = [part for _, _, _, part in rows.values()]
     check_counts({"classes": len(classes), "test": row_splits.count("test")}, RELEASED, "VGGSound", path)
     clips = [f"{video}_{int(start):06d}" for video, start, _, _ in rows.values()]
-    sounds, frames = (each and folder / each for each in (audio_dir, frames_dir))
-    files, features = audio_visual_files(clips, folder / video_dir, sounds, frames, youtube_key)
+    files, features = audio_visual_files(clips, folder, video_dir, audio_dir, frames_dir, youtube_key)
     index = {name: number for number, name in enumerate(classes)}
     labels = [index[label] for _, _, label, _ in rows.values()]
     features["labels"] = ClassLabel(names=classes)

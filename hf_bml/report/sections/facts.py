@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ...data.data_report import shortened
 from ...study.run_files import RunGroup
 from ..page import Table, Text
 from ..verdict import listed
@@ -40,17 +41,6 @@ def incomplete_parts(groups: Sequence[RunGroup]) -> list[Any]:
         if unique:
             parts.append(Table(caption, header, unique[:MOST_ROWS], folded=len(unique) > MANY_ROWS))
     return parts or [Text("No sample was left out, and every file could be used.")]
-
-
-def shortened(names: Sequence[str], most: int = 5) -> str:
-    """The first few of many names.
-
-    Example:
-        >>> shortened(["a", "b", "c"], most=2)
-        'a, b and 1 more'
-    """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def environment_parts(groups: Sequence[RunGroup]) -> list[Any]:
