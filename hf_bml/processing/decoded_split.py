@@ -17,7 +17,7 @@ from .cached_map import file_states
 from .corruptions.base import Corruption, Surroundings, row_generator
 from .corruptions.registry import check_corruptible
 from .corruptions.vector import training_std
-from .kept_files import recalled_fit, remember_fit, store_state, stored_state
+from .kept_files import remembered_state, stored_state
 from .map_style import process_split
 from .prepared_datasets import is_made_at_access
 from .processor import MultimodalProcessor
@@ -222,11 +222,8 @@ def training_spread(config: str, train: Dataset | IterableDataset, modality: str
         return training_std(_signals_of(config, rows, modality))
     source = source_of(modality, config)
     key = Hasher.hash([train._fingerprint, modality, source, file_states(rows.select_columns([modality]), [modality])])
-    state = recalled_fit(key)
-    if state is None:
-        state = store_state({"std": training_std(_signals_of(config, rows.select_columns([modality]), modality))})
-        remember_fit(key, state)
-    return stored_state(state)["std"]
+    signals = _signals_of(config, rows.select_columns([modality]), modality)
+    return stored_state(remembered_state(key, lambda: {"std": training_std(signals)}))["std"]
 
 
 def _signals_of(config: str, rows: Dataset | IterableDataset, modality: str) -> Iterator[Tensor | None]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datasets import Dataset, Features
+from torch import Tensor
 
 from .cached_map import cached_map
 from .failures import Failure, failure_reason
-from .kept_files import recalled_fit, remember_fit, store_state
+from .kept_files import remembered_state
 from .processor_config import transforms_of
 from .raw_columns import integer_columns, typed_batch, undecoded
 from .stored_signals import StoredSignals
@@ -44,17 +45,16 @@ def fit_modality(split: Dataset, split_name: str, modality: str, config: str, nu
         )
     except ValueError as error:
         raise ValueError(f"split {split_name!r}, {error}") from error
-    state_name = recalled_fit(extracted._fingerprint)
-    if state_name is None:
+
+    def fit() -> dict[str, Tensor]:
+        present = [row for row, value in enumerate(extracted[modality]) if value is not None]
+        stored = StoredSignals(extracted.select(present), modality, range(len(present)), len(present))
         try:
-            present = [row for row, value in enumerate(extracted[modality]) if value is not None]
-            stored = StoredSignals(extracted.select(present), modality, range(len(present)), len(present))
-            state = transforms.by_modality[modality].fit(stored)
+            return transforms.by_modality[modality].fit(stored)
         except Exception as error:  # also of linear algebra, and MemoryError
             raise ValueError(f"split {split_name!r}, modality {modality!r}: {failure_reason(error)}") from error
-        state_name = store_state(state)
-        remember_fit(extracted._fingerprint, state_name)
-    return state_name
+
+    return remembered_state(extracted._fingerprint, fit)
 
 
 def extract_batch(

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import datasets
@@ -62,6 +62,15 @@ def recalled_fit(key: str) -> str | None:
     path = state_folder() / f"{key}.fit"
     name = path.read_text(encoding="utf-8") if path.is_file() else None
     return name if name and _state_path(name).is_file() else None
+
+
+def remembered_state(key: str, make: Callable[[], dict[str, Tensor]]) -> str:
+    """The name of the state that `key` stands for; only where it is not in the cache, `make` is called."""
+    name = recalled_fit(key)
+    if name is None:
+        name = store_state(make())
+        remember_fit(key, name)
+    return name
 
 
 def _state_path(name: str) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import islice
 
 import numpy as np
@@ -11,7 +12,7 @@ from datasets import Dataset, IterableDataset
 from torch import Tensor
 
 from .corruptions.vector import training_std
-from .kept_files import recalled_fit, remember_fit, store_state
+from .kept_files import remembered_state, store_state
 from .modality_transforms import ModalityTransforms
 from .tensor_storage import decode_value
 from .transforms.base import Signal
@@ -63,17 +64,21 @@ def material_of_split(
     material: dict[str, dict[str, str]] = {}
     for name, augmentation in transforms.augmentations.items():
         for what in sorted(augmentation.needs & {"others", "std"}):
-            key = f"{fingerprint}-{name}-{what}"
-            state = recalled_fit(key)
-            if state is None:
-                if what == "std":
-                    state = store_state({"std": training_std(signals[name])})
-                else:
-                    order = np.random.default_rng(0).permutation(len(signals[name])).tolist()
-                    state = store_pool(name, [signals[name][row] for row in _first_audible(signals[name], order)])
-                remember_fit(key, state)
-            material.setdefault(name, {})[what] = state
+            make = partial(spread if what == "std" else drawn_pool, name, signals[name])
+            material.setdefault(name, {})[what] = remembered_state(f"{fingerprint}-{name}-{what}", make)
     return material
+
+
+def spread(name: str, signals: Sequence[Tensor | None]) -> dict[str, Tensor]:
+    """The state of `training_std`."""
+    return {"std": training_std(signals)}
+
+
+def drawn_pool(name: str, signals: Sequence[Tensor | None]) -> dict[str, Tensor]:
+    """The state of POOL signals at random; see `pool_state`."""
+    order = np.random.default_rng(0).permutation(len(signals)).tolist()
+    rows = sorted(islice((row for row in order if _is_audible(signals[row])), POOL))
+    return pool_state(name, [signals[row] for row in rows])
 
 
 def material_of_stream(transforms: ModalityTransforms, rows: IterableDataset) -> dict[str, dict[str, str]]:
@@ -93,12 +98,12 @@ def material_of_stream(transforms: ModalityTransforms, rows: IterableDataset) ->
             values = (row[name] for row in islice(rows, 4 * POOL))
             found = (transforms.read(name, [value], failures=[])[0] for value in values)
             pool = list(islice((signal for signal in found if _is_audible(signal)), POOL))
-            material[name] = {"others": store_pool(name, pool)}
+            material[name] = {"others": store_state(pool_state(name, pool))}
     return material
 
 
-def store_pool(name: str, pool: list[Tensor]) -> str:
-    """The name under which the signals are stored.
+def pool_state(name: str, pool: list[Tensor]) -> dict[str, Tensor]:
+    """Signals as a state that can be stored.
 
     Raises:
         ValueError: fewer than two: a clip is not mixed with itself.
@@ -108,11 +113,7 @@ def store_pool(name: str, pool: list[Tensor]) -> str:
             f"modality {name!r}: babble expects at least 2 training rows with sound, found {len(pool)}. Use "
             "white_noise."
         )
-    return store_state({f"{index:04d}": signal for index, signal in enumerate(pool)})
-
-
-def _first_audible(signals: Sequence[Tensor | None], order: Iterable[int]) -> list[int]:
-    return sorted(islice((row for row in order if _is_audible(signals[row])), POOL))
+    return {f"{index:04d}": signal for index, signal in enumerate(pool)}
 
 
 def _is_audible(signal: Tensor | None) -> bool:
