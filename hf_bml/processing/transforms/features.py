@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-import mmap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from ..media.file import media_file, one_line
 from .base import Transform
 
 
+@dataclass(eq=False)
 class FeatureVector(Transform):
     """Numbers, or a `.npy` file of them -> float32 tensor `(dim,)`, `(time, dim)` or `(frames, positions, dim)`.
 
@@ -42,14 +43,15 @@ class FeatureVector(Transform):
     signal = "vector"
     stores_files = False
 
-    def __init__(self, input_size: int | None = None, step: int = 1, standardize: bool = False):
-        if isinstance(step, bool) or not isinstance(step, int) or step < 1:
-            raise ValueError(f"Expected step to be an integer >= 1, found {step!r}.")
-        if not isinstance(standardize, bool):
-            raise ValueError(f"Expected standardize to be true or false, found {standardize!r}.")
-        self.input_size = input_size
-        self.step = step
-        self.standardize = standardize
+    input_size: int | None = None
+    step: int = 1
+    standardize: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.step, bool) or not isinstance(self.step, int) or self.step < 1:
+            raise ValueError(f"Expected step to be an integer >= 1, found {self.step!r}.")
+        if not isinstance(self.standardize, bool):
+            raise ValueError(f"Expected standardize to be true or false, found {self.standardize!r}.")
         self._state: dict[str, Tensor] | None = None
 
     @property
@@ -173,20 +175,10 @@ def read_npy(content: bytes | str) -> np.ndarray:
         ValueError: not a `.npy` file of numbers; nothing is unpickled.
     """
     try:
-        file = io.BytesIO(content) if isinstance(content, bytes) else _mapped(content)
-        version = np.lib.format.read_magic(file)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, is_fortran, dtype = read_header(file)
-        if dtype.hasobject or min(shape, default=0) < 0:
-            raise ValueError("Python objects, or a negative length")
-        buffer = content if isinstance(content, bytes) else file
-        return np.ndarray(shape, dtype, buffer, file.tell(), order="F" if is_fortran else "C")
+        if isinstance(content, bytes):
+            return np.load(io.BytesIO(content), allow_pickle=False)
+        return np.load(content, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # a damaged header raises nearly anything
         raise ValueError(
             f"Expected a .npy file of numbers, found: {one_line(error)}. Save it with numpy.save."
         ) from error
-
-
-def _mapped(path: str) -> mmap.mmap:
-    with open(path, "rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

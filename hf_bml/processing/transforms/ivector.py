@@ -191,17 +191,6 @@ def whitening(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, (directions * scale) @ directions.T
 
 
-def unit_length(vectors: np.ndarray) -> np.ndarray:
-    """`(..., size)` scaled to length 1; a vector of zeros stays.
-
-    Example:
-        >>> unit_length(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist()
-        [[0.6, 0.8], [0.0, 0.0]]
-    """
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.where(length > 0, length, 1)
-
-
 @dataclass(eq=False)
 class IVector(Transform):
     """Raw audio values -> i-vectors `(size,)`, float32 of length 1; learned on the training clips by `fit`.
@@ -348,7 +337,8 @@ class IVector(Transform):
     def _vector(self, features: Tensor) -> np.ndarray:
         counts, sums = self._background.statistics(features.double().numpy())
         means, _, _ = self._variability.posterior(counts[None], sums[None])
-        return unit_length((means[0] - self._center) @ self._whitening)
+        vector = (means[0] - self._center) @ self._whitening
+        return vector / (np.linalg.norm(vector, axis=-1) or 1)  # a vector of zeros stays
 
     def _drawn_frames(self, clips: Sequence[Tensor]) -> np.ndarray:
         """At most `max_frames` frames of all clips, float64 (frames, dim)."""
