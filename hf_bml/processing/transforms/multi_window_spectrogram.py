@@ -6,6 +6,8 @@ is what its name suggests, not the cited method.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from .base import Transform
 from .spectrogram import LogSpectrogram
 
 
+@dataclass(eq=False)
 class MultiWindowSpectrogram(Transform):
     """Raw audio values -> `(windows, height, width)`, float32: a log spectrogram per window length, all of one size.
 
@@ -44,37 +47,29 @@ class MultiWindowSpectrogram(Transform):
     signal = "audio"
     reads_video = True
 
-    def __init__(
-        self,
-        window_lengths: list[int] | tuple[int, ...] = (256, 512, 1024),
-        hop: int = 159,
-        size: list[int] | tuple[int, int] = (257, 299),
-        sampling_rate: int = 16000,
-        duration: float = 3.0,
-        num_mel_bins: int | None = None,
-        standardize: bool = True,
-        pad: str = "repeat",
-        min_rms: float = 0.0,
-    ):
-        if not window_lengths or hop < 1 or min(window_lengths) < hop:
-            raise ValueError(
-                f"Expected window_lengths of at least hop={hop} >= 1 samples, found {list(window_lengths)}. Lower hop "
-                "or lengthen the windows."
-            )
-        if len(size) != 2 or min(size) < 1:
-            raise ValueError(f"Expected size (frequencies, frames), both >= 1, found {size}. Give two numbers.")
-        self.num_windows = len(window_lengths)
-        self.size = list(size)
-        self.spectrograms = [
-            LogSpectrogram(
-                sampling_rate, duration, length, length - hop, num_mel_bins, standardize, pad, min_rms=min_rms
-            )
-            for length in window_lengths
-        ]
+    window_lengths: Sequence[int] = (256, 512, 1024)
+    hop: int = 159
+    size: Sequence[int] = (257, 299)
+    sampling_rate: int = 16000
+    duration: float = 3.0
+    num_mel_bins: int | None = None
+    standardize: bool = True
+    pad: str = "repeat"
+    min_rms: float = 0.0
 
-    @property
-    def sampling_rate(self) -> int:
-        return self.spectrograms[0].sampling_rate
+    def __post_init__(self) -> None:
+        if not self.window_lengths or self.hop < 1 or min(self.window_lengths) < self.hop:
+            raise ValueError(
+                f"Expected window_lengths of at least hop={self.hop} >= 1 samples, found {list(self.window_lengths)}. "
+                "Lower hop or lengthen the windows."
+            )
+        if len(self.size) != 2 or min(self.size) < 1:
+            raise ValueError(f"Expected size (frequencies, frames), both >= 1, found {self.size}. Give two numbers.")
+        names = ("sampling_rate", "duration", "num_mel_bins", "standardize", "pad", "min_rms")
+        shared = {name: vars(self)[name] for name in names}
+        self.spectrograms = [
+            LogSpectrogram(window_length=length, overlap=length - self.hop, **shared) for length in self.window_lengths
+        ]
 
     @property
     def zeros(self) -> str | None:
@@ -83,7 +78,7 @@ class MultiWindowSpectrogram(Transform):
 
     @property
     def sizes(self) -> dict[str, int]:
-        return {"num_windows": self.num_windows}
+        return {"num_windows": len(self.window_lengths)}
 
     def read(self, value: Any) -> Tensor:
         """The waveform of a clip (any form `read_waveform` accepts)."""
@@ -92,4 +87,4 @@ class MultiWindowSpectrogram(Transform):
     def from_signal(self, signal: Tensor, training: bool = False) -> Tensor:
         """The spectrograms of a waveform; `training` changes nothing."""
         images = [spectrogram.from_signal(signal) for spectrogram in self.spectrograms]
-        return torch.cat([v2.functional.resize(image, self.size, antialias=True) for image in images])
+        return torch.cat([v2.functional.resize(image, list(self.size), antialias=True) for image in images])
