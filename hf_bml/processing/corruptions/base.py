@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ..transforms.base import Signal
 
+LIMITS = "limits"  # of a `number`, in the field's metadata
+
 
 @dataclass(frozen=True)
 class Surroundings:
@@ -54,8 +56,8 @@ class Corruption:
 
     def __post_init__(self) -> None:
         for option in fields(self):
-            if option.metadata:
-                check_number(self.name, option.name, self.options[option.name], **option.metadata)
+            if LIMITS in option.metadata:
+                check_number(self.name, option.name, self.options[option.name], **option.metadata[LIMITS])
 
     def __call__(self, signal: Signal, rng: np.random.Generator, around: Surroundings) -> Signal:
         """The corrupted signal, a new one of the same kind, shape and dtype.
@@ -86,7 +88,7 @@ def row_generator(seed: int, corruption: str, modality: str, row: int) -> np.ran
 
 def number(default: float, low: float = -math.inf, high: float = math.inf, **limits: bool) -> Any:
     """An option of a corruption that `check_number` checks with these limits."""
-    return field(default=default, metadata={"low": low, "high": high, **limits})
+    return field(default=default, metadata={LIMITS: {"low": low, "high": high, **limits}})
 
 
 def check_number(

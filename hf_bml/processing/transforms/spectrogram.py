@@ -26,7 +26,8 @@ from .base import Transform
 
 TUKEY_SHAPE = 0.25
 PRESET_OPTIONS = (
-    *("sampling_rate", "duration", "window_length", "overlap", "scale", "standardize", "random_crop", "tile_to"),
+    *("sampling_rate", "duration", "window_length", "overlap"),
+    *("scale", "standardize", "random_crop", "tile_to"),
 )
 PRESETS: dict[str, dict[str, Any]] = {
     name: dict(zip(PRESET_OPTIONS, values, strict=True))
