@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from hf_bml.analysis.comparison import Row
 from hf_bml.analysis.records import records_of, write_records
+from hf_bml.analysis.row import Row
 
 FOLDER = Path(__file__).parent.parent / "recipes" / "balanced"
 

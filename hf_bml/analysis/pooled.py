@@ -10,7 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from .comparison import INTERVAL, Row, baseline_row, control_row, difference, reference_row, scale_and_digits
+from .comparison_table import INTERVAL
+from .metric_names import scale_and_digits
+from .references import baseline_row, control_row, difference, reference_row
+from .row import Row
 from .summary import markdown_table, paired_difference
 
 

@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from .comparison import Row, is_control, lower_is_better, reference_row
+from .metric_names import lower_is_better
 from .pooled import method_names
+from .references import is_control, reference_row
+from .row import Row
 from .summary import markdown_table
 
 LEAST_SETS = 3  # of a test

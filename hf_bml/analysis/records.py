@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .comparison import Row
+from .row import Row
 
 SAID_ONCE = ("label", "source", "methods", "model", "plain", "dataset", "setting")  # of a row
 

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from .comparison import MEASURED, Row, reference_row
+from .metric_names import MEASURED
 from .predictions import Predictions
+from .references import reference_row
+from .row import Row
 
 VALIDATION = f"validation_{MEASURED}"
 SUMMARY = ("missing_average", "dominant_noisy", "others_noisy", "worst", "ece_clean", "ece_noisy")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .comparison import MEASURED, Row, mean_cell
+from .comparison_table import mean_cell
+from .metric_names import MEASURED
 from .robustness import Condition, change, conditions_of, noisy_by_type, shown_columns
+from .row import Row
 from .summary import markdown_table, percent
 
 

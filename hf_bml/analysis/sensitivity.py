@@ -7,16 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .comparison import (
-    Row,
-    best_row,
-    lower_is_better,
-    mean_cell,
-    mean_record,
-    metric_names,
-    shown_metrics,
-    validation_metric,
-)
+from .comparison_csv import mean_record
+from .comparison_table import mean_cell
+from .metric_names import lower_is_better, metric_names, shown_metrics, validation_metric
+from .references import best_row
+from .row import Row
 from .summary import markdown_table
 
 CHOSEN = "chosen"  # the last column of a sensitivity's table, which no other table has

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..analysis.comparison import MEASURED, metric_names
+from ..analysis.metric_names import MEASURED, metric_names
 from ..analysis.records import read_records, rows_of
 from ..ground.disk import check_writable
 from ..study.assembly import recipe_modalities

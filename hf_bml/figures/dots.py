@@ -17,7 +17,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from ..analysis.comparison import Row, reference_row
+from ..analysis.references import reference_row
+from ..analysis.row import Row
 from ..analysis.summary import paired_difference
 from ..metrics.question_answering import TYPE_PREFIX
 from .style import JOINT, JOINT_COLOUR, Styles, modality_colours, panel_title, percent_axis, picture

@@ -10,7 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from ..analysis.comparison import Row, mean_cell, scale_and_digits, validation_metric
+from ..analysis.comparison_table import mean_cell
+from ..analysis.metric_names import scale_and_digits, validation_metric
+from ..analysis.row import Row
 from ..analysis.sensitivity import Sweep, short_names
 from .style import COLOURS, DENSITY_MAP, error_bars, picture
 

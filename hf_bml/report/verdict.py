@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
-from ..analysis.comparison import Row, difference
+from ..analysis.references import difference
+from ..analysis.row import Row
 
 BALANCED_UP_TO = 1.1  # discrepancy ratio
 BEHIND = 0.03  # share of samples by which an encoder must be worse than one trained alone to be called so

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..analysis.comparison import PLAIN
+from ..analysis.row import PLAIN
 from ..study.checks import check_metric
 from ..study.finished_run import check_split
 from ..study.run_files import RunGroup, read_groups

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..analysis.comparison import Row, is_control
+from ..analysis.references import is_control
+from ..analysis.row import Row
 from ..ground.suggestion import did_you_mean
 from .checks import check_compared_metric, check_model
 from .fingerprint import fingerprint

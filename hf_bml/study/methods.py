@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from ..analysis.comparison import PLAIN
+from ..analysis.row import PLAIN
 from ..ground.suggestion import did_you_mean
 from ..modulation import BUNDLES, MODULATIONS, build_modulations, bundled_model_options
 from .parts import JOINT_ONLY

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ..analysis.comparison import Row
+from ..analysis.row import Row
 from ..training.checkpoint import AUTO, LAST, resume_request
 from .checks import check_compared_metric, check_recipe, check_resume
 from .fingerprint import fingerprint

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..analysis.calibration import calibration
-from ..analysis.comparison import MEASURED
 from ..analysis.linear_probe import ProbeSettings
+from ..analysis.metric_names import MEASURED
 from ..analysis.predictions import Predictions
 from ..analysis.robustness import (
     Condition,

@@ -8,7 +8,7 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
-from ..analysis.comparison import MEASURED
+from ..analysis.metric_names import MEASURED
 from ..analysis.robustness import VALIDATION, probe_summary
 from .corruption_choice import Chosen
 from .finished_run import load_run, predict

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..analysis.comparison import MEASURED, Row
+from ..analysis.metric_names import MEASURED
 from ..analysis.robustness import VALIDATION, with_common_dominant
 from ..analysis.robustness_tables import robustness_text, rows_text
+from ..analysis.row import Row
 from ..ground.disk import check_writable
 from .corruption_choice import parse_corruptions
 from .errors import is_main_process

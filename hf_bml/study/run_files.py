@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from ..analysis.comparison import Row
+from ..analysis.row import Row
 from ..training.checkpoint import SET_ASIDE
 from .checks import METRICS_NAME
 from .experiment import CONFIG_NAME

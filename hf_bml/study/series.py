@@ -11,21 +11,16 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 
-from ..analysis.comparison import (
-    MEASURED,
-    Row,
-    best_run,
-    comparison_notes,
-    comparison_table,
-    is_metric,
-    row_records,
-    run_records,
-    write_csv,
-)
+from ..analysis.comparison_csv import row_records, run_records, write_csv
+from ..analysis.comparison_notes import comparison_notes
+from ..analysis.comparison_table import comparison_table
+from ..analysis.metric_names import MEASURED, is_metric
 from ..analysis.pooled import pooled_table
 from ..analysis.ranks import Ranks, rank_methods, ranks_text
 from ..analysis.records import records_of, write_records
+from ..analysis.references import best_run
 from ..analysis.robustness import shown_columns, with_common_dominant
+from ..analysis.row import Row
 from ..analysis.summary import median_after_warm_up, run_table
 from ..ground.disk import disk_errors_named
 from ..training.checkpoint import AUTO, resume_request

@@ -11,7 +11,9 @@ from typing import Any
 
 import yaml
 
-from ..analysis.comparison import PLAIN, Row, best_row, write_csv
+from ..analysis.comparison_csv import write_csv
+from ..analysis.references import best_row
+from ..analysis.row import PLAIN, Row
 from ..analysis.sensitivity import (
     Sweep,
     sensitivity_notes,

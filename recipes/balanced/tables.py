@@ -18,9 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-from hf_bml.analysis.comparison import Row, difference, difference_cell
+from hf_bml.analysis.comparison_table import difference_cell
 from hf_bml.analysis.records import read_records, rows_of
+from hf_bml.analysis.references import difference
 from hf_bml.analysis.robustness import with_common_dominant
+from hf_bml.analysis.row import Row
 from hf_bml.analysis.summary import markdown_table
 from hf_bml.study.recipe import read_recipe
 

@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from hf_bml.analysis.comparison import PLAIN, Row, difference, mean_cell
+from hf_bml.analysis.comparison_table import mean_cell
 from hf_bml.analysis.records import read_records, rows_of
+from hf_bml.analysis.references import difference
 from hf_bml.analysis.robustness import with_common_dominant
+from hf_bml.analysis.row import PLAIN, Row
 from hf_bml.analysis.summary import markdown_table, paired_difference
 
 FOLDER = Path(__file__).parent

@@ -5,20 +5,12 @@ import math
 
 import pytest
 
-from hf_bml.analysis.comparison import (
-    Row,
-    baseline_row,
-    comparison_notes,
-    comparison_table,
-    control_row,
-    mean_cell,
-    reference_row,
-    relative_time,
-    row_records,
-    run_records,
-    shown_metrics,
-    write_csv,
-)
+from hf_bml.analysis.comparison_csv import row_records, run_records, write_csv
+from hf_bml.analysis.comparison_notes import comparison_notes
+from hf_bml.analysis.comparison_table import comparison_table, mean_cell
+from hf_bml.analysis.metric_names import shown_metrics
+from hf_bml.analysis.references import baseline_row, control_row, reference_row, relative_time
+from hf_bml.analysis.row import Row
 
 
 def row(label, accuracies, methods="", validation=None, seconds=None, **options):

@@ -6,19 +6,13 @@ import math
 
 import pytest
 
-from hf_bml.analysis.comparison import (
-    Row,
-    best_run,
-    comparison_notes,
-    comparison_table,
-    control_row,
-    difference,
-    lower_is_better,
-    reference_row,
-    row_overlap,
-)
+from hf_bml.analysis.comparison_notes import comparison_notes
+from hf_bml.analysis.comparison_table import comparison_table
+from hf_bml.analysis.metric_names import lower_is_better
 from hf_bml.analysis.pooled import pooled_records, pooled_table
 from hf_bml.analysis.records import read_records, records_of, rows_of, write_records
+from hf_bml.analysis.references import best_run, control_row, difference, reference_row
+from hf_bml.analysis.row import Row, row_overlap
 from hf_bml.analysis.summary import paired_difference
 
 FOLDS = {"folds": 3, "groups": True, "pool": 20, "train": 20, "test": 10}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from hf_bml.analysis import ranks
-from hf_bml.analysis.comparison import Row
 from hf_bml.analysis.ranks import rank_methods, ranks_text
+from hf_bml.analysis.row import Row
 
 # Demšar (2006), table 6: C4.5, with m, with cf and with both, on 14 sets; of two equally printed values on the set
 # `voting`, whose ranks are 2 and 3 there, the second is lowered.

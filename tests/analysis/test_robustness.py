@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hf_bml.analysis.comparison import Row, lower_is_better
+from hf_bml.analysis.metric_names import lower_is_better
 from hf_bml.analysis.predictions import Predictions
 from hf_bml.analysis.robustness import (
     Condition,
@@ -14,6 +14,7 @@ from hf_bml.analysis.robustness import (
     weak_modality,
     with_common_dominant,
 )
+from hf_bml.analysis.row import Row
 
 
 def noisy(accuracy, modality, name, ece=0.2):

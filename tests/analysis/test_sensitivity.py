@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from hf_bml.analysis.comparison import Row, best_row
+from hf_bml.analysis.references import best_row
+from hf_bml.analysis.row import Row
 from hf_bml.analysis.sensitivity import (
     Sweep,
     sensitivity_notes,

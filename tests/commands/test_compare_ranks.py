@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from hf_bml.analysis.comparison import Row
 from hf_bml.analysis.records import records_of, write_records
+from hf_bml.analysis.row import Row
 from hf_bml.cli import main
 
 

@@ -18,8 +18,8 @@ from finished import write_analyses, write_robustness, write_run
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hf_bml.analysis.comparison import Row
 from hf_bml.analysis.linear_probe import ProbeSettings
+from hf_bml.analysis.row import Row
 from hf_bml.analysis.sensitivity import Sweep
 from hf_bml.cli import main
 from hf_bml.ground.disk import DiskError

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_bml.analysis.comparison import Row
+from hf_bml.analysis.row import Row
 from hf_bml.figures import dots
 from hf_bml.figures.style import modality_colours
 

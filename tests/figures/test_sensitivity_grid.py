@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from matplotlib.collections import PathCollection
 
-from hf_bml.analysis.comparison import Row
+from hf_bml.analysis.row import Row
 from hf_bml.analysis.sensitivity import Sweep
 from hf_bml.figures.sensitivity_grid import plot_sensitivity
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from hf_bml.analysis.comparison import Row
+from hf_bml.analysis.row import Row
 from hf_bml.report.verdict import Evidence, listed, recommendation, verdict
 
 

@@ -7,7 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ...analysis.comparison import INTERVAL, comparison_cells, comparison_notes
+from ...analysis.comparison_notes import comparison_notes
+from ...analysis.comparison_table import INTERVAL, comparison_cells
 from ...figures.dots import plot_accuracies
 from ...study.run_files import RunGroup
 from ..figure_folder import FigureFolder

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...analysis.comparison import Row
 from ...analysis.robustness import conditions_of
 from ...analysis.robustness_tables import rows_cells
+from ...analysis.row import Row
 from ...figures.robustness import plot_robustness
 from ...study.robustness_series import robustness_rows
 from ...study.run_files import RunGroup

@@ -1,0 +1,48 @@
+"""What the metrics of runs are called, which of them a table shows, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from .row import Row
+
+PERCENTAGES = ("accuracy", "event_accuracy", "mean_average_precision", "f1_")
+MEASURED = "robust/"  # the beginning of what is measured beside a run's own metrics, fractions too
+NO_QUANTITIES = ("seed", "fold")
+HIDDEN = ("mean_average_precision_classes",)
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether less of a metric, of either split, is better: the loss, a calibration error."""
+    name = metric.removeprefix("validation_").rpartition("/")[2]
+    return name == "loss" or name.partition("_")[0] == "ece"
+
+
+def validation_metric(rows: Iterable[Row], metric: str) -> str:
+    """The validation split's name of a test metric; its accuracy, if the metric has none there."""
+    name = f"validation_{metric}"
+    return name if all(name in run for row in rows for run in row.runs) else "validation_accuracy"
+
+
+def shown_metrics(rows: Iterable[Row]) -> list[str]:
+    """The metrics of a table: accuracies, mAP, F1 and ratios, in the order in which they first appear."""
+    prefixes = (*PERCENTAGES, "ratio_")
+    names = dict.fromkeys(name for row in rows for run in row.runs for name in run if name.startswith(prefixes))
+    return ["validation_accuracy", *[name for name in names if name not in HIDDEN]]
+
+
+def scale_and_digits(metric: str) -> tuple[int, int]:
+    """What a table multiplies a metric's values by, and how many digits it shows after the point."""
+    return (100, 1) if metric.removeprefix("validation_").startswith((*PERCENTAGES, MEASURED)) else (1, 2)
+
+
+def metric_names(rows: Iterable[Row]) -> list[str]:
+    """Every quantity that any run has, in the order in which they first appear."""
+    names = (name for row in rows for run in row.runs for name, value in run.items() if is_metric(name, value))
+    return list(dict.fromkeys(names))
+
+
+def is_metric(name: str, value: Any) -> bool:
+    """Whether an entry of a run is a quantity."""
+    return name not in NO_QUANTITIES and isinstance(value, (int, float)) and not isinstance(value, bool)
