@@ -16,7 +16,8 @@ from hf_bml.study import experiment
 from hf_bml.study.checks import check_dataset_options, check_encoder_inputs, check_processors
 from hf_bml.study.experiment import build_model
 from hf_bml.study.parser import train_parser
-from hf_bml.study.recipe import parse_recipe, read_recipe
+from hf_bml.study.recipe import parse_recipe
+from hf_bml.study.recipe_yaml import read_recipe
 
 ROOT = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(path for path in ROOT.rglob("*.yaml") if path.parent.name != "accelerate_configs")

@@ -7,7 +7,7 @@ import sys
 from ..study.analyse import analyse_run, analysis_path, analysis_text
 from ..study.errors import command, is_main_process
 from ..study.parser import run_parser
-from ..study.series import end_processes
+from ..study.processes import end_processes
 
 DESCRIPTION = """\
 Writes RUN_DIR/analysis_SPLIT.json: accuracy per class, confusion matrix, calibration, the Shapley value of every

@@ -10,15 +10,19 @@ from pathlib import Path
 from ..analysis.metric_names import MEASURED, metric_names
 from ..analysis.records import read_records, rows_of
 from ..ground.disk import check_writable
-from ..study.assembly import recipe_modalities
-from ..study.checks import check_metric
+from ..study.after_run import AfterRun
 from ..study.comparison import Contender, check_control, plan_methods
+from ..study.comparison_files import write_comparison
 from ..study.corruption_choice import parse_corruptions
 from ..study.errors import OneLineErrors, command
+from ..study.metric_checks import check_metric
 from ..study.parser import RecipeParser, series_options, series_parser
 from ..study.plan import check_name, common_folder
+from ..study.processes import end_processes
 from ..study.robustness_after_run import measure_robustness
-from ..study.series import AfterRun, choose_settings, end_processes, run_series, write_comparison
+from ..study.run_model import recipe_modalities
+from ..study.series import run_series
+from ..study.setting_search import choose_settings
 from ..study.shard import Shard, parse_shard
 from ..training.training_args import BalancedTrainingArguments
 

@@ -8,7 +8,7 @@ from ..analysis.summary import run_table
 from ..study.errors import command, is_main_process
 from ..study.finished_run import evaluate
 from ..study.parser import run_parser
-from ..study.series import end_processes
+from ..study.processes import end_processes
 
 DESCRIPTION = "Evaluates a run's model and writes RUN_DIR/metrics_SPLIT.json."
 

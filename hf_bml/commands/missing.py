@@ -10,7 +10,7 @@ from ..processing.absent_modalities import ABSENCE
 from ..study.errors import command, is_main_process
 from ..study.missing import DEFAULT_SEEDS, MISSING_NAME, missing_run, missing_text
 from ..study.parser import run_parser
-from ..study.series import end_processes
+from ..study.processes import end_processes
 
 DESCRIPTION = """\
 Writes RUN_DIR/missing.json: every sample loses every modality at random, one modality at a fixed rate, another one at

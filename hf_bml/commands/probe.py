@@ -10,7 +10,7 @@ from ..analysis.linear_probe import ProbeSettings
 from ..study.errors import command, is_main_process
 from ..study.parser import HelpFormatter, RecipeParser
 from ..study.probe import PROBE_NAME, probe_run, probe_text
-from ..study.series import end_processes
+from ..study.processes import end_processes
 
 DESCRIPTION = """\
 Fits a linear classifier on the frozen features of the training split, per modality and saved model, and writes its

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from ..study.errors import OneLineErrors, command, is_main_process
+from ..study.processes import end_processes
 from ..study.robustness_series import robustness_of_runs
-from ..study.series import end_processes
 
 DESCRIPTION = """\
 Evaluates finished runs on clean data, with every modality noisy (every corruption that fits it, at several

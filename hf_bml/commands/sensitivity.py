@@ -7,7 +7,8 @@ import sys
 from ..study.errors import command
 from ..study.parser import RecipeParser, series_options, series_parser
 from ..study.plan import common_folder
-from ..study.series import end_processes, run_plan
+from ..study.processes import end_processes
+from ..study.series import run_plan
 from ..study.sweep import plan_sweep, write_sensitivity
 
 DESCRIPTION = """\

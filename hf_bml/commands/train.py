@@ -7,7 +7,8 @@ import sys
 from ..study.errors import command
 from ..study.parser import series_options, train_parser
 from ..study.plan import plan_recipes
-from ..study.series import end_processes, run_recipes
+from ..study.processes import end_processes
+from ..study.series import run_recipes
 
 
 @command("train")

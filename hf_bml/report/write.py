@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..analysis.row import PLAIN
-from ..study.checks import check_metric
 from ..study.finished_run import check_split
+from ..study.metric_checks import check_metric
 from ..study.run_files import RunGroup, read_groups
 from .page import Section, Text, render_page
 

@@ -10,7 +10,7 @@ from .finished_run import FinishedRun, check_modality, run_config
 from .parser import train_parser
 from .parts import alone_changes
 from .recipe import Recipe, parse_recipe
-from .series import run_or_reuse
+from .train_or_reuse import run_or_reuse
 
 FOLDER = "alone"
 

@@ -14,13 +14,15 @@ import numpy as np
 from ..analysis.references import is_control
 from ..analysis.row import Row
 from ..ground.suggestion import did_you_mean
-from .checks import check_compared_metric, check_model
+from .dotted_options import recipe_options, split_dotted
 from .fingerprint import fingerprint
 from .methods import Method, check_used, option_text, parse_method
+from .metric_checks import check_compared_metric
+from .model_checks import check_model
 from .parser import RecipeParser
 from .parts import alone_changes
 from .plan import Plan, check_name, check_series, plan_seeds
-from .recipe import Recipe, parse_recipe, recipe_options, split_dotted
+from .recipe import Recipe, parse_recipe
 from .sweep import applied, check_option, read_varied
 
 DEFAULT = "default"  # the setting without searched values

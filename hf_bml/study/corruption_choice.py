@@ -9,9 +9,9 @@ from typing import Any
 from ..ground.suggestion import did_you_mean
 from ..processing.corruptions import CORRUPTIONS, Corruption, build_corruption, default_corruptions
 from ..processing.tensor_storage import stored_source
-from .assembly import raw_data
 from .finished_run import FinishedRun, check_modality
 from .methods import parse_options
+from .run_data import raw_data
 
 
 @dataclass(frozen=True)

@@ -22,28 +22,17 @@ from ..hub.push import with_command
 from ..hub.run_folder import push_run
 from ..training.checkpoint import set_checkpoints_aside
 from ..training.data_checks import check_dataset
-from .assembly import (
-    build_data,
-    build_model,
-    build_trainer,
-    column_types,
-    protocol_facts,
-    recipe_task,
-    type_names,
-)
-from .checks import (
-    METRICS_NAME,
-    TRAINING_NAME,
-    check_best_metric,
-    goes_on_from_another,
-    resume_point,
-    training_identity,
-)
+from .assembly import build_trainer, column_types, type_names
 from .epoch_clock import EpochClock
 from .fingerprint import fingerprint
 from .json_file import read_json, write_json
+from .metric_checks import check_best_metric
 from .parts import load_parts
-from .recipe import Recipe, write_recipe
+from .recipe import Recipe
+from .recipe_yaml import write_recipe
+from .resumption import METRICS_NAME, TRAINING_NAME, goes_on_from_another, resume_point, training_identity
+from .run_data import build_data, protocol_facts
+from .run_model import build_model, recipe_task
 
 CONFIG_NAME = "config.yaml"
 AFTER_NAME = "after_run.json"  # what `run_plan` measures beside the run's own metrics

@@ -21,8 +21,10 @@ from ..data.location import DATA_VARIABLE
 from ..hub.hidden_paths import WITHOUT_EFFECT
 from ..modulation import build_modulations
 from ..processing import PROCESSORS
-from .assembly import build_config, processor_configs, recipe_task
-from .recipe import DataArguments, ModelArguments, Recipe
+from .recipe import Recipe
+from .recipe_blocks import DataArguments, ModelArguments
+from .run_data import processor_configs
+from .run_model import build_config, recipe_task
 
 # What `explicit` keeps although it is the Trainer's default; a run of an older version was hashed without it.
 TRAINER_RHYTHM = {"logging_strategy": "steps", "logging_steps": 500, "save_strategy": "steps", "save_steps": 500}

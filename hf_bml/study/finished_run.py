@@ -20,12 +20,14 @@ from ..processing import MultimodalProcessor
 from ..processing.absent_modalities import WithoutModalities
 from ..training.checkpoint import check_file
 from ..training.trainer import MultimodalBalancedTrainer
-from .assembly import build_data, build_model, build_trainer
+from .assembly import build_trainer
 from .checks import check_recipe
 from .experiment import CONFIG_NAME, without_prefix
 from .json_file import write_json
 from .parser import train_parser
 from .recipe import Recipe, parse_recipe
+from .run_data import build_data
+from .run_model import build_model
 
 
 @dataclass

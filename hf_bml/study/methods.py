@@ -24,7 +24,7 @@ from ..analysis.row import PLAIN
 from ..ground.suggestion import did_you_mean
 from ..modulation import BUNDLES, MODULATIONS, build_modulations, bundled_model_options
 from .parts import JOINT_ONLY
-from .recipe import RecipeLoader
+from .recipe_yaml import RecipeLoader
 
 STARTS: dict[str, dict[str, Any]] = {  # what begins with models of one modality each, and its options' defaults
     "unimodal": {},

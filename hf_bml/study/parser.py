@@ -12,8 +12,9 @@ from typing import Any
 from transformers import HfArgumentParser
 
 from ..modulation import BUNDLES, MODULATIONS, expanded
+from .dotted_options import split_dotted
 from .errors import OneLineErrors
-from .recipe import BLOCKS, split_dotted
+from .recipe_blocks import BLOCKS
 
 
 class RecipeParser(OneLineErrors, HfArgumentParser):

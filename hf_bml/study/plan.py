@@ -10,12 +10,14 @@ from typing import Any
 
 from ..analysis.row import Row
 from ..training.checkpoint import AUTO, LAST, resume_request
-from .checks import check_compared_metric, check_recipe, check_resume
+from .checks import check_recipe
 from .fingerprint import fingerprint
 from .methods import method_of
+from .metric_checks import check_compared_metric
 from .parser import RecipeParser
 from .parts import alone_changes, methods_without_teachers
 from .recipe import Recipe, parse_recipe
+from .resumption import check_resume
 
 Plan = list[tuple[Row, Recipe]]  # all runs in order, each with the row that its result belongs to
 

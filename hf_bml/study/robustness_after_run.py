@@ -10,13 +10,13 @@ from accelerate.utils import broadcast_object_list
 
 from ..analysis.metric_names import MEASURED
 from ..analysis.robustness import VALIDATION, probe_summary
+from .after_run import AfterRun
 from .corruption_choice import Chosen
 from .finished_run import load_run, predict
 from .json_file import read_json, write_json
 from .progress import CompactProgressCallback
 from .recipe import Recipe
 from .robustness import add_probes, prefixed, robustness_path, robustness_run
-from .series import AfterRun
 
 
 def measure_robustness(

@@ -16,7 +16,7 @@ from .errors import is_main_process
 from .finished_run import check_modality
 from .robustness import prefixed, robustness_path, robustness_run
 from .run_files import RunFiles, RunGroup, modalities_of, read_groups
-from .series import flat_result
+from .run_result import flat_result
 
 PICTURE_NAME = "robustness.png"
 VOTES_NAME = "votes.png"

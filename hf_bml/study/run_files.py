@@ -14,12 +14,12 @@ import yaml
 
 from ..analysis.row import Row
 from ..training.checkpoint import SET_ASIDE
-from .checks import METRICS_NAME
 from .experiment import CONFIG_NAME
 from .json_file import read_json
 from .methods import method_of
-from .recipe import RecipeLoader
-from .series import flat_result
+from .recipe_yaml import RecipeLoader
+from .resumption import METRICS_NAME
+from .run_result import flat_result
 
 DEEPEST = 3  # levels of folders below a given one that are searched: RECIPE/METHOD-HASH/seed-SEED
 SEED_FOLDER = re.compile(r"seed-\d+")

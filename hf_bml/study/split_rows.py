@@ -12,8 +12,8 @@ from datasets import Dataset
 
 from ..processing.corruptions import Corruption
 from ..processing.decoded_split import DecodedSplit
-from .assembly import raw_data
 from .finished_run import FinishedRun
+from .run_data import raw_data
 
 KEPT_BYTES = 2**30  # of rows in memory: the runs of a command see the same ones, one run after the other
 KEPT_SPLITS = 4

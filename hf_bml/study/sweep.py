@@ -24,12 +24,13 @@ from ..analysis.sensitivity import (
 )
 from ..ground.disk import disk_errors_named
 from ..ground.suggestion import did_you_mean
-from .checks import check_compared_metric
 from .fingerprint import fingerprint
 from .methods import option_text
+from .metric_checks import check_compared_metric
 from .parser import RecipeParser
 from .plan import Plan, check_name, check_series, plan_seeds
-from .recipe import OPTION_NAMES, RecipeLoader
+from .recipe_blocks import OPTION_NAMES
+from .recipe_yaml import RecipeLoader
 
 FIGURE_OPTIONS = 2  # a line or a heat map
 ELSEWHERE = {"seed": "--seeds", "output_dir": "--output_dir", "resume_from_checkpoint": "--resume_from_checkpoint"}

@@ -24,7 +24,7 @@ from hf_bml.analysis.references import difference
 from hf_bml.analysis.robustness import with_common_dominant
 from hf_bml.analysis.row import Row
 from hf_bml.analysis.summary import markdown_table
-from hf_bml.study.recipe import read_recipe
+from hf_bml.study.recipe_yaml import read_recipe
 
 FOLDER = Path(__file__).parent
 ROBUSTNESS = FOLDER.parent / "robustness"

@@ -11,10 +11,12 @@ from hf_bml.analysis.robustness import SUMMARY
 from hf_bml.cli import main
 from hf_bml.commands.compare import build_parser
 from hf_bml.study import experiment
+from hf_bml.study.after_run import AfterRun
 from hf_bml.study.comparison import plan_methods, sampled_settings
 from hf_bml.study.finished_run import load_run, predict
 from hf_bml.study.parser import series_options
-from hf_bml.study.series import AfterRun, choose_settings, run_plan
+from hf_bml.study.series import run_plan
+from hf_bml.study.setting_search import choose_settings
 
 RECIPE = """
 dataset: finished:load

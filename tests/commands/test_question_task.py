@@ -12,8 +12,9 @@ from music_avqa_release import write_annotation, write_features
 
 from hf_bml.cli import main as cli
 from hf_bml.commands.train import main
-from hf_bml.study.checks import check_best_metric, check_compared_metric, check_recipe
+from hf_bml.study.checks import check_recipe
 from hf_bml.study.finished_run import evaluate
+from hf_bml.study.metric_checks import check_best_metric, check_compared_metric
 from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import parse_recipe
 

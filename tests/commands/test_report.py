@@ -25,10 +25,10 @@ from hf_bml.cli import main
 from hf_bml.ground.disk import DiskError
 from hf_bml.report.write import write_report
 from hf_bml.study.analyse import analyse_run
+from hf_bml.study.comparison_files import write_comparison, write_results
 from hf_bml.study.missing import missing_run
 from hf_bml.study.probe import probe_run
 from hf_bml.study.robustness import robustness_run
-from hf_bml.study.series import write_comparison, write_results
 from hf_bml.study.sweep import write_sensitivity
 
 OPM = {"modulations": {"opm": {"q_base": 0.5}}}

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from hf_bml.report.paper_results import matching_results, paper_dataset, paper_method, paper_results
-from hf_bml.study.recipe import read_recipe
+from hf_bml.study.recipe_yaml import read_recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 

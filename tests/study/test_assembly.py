@@ -20,8 +20,8 @@ from transformers import BertConfig, PreTrainedTokenizerFast
 
 from hf_bml import MultimodalForClassification
 from hf_bml.processing import MultimodalProcessor
-from hf_bml.study import assembly
-from hf_bml.study.checks import check_checkpoint_options
+from hf_bml.study import assembly, run_data, run_model
+from hf_bml.study.model_checks import check_checkpoint_options
 from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import parse_recipe
 from hf_bml.study.tasks import TASKS
@@ -44,22 +44,22 @@ def parse(tmp_path):
 @pytest.fixture
 def serve(monkeypatch):
     """Lets the recipe's dataset be these columns, in every split."""
-    assembly._last_data.clear()
-    assembly._last_loaded.clear()
+    run_data._last_data.clear()
+    run_data._last_loaded.clear()
 
     def serve(columns, features=None):
         split = Dataset.from_dict({**columns, "labels": [0, 1]}, features=features)
         dataset = DatasetDict(train=split, validation=split, test=split)
-        monkeypatch.setattr(assembly, "load_multimodal_dataset", lambda name, **options: dataset)
+        monkeypatch.setattr(run_data, "load_multimodal_dataset", lambda name, **options: dataset)
 
     yield serve
-    assembly._last_data.clear()
-    assembly._last_loaded.clear()
+    run_data._last_data.clear()
+    run_data._last_loaded.clear()
 
 
 def test_none_in_a_column_of_numbers(parse, serve):
     serve({"a": [[1.0, 2.0], None], "b": [[[1, 2, 3]], [[4, 5, 6], [7, 8, 9]]]})
-    dataset, processor = assembly.build_data(parse(f"modalities:\n  a: {encoder(2)}\n  b: {encoder(3)}\n"))
+    dataset, processor = run_data.build_data(parse(f"modalities:\n  a: {encoder(2)}\n  b: {encoder(3)}\n"))
     assert processor.modalities == {"a": {"type": "features"}, "b": {"type": "features"}}
     rows = dataset["train"][:]
     assert rows["a"][1] is None and torch.equal(rows["a"][0], torch.tensor([1.0, 2.0]))
@@ -69,20 +69,20 @@ def test_none_in_a_column_of_numbers(parse, serve):
 def test_tensors_of_images_need_no_processor(parse, serve):
     features = Features({"a": Array3D((1, 2, 2), "float32"), "labels": Value("int64")})
     serve({"a": [[[[0.0, 1.0], [2.0, 3.0]]]] * 2}, features)
-    dataset, processor = assembly.build_data(parse("modalities:\n  a: {type: conv}\n"))
+    dataset, processor = run_data.build_data(parse("modalities:\n  a: {type: conv}\n"))
     assert processor is None and dataset["train"][0]["a"].shape == (1, 2, 2)
 
 
 def test_text_without_processor(parse, serve):
     serve({"a": ["x", "y"]})
     with pytest.raises(ValueError, match=r"need a processor.*log_spectrogram.*tokens"):
-        assembly.build_data(parse(f"modalities:\n  a: {encoder(2)}\n"))
+        run_data.build_data(parse(f"modalities:\n  a: {encoder(2)}\n"))
 
 
 def test_modality_without_column(parse, serve):
     serve({"a": [[1.0], [2.0]]})
     with pytest.raises(ValueError, match=r"\['b'\] missing"):
-        assembly.build_data(parse(f"modalities:\n  b: {encoder(1)}\n"))
+        run_data.build_data(parse(f"modalities:\n  b: {encoder(1)}\n"))
 
 
 @pytest.mark.parametrize(
@@ -101,29 +101,29 @@ def test_modality_without_column(parse, serve):
     ],
 )
 def test_numeric_rank(feature, rank):
-    assert assembly.numeric_rank(feature) == rank
+    assert run_data.numeric_rank(feature) == rank
 
 
 def test_wrong_type_inside_a_users_dataset(parse, monkeypatch):
     def load(name, **options):
         raise TypeError("'<' not supported")
 
-    monkeypatch.setattr(assembly, "load_multimodal_dataset", load)
+    monkeypatch.setattr(run_data, "load_multimodal_dataset", load)
     with pytest.raises(ValueError, match="'<' not supported"):
-        assembly.build_data(parse("dataset: digits\ndataset_options: {a: 1}\n"))
+        run_data.build_data(parse("dataset: digits\ndataset_options: {a: 1}\n"))
     with pytest.raises(TypeError):
-        assembly.build_data(parse("dataset: digits\n"))
+        run_data.build_data(parse("dataset: digits\n"))
 
 
 def test_every_model_option_reaches_the_config(parse):
     conv = "{type: conv, in_channels: 1, channels: [2, 4, 4]}"
     text = f"modalities: {{a: {conv}, b: {conv}}}\nfusion: gated\nconditioning: b\ninteraction: mmtm\n"
     options = "interaction_options: {gate_scale: 1}\nunimodal_prediction: probe\nhead_dropout: 0.25\n"
-    config = assembly.build_config(parse(text + options), num_labels=2)
+    config = run_model.build_config(parse(text + options), num_labels=2)
     assert (config.fusion, config.conditioning, config.head_dropout) == ("gated", "b", 0.25)
     assert (config.interaction, config.interaction_options["gate_scale"]) == ("mmtm", 1)
     assert config.unimodal_prediction == "probe" and config.auxiliary_loss_weight is None
-    config = assembly.build_config(
+    config = run_model.build_config(
         parse(f"modalities: {{a: {conv}}}\nauxiliary_loss_weight: 0\nbias_split: {{a: 1}}\n")
     )
     assert config.auxiliary_loss_weight == 0 and config.bias_split == {"a": 1}
@@ -132,20 +132,20 @@ def test_every_model_option_reaches_the_config(parse):
 @pytest.fixture
 def checkpoint(parse, tmp_path):
     recipe = parse(f"modalities:\n  b: {encoder(3)}\n  a: {encoder(2)}\n")
-    assembly.build_model(recipe, ["no", "yes"], 2).save_pretrained(tmp_path / "checkpoint")
+    run_model.build_model(recipe, ["no", "yes"], 2).save_pretrained(tmp_path / "checkpoint")
     MultimodalProcessor({"a": {"type": "features", "input_size": 2}}).save_pretrained(tmp_path / "checkpoint")
     return tmp_path / "checkpoint"
 
 
 def test_a_checkpoint_brings_modalities_and_processors(parse, checkpoint):
     recipe = parse(f"model_name_or_path: {checkpoint}\n")
-    assert assembly.recipe_modalities(recipe) == ["b", "a"]
-    assert assembly.processor_configs(recipe) == {"a": {"type": "features", "input_size": 2}}
+    assert run_model.recipe_modalities(recipe) == ["b", "a"]
+    assert run_data.processor_configs(recipe) == {"a": {"type": "features", "input_size": 2}}
     own = parse(f"model_name_or_path: {checkpoint}\nprocessors: {{a: {{type: features}}}}\n")
-    assert assembly.processor_configs(own) == {"a": {"type": "features"}}
+    assert run_data.processor_configs(own) == {"a": {"type": "features"}}
     (checkpoint / "processor_config.json").unlink()
-    assert assembly.processor_configs(recipe) == {}
-    assert isinstance(assembly.build_model(recipe, None, 0), MultimodalForClassification)
+    assert run_data.processor_configs(recipe) == {}
+    assert isinstance(run_model.build_model(recipe, None, 0), MultimodalForClassification)
 
 
 @pytest.mark.parametrize(
@@ -171,28 +171,31 @@ def test_the_checkpoints_own_options_may_be_given(parse, checkpoint):
 
 def test_class_names_of_the_data_replace_the_checkpoints(parse, checkpoint):
     recipe = parse(f"model_name_or_path: {checkpoint}\n")
-    assert assembly.build_model(recipe, ["cat", "dog"], 0).config.label2id == {"cat": 0, "dog": 1}
-    assert assembly.build_model(recipe, ["a", "b", "c"], 0).config.id2label == {0: "no", 1: "yes"}  # refused elsewhere
+    assert run_model.build_model(recipe, ["cat", "dog"], 0).config.label2id == {"cat": 0, "dog": 1}
+    assert run_model.build_model(recipe, ["a", "b", "c"], 0).config.id2label == {
+        0: "no",
+        1: "yes",
+    }
     with pytest.raises(ValueError, match=r"classes are \['no', 'yes'\], the data has the same in another order"):
-        assembly.build_model(recipe, ["yes", "no"], 0)
+        run_model.build_model(recipe, ["yes", "no"], 0)
 
 
 def test_modalities_that_contradict_the_checkpoint(parse, checkpoint):
     recipe = parse(f"model_name_or_path: {checkpoint}\nmodalities:\n  c: {encoder(3)}\n")
     with pytest.raises(ValueError, match=r"has the modalities \['b', 'a'\], but the recipe's modalities are \['c'\]"):
-        assembly.recipe_modalities(recipe)
+        run_model.recipe_modalities(recipe)
 
 
 def test_checkpoint_of_another_model(parse, tmp_path):
     BertConfig().save_pretrained(tmp_path / "bert")
     with pytest.raises(ValueError, match="expected a multimodal model, found bert"):
-        assembly.recipe_modalities(parse(f"model_name_or_path: {tmp_path / 'bert'}\n"))
+        run_model.recipe_modalities(parse(f"model_name_or_path: {tmp_path / 'bert'}\n"))
 
 
 def test_checkpoint_without_weights(parse, checkpoint):
     (checkpoint / "model.safetensors").unlink()
     with pytest.raises(ValueError, match="cannot be loaded"):
-        assembly.build_model(parse(f"model_name_or_path: {checkpoint}\n"), None, 0)
+        run_model.build_model(parse(f"model_name_or_path: {checkpoint}\n"), None, 0)
 
 
 def test_padding_is_the_tokenizers(tmp_path):
@@ -225,4 +228,4 @@ def test_types_of_questions_in_a_stream_keep_their_names():
 def test_a_model_is_built_as_its_modulations_need(parse, modulations, given, option, expected):
     image = "{type: conv, in_channels: 1, channels: [2, 3, 4, 5]}"
     recipe = parse(f"modalities:\n  a: {image}\n  b: {image}\nmodulations: {{{modulations}}}\n{given}")
-    assert getattr(assembly.build_config(recipe), option) == expected
+    assert getattr(run_model.build_config(recipe), option) == expected

@@ -7,8 +7,11 @@ import pytest
 
 from hf_bml import MODULATIONS
 from hf_bml.modulation import BUNDLES, Bundle, expanded
+from hf_bml.study.dotted_options import split_dotted
 from hf_bml.study.parser import train_parser
-from hf_bml.study.recipe import ModelArguments, parse_recipe, read_recipe, split_dotted, write_recipe
+from hf_bml.study.recipe import parse_recipe
+from hf_bml.study.recipe_blocks import ModelArguments
+from hf_bml.study.recipe_yaml import read_recipe, write_recipe
 from hf_bml.study.tasks import TASKS
 
 YAML = """

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hf_bml.study.series import flat_result
+from hf_bml.study.run_result import flat_result
 
 RESULT = {
     "validation": {"accuracy": 0.6, "f1_weighted": 0.5},

@@ -6,7 +6,7 @@ import pytest
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
 from hf_bml.models.configuration_multimodal import ModalitiesConfig
-from hf_bml.study import assembly, checks
+from hf_bml.study import metric_checks, model_checks, run_model
 from hf_bml.study.fingerprint import fingerprint
 from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import parse_recipe
@@ -41,7 +41,7 @@ def other(monkeypatch):
 def test_classification_is_the_default(parse):
     recipe = parse()
     assert recipe.model.task == "classification" and "task" not in recipe.explicit
-    assert isinstance(assembly.build_config(recipe), MultimodalConfig)
+    assert isinstance(run_model.build_config(recipe), MultimodalConfig)
 
 
 def test_a_mistyped_task(parse):
@@ -52,7 +52,7 @@ def test_a_mistyped_task(parse):
 
 
 def test_the_options_are_those_of_the_tasks_config(parse, other):
-    config = assembly.build_config(parse("--task", "other", "--architecture", "tall"), num_labels=3)
+    config = run_model.build_config(parse("--task", "other", "--architecture", "tall"), num_labels=3)
     assert type(config) is OtherConfig and (config.architecture, config.num_labels) == ("tall", 3)
     assert {"modalities", "architecture", "architecture_options"} <= set(TASKS["other"].options)
 
@@ -72,17 +72,17 @@ def test_an_option_of_another_task_for_classification(parse, other):
 
 
 def test_metrics_are_the_tasks(parse, other):
-    assert checks.metric_names(parse("--task", "other"), ["a"], 2) == ["accuracy", "loss", "accuracy_a"]
+    assert metric_checks.metric_names(parse("--task", "other"), ["a"], 2) == ["accuracy", "loss", "accuracy_a"]
     with pytest.raises(ValueError, match="unknown metric 'f1_weighted'"):
-        checks.check_compared_metric("f1_weighted", parse("--task", "other"))
+        metric_checks.check_compared_metric("f1_weighted", parse("--task", "other"))
 
 
 def test_a_checkpoint_of_another_task(parse, other, tmp_path):
-    assembly.build_model(parse(), None, 2).save_pretrained(tmp_path / "checkpoint")
+    run_model.build_model(parse(), None, 2).save_pretrained(tmp_path / "checkpoint")
     checkpoint = ["--model_name_or_path", str(tmp_path / "checkpoint")]
-    checks.check_model(parse(*checkpoint))
+    model_checks.check_model(parse(*checkpoint))
     with pytest.raises(ValueError, match=r"task classification, but the recipe has task: other. Set task: classific"):
-        checks.check_model(parse(*checkpoint, "--task", "other"))
+        model_checks.check_model(parse(*checkpoint, "--task", "other"))
 
 
 def test_the_task_is_part_of_what_a_run_computes(parse, other):
