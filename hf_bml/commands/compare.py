@@ -12,7 +12,7 @@ from ..analysis.records import read_records, rows_of
 from ..ground.disk import check_writable
 from ..study.after_run import AfterRun
 from ..study.comparison import Contender, check_control, plan_methods
-from ..study.comparison_files import write_comparison
+from ..study.comparison_files import pictures, write_comparison
 from ..study.corruption_choice import parse_corruptions
 from ..study.errors import OneLineErrors, command
 from ..study.metric_checks import check_metric
@@ -28,7 +28,7 @@ from ..training.training_args import BalancedTrainingArguments
 
 DESCRIPTION = """\
 Trains every method on every recipe, once per seed, tests it, and writes NAME.md, NAME.csv, NAME_runs.csv, NAME.json,
-NAME.jsonl and NAME.png into output_dir (default runs/<dataset>).
+NAME.jsonl and NAME.png (of several data sets NAME_SET.png) into output_dir (default runs/<dataset>).
 
 A method is `none`, or modulations and bundles of them joined by `+`, each modulation with options if need be:
 `opm:q_base=0.3,lam=0.25+ogm`, `balanced`, `balanced+mod_drop:p=0.3`. Options that it does not give come from
@@ -140,7 +140,7 @@ def collect(chosen: argparse.Namespace) -> None:
     text = write_comparison(
         rows, chosen.output_dir, chosen.name, chosen.compare, chosen.control, title, columns=chosen.columns
     )
-    print(f"{text}\nwritten to {chosen.output_dir / chosen.name}.md, .csv, _runs.csv and .png")
+    print(f"{text}\nwritten to {chosen.output_dir / chosen.name}.md, .csv, _runs.csv and {', '.join(pictures(rows))}")
 
 
 def build_parser() -> RecipeParser:

@@ -141,8 +141,8 @@ def label_height(labels: Sequence[str]) -> float:
 
 def wrapped(text: str, model: str = "", width: int = LABEL_WIDTH) -> str:
     """A row's title in lines of limited width, and what its model has other than the recipe's."""
-    lines = textwrap.wrap(text.replace("+", " + ").replace(",", ", "), width, break_on_hyphens=False)
-    return "\n".join([*lines, *([f"({model})"] if model else [])])
+    texts = [text.replace("+", " + ").replace(",", ", "), *([f"({model})"] if model else [])]
+    return "\n".join(line for each in texts for line in textwrap.wrap(each, width, break_on_hyphens=False))
 
 
 def accuracy_metrics(rows: Sequence[Row]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..analysis.comparison_csv import row_records, run_records, write_csv
@@ -41,8 +42,8 @@ def write_comparison(
     left_out: Sequence[str] = (),
     columns: Sequence[str] = (),
 ) -> str:
-    """Writes `NAME.md`, `NAME.csv` (a line per row), `NAME_runs.csv` (a line per run) and `NAME.png`; where methods
-    are ranked over at least three data sets, `NAME_ranks.png`.
+    """Writes `NAME.md`, `NAME.csv` (a line per row), `NAME_runs.csv` (a line per run) and the pictures: `NAME.png`, of
+    several data sets one each, see `pictures`; where methods are ranked over at least three of them, `NAME_ranks.png`.
 
     Returns:
         the Markdown: the table and what a reader must know.
@@ -60,19 +61,36 @@ def write_comparison(
         (folder / f"{name}.md").write_text(text, encoding="utf-8")
         write_csv(row_records(rows, compare, control), folder / f"{name}.csv")
         write_csv(run_records(rows), folder / f"{name}_runs.csv")
-        draw_pictures(rows, ranks, folder / f"{name}.png", title)
+        draw_pictures(rows, ranks, folder, name, title)
     return text
 
 
-def draw_pictures(rows: Sequence[Row], ranks: Ranks | None, path: Path, title: str) -> None:
+def pictures(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """The rows of each picture by the end of its name: `.png`, or of several data sets `_SET.png`, each with the rows
+    of one, whose recipes are named where that set has several."""
+    sets = list(dict.fromkeys(row.dataset for row in rows))
+    if len(sets) == 1:
+        return {".png": list(rows)}
+    found = {}
+    for name in sets:
+        own = [row for row in rows if row.dataset == name]
+        has_several = len({row.source for row in own}) > 1
+        ending = f"_{name.replace(':', '.')}.png"
+        found[ending] = [replace(row, recipe=row.source if has_several else "") for row in own]
+    return found
+
+
+def draw_pictures(rows: Sequence[Row], ranks: Ranks | None, folder: Path, name: str, title: str) -> None:
     """The pictures, if matplotlib is installed."""
     try:
         from ..figures.critical_difference import plot_critical_difference
         from ..figures.dots import plot_accuracies
     except ImportError:
-        print(f"{path.name} is not drawn: matplotlib is missing. Install it with: pip install 'hf_bml[plots]'")
+        print(f"{name}.png is not drawn: matplotlib is missing. Install it with: pip install 'hf_bml[plots]'")
         return
-    if not plot_accuracies(rows, path, title):
-        print(f"{path.name} is not drawn: no run has an accuracy.")
+    shown = pictures(rows)
+    for ending, own in shown.items():
+        if not plot_accuracies(own, folder / f"{name}{ending}", title if len(shown) == 1 else own[0].dataset):
+            print(f"{name}{ending} is not drawn: no run has an accuracy.")
     if ranks is not None:
-        plot_critical_difference(ranks, path.with_name(f"{path.stem}_ranks.png"), title)
+        plot_critical_difference(ranks, folder / f"{name}_ranks.png", title)

@@ -13,7 +13,7 @@ from ..analysis.summary import median_after_warm_up, run_table
 from ..training.checkpoint import AUTO, resume_request
 from .after_run import AfterRun
 from .claim import wait_for_claim
-from .comparison_files import write_comparison, write_runs
+from .comparison_files import pictures, write_comparison, write_runs
 from .metric_checks import check_metric, compared_metrics, is_type_metric
 from .plan import Plan
 from .recipe import Recipe
@@ -103,7 +103,7 @@ def run_series(
                 return
         text = write_comparison(rows, folder, name, compare, control, title, left_out, columns)
     lines = f" and {lines}" if rows[0].dataset else ""
-    print(f"\n{text}\nwritten to {folder / name}.md, .csv, _runs.csv, .json and .png{lines}")
+    print(f"\n{text}\nwritten to {folder / name}.md, .csv, _runs.csv, .json and {', '.join(pictures(rows))}{lines}")
 
 
 def run_plan(
