@@ -12,6 +12,7 @@ from typing import Any
 
 from accelerate.utils import broadcast_object_list
 
+from ..training.training_args import BalancedTrainingArguments
 from .claim import Claim, newest_claim, try_claim
 
 Run = dict[str, Any]
@@ -122,3 +123,17 @@ def parse_shard(text: str) -> tuple[int, int]:
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise ValueError(f"--shard must be INDEX/COUNT with an index from 1 to COUNT, such as 2/8, found {text!r}.")
     return int(match[1]), int(match[2])
+
+
+def shard_of(text: str | None, timeout: float, training: BalancedTrainingArguments) -> Shard | None:
+    """The share of the runs that a command line asks for; None for all.
+
+    Raises:
+        ValueError: it is none, or a claim would be dead at once.
+    """
+    if text is None:
+        return None
+    if timeout <= 0:
+        raise ValueError(f"--claim_timeout must be above 0 seconds, found {timeout:g}.")
+    index, count = parse_shard(text)
+    return Shard(index, count, timeout, training.process_index == 0, training.world_size)

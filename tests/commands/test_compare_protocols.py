@@ -9,10 +9,10 @@ import pytest
 
 from hf_bml.analysis.robustness import SUMMARY
 from hf_bml.cli import main
-from hf_bml.commands.compare import build_parser
 from hf_bml.study import experiment
 from hf_bml.study.after_run import AfterRun
 from hf_bml.study.comparison import plan_methods, sampled_settings
+from hf_bml.study.comparison_parser import comparison_parser
 from hf_bml.study.finished_run import load_run, predict
 from hf_bml.study.parser import series_options
 from hf_bml.study.series import run_plan
@@ -198,7 +198,7 @@ def test_bad_input_is_one_line_before_the_first_run(compare, tmp_path, capsys, a
 def test_what_is_measured_after_a_run_chooses_and_is_kept_beside_it(compare):
     """A hook that makes the second setting the best."""
     arguments = ["own.yaml", "--output_dir", "runs", "--modulations", "none", "--search", "*.learning_rate=0.2"]
-    parser, calls = build_parser(), []
+    parser, calls = comparison_parser(), []
     chosen = series_options(parser, arguments)
 
     def measure(recipe, result):
@@ -261,6 +261,8 @@ def test_robustness_of_every_run(compare, tmp_path, capsys):
         (["--select", "robust/worst", "--search", "*.learning_rate=1"], "Add --robustness"),
         (["--corruptions", "audio.babble"], "--corruptions says what --robustness measures"),
         (["--robustness", "--corruptions", "adio.babble"], "Did you mean 'audio'"),
+        (["--robustness", "--corruptions", "visual.blur"], "visual.blur: does not fit; visual takes feature_noise."),
+        (["--robustness", "--corruptions", "visual.blur:fraction=0.1"], "a corruption of vector, ['feature_noise']"),
     ],
 )
 def test_bad_robustness_options(compare, tmp_path, capsys, arguments, message):
