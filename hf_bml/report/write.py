@@ -11,7 +11,7 @@ from pathlib import Path
 from ..analysis.row import PLAIN
 from ..study.finished_run import check_split
 from ..study.metric_checks import check_metric
-from ..study.run_files import RunGroup, read_groups
+from ..study.run_groups import RunGroup, read_groups
 from .page import Section, Text, render_page
 
 PAGE_NAME = "report.html"

@@ -15,7 +15,8 @@ from .corruption_choice import parse_corruptions
 from .errors import is_main_process
 from .finished_run import check_modality
 from .robustness import prefixed, robustness_path, robustness_run
-from .run_files import RunFiles, RunGroup, modalities_of, read_groups
+from .run_files import RunFiles
+from .run_groups import RunGroup, modalities_of, read_groups
 from .run_result import flat_result
 
 PICTURE_NAME = "robustness.png"

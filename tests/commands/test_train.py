@@ -16,7 +16,7 @@ from PIL import Image
 from hf_bml import OPM, MultimodalForClassification
 from hf_bml.cli import main
 from hf_bml.study import experiment
-from hf_bml.study.run_files import read_groups
+from hf_bml.study.run_groups import read_groups
 
 RECIPE = (
     DIGITS

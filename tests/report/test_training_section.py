@@ -3,7 +3,8 @@ from __future__ import annotations
 from hf_bml.figures.style import run_styles
 from hf_bml.report.figure_folder import FigureFolder
 from hf_bml.report.sections.training import balance_parts
-from hf_bml.study.run_files import RunFiles, RunGroup
+from hf_bml.study.run_files import RunFiles
+from hf_bml.study.run_groups import RunGroup
 
 METHOD = """
 from hf_bml.modulation import Modulation, Title

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...study.run_files import RunGroup
+from ...study.run_groups import RunGroup
 from ..figure_folder import FigureFolder
 from ..page import Section
 from .analyses import (

@@ -11,7 +11,7 @@ import numpy as np
 from ...figures import classes as class_figures
 from ...figures import dots, embedding_scatter, reliability
 from ...figures.style import JOINT, panel_title
-from ...study.run_files import RunGroup, analyses_of, modalities_of, per_group
+from ...study.run_groups import RunGroup, analyses_of, modalities_of, per_group
 from ..figure_folder import FigureFolder
 from ..page import Table, Text
 from ..verdict import listed, percent

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...data.data_report import shortened
-from ...study.run_files import RunGroup
+from ...study.run_groups import RunGroup
 from ..page import Table, Text
 from ..verdict import listed
 

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from ...figures import overlaid_curves
-from ...study.run_files import RunGroup, per_group, share_text
+from ...study.run_groups import RunGroup, per_group, share_text
 from ..figure_folder import FigureFolder
 from ..page import Table, Text
 from ..verdict import listed

@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from ...figures.overlaid_curves import final_alone, final_probe, plot_probes
-from ...study.run_files import RunGroup, histories_of, modalities_of, per_group, share_text
+from ...study.run_groups import RunGroup, histories_of, modalities_of, per_group, share_text
 from ..figure_folder import FigureFolder
 from ..page import Table, Text
 from ..verdict import listed, percent, points

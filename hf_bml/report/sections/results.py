@@ -10,7 +10,7 @@ from typing import Any
 from ...analysis.comparison_notes import comparison_notes
 from ...analysis.comparison_table import INTERVAL, comparison_cells
 from ...figures.dots import plot_accuracies
-from ...study.run_files import RunGroup
+from ...study.run_groups import RunGroup
 from ..figure_folder import FigureFolder
 from ..page import Table, Text
 from ..paper_results import matching_results, paper_dataset, paper_method, paper_results

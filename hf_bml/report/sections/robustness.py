@@ -11,7 +11,7 @@ from ...analysis.robustness_tables import rows_cells
 from ...analysis.row import Row
 from ...figures.robustness import plot_robustness
 from ...study.robustness_series import robustness_rows
-from ...study.run_files import RunGroup
+from ...study.run_groups import RunGroup
 from ..figure_folder import FigureFolder
 from ..page import Table, Text
 from ..verdict import listed

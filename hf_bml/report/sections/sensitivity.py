@@ -9,7 +9,7 @@ from typing import Any
 
 from ...analysis.sensitivity import CHOSEN
 from ...analysis.summary import read_markdown_table
-from ...study.run_files import RunGroup
+from ...study.run_groups import RunGroup
 from ..figure_folder import FigureFolder
 from ..page import Figure, Table, Text
 from ..verdict import listed

@@ -7,7 +7,7 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
-from ...study.run_files import RunGroup
+from ...study.run_groups import RunGroup
 from ..page import Cards, Text
 from ..verdict import Evidence, listed, recommendation, verdict
 from .probes import Kind, alone_probes, alone_tests, final_probes, probe_kinds

@@ -17,7 +17,7 @@ from ...figures.overlaid_curves import (
     plot_validation_accuracies,
 )
 from ...figures.quantities import quantities
-from ...study.run_files import RunGroup, flattened, histories_of, modalities_of
+from ...study.run_groups import RunGroup, flattened, histories_of, modalities_of
 from ..figure_folder import FigureFolder
 from ..page import Table, Text
 from ..verdict import listed

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from finished import write_run
 
-from hf_bml.study.run_files import flattened, read_groups
+from hf_bml.study.run_groups import flattened, read_groups
 
 OPM = {"modulations": {"opm": {"q_base": 0.3}}}
 
