@@ -75,9 +75,19 @@ class Row:
         folds, seeds, values = zip(*found, strict=True) if found else ((), (), ())
         return pd.Series(values, pd.MultiIndex.from_arrays([folds, seeds], names=["fold", "seed"]), dtype=float)
 
-    def by_seed(self, metric: str) -> dict[int, float]:
-        """The metric per seed, of the runs that have it."""
-        return {run["seed"]: float(run[metric]) for run in self.runs if metric in run}
+    @property
+    def unit(self) -> str:
+        """What an interval counts: `fold`, or `seed`."""
+        return "fold" if self.folds else "seed"
+
+    @property
+    def units(self) -> list[int]:
+        """The folds, or without any the seeds."""
+        return self.folds or self.seeds
+
+    def by_unit(self, metric: str) -> dict[int, float]:
+        """The metric per seed, or the mean per fold, of the runs that have it."""
+        return self.by_run(metric).groupby(level=self.unit, sort=False).mean().to_dict()
 
     def mean(self, metric: str) -> float:
         """Mean over the runs that have the metric; NaN without any."""

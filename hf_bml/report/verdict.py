@@ -12,7 +12,7 @@ from ..analysis.row import Row
 
 BALANCED_UP_TO = 1.1  # discrepancy ratio
 BEHIND = 0.03  # share of samples by which an encoder must be worse than one trained alone to be called so
-JUDGED_FROM = 3  # seeds; Student's interval of two pairs rests on one degree of freedom
+JUDGED_FROM = 3  # seeds or folds; Student's interval of two pairs rests on one degree of freedom
 
 
 @dataclass
@@ -22,8 +22,8 @@ class Evidence:
     Attributes:
         row: the runs' flat results.
         modalities: the model's, in its order.
-        probes: final probe accuracy by seed, per modality; those of runs that are compared were all made alike. Empty
-            where no probe was made.
+        probes: final probe accuracy by seed or fold, per modality; those of runs that are compared were all made
+            alike. Empty where no probe was made.
         probed_on: the split of the probes.
         alone: accuracy of the same probe on a model trained on the modality alone; may be empty.
         alone_test: test accuracy of such a model itself, which is another measure than a probe's; may be empty.
@@ -40,11 +40,11 @@ class Evidence:
     samples: int | None = None
     robust: Row | None = None
 
-    def over(self, seeds: Collection[int]) -> Evidence:
-        """The same of some seeds only."""
-        probes = {m: {seed: v for seed, v in own.items() if seed in seeds} for m, own in self.probes.items()}
+    def over(self, units: Collection[int]) -> Evidence:
+        """The same of some seeds, or folds, only."""
+        probes = {m: {unit: v for unit, v in own.items() if unit in units} for m, own in self.probes.items()}
         row, robust = (
-            known and replace(known, runs=[run for run in known.runs if run["seed"] in seeds])
+            known and replace(known, runs=[run for run in known.runs if run[known.unit] in units])
             for known in (self.row, self.robust)
         )
         return replace(self, row=row, robust=robust, probes={modality: own for modality, own in probes.items() if own})
@@ -61,18 +61,19 @@ class Evidence:
 
 
 def verdict(run: Evidence, first: Evidence | None = None) -> list[str]:
-    """Sentences about a run, and against the first one, over the seeds that both have.
+    """Sentences about a run, and against the first one, over the seeds or folds that both have.
 
     Args:
         run: what is known of it.
         first: of the run that it is compared to; None for the first itself, or for other data.
     """
     sentences = []
-    common = set(run.row.seeds) & set(first.row.seeds) if first is not None else set()
-    if common and (left_out := set(run.row.seeds) ^ set(first.row.seeds)):
+    common = set(run.row.units) & set(first.row.units) if first is not None else set()
+    if common and (left_out := set(run.row.units) ^ set(first.row.units)):
         also = "" if len(left_out) == 1 else "s"
         sentences.append(
-            f"Over the {counted(len(common))} in common with {first.row.label}; {len(left_out)} other{also} left out."
+            f"Over the {counted(len(common), run.row)} in common with {first.row.label}; {len(left_out)} other{also} "
+            "left out."
         )
     if common:
         run, first = run.over(common), first.over(common)
@@ -145,23 +146,24 @@ def recommendation(rows: Sequence[Evidence]) -> str:
         f"{'on validation' if on_validation else 'on the test split itself, as validation was not measured'}."
     )
     if more:
-        how += (
-            f" {sentence_case(listed(more))} would keep more, but lost clean accuracy beyond the noise between seeds."
-        )
+        names = sentence_case(listed(more))
+        how += f" {names} would keep more, but lost clean accuracy beyond the noise between {first.unit}s."
     if best is first:
         return f"Take {first.label}: no other row keeps more when a modality is missing or noisy. {how}"
     reasons, certain = [], []
     for metric, name in {**ROBUST, "accuracy": "clean data"}.items():
         found = difference(best, first, metric)
         if found is not None:
-            is_judged = len(set(best.seeds) & set(first.seeds)) >= JUDGED_FROM and not math.isnan(found.low)
+            is_judged = len(set(best.units) & set(first.units)) >= JUDGED_FROM and not math.isnan(found.low)
             interval = f" [{points(found.low)}, {points(found.high)}]" if is_judged else ""
             reasons.append(f"{name[:1].lower()}{name[1:]} {points(found.mean)}{interval}")
             certain += [is_judged and found.low > 0] if metric != "accuracy" else []
     text = f"Take {best.label}: {', '.join(reasons)} points against {first.label}."
     if not all(certain):
         unsure = "none" if not any(certain) else "not all"
-        text += f" The evidence is thin: {unsure} of its gains in robustness can be told from noise between seeds."
+        text += (
+            f" The evidence is thin: {unsure} of its gains in robustness can be told from noise between {first.unit}s."
+        )
     return f"{text} {how}"
 
 
@@ -171,9 +173,9 @@ def robust_score(row: Row, prefix: str = "") -> float:
 
 
 def costs_accuracy(row: Row, first: Row) -> bool:
-    """Whether clean accuracy is worse beyond the noise between seeds."""
+    """Whether clean accuracy is worse beyond the noise between seeds or folds."""
     found = difference(row, first, "accuracy")
-    return found is not None and len(set(row.seeds) & set(first.seeds)) >= JUDGED_FROM and found.high < 0
+    return found is not None and len(set(row.units) & set(first.units)) >= JUDGED_FROM and found.high < 0
 
 
 def accuracy_sentence(run: Evidence, first: Evidence, metric: str = "accuracy", name: str = "Test accuracy") -> str:
@@ -181,32 +183,33 @@ def accuracy_sentence(run: Evidence, first: Evidence, metric: str = "accuracy", 
     new, old = run.row.mean(metric), first.row.mean(metric)
     text = f"{name} {100 * old:.1f} → {percent(new)} ({points(new - old)} points)"
     found = difference(run.row, first.row, metric)
+    unit, common = run.row.unit, len(set(run.row.units) & set(first.row.units))
     if found is None:
-        return f"{text}. No seed in common with {first.row.label}: not compared as pairs, so noise cannot be judged."
-    seeds = len(set(run.row.seeds) & set(first.row.seeds))
+        return f"{text}. No {unit} in common with {first.row.label}: not compared as pairs, so noise cannot be judged."
+    both = counted(common, run.row)
     interval = f"95 % interval of the paired difference {points(found.low)} to {points(found.high)}"
-    if seeds < JUDGED_FROM or math.isnan(found.low):
-        if seeds == 1:
-            text += ". One seed in common: noise between seeds is not known"
+    if common < JUDGED_FROM or math.isnan(found.low):
+        if common == 1:
+            text += f". One {unit} in common: noise between {unit}s is not known"
         elif math.isnan(found.low):
-            text += f". The same difference in all {counted(seeds)}: noise between seeds cannot be judged"
+            text += f". The same difference in all {both}: noise between {unit}s cannot be judged"
         else:
-            text += f". Two seeds in common are too few to judge noise between seeds ({interval})"
+            text += f". Two {unit}s in common are too few to judge noise between {unit}s ({interval})"
         if run.samples:
             error = math.sqrt((new * (1 - new) + old * (1 - old)) / run.samples)
             text += f"; the {run.samples} test samples alone leave a standard error of up to {100 * error:.1f} points"
         return f"{text}."
-    evidence = f"({interval}, {counted(seeds)})"
+    evidence = f"({interval}, {both})"
     if found.low > 0:
-        return f"{text}: better, beyond the noise between seeds {evidence}."
+        return f"{text}: better, beyond the noise between {unit}s {evidence}."
     if found.high < 0:
-        return f"{text}: worse, beyond the noise between seeds {evidence}."
+        return f"{text}: worse, beyond the noise between {unit}s {evidence}."
     return f"{text}: within noise {evidence}."
 
 
-def counted(seeds: int) -> str:
-    """`1 seed`, `2 seeds`."""
-    return f"{seeds} seed" if seeds == 1 else f"{seeds} seeds"
+def counted(count: int, row: Row) -> str:
+    """`1 seed`, `2 seeds`, `6 folds`."""
+    return f"{count} {row.unit}" if count == 1 else f"{count} {row.unit}s"
 
 
 def encoder_sentences(run: Evidence, first: Evidence | None) -> list[str]:
@@ -214,25 +217,27 @@ def encoder_sentences(run: Evidence, first: Evidence | None) -> list[str]:
     if len(run.modalities) < 2:
         return []
     probed = {m: run.probes[m] for m in run.modalities if m in run.probes}
-    own = probed or {m: values for m in run.modalities if (values := run.row.by_seed(f"accuracy_{m}"))}
+    own = probed or {m: values for m in run.modalities if (values := run.row.by_unit(f"accuracy_{m}"))}
     if not own:
         return []
-    parts, behind, seeds = [], [], 0
+    parts, behind, most = [], [], 0
     for modality, values in own.items():
         before: Mapping[int, float] = {}
         if first is not None:
-            before = first.probes.get(modality, {}) if probed else first.row.by_seed(f"accuracy_{modality}")
-        common = [seed for seed in values if seed in before]
-        value = fmean(values[seed] for seed in common or values)
-        seeds = max(seeds, len(common or values))
-        old = f"{100 * fmean(before[seed] for seed in common):.1f} → " if common else ""
+            before = first.probes.get(modality, {}) if probed else first.row.by_unit(f"accuracy_{modality}")
+        common = [unit for unit in values if unit in before]
+        value = fmean(values[unit] for unit in common or values)
+        most = max(most, len(common or values))
+        old = f"{100 * fmean(before[unit] for unit in common):.1f} → " if common else ""
         parts.append(f"{modality} {old}{percent(value)}{alone_text(run, modality, bool(probed))}")
         gap = run.alone.get(modality, math.nan) - value
         if probed and gap > BEHIND:
             behind.append(f"{modality} by {100 * gap:.1f} points")
     kind = "Predictions of each modality alone, through the joint head"
     if probed:
-        kind = f"Linear probes on {run.probed_on}" + (f", {counted(seeds)}" if seeds < len(run.row.runs) else "")
+        kind = f"Linear probes on {run.probed_on}" + (
+            f", {counted(most, run.row)}" if most < len(run.row.units) else ""
+        )
     sentences = [f"{kind}: {', '.join(parts)}."]
     if behind:
         sentences.append(f"Under-trained compared to training alone: {', '.join(behind)}.")
@@ -252,7 +257,11 @@ def alone_text(run: Evidence, modality: str, probed: bool) -> str:
 def spread_text(run: Evidence) -> str:
     """` ± 2.1 over 5 seeds`, or that there is one."""
     spread = run.row.spread("accuracy")
-    return " (one seed)" if math.isnan(spread) else f" ± {100 * spread:.1f} over {len(run.row.runs)} seeds"
+    return (
+        f" (one {run.row.unit})"
+        if math.isnan(spread)
+        else f" ± {100 * spread:.1f} over {counted(len(run.row.units), run.row)}"
+    )
 
 
 def percent(value: float) -> str:

@@ -49,6 +49,21 @@ class RunFiles:
         return list(self.config.get("modality_order") or self.config.get("modalities") or self.result["final_ratios"])
 
     @property
+    def fold(self) -> int | None:
+        """The fold that was tested; None without a cut into folds."""
+        return self.result.get("protocol", {}).get("fold")
+
+    @property
+    def unit(self) -> int:
+        """What an interval counts: the fold, else the seed."""
+        return self.result["seed"] if self.fold is None else self.fold
+
+    @property
+    def number(self) -> str:
+        """The seed, and the fold if there is one, as tables have them."""
+        return str(self.result["seed"]) + ("" if self.fold is None else f", fold {self.fold}")
+
+    @property
     def checkpoints(self) -> list[str]:
         """Names of the checkpoints that are still there."""
         return sorted(path.name for path in self.folder.glob("checkpoint-*"))

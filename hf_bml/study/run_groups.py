@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..analysis.row import Row
+from ..analysis.row import PLAIN, Row
 from .methods import method_of
+from .recorded_rows import parts_of, recorded_rows
 from .resumption import METRICS_NAME
 from .run_files import RunFiles, find_runs, natural_order, read_run
 from .run_result import flat_result
 
-WITHOUT_MEANING = ("output_dir", "seed")  # options that tell runs of one group apart
+WITHOUT_MEANING = ("output_dir", "seed", "fold")  # options that tell runs of one group apart
 SEED_FOLDER = re.compile(r"seed-\d+")
 METHOD_FOLDER = re.compile(r"(.+)-[0-9a-f]{8}")
 
 
 @dataclass
 class RunGroup:
-    """Runs that differ in their seed only.
+    """Runs that differ in their seed, or fold, only.
 
     Attributes:
         label: what the report calls them.
-        runs: at least one, by seed.
+        runs: at least one, by fold and seed.
+        parts: groups of the models of one modality each that they have started or learned from.
     """
 
     label: str
     runs: list[RunFiles]
+    parts: list[RunGroup] = field(default_factory=list)
 
     @property
     def first(self) -> RunFiles:
@@ -67,7 +70,7 @@ class RunGroup:
     @property
     def data(self) -> tuple[Any, ...]:
         """What the test results depend on beside the training: runs with equal ones can be compared."""
-        keys = ("dataset", "dataset_options", "task")
+        keys = ("dataset", "dataset_options", "task", "folds")
         return tuple(json.dumps(self.first.options.get(key), sort_keys=True, default=str) for key in keys)
 
     @cached_property
@@ -84,8 +87,10 @@ class RunGroup:
 def read_groups(paths: Sequence[str | Path]) -> tuple[list[RunGroup], list[Path]]:
     """Reads runs, and folders of runs as `hf-bml train` and `hf-bml compare` write them.
 
-    Runs in folders `seed-N` of one folder make a group. The groups stand in the order of the paths; below one path,
-    training without modulations comes first, and models of fewer modalities last.
+    Runs in folders `seed-N` of one folder make a group, and so do the runs of a comparison's row, whose records lie
+    above them. What only chose a setting there, or is a part of another run, makes none, unless its own folder is a
+    path. The groups stand in the order of the paths; below one path, training without modulations comes first, and
+    models of fewer modalities last.
 
     Returns:
         the groups, and folders with checkpoints but without a result: unfinished runs.
@@ -95,6 +100,8 @@ def read_groups(paths: Sequence[str | Path]) -> tuple[list[RunGroup], list[Path]
         ValueError: a file cannot be read.
     """
     found: dict[Path, list[RunFiles]] = {}
+    parts: dict[Path, list[RunFiles]] = {}
+    titles: dict[Path, str] = {}
     unfinished: list[Path] = []
     for path in map(Path, paths):
         if not path.is_dir():
@@ -107,26 +114,57 @@ def read_groups(paths: Sequence[str | Path]) -> tuple[list[RunGroup], list[Path]
                 f"{path} holds no finished run: no {METRICS_NAME} at or below it{started}. Give a folder that hf-bml "
                 "train or hf-bml compare wrote."
             )
-        groups: dict[Path, list[RunFiles]] = {}
-        for folder in folders:
-            key = folder.resolve().parent if SEED_FOLDER.fullmatch(folder.resolve().name) else folder.resolve()
-            groups.setdefault(key, []).append(read_run(folder))
-        for key in sorted(groups, key=lambda key: group_order(base_label(key, groups[key][0]), groups[key][0])):
-            known = {run.folder.resolve() for run in found.get(key, [])}
-            found.setdefault(key, []).extend(run for run in groups[key] if run.folder.resolve() not in known)
-    for runs in found.values():
-        runs.sort(key=lambda run: run.result["seed"])
-    return labelled(found), unfinished
+        known = {run.folder.resolve() for runs in found.values() for run in runs}
+        runs = [read_run(folder) for folder in folders if folder.resolve() not in known]
+        recorded, tried = recorded_rows(path, runs)
+        rows = {row.file.resolve().with_suffix("") / row.title.replace("/", "_"): row for row in recorded}
+        titles |= {key: row.title for key, row in rows.items()}
+        in_rows = {run.folder for row in recorded for run in row.runs}
+        names = set().union(*map(parts_of, runs))
+        is_part = {run.folder: run.folder.resolve().parts[-2:] in names for run in runs}
+        others = [run for run in runs if run.folder not in in_rows]
+        parts |= by_folder([run for run in others if is_part[run.folder]])
+        groups = by_folder([run for run in others if not is_part[run.folder] and run.folder not in tried])
+        groups |= {key: row.runs for key, row in rows.items()}
+        for key in sorted(groups, key=lambda key: group_order(key, groups[key][0], titles)):
+            found.setdefault(key, []).extend(groups[key])
+    for runs in (*found.values(), *parts.values()):
+        runs.sort(key=lambda run: (run.fold or 0, run.result["seed"]))
+    shown, alone = labelled(found, titles), labelled(parts, {})
+    for group in shown:
+        own = set().union(*map(parts_of, group.runs))
+        group.parts = [part for part in alone if any(run.folder.resolve().parts[-2:] in own for run in part.runs)]
+    return shown, unfinished
 
 
-def group_order(label: str, run: RunFiles) -> tuple[Any, ...]:
-    """Most modalities first, then training without modulations, then by name."""
-    return -len(run.modalities), bool(run.options.get("modulations")), natural_order(label)
+def by_folder(runs: Iterable[RunFiles]) -> dict[Path, list[RunFiles]]:
+    """Runs by the folder above their seeds, where they are in folders `seed-N`; folds of one recipe by the first's."""
+    groups: dict[Path, list[RunFiles]] = {}
+    first_folds: dict[str, Path] = {}
+    for run in runs:
+        folder = run.folder.resolve()
+        is_seed = SEED_FOLDER.fullmatch(folder.name) is not None
+        key = folder.parent if is_seed else folder
+        if is_seed and run.fold is not None:
+            options = {name: value for name, value in run.options.items() if name not in WITHOUT_MEANING}
+            same = json.dumps([str(key.parent), options], sort_keys=True, default=str)
+            key = first_folds.setdefault(same, key)
+        groups.setdefault(key, []).append(run)
+    return groups
 
 
-def labelled(found: Mapping[Path, list[RunFiles]]) -> list[RunGroup]:
-    """Groups with labels that differ: by method or folder, with options or folders above where that is not enough."""
-    groups = [RunGroup(base_label(key, runs[0]), runs) for key, runs in found.items()]
+def group_order(key: Path, run: RunFiles, titles: Mapping[Path, str]) -> tuple[Any, ...]:
+    """Most modalities first, then training without modulations, then rows of a comparison in their order, then by
+    name."""
+    place = list(titles).index(key) if key in titles else len(titles)
+    name = [] if key in titles else natural_order(base_label(key, run))
+    return -len(run.modalities), method_of(run.options).names != PLAIN, place, name
+
+
+def labelled(found: Mapping[Path, list[RunFiles]], titles: Mapping[Path, str]) -> list[RunGroup]:
+    """Groups with labels that differ: by title, method or folder, with options or folders above where that is not
+    enough."""
+    groups = [RunGroup(titles.get(key) or base_label(key, runs[0]), runs) for key, runs in found.items()]
     keys = list(found)
     for label in {group.label for group in groups}:
         same = [index for index, group in enumerate(groups) if group.label == label]

@@ -15,6 +15,7 @@ from hf_bml.study.comparison import plan_methods, sampled_settings
 from hf_bml.study.comparison_parser import comparison_parser
 from hf_bml.study.finished_run import load_run, predict
 from hf_bml.study.parser import series_options
+from hf_bml.study.run_groups import read_groups
 from hf_bml.study.series import run_plan
 from hf_bml.study.setting_search import choose_settings
 
@@ -82,16 +83,24 @@ def test_rows_of_unimodal_models_share_their_parts(compare, tmp_path, capsys):
     result = json.loads((joint.folder / "metrics.json").read_text())
     assert result["trainings"] == 3 and result["parts"] == {"audio": str(audio.folder), "visual": str(visual.folder)}
     unimodal = records(tmp_path / "runs" / "comparison.jsonl")[-1]
-    accuracies = [
-        json.loads((run.folder / "metrics.json").read_text())["validation"]["accuracy"] for run in (audio, visual)
-    ]
+    results = [json.loads((run.folder / "metrics.json").read_text()) for run in (audio, visual)]
+    accuracies = [result["validation"]["accuracy"] for result in results]
     assert unimodal["run"]["validation_accuracy"] == max(accuracies)
     assert unimodal["setting"] == f"modality={'audio' if accuracies[0] >= accuracies[1] else 'visual'}"
     folders = {folder.name.rpartition("-")[0] for folder in (tmp_path / "runs").iterdir() if folder.is_dir()}
     assert folders == {"none", "ensemble", "unimodal_init"}
     assert compare("--modulations", *methods, "--seeds", "0") == []
+    groups, _ = read_groups(["runs"])
+    assert {group.label for group in groups} == set(methods) and groups[-1].label == "unimodal"
+    left = {"audio", "visual"} - set(groups[-1].modalities)  # the other part is shown as no group of its own
+    assert [{part.modalities[0] for part in group.parts} for group in groups] == [left, left, left, set()]
+    [alone] = {part.first.folder for group in groups for part in group.parts}
+    assert [group.modalities for group in read_groups([alone])[0]] == [list(left)]
     assert main(["report", "runs"]) == 0
-    assert "ensemble" in capsys.readouterr().out
+    assert (
+        f"(trained alone {100 * results[left == {'visual'}]['test']['accuracy']:.1f}"
+        in Path("report/report.html").read_text()
+    )
 
 
 def test_joint_training_starts_from_the_encoders_of_the_parts(compare):
@@ -134,6 +143,9 @@ def test_every_method_tries_as_many_settings(compare, tmp_path):
     text = (tmp_path / "runs" / "comparison.md").read_text()
     assert "none: " in text and " out of 2 tried by validation_loss (seed 0): default " in text
 
+    groups, _ = read_groups([tmp_path / "runs"])
+    assert [(group.label, len(group.runs)) for group in groups] == [("none", 2), ("opm", 2)]  # not what was tried
+
     shutil.copy(tmp_path / "runs" / "comparison.jsonl", "kept.jsonl")
     before = (tmp_path / "runs" / "comparison.csv").read_text()
     shutil.rmtree(tmp_path / "runs")
@@ -165,6 +177,14 @@ def test_folds_and_few_labels(compare, tmp_path):
     again = load_run(trained[2].training.output_dir)  # what looks at a run later sees its own splits
     assert len(again.dataset["train"]) == 12
     assert "folds of single rows" in (tmp_path / "runs" / "comparison.md").read_text()
+
+    for name in ("comparison.jsonl", "comparison.md"):  # with its records, and without them
+        [group] = read_groups(["runs"])[0]
+        runs = [(run.fold, run.result["seed"]) for run in group.runs]
+        assert (group.label, group.row.unit, runs) == ("none", "fold", [(f, s) for f in range(3) for s in range(2)])
+        (tmp_path / "runs" / name).unlink()
+    assert main(["report", "runs"]) == 0
+    assert " over 3 folds." in Path("report/report.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ def embedding_parts(groups: Sequence[RunGroup], split: str, figures: FigureFolde
         run = next((run for run in group.runs if run.analyses.get(split, {}).get("tsne")), None)
         if run is not None:
             analysis = run.analyses[split]
-            seed = f", seed {run.result['seed']}" if len(group.runs) > 1 else ""
+            seed = f", seed {run.number}" if len(group.runs) > 1 else ""
             caption = f"{group.label}{seed}: t-SNE of each modality's features on {split}, coloured by class."
             text = f"Scatter plots of the features of {group.label}."
             data = (embedding_scatter.plot_embeddings, analysis["tsne"], analysis["classes"])

@@ -28,8 +28,8 @@ def probe_kinds(groups: Sequence[RunGroup]) -> list[Kind]:
 
 
 def final_probes(group: RunGroup, modality: str, kind: Kind) -> dict[int, float]:
-    """The final probe accuracy by seed, of the runs that have one."""
-    probes = {run.result["seed"]: run.probe for run in group.runs if run.probe and probe_kind(run.probe) == kind}
+    """The final probe accuracy by seed (of folds by fold), of the runs that have one."""
+    probes = {run.unit: run.probe for run in group.runs if run.probe and probe_kind(run.probe) == kind}
     found = {seed: final_probe(probe, modality) for seed, probe in probes.items()}
     return {seed: value for seed, value in found.items() if value is not None}
 
@@ -53,8 +53,11 @@ def alone_tests(group: RunGroup, groups: Sequence[RunGroup], modality: str) -> l
 
 
 def alike(group: RunGroup, groups: Sequence[RunGroup], modality: str) -> list[RunGroup]:
-    """The groups with the same encoder of a modality."""
-    return [other for other in groups if other.encoders.get(modality) == group.encoders.get(modality)]
+    """The groups, and the parts of any, with the same encoder of a modality."""
+    parts = {id(part): part for other in groups for part in other.parts}
+    return [
+        other for other in (*groups, *parts.values()) if other.encoders.get(modality) == group.encoders.get(modality)
+    ]
 
 
 def probe_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any]:

@@ -37,10 +37,10 @@ def result_parts(groups: Sequence[RunGroup], metric: str, figures: FigureFolder)
         text = f"Dots of the accuracies of {listed(row.label for row in rows)}."
         parts.append(figures.draw("accuracy", caption, text, plot_accuracies, rows, styled=False))
     unit = "Test split; accuracies, mAP and F1 times 100"
-    spread = ", mean ± standard deviation over seeds" if any(len(row.runs) > 1 for row in rows) else ""
+    spread = f", mean ± standard deviation over {rows[0].unit}s" if any(len(row.runs) > 1 for row in rows) else ""
     parts.append(Table(f"{unit}{spread}.", header, lines))
     notes = [note for note in comparison_notes(rows, metric)[1:] if "Student" not in note]
-    seeds = {row.label: ", ".join(map(str, row.seeds)) for row in rows}
+    seeds = {row.label: ", ".join(map(str, dict.fromkeys(row.seeds))) for row in rows}
     same = len(set(seeds.values())) == 1
     listing = seeds[rows[0].label] if same else "; ".join(f"{label}: {own}" for label, own in seeds.items())
     parts.append(Text(lines=[f"Seeds: {listing}.", *notes]))

@@ -28,7 +28,10 @@ def summary_parts(groups: Sequence[RunGroup], split: str) -> list[Any]:
     advice = recommendation(all_evidence)
     parts: list[Any] = [*([Text(advice)] if advice else []), Cards(cards)]
     if any(len(group.runs) > 1 for group in groups):
-        parts.append(Text("Numbers are means over seeds; intervals are Student's, of differences paired by seed."))
+        unit = groups[0].row.unit
+        parts.append(
+            Text(f"Numbers are means over {unit}s; intervals are Student's, of differences paired by {unit}.")
+        )
     if others:
         parts.append(
             Text(f"Probes differ in split or settings; shown are those on {kind[0]} with {kind[1] or 'no settings'}.")
@@ -40,7 +43,11 @@ def summary_parts(groups: Sequence[RunGroup], split: str) -> list[Any]:
                 "and the best of many is not as good as it looks."
             )
         )
-    mixed = [group.label for group in groups if len({run.result.get("fingerprint") for run in group.runs}) > 1]
+    mixed = [
+        group.label
+        for group in groups
+        if len({run.result.get("fingerprint") for run in group.runs}) > max(1, len(group.row.folds))
+    ]
     if mixed:
         parts.append(Text(f"The seeds of {listed(mixed)} were trained with different options or versions."))
     return parts

@@ -50,10 +50,10 @@ def training_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[An
         text = f"Dots of the training times of {labels}."
         parts.append(figures.draw("time", caption, text, plot_times, rows, styled=False))
     lines = []
-    for label, result in [(group.label, run.result) for group in groups for run in group.runs]:
-        note = "interrupted, the time is of the last part" if result.get("resumed_from") else ""
-        seconds, device = f"{result['train_seconds']:.1f}", result["environment"]["device"]
-        lines.append([label, str(result["seed"]), seconds, device, note])
+    for label, run in [(group.label, run) for group in groups for run in group.runs]:
+        note = "interrupted, the time is of the last part" if run.result.get("resumed_from") else ""
+        seconds, device = f"{run.result['train_seconds']:.1f}", run.result["environment"]["device"]
+        lines.append([label, run.number, seconds, device, note])
     header = ["run", "seed", "training, seconds", "device", "note"]
     parts.append(Table("Wall-clock time of every training.", header, lines, folded=True))
     return parts
@@ -86,7 +86,7 @@ def balance_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[Any
         parts.append(figures.draw("modulation", caption, text, plot_modulations, modulated, modalities))
         parts.append(Table("The same, mean over the training and at its end.", *modulation_table(modulated, shown)))
     summaries = [
-        [group.label, str(run.result["seed"]), name, fact, as_written(value)]
+        [group.label, run.number, name, fact, as_written(value)]
         for group in several
         for run in group.runs
         for name, facts in run.result.get("modulations", {}).items()
