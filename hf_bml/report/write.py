@@ -84,7 +84,8 @@ def write_report(
     names = list(dict.fromkeys(group.dataset for group in groups))
     runs = sum(len(group.runs) for group in groups)
     counted = f"{len(groups)} {'run' if len(groups) == 1 else 'runs'}"
-    counted += f" with {runs} seeds in all" if runs > len(groups) else ""
+    several = "trainings" if any(group.row.folds for group in groups) else "seeds"
+    counted += f" with {runs} {several} in all" if runs > len(groups) else ""
     subtitle = f"{counted}, {', '.join(names)}; written {time.strftime('%Y-%m-%d')}"
     page.write_text(render_page(title or f"Balance report: {', '.join(names)}", subtitle, sections), encoding="utf-8")
     return page

@@ -28,7 +28,7 @@ def class_parts(groups: Sequence[RunGroup], split: str, figures: FigureFolder) -
     shown = len(class_figures.select_classes(analyses))
     caption = (
         f"Accuracy per class on {split} (paper Fig. 8), of all modalities and of each alone as the model estimates "
-        f"it: means, {NOISE_TEXT}."
+        f"it: means, {NOISE_TEXT.format(groups[0].row.unit)}."
     )
     if shown < len(classes):
         caption += (

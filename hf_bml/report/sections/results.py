@@ -16,7 +16,7 @@ from ..page import Table, Text
 from ..paper_results import matching_results, paper_dataset, paper_method, paper_results
 from ..verdict import listed
 
-NOISE_TEXT = "95 % intervals over seeds where there are three or more, both values where there are two"
+NOISE_TEXT = "95 % intervals over {}s where there are three or more, both values where there are two"  # seeds or folds
 METRIC_NAMES = {"accuracy": "accuracy", "mean_average_precision": "mAP", "f1_weighted": "weighted F1"}
 
 
@@ -32,7 +32,7 @@ def result_parts(groups: Sequence[RunGroup], metric: str, figures: FigureFolder)
     if any("accuracy" in run for run in rows[0].runs):
         caption = (
             "Test accuracy of all modalities, and of each alone through the joint head, each on its own scale: means, "
-            f"{NOISE_TEXT}; dashed: {rows[0].label}."
+            f"{NOISE_TEXT.format(rows[0].unit)}; dashed: {rows[0].label}."
         )
         text = f"Dots of the accuracies of {listed(row.label for row in rows)}."
         parts.append(figures.draw("accuracy", caption, text, plot_accuracies, rows, styled=False))

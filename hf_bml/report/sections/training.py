@@ -31,7 +31,7 @@ def training_parts(groups: Sequence[RunGroup], figures: FigureFolder) -> list[An
     keys, labels = keys_of(histories), listed(histories)
     parts: list[Any] = not_logged(groups, "loss", "training loss", "logging")
     parts += not_logged(groups, "eval_loss", "validation loss and accuracy", "eval")
-    band = " Bands are one standard deviation over seeds." if any(len(row.runs) > 1 for row in rows) else ""
+    band = f" Bands are one standard deviation over {rows[0].unit}s." if any(len(row.runs) > 1 for row in rows) else ""
     if "loss" in keys or "eval_loss" in keys:
         caption, text = (
             f"Loss on training batches and on validation (paper Fig. 4).{band}",
