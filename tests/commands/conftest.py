@@ -4,6 +4,7 @@ import sys
 
 import pytest
 from PIL import Image
+from recipe_parts import EVERY_EPOCH, QUIET
 
 from hf_bml.cli import main
 from hf_bml.study import experiment
@@ -16,17 +17,17 @@ def load(label=1, value=1.0):
     test = {**rows, "b": [[0.0], [1.0], [2.0], [value]], "labels": [0, 1, 0, label]}
     return DatasetDict(train=Dataset.from_dict(rows), validation=Dataset.from_dict(rows), test=Dataset.from_dict(test))
 """
-OWN = """
+OWN = (
+    """
 dataset: my_rows:load
 modalities:
   a: &encoder {type: sequence, input_size: 2, hidden_size: 4, num_heads: 1, num_layers: 0}
   b: {<<: *encoder, input_size: 1}
 max_steps: 2
 save_strategy: "no"
-use_cpu: true
-disable_tqdm: true
-report_to: none
 """
+    + QUIET
+)
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -38,6 +39,19 @@ def draw_curves():
             experiment, "draw_curves", lambda *arguments: Image.new("RGB", (3, 3)).save(arguments[2] / "curves.png")
         )
         yield function
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The recipes that are trained during a test, in their order."""
+    recipes, run = [], experiment.run
+
+    def counting(recipe, *callbacks):
+        recipes.append(recipe)
+        return run(recipe, *callbacks)
+
+    monkeypatch.setattr(experiment, "run", counting)
+    return recipes
 
 
 @pytest.fixture
@@ -67,7 +81,8 @@ def load():
         splits[name] = Dataset.from_dict({**columns, "labels": labels.tolist()})
     return DatasetDict(splits)
 """
-VECTORS_RECIPE = """
+VECTORS_RECIPE = (
+    """
 dataset: my_vectors:load
 modalities:
   audio: {type: sequence, input_size: 5, hidden_size: 4, num_heads: 1, num_layers: 0}
@@ -76,18 +91,12 @@ modulations:
   opm: {q_base: 0.5}
 optim: sgd
 learning_rate: 3e-1
-num_train_epochs: 3
 per_device_train_batch_size: 16
 per_device_eval_batch_size: 16
-logging_strategy: epoch
-eval_strategy: epoch
-save_strategy: epoch
-load_best_model_at_end: true
-metric_for_best_model: accuracy
-use_cpu: true
-disable_tqdm: true
-report_to: none
 """
+    + EVERY_EPOCH
+    + QUIET
+)
 
 
 @pytest.fixture(scope="session")

@@ -5,28 +5,22 @@ import subprocess
 import sys
 
 import pytest
-from digits_recipe import DIGITS
+from recipe_parts import DIGITS, QUIET, VECTORS
 
 from hf_bml import MultimodalBalancedTrainer
 from hf_bml.cli import main
 
-TRAINING = """
+TRAINING = (
+    """
 max_steps: 2
 per_device_train_batch_size: 2
 optim: sgd
 eval_strategy: "no"
 save_strategy: steps
 save_steps: 1
-use_cpu: true
-disable_tqdm: true
-report_to: none
 """
-VECTORS = """
-dataset: finished:load
-modalities:
-  audio: &encoder {type: sequence, input_size: 2, hidden_size: 4, num_heads: 1, num_layers: 0}
-  visual: {<<: *encoder}
-"""
+    + QUIET
+)
 COMPARE = ["compare", "tiny.yaml", "--modulations", "none", "opm"]
 VARYING = ("train_seconds", "epoch_seconds", "date")
 

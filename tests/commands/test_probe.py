@@ -14,7 +14,6 @@ from sklearn.preprocessing import StandardScaler
 from hf_bml import MultimodalForClassification
 from hf_bml.analysis.linear_probe import ProbeSettings
 from hf_bml.cli import main
-from hf_bml.study import experiment
 from hf_bml.study.alone import alone_recipe
 from hf_bml.study.finished_run import load_run, predict
 from hf_bml.study.probe import probe_run
@@ -48,10 +47,8 @@ def test_accuracy_of_an_independent_probe(finished):
         assert accuracy == pytest.approx(probe.score(features["validation"], rows["validation"]["labels"]))
 
 
-def test_alone_is_trained_once_by_the_same_recipe(finished, monkeypatch, capsys):
+def test_alone_is_trained_once_by_the_same_recipe(finished, trained, capsys):
     shutil.rmtree(finished / "alone", ignore_errors=True)
-    trained, run = [], experiment.run
-    monkeypatch.setattr(experiment, "run", lambda recipe: trained.append(recipe) or run(recipe))
     assert main(["probe", "run", "--alone"]) == 0
     assert [list(recipe.model.modalities) for recipe in trained] == [["audio"], ["visual"]]
     joint, alone = (yaml.safe_load((finished / name / "config.yaml").read_text()) for name in (".", "alone/visual"))

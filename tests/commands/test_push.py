@@ -11,8 +11,8 @@ import warnings
 import pytest
 import yaml
 from card_code import quick_start
-from digits_recipe import DIGITS
 from huggingface_hub import ModelCard
+from recipe_parts import DIGITS
 
 from hf_bml.cli import main
 

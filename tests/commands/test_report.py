@@ -17,6 +17,7 @@ import pytest
 from finished import write_analyses, write_robustness, write_run
 from matplotlib.figure import Figure
 from PIL import Image
+from recipe_parts import EVERY_EPOCH, QUIET, VECTORS
 
 from hf_bml.analysis.linear_probe import ProbeSettings
 from hf_bml.analysis.row import Row
@@ -32,23 +33,7 @@ from hf_bml.study.robustness import robustness_run
 from hf_bml.study.sweep import write_sensitivity
 
 OPM = {"modulations": {"opm": {"q_base": 0.5}}}
-RECIPE = """
-dataset: finished:load
-modalities:
-  audio: &encoder {type: sequence, input_size: 2, hidden_size: 4, num_heads: 1, num_layers: 0}
-  visual: {<<: *encoder}
-optim: sgd
-learning_rate: 0.1
-num_train_epochs: 3
-logging_strategy: epoch
-eval_strategy: epoch
-save_strategy: epoch
-load_best_model_at_end: true
-metric_for_best_model: accuracy
-use_cpu: true
-disable_tqdm: true
-report_to: none
-"""
+RECIPE = f"{VECTORS}{EVERY_EPOCH}{QUIET}optim: sgd\nlearning_rate: 0.1\n"
 CHECK = """
 <script>
 addEventListener("load", () => {

@@ -5,8 +5,8 @@ import shutil
 
 import numpy as np
 import pytest
-from digits_recipe import DIGITS
 from PIL import Image
+from recipe_parts import DIGITS
 
 from hf_bml.analysis.robustness import conditions_of
 from hf_bml.cli import main

@@ -7,25 +7,17 @@ import pytest
 from PIL import Image
 
 from hf_bml.cli import main
-from hf_bml.study import experiment
 from hf_bml.study.sweep import as_arguments, read_varied
 
 
 @pytest.fixture
-def sensitivity(own, monkeypatch):
-    """Runs the command on `own.yaml` and keeps what it trains."""
-    run = experiment.run
+def sensitivity(own, trained):
+    """Runs the command on `own.yaml`, and returns what it trains."""
 
     def sensitivity(*arguments, command="sensitivity", status=0):
-        trained = []
-
-        def counting(recipe):
-            trained.append((recipe.training.learning_rate, recipe.training.modulations, recipe.training.seed))
-            return run(recipe)
-
-        monkeypatch.setattr(experiment, "run", counting)
+        before = len(trained)
         assert main([command, "own.yaml", "--output_dir", "runs", "--optim", "sgd", *arguments]) == status
-        return trained
+        return [(own.learning_rate, own.modulations, own.seed) for own in (r.training for r in trained[before:])]
 
     return sensitivity
 

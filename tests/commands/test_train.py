@@ -10,8 +10,8 @@ import sys
 
 import pytest
 import yaml
-from digits_recipe import DIGITS
 from PIL import Image
+from recipe_parts import DIGITS
 
 from hf_bml import OPM, MultimodalForClassification
 from hf_bml.cli import main

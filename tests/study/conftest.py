@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from digits_recipe import DIGITS
+from recipe_parts import DIGITS
 
 from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import parse_recipe

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from digits_recipe import DIGITS
+from recipe_parts import DIGITS
 
 from hf_bml.study import fingerprint as module
 from hf_bml.study.fingerprint import canonical, fingerprint
