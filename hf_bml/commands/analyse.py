@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 
 from ..study.analyse import analyse_run, analysis_path, analysis_text
-from ..study.errors import command, is_main_process
+from ..study.errors import command
 from ..study.parser import run_parser
-from ..study.processes import end_processes
 
 DESCRIPTION = """\
 Writes RUN_DIR/analysis_SPLIT.json: accuracy per class, confusion matrix, calibration, the Shapley value of every
@@ -15,14 +14,11 @@ modality, and t-SNE of its features. A modality's own predictions are the model'
 
 
 @command("analyse")
-def main(arguments: list[str]) -> None:
-    """Analyses a run and prints the tables."""
+def main(arguments: list[str]) -> str:
+    """Analyses a run; returns the tables."""
     chosen = run_parser(prog="hf-bml analyse", description=DESCRIPTION).parse_args(arguments)
     found = analyse_run(chosen.run_dir, chosen.split)
-    end_processes()
-    if is_main_process():
-        print(analysis_text(found))
-        print(f"\nwritten to {analysis_path(chosen.run_dir, chosen.split)}")
+    return f"{analysis_text(found)}\n\nwritten to {analysis_path(chosen.run_dir, chosen.split)}"
 
 
 if __name__ == "__main__":

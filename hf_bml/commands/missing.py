@@ -7,10 +7,9 @@ import sys
 
 from ..analysis.missing_modality import PAPER_FIXED_RATES, PAPER_RATES
 from ..processing.absent_modalities import ABSENCE
-from ..study.errors import command, is_main_process
+from ..study.errors import command
 from ..study.missing import DEFAULT_SEEDS, MISSING_NAME, missing_run, missing_text
 from ..study.parser import run_parser
-from ..study.processes import end_processes
 
 DESCRIPTION = """\
 Writes RUN_DIR/missing.json: every sample loses every modality at random, one modality at a fixed rate, another one at
@@ -18,14 +17,11 @@ several. Masks depend on seed, modality and number of samples alone, so all runs
 
 
 @command("missing")
-def main(arguments: list[str]) -> None:
-    """Evaluates a run with missing modalities and prints the table."""
+def main(arguments: list[str]) -> str:
+    """Evaluates a run with missing modalities; returns the table."""
     chosen = build_parser().parse_args(arguments)
     found = missing_run(**vars(chosen))
-    end_processes()
-    if is_main_process():
-        print(missing_text(found))
-        print(f"\nwritten to {chosen.run_dir / MISSING_NAME}")
+    return f"{missing_text(found)}\n\nwritten to {chosen.run_dir / MISSING_NAME}"
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -7,10 +7,9 @@ from dataclasses import fields
 from pathlib import Path
 
 from ..analysis.linear_probe import ProbeSettings
-from ..study.errors import command, is_main_process
+from ..study.errors import command
 from ..study.parser import HelpFormatter, RecipeParser
 from ..study.probe import PROBE_NAME, probe_run, probe_text
-from ..study.processes import end_processes
 
 DESCRIPTION = """\
 Fits a linear classifier on the frozen features of the training split, per modality and saved model, and writes its
@@ -19,8 +18,8 @@ checkpoints."""
 
 
 @command("probe")
-def main(arguments: list[str]) -> None:
-    """Probes a run's encoders and prints the table."""
+def main(arguments: list[str]) -> str:
+    """Probes a run's encoders; returns the table."""
     parser = RecipeParser(
         ProbeSettings,
         prog="hf-bml probe",
@@ -41,10 +40,7 @@ def main(arguments: list[str]) -> None:
     chosen = parser.parse_args(arguments)
     settings = ProbeSettings(**{f.name: vars(chosen)[f.name] for f in fields(ProbeSettings)})
     found = probe_run(chosen.run_dir, chosen.split, settings, chosen.alone)
-    end_processes()
-    if is_main_process():
-        print(probe_text(found))
-        print(f"\nwritten to {chosen.run_dir / PROBE_NAME}")
+    return f"{probe_text(found)}\n\nwritten to {chosen.run_dir / PROBE_NAME}"
 
 
 if __name__ == "__main__":

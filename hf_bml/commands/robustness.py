@@ -6,8 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..study.errors import OneLineErrors, command, is_main_process
-from ..study.processes import end_processes
+from ..study.errors import OneLineErrors, command
 from ..study.robustness_series import robustness_of_runs
 
 DESCRIPTION = """\
@@ -28,13 +27,9 @@ first run: the one whose absence costs most on the validation split."""
 
 
 @command("robustness")
-def main(arguments: list[str]) -> None:
-    """Evaluates runs under corruption and prints the tables."""
-    chosen = build_parser().parse_args(arguments)
-    text = robustness_of_runs(**vars(chosen))
-    end_processes()
-    if is_main_process():
-        print(text)
+def main(arguments: list[str]) -> str:
+    """Evaluates runs under corruption; returns the tables."""
+    return robustness_of_runs(**vars(build_parser().parse_args(arguments)))
 
 
 def build_parser() -> argparse.ArgumentParser:

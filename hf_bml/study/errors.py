@@ -1,4 +1,4 @@
-"""How a command reports bad input: one line on stderr, from the main process only."""
+"""How a command ends: its text, or bad input as one line on stderr, from the main process only."""
 
 from __future__ import annotations
 
@@ -22,21 +22,30 @@ class OneLineErrors(argparse.ArgumentParser):
         raise ValueError(f"{message}. See {self.prog} --help.")
 
 
-def command(name: str, *further: type[Exception]) -> Callable[[Callable[[list[str]], None]], Callable[..., int]]:
+Function = Callable[[list[str]], str | None]
+
+
+def command(name: str, *further: type[Exception]) -> Callable[[Function], Callable[..., int]]:
     """Makes the `main` of `hf-bml NAME` out of a function of its arguments: it returns 0, or 2 with one line on stderr
-    for bad input.
+    for bad input. If the function returns a text, the processes end, and the main one prints it.
 
     Args:
         name: of the command.
         further: errors that are bad input, beside ValueError and OSError.
     """
 
-    def made(function: Callable[[list[str]], None]) -> Callable[..., int]:
+    def made(function: Function) -> Callable[..., int]:
         @wraps(function)
         def main(arguments: Sequence[str] | None = None) -> int:
             quiet_libraries()
             try:
-                function(list(sys.argv[1:] if arguments is None else arguments))
+                text = function(list(sys.argv[1:] if arguments is None else arguments))
+                if text is not None:
+                    from .processes import end_processes  # slow to import
+
+                    end_processes()
+                    if is_main_process():
+                        print(text)
             except (ValueError, OSError, *further) as error:
                 print_error(f"hf-bml {name}", error)
                 return BAD_INPUT
