@@ -9,7 +9,7 @@ from functools import partial
 from .metric_names import scale_and_digits, shown_metrics
 from .references import baseline_row, best_labels, control_row, difference, reference_row, relative_time
 from .row import Row
-from .summary import markdown_table
+from .summary import PairedDifference, markdown_table
 
 INTERVAL = "[95 % interval]"
 
@@ -33,10 +33,14 @@ def difference_cell(row: Row, other: Row | None, metric: str, usual: str) -> str
     found = difference(row, other, metric) if other is not None else None
     if found is None:
         return "-"
+    return interval_cell(found, metric) + ("" if other.label == usual else f" to {other.label}")
+
+
+def interval_cell(found: PairedDifference, metric: str) -> str:
+    """Mean [low, high] of a difference of a metric; the mean alone where there is no interval."""
     scale, digits = scale_and_digits(metric)
     mean, low, high = (f"{scale * value:+.{digits}f}" for value in (found.mean, found.low, found.high))
-    interval = "" if math.isnan(found.low) else f" [{low}, {high}]"
-    return mean + interval + ("" if other.label == usual else f" to {other.label}")
+    return mean + ("" if math.isnan(found.low) else f" [{low}, {high}]")
 
 
 def comparison_table(rows: Sequence[Row], metric: str, control: str | None = None, columns: Sequence[str] = ()) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -10,11 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from .comparison_table import INTERVAL
-from .metric_names import scale_and_digits
+from .comparison_table import INTERVAL, interval_cell
 from .references import baseline_row, control_row, difference, reference_row
 from .row import Row
-from .summary import markdown_table, paired_difference
+from .summary import PairedDifference, markdown_table, paired_difference
 
 
 def method_names(rows: Sequence[Row]) -> list[str]:
@@ -69,9 +67,8 @@ def pooled_table(rows: Sequence[Row], metrics: Sequence[str], control: str | Non
     def cell(found: Mapping[str, Any] | None, metric: str) -> str:
         if found is None:
             return "-"
-        scale, digits = scale_and_digits(metric)
-        mean, low, high = (f"{scale * found[name]:+.{digits}f}" for name in ("mean", "low", "high"))
-        return mean + ("" if math.isnan(found["low"]) else f" [{low}, {high}]") + f" ({found['sets']})"
+        pooled = PairedDifference(found["mean"], found["low"], found["high"])
+        return f"{interval_cell(pooled, metric)} ({found['sets']})"
 
     others = {reference_row(rows[0], rows).label: partial(baseline_row, rows=rows)}
     if control is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from ..models import FUSIONS
@@ -9,19 +10,14 @@ from ..models.fusion import AverageLogitsHead
 from ..models.pretrained import MultimodalPreTrainedModel
 from ..modulation import build_modulations
 from .recipe import Recipe
+from .recipe_blocks import BLOCKS
 
-JOINT_ONLY = {  # what joins or balances modalities
-    "modulations": None,
-    "fusion": "concat",
-    "conditioning": None,
-    "interaction": None,
-    "interaction_options": None,
-    "bias_split": None,
-    "unimodal_prediction": "auto",
-    "auxiliary_loss_weight": None,
-    "own_head_when_alone": False,
-    "from_unimodal": None,
-    "trained_alone": None,
+JOINT_OPTIONS = (  # what joins or balances modalities
+    *("modulations", "fusion", "conditioning", "interaction", "interaction_options", "bias_split"),
+    *("unimodal_prediction", "auxiliary_loss_weight", "own_head_when_alone", "from_unimodal", "trained_alone"),
+)
+JOINT_ONLY = {
+    option.name: option.default for block in BLOCKS for option in fields(block) if option.name in JOINT_OPTIONS
 }
 NOT_PUSHED = {"push_to_hub": False, "hub_model_id": None}  # the repository is the joint model's
 

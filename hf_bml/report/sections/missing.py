@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from ...figures import overlaid_curves
+from ...figures import missing_grids
 from ...study.run_groups import RunGroup, per_group, share_text
 from ..figure_folder import FigureFolder
 from ..page import Table, Text
@@ -40,7 +40,7 @@ def missing_way(found: Mapping[str, Any]) -> Way:
 def parts_of_way(groups: Sequence[RunGroup], way: Way, figures: FigureFolder, name: str) -> list[Any]:
     """Figure and tables of the results that were made in one way."""
     missing = per_group(groups, lambda run: run.missing if run.missing and missing_way(run.missing) == way else None)
-    keys = overlaid_curves.grid_keys(missing)
+    keys = missing_grids.grid_keys(missing)
     if not keys:
         return []
     split, absence, masks = way
@@ -49,26 +49,26 @@ def parts_of_way(groups: Sequence[RunGroup], way: Way, figures: FigureFolder, na
         f"{zeros_text(missing)}; all "
         f"runs see the same masks, of {'seed' if len(masks) == 1 else 'the seeds'} {listed(map(str, masks))}."
     )
-    if len(drawn := overlaid_curves.drawn_keys(missing)) < len(keys):
+    if len(drawn := missing_grids.drawn_keys(missing)) < len(keys):
         caption += (
             f" Shown are {len(drawn)} of {len(keys)} grids, those of the smallest fixed share; the tables have all."
         )
     text = f"Accuracy over the share of missing modalities of {listed(missing)}."
-    parts: list[Any] = [figures.draw(name, caption, text, overlaid_curves.plot_missing, missing)]
+    parts: list[Any] = [figures.draw(name, caption, text, missing_grids.plot_missing, missing)]
     counts = {group.label: len(group.runs) for group in groups}
     for key in keys:
-        points = {label: overlaid_curves.grid_points(seeds, key) for label, seeds in missing.items()}
+        points = {label: missing_grids.grid_points(seeds, key) for label, seeds in missing.items()}
         rates = sorted({rate for found, _, _ in points.values() for rate in found.tolist()})
         lines = []
         for label, (found, means, spreads) in points.items():
             if len(found):
-                seeds = [run for run in missing[label] if key in map(overlaid_curves.grid_key, run["grids"])]
+                seeds = [run for run in missing[label] if key in map(missing_grids.grid_key, run["grids"])]
                 cells = dict(zip(found.tolist(), map(accuracy_cell, means, spreads), strict=True))
                 complete = accuracy_cell(fmean(run["complete"] for run in seeds))
                 tested = share_text(len(seeds), counts[label])
                 lines.append([label, tested, complete, *[cells.get(rate, "-") for rate in rates]])
         fixed, rate, varied = key
-        title = overlaid_curves.grid_title({"fixed": fixed, "fixed_rate": rate})
+        title = missing_grids.grid_title({"fixed": fixed, "fixed_rate": rate})
         header = ["run", "seeds", "nothing missing", *[f"{varied} {100 * r:g} %" for r in rates]]
         parts.append(Table(f"Accuracy on {split} in per cent, {title}.", header, lines, folded=True))
     return parts

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from ...figures.overlaid_curves import final_alone, final_probe, plot_probes
+from ...figures.probe_curves import final_alone, final_probe, plot_probes
 from ...study.run_groups import RunGroup, histories_of, modalities_of, per_group, share_text
 from ..figure_folder import FigureFolder
 from ..page import Table, Text

@@ -9,13 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from ...figures.dots import plot_times
-from ...figures.overlaid_curves import (
-    keys_of,
-    plot_losses,
-    plot_modulations,
-    plot_ratios,
-    plot_validation_accuracies,
-)
+from ...figures.overlaid_curves import keys_of, plot_losses, plot_modulations, plot_ratios, plot_validation_accuracies
 from ...figures.quantities import quantities
 from ...study.run_groups import RunGroup, flattened, histories_of, modalities_of
 from ..figure_folder import FigureFolder
