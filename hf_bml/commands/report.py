@@ -13,10 +13,11 @@ DESCRIPTION = """\
 Writes OUTPUT/report.html, one page that needs nothing else, and its pictures OUTPUT/figures/*.png.
 
 A RUN_DIR is a run's folder, or one above several, such as the output_dir of hf-bml train or hf-bml compare with
-several recipes, methods or seeds; runs in seed-N folders are shown as mean and spread. All are compared
-to training without modulations, wherever it is given; without one, to the first run. What hf-bml probe, missing and
-analyse have written into the runs' folders is shown, and what they have not written is named. Table and picture that
-hf-bml sensitivity has written into a RUN_DIR are also shown."""
+several recipes, methods or seeds. Runs in seed-N folders are shown as mean and spread, and of a comparison the rows of
+its table: not the settings that a search tried, nor the models that an ensemble is made of, unless their own folders
+are given. All are compared to training without modulations, wherever it is given; without one, to the first run. What
+hf-bml probe, missing and analyse have written into the runs' folders is shown; what they have not written is named.
+Table and picture that hf-bml sensitivity has written into a RUN_DIR are also shown."""
 
 
 @command("report", ImportError)
