@@ -56,7 +56,9 @@ def recorded_rows(path: Path, runs: Sequence[RunFiles]) -> tuple[list[RecordedRo
             continue
         for row in found:
             own = {run.folder: run for one in row.runs for run in by_result.get(identity(one), ())[:1]}
-            if own and tuple(own) not in shown:
+            if not own:
+                continue
+            if tuple(own) not in shown:
                 rows.append(RecordedRow(file, row.title, list(own.values())))
                 shown.add(tuple(own))
             tried |= {run.folder for one in row.search for run in by_result.get(identity(one), ())}

@@ -115,7 +115,8 @@ def read_groups(paths: Sequence[str | Path]) -> tuple[list[RunGroup], list[Path]
                 "train or hf-bml compare wrote."
             )
         known = {run.folder.resolve() for runs in found.values() for run in runs}
-        runs = [read_run(folder) for folder in folders if folder.resolve() not in known]
+        once = {folder.resolve(): folder for folder in reversed(folders)}  # links may lead to one twice
+        runs = [read_run(folder) for place, folder in reversed(once.items()) if place not in known]
         recorded, tried = recorded_rows(path, runs)
         rows = {row.file.resolve().with_suffix("") / row.title.replace("/", "_"): row for row in recorded}
         titles |= {key: row.title for key, row in rows.items()}
