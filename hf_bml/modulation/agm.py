@@ -27,9 +27,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -129,27 +129,17 @@ class AGM(Modulation):
     config_class = AGMConfig
     config: AGMConfig
     phase = "scale_gradients"
+    compares_modalities = True
+    kept = ("history",)
     titles: ClassVar = {
         "coefficient": Title("gradient coefficient", 0),
         "loss": Title("loss of the modality's response"),
     }
 
-    def __init__(self, config: AGMConfig | None = None, **options: Any):
-        super().__init__(config, **options)
-        self._forget()
-
     def needs(self, modalities: Sequence[str]) -> Needs:
         return Needs(gradients=True, gradient_scale=True, separate_encoders=True, fuse=True)
 
-    @property
-    def compares_modalities(self) -> bool:
-        return True
-
-    def reset(self) -> None:
-        super().reset()
-        self._forget()
-
-    def _forget(self) -> None:
+    def forget(self) -> None:
         self._history: Tensor | None = None  # (2, modalities): mean losses, and of how many steps
 
     @torch.no_grad()
@@ -179,10 +169,3 @@ class AGM(Modulation):
             scaled = [p.grad for p in gradients.parameters[modality] if p.grad is not None]
             if scaled:
                 scale_gradients(scaled, coefficient)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "history": self._history}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self._history = state["history"]

@@ -122,21 +122,17 @@ class AMCo(Modulation):
     config_class = AMCoConfig
     config: AMCoConfig
     phase = "add_losses"
+    kept = ("shares", "epoch", "first_step")
     titles: ClassVar = {
         "share": Title("share of the prediction", 0, 1),
         "masked": Title("masked part", 0, 1),
         "loss": Title("loss of one modality"),
     }
 
-    def __init__(self, config: AMCoConfig | None = None, **options: Any):
-        super().__init__(config, **options)
-        self.reset()
-
     def needs(self, modalities: Sequence[str]) -> Needs:
         return Needs(head_graph=True)
 
-    def reset(self) -> None:
-        super().reset()
+    def forget(self) -> None:
         self._shares: Tensor | None = None  # of the last step, (modalities,)
         self._epoch, self._first_step = -1, 0  # and the first step in it
         self._fraction = 0.0
@@ -216,11 +212,3 @@ class AMCo(Modulation):
             logits
         )  # whatever else is in the joint one
         return {**losses, JOINT: losses[JOINT] + change}
-
-    def state_dict(self) -> dict[str, Any]:
-        begun = {"epoch": self._epoch, "first_step": self._first_step}
-        return {**super().state_dict(), "shares": self._shares, **begun}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self._shares, self._epoch, self._first_step = state["shares"], state["epoch"], state["first_step"]

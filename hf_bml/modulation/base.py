@@ -41,6 +41,13 @@ class Title(NamedTuple):
     high: float | None = None
 
 
+def copied(value: Any) -> Any:
+    """A state's lists and dicts anew, around the same tensors and numbers."""
+    if isinstance(value, dict):
+        return {key: copied(each) for key, each in value.items()}
+    return [copied(each) for each in value] if isinstance(value, list) else value
+
+
 class Modulation:
     """Base class: a modulation that does nothing. Subclasses override the hooks they need.
 
@@ -57,6 +64,9 @@ class Modulation:
         excludes: phases whose methods it cannot be used with, each with the reason, a sentence.
         titles: what figures, cards and reports call what it logs, by the part of the key after `<name>/` and before
             `_<modality>`.
+        compares_modalities: whether it does nothing with a single modality, which is as discriminative as itself; it
+            may depend on the options.
+        kept: what it remembers that a checkpoint keeps: attributes that `forget` sets, without their underscore.
         accumulation: `"exact"`, or `"per_micro_batch"`: the micro-batches of a step do not make up the big batch.
             It may depend on the options.
         example_options: options with which a short training runs through every branch of the method.
@@ -71,6 +81,8 @@ class Modulation:
     phase: ClassVar[str]
     excludes: ClassVar[Mapping[str, str]] = {}
     titles: ClassVar[Mapping[str, Title]] = {}
+    compares_modalities: bool = False
+    kept: ClassVar[Sequence[str]] = ()
     accumulation: str = "exact"
     example_options: ClassVar[Mapping[str, Any]] = {}
 
@@ -79,16 +91,16 @@ class Modulation:
             raise ValueError(f"{type(self).__name__} takes a config object or keywords, not both; found {options}.")
         self.config = config if config is not None else self.config_class.from_dict(options, self.name)
         self.means = RunningMean(())
+        self._run: Run | None = None
+        self.forget()
+
+    def forget(self) -> None:
+        """Sets what the method remembers of a training to what it is before the first step."""
 
     def needs(self, modalities: Sequence[str]) -> Needs:
         """What the method needs with its options and these modalities."""
         edits = type(self).modulate_gradients is not Modulation.modulate_gradients
         return Needs(gradients=edits, separate_encoders=edits)
-
-    @property
-    def compares_modalities(self) -> bool:
-        """Whether the method does nothing with a single modality, which is as discriminative as itself."""
-        return False
 
     @property
     def held_out_fraction(self) -> float:
@@ -125,6 +137,7 @@ class Modulation:
         Raises:
             ValueError: the method cannot work with this model.
         """
+        self._run = run
 
     def detach(self) -> None:
         """Undoes what `attach` changed in the model."""
@@ -132,6 +145,7 @@ class Modulation:
     def reset(self) -> None:
         """Clears the state of an earlier training."""
         self.means = RunningMean(self.means.modalities)
+        self.forget()
 
     def warn_if_idle(self, encoders: Mapping[str, nn.Module], epochs: float, steps: int) -> None:
         """Warns before training if the modulation can never act.
@@ -246,7 +260,7 @@ class Modulation:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps: tensors, numbers, and lists and dicts of them."""
-        return {"means": self.means.state_dict()}
+        return {"means": self.means.state_dict(), **{name: copied(vars(self)[f"_{name}"]) for name in self.kept}}
 
     def snapshots(self) -> list[Tensor]:
         """Large tensors of `state_dict()` that are never changed in place: a step that fp16 may skip copies none."""
@@ -255,6 +269,7 @@ class Modulation:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from `state_dict()`."""
         self.means.load_state_dict(state["means"])
+        vars(self).update({f"_{name}": copied(state[name]) for name in self.kept})
 
     def summary(self) -> dict[str, Any]:
         """What the run's record should hold at its end; JSON-serialisable."""

@@ -102,10 +102,9 @@ class CML(Modulation):
     phase = "add_losses"
     titles: ClassVar = {"rise": Title("rise of confidence")}
 
-    def __init__(self, config: CMLConfig | None = None, **options: Any):
-        super().__init__(config, **options)
-        self.accumulation = "exact" if self.config.compare == "sample" else "per_micro_batch"
-        self._order: list[int] = []
+    @property
+    def accumulation(self) -> str:
+        return "exact" if self.config.compare == "sample" else "per_micro_batch"
 
     def needs(self, modalities: Sequence[str]) -> Needs:
         return Needs(fuse=True, head_graph=True)

@@ -23,7 +23,7 @@ the divergence is the mean over the segments; with a single modality the warm-up
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -33,7 +33,7 @@ from torch import Tensor
 from ..ground.task import at_least_float32
 from .base import Modulation, Title
 from .config import ModulationConfig, check_choice, check_range
-from .step import EpochPlan, MicroBatch, Needs, Run, Step, seeded_generator
+from .step import EpochPlan, MicroBatch, Needs, Step, seeded_generator
 
 
 @dataclass
@@ -135,16 +135,12 @@ class DataRemixing(Modulation):
     config_class = DataRemixingConfig
     config: DataRemixingConfig
     phase = "add_losses"
+    kept = ("is_planned",)
     titles: ClassVar = {
         "assigned": Title("share of samples assigned", 0, 1),
         "loss": Title("loss of one modality"),
     }
     example_options: ClassVar = {"warmup": 1}
-
-    def __init__(self, config: DataRemixingConfig | None = None, **options: Any):
-        super().__init__(config, **options)
-        self._run: Run | None = None
-        self._is_planned = False
 
     def needs(self, modalities: Sequence[str]) -> Needs:
         return Needs(head_graph=True, current_logits=self.config.assignment == "batch")
@@ -161,11 +157,7 @@ class DataRemixing(Modulation):
     def options_in_epochs(self) -> list[str]:
         return [*super().options_in_epochs, *([f"warmup={self.config.warmup:g}"] if self.config.warmup else [])]
 
-    def attach(self, run: Run) -> None:
-        self._run = run
-
-    def reset(self) -> None:
-        super().reset()
+    def forget(self) -> None:
         self._is_planned = False
 
     def plan_epoch(self, epoch: int) -> EpochPlan | None:
@@ -212,10 +204,3 @@ class DataRemixing(Modulation):
         losses = {name: batch.loss(own, batch.present(name)) for name, own in batch.head_graph.items()}
         self.means.add({f"{self.name}/loss": torch.stack([loss.detach() for loss in losses.values()])})
         return {name: self.config.weight * loss for name, loss in losses.items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "is_planned": self._is_planned}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self._is_planned = state["is_planned"]

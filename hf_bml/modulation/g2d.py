@@ -17,9 +17,9 @@ step itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -65,12 +65,12 @@ class G2D(Prioritise):
     config: G2DConfig
     phase = "add_losses"
     compares_modalities = False
+    kept = ("scores",)
     titles: ClassVar = {
         **Prioritise.titles,
         "distance": Title("distance to the teacher"),
         "divergence": Title("divergence from the teacher"),
     }
-    _scores: Tensor | None = None  # (2, modalities), of the teachers in the last closed step; and whether observed
 
     def needs(self, modalities: Sequence[str]) -> Needs:
         return super().needs(modalities) | Needs(inputs=True, trained_alone=True, fuse=True)
@@ -78,9 +78,9 @@ class G2D(Prioritise):
     def attach(self, run: Run) -> None:
         self._teachers = Teachers(run, self.means.modalities)
 
-    def reset(self) -> None:
-        super().reset()
-        self._scores = None
+    def forget(self) -> None:
+        super().forget()
+        self._scores: Tensor | None = None  # (2, modalities), of the teachers in the last step; and whether observed
 
     def order(self, step: Step) -> tuple[Tensor, Tensor] | None:
         return None if self._scores is None else (self._scores[0], self._scores[1] > 0)
@@ -112,10 +112,3 @@ class G2D(Prioritise):
         scores, observed = comparable_scores(*step.total(f"{self.name}/scores"))
         self._scores = torch.stack([scores, observed.to(scores.dtype)])
         super().modulate_gradients(gradients, step)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "scores": self._scores}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self._scores = state["scores"]

@@ -135,14 +135,10 @@ class GradientBlending(Modulation):
     config_class = GradientBlendingConfig
     config: GradientBlendingConfig
     phase = "replace_losses"
+    kept = ("weights", "super_epoch", "seconds", "estimates")
+    _classifiers: tuple[str, ...] = ()
     titles: ClassVar = {"weight": Title("loss weight", 0, 1)}
     example_options: ClassVar = {"mode": "online", "super_epoch": 1.0, "held_out": 0.25}
-
-    def __init__(self, config: GradientBlendingConfig | None = None, **options: Any):
-        super().__init__(config, **options)
-        self._run: Run | None = None
-        self._classifiers: tuple[str, ...] = ()
-        self._forget()
 
     def needs(self, modalities: Sequence[str]) -> Needs:
         options = {"auxiliary_loss_weight": 0.0}
@@ -164,7 +160,7 @@ class GradientBlending(Modulation):
                 "gradient_blending minimises cross-entropies, in whose place the model's config has "
                 f"{run.face.other_loss}. Set segment_loss: cross_entropy."
             )
-        self._run = run
+        super().attach(run)
 
     def warn_if_few_held_out(self, rows: int) -> None:
         if rows < FEW_ROWS:
@@ -176,11 +172,7 @@ class GradientBlending(Modulation):
                 stacklevel=2,
             )
 
-    def reset(self) -> None:
-        super().reset()
-        self._forget()
-
-    def _forget(self) -> None:
+    def forget(self) -> None:
         self._weights: list[float] | None = None
         self._super_epoch = 0  # of the last estimate
         self._seconds = 0.0
@@ -225,20 +217,6 @@ class GradientBlending(Modulation):
         values = {f"weight_{name}": weight for name, weight in zip(self._classifiers, self._weights, strict=True)}
         values["estimation_seconds"] = self._seconds
         return {f"gradient_blending/{name}": torch.tensor(value) for name, value in values.items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            **super().state_dict(),
-            "weights": self._weights,
-            "super_epoch": self._super_epoch,
-            "seconds": self._seconds,
-            "estimates": self._estimates,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self._weights, self._super_epoch = state["weights"], state["super_epoch"]
-        self._seconds, self._estimates = state["seconds"], list(state["estimates"])
 
     def summary(self) -> dict[str, Any]:
         """Every estimate with its losses, and the `estimation_seconds` of all of them."""

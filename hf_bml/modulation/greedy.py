@@ -114,6 +114,7 @@ class Greedy(Modulation):
     config_class = GreedyConfig
     config: GreedyConfig
     phase = "features"
+    kept = ("energies", "remaining", "caring", "gate_means", "gate_count")
     titles: ClassVar = {
         "speed": Title("conditional learning speed", None),
         "rebalancing": Title("share of steps in a window", 0, 1),
@@ -124,7 +125,6 @@ class Greedy(Modulation):
         super().__init__(config, **options)
         self._modules: list[nn.Module] = []
         self._handles: list[Any] = []
-        self._forget()
 
     def needs(self, modalities: Sequence[str]) -> Needs:
         return Needs(gradients=True, separate_encoders=True, whole_model=True, model_options={"interaction": "mmtm"})
@@ -165,11 +165,7 @@ class Greedy(Modulation):
             handle.remove()
         self._handles = []
 
-    def reset(self) -> None:
-        super().reset()
-        self._forget()
-
-    def _forget(self) -> None:
+    def forget(self) -> None:
         self._in_step = False
         self._energies: Tensor | None = None  # (2, modalities), bypass and main, summed over the steps
         self._remaining: Tensor | None = None  # 0-d
@@ -245,18 +241,3 @@ class Greedy(Modulation):
         self._gate_means = [
             mean + (each / count - mean) * share for mean, each in zip(self._gate_means, sums, strict=True)
         ]
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            **super().state_dict(),
-            "energies": self._energies,
-            "remaining": self._remaining,
-            "caring": self._caring,
-            "gate_means": list(self._gate_means),
-            "gate_count": self._gate_count,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self._energies, self._remaining, self._caring = state["energies"], state["remaining"], state["caring"]
-        self._gate_means, self._gate_count = list(state["gate_means"]), state["gate_count"]

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -117,28 +117,18 @@ class InfoReg(Modulation):
     config_class = InfoRegConfig
     config: InfoRegConfig
     phase = "penalise_gradients"
+    compares_modalities = True
+    kept = ("epoch", "beginning", "traces", "sum", "steps")
     titles: ClassVar = {
         "regulation": Title("pull to the epoch's beginning"),
         "trace": Title("trace of the Fisher information"),
     }
     example_options: ClassVar = {"threshold": -1e6}
 
-    def __init__(self, config: InfoRegConfig | None = None, **options: Any):
-        super().__init__(config, **options)
-        self._forget()
-
     def needs(self, modalities: Sequence[str]) -> Needs:
         return Needs(gradients=True, separate_encoders=True, whole_model=True)
 
-    @property
-    def compares_modalities(self) -> bool:
-        return True
-
-    def reset(self) -> None:
-        super().reset()
-        self._forget()
-
-    def _forget(self) -> None:
+    def forget(self) -> None:
         self._epoch = -1
         self._beginning: dict[str, list[Tensor]] = {}  # the encoders' parameters
         self._traces: list[Tensor] = []  # of the last two whole epochs
@@ -176,19 +166,3 @@ class InfoReg(Modulation):
             self._traces = [*self._traces, self._sum / self._steps][-2:]
         self._epoch, self._sum, self._steps = epoch, None, 0
         self._beginning = {name: [p.detach().clone() for p in own] for name, own in parameters.items()}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            **super().state_dict(),
-            "epoch": self._epoch,
-            "beginning": {name: list(own) for name, own in self._beginning.items()},
-            "traces": list(self._traces),
-            "sum": self._sum,
-            "steps": self._steps,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self._epoch, self._sum, self._steps = state["epoch"], state["sum"], state["steps"]
-        self._beginning = {name: list(own) for name, own in state["beginning"].items()}
-        self._traces = list(state["traces"])

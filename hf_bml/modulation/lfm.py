@@ -25,7 +25,7 @@ Preset `released` follows the authors' code in the divergence, whose arguments i
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -111,14 +111,12 @@ class LFM(Modulation):
     config_class = LFMConfig
     config: LFMConfig
     phase = "add_losses"
+    compares_modalities = True
+    kept = ("epoch", "learned", "seen")
     titles: ClassVar = {
         "weight": Title("weight of the label loss", 0, 1),
         "divergence": Title("divergence of the modalities"),
     }
-
-    def __init__(self, config: LFMConfig | None = None, **options: Any):
-        super().__init__(config, **options)
-        self._forget()
 
     def needs(self, modalities: Sequence[str]) -> Needs:
         if len(modalities) < 2:
@@ -132,15 +130,7 @@ class LFM(Modulation):
             separate_gradients=(self.name,) if learns else (),
         )
 
-    @property
-    def compares_modalities(self) -> bool:
-        return True
-
-    def reset(self) -> None:
-        super().reset()
-        self._forget()
-
-    def _forget(self) -> None:
+    def forget(self) -> None:
         self._epoch = -1
         self._learned: Tensor | None = None
         self._seen: dict[str, list[Tensor]] = {}  # g_cls and g_align, from an epoch's first step to its second
@@ -192,12 +182,3 @@ class LFM(Modulation):
                 "alignment": [g / (2 * (1 - alpha) * scale) for g in alignment],
             }
             self._epoch = int(step.epoch)
-
-    def state_dict(self) -> dict[str, Any]:
-        seen = {name: list(values) for name, values in self._seen.items()}
-        return {**super().state_dict(), "epoch": self._epoch, "learned": self._learned, "seen": seen}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self._epoch, self._learned = state["epoch"], state["learned"]
-        self._seen = {name: list(values) for name, values in state["seen"].items()}

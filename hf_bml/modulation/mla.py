@@ -94,8 +94,8 @@ class MLA(Modulation):
     config: MLAConfig
     phase = "replace_losses"
     compares_modalities = True
+    kept = ("projection",)
     titles: ClassVar = {"loss": Title("loss of one modality")}
-    _projection: Tensor | None = None  # P; None is I
 
     def needs(self, modalities: Sequence[str]) -> Needs:
         return Needs(
@@ -117,9 +117,8 @@ class MLA(Modulation):
             )
         self._head = parts["head"]
 
-    def reset(self) -> None:
-        super().reset()
-        self._projection = None
+    def forget(self) -> None:
+        self._projection: Tensor | None = None  # P; None is I
 
     def forward_losses(self, features: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
         if len(step.modalities) == 1:
@@ -163,10 +162,3 @@ class MLA(Modulation):
         before = torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
         before = before if self._projection is None else self._projection
         self._projection = torch.where(count > 0, PROJECTIONS[self.config.projection](before, mean, a), before)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "projection": self._projection}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        super().load_state_dict(state)
-        self._projection = state["projection"]

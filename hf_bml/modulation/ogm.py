@@ -256,9 +256,9 @@ class OGM(Modulation):
     phase = "scale_gradients"
     titles: ClassVar = {"coefficient": Title("gradient coefficient", 0)}
 
-    def __init__(self, config: OGMConfig | None = None, **options: Any):
-        super().__init__(config, **options)
-        self.accumulation = "exact" if self.config.placement == "gradients" else "per_micro_batch"
+    @property
+    def accumulation(self) -> str:
+        return "exact" if self.config.placement == "gradients" else "per_micro_batch"
 
     def needs(self, modalities: Sequence[str]) -> Needs:
         in_graph = self.config.placement == "graph"

@@ -123,10 +123,10 @@ class OPM(Modulation):
         "drop_fraction": Title("dropped share", 0, 1),
     }
 
-    def __init__(self, config: OPMConfig | None = None, **options: Any):
-        super().__init__(config, **options)
+    @property
+    def accumulation(self) -> str:
         by_step = self.config.timing == "previous" and self.config.p_exe == 1
-        self.accumulation = "exact" if by_step else "per_micro_batch"
+        return "exact" if by_step else "per_micro_batch"
 
     def needs(self, modalities: Sequence[str]) -> Needs:
         return Needs(current_logits=self.config.timing == "current")

@@ -29,7 +29,7 @@ entropy term.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -40,7 +40,7 @@ from ..ground.task import at_least_float32, masked_mean
 from .base import Modulation, Title
 from .config import ModulationConfig, check_choice, check_range
 from .discrepancy import comparable_scores, snapped
-from .step import Gradients, MicroBatch, Needs, Run, Step
+from .step import Gradients, MicroBatch, Needs, Step
 
 UNKNOWN = -1e4  # the logit of a class without a prototype
 
@@ -181,32 +181,18 @@ class PMR(Modulation):
     config_class = PMRConfig
     config: PMRConfig
     phase = "add_losses"
+    compares_modalities = True
+    kept = ("epoch", "prototypes", "sums", "scores")
     titles: ClassVar = {
         "weight": Title("weight of the prototype loss", 0, 1),
         "loss": Title("prototype loss"),
         "score": Title("prototype score", 0, 1),
     }
 
-    def __init__(self, config: PMRConfig | None = None, **options: Any):
-        super().__init__(config, **options)
-        self._run: Run | None = None
-        self._forget()
-
     def needs(self, modalities: Sequence[str]) -> Needs:
         return Needs(gradients=True, fuse=True)  # it closes a step, and takes features that the head predicts from
 
-    @property
-    def compares_modalities(self) -> bool:
-        return True
-
-    def attach(self, run: Run) -> None:
-        self._run = run
-
-    def reset(self) -> None:
-        super().reset()
-        self._forget()
-
-    def _forget(self) -> None:
+    def forget(self) -> None:
         self._epoch = -1  # of the prototypes
         self._prototypes: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}  # of this epoch's training features
@@ -286,17 +272,3 @@ class PMR(Modulation):
         if self._prototypes:
             self._scores = step.total("pmr")
             self.means.add({"pmr/score": self._scores[0] / self._scores[1].clamp_min(1)})
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            **super().state_dict(),
-            "epoch": self._epoch,
-            "prototypes": dict(self._prototypes),
-            "sums": dict(self._sums),
-            "scores": self._scores,
-        }
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self._epoch, self._scores = state["epoch"], state["scores"]
-        self._prototypes, self._sums = dict(state["prototypes"]), dict(state["sums"])

@@ -125,14 +125,12 @@ class Prioritise(Modulation):
     phase = "freeze"
     compares_modalities = True
     titles: ClassVar = {"frozen": Title("share of frozen steps", 0, 1)}
-    _order: HostCopy | None = None
 
     def needs(self, modalities: Sequence[str]) -> Needs:
         return Needs(gradients=True, separate_encoders=True)
 
-    def reset(self) -> None:
-        super().reset()
-        self._order = None
+    def forget(self) -> None:
+        self._order: HostCopy | None = None
 
     def order(self, step: Step) -> tuple[Tensor, Tensor] | None:
         """Scores and whether they were observed, each `(modalities,)`: at a step's beginning of the step before, None

@@ -25,7 +25,7 @@ classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -118,9 +118,9 @@ class ReconBoost(Modulation):
     config: ReconBoostConfig
     phase = "replace_losses"
     compares_modalities = True
+    kept = ("stage",)
     titles: ClassVar = {"trained": Title("share of steps trained", 0, 1)}
     example_options: ClassVar = {"alternating_epochs": 0.25, "joint_epochs": 0.75}
-    _stage: tuple[int, bool] | None = None
 
     def needs(self, modalities: Sequence[str]) -> Needs:
         return Needs(
@@ -136,12 +136,11 @@ class ReconBoost(Modulation):
         names = ("alternating_epochs", "joint_epochs")
         return [*super().options_in_epochs, *(f"{name}={vars(self.config)[name]:g}" for name in names)]
 
-    def reset(self) -> None:
-        super().reset()
-        self._stage = None
+    def forget(self) -> None:
+        self._stage: list[Any] | None = None  # see `stage_of`; a list, as in a checkpoint
 
     def begin_step(self, step: Step) -> None:
-        stage = stage_of(step.epoch, self.config.alternating_epochs, self.config.joint_epochs)
+        stage = list(stage_of(step.epoch, self.config.alternating_epochs, self.config.joint_epochs))
         if self._stage not in (None, stage) and self.config.reset_momentum and len(step.modalities) > 1:
             step.optimizer.state.clear()
         self._stage = stage
@@ -194,10 +193,3 @@ class ReconBoost(Modulation):
             if each != name:
                 for parameter in gradients.parameters[each]:
                     parameter.grad = None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "stage": self._stage}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        super().load_state_dict(state)
-        self._stage = None if state["stage"] is None else tuple(state["stage"])

@@ -141,17 +141,13 @@ class Relearning(Modulation):
     config_class = RelearningConfig
     config: RelearningConfig
     phase = "features"
+    kept = ("start", "next", "diagnoses")
     titles: ClassVar = {
         "rate": Title("share of the starting weights", 0, 1),
         "train_purity": Title("purity of training features", 0, 1),
         "held_out_purity": Title("purity of held-out features", 0, 1),
     }
     example_options: ClassVar = {"every": 1, "held_out": 0.25, "buffers": "blend", "reset_momentum": True}
-
-    def __init__(self, config: RelearningConfig | None = None, **options: Any):
-        super().__init__(config, **options)
-        self._run: Run | None = None
-        self.reset()
 
     def needs(self, modalities: Sequence[str]) -> Needs:
         return Needs(whole_model=True, separate_encoders=True, optimizer=self.config.reset_momentum)
@@ -164,8 +160,7 @@ class Relearning(Modulation):
     def first_epoch(self) -> float:
         return self.config.every
 
-    def reset(self) -> None:
-        super().reset()
+    def forget(self) -> None:
         self._start: dict[str, dict[str, Tensor]] = {}
         self._next = float(self.config.every)
         self._diagnoses: list[dict[str, Any]] = []
@@ -176,7 +171,7 @@ class Relearning(Modulation):
                 "relearning clusters the features that a model returns, but a model in balance() returns none. Use a "
                 "MultimodalForClassification, MultimodalForQuestionAnswering or MultimodalForSegmentClassification."
             )
-        self._run = run
+        super().attach(run)
         self._start = {
             modality: {name: value.detach().to("cpu", copy=True) for name, value in self._blended(encoder).items()}
             for modality, encoder in run.face.encoders.items()
@@ -242,13 +237,9 @@ class Relearning(Modulation):
     def snapshots(self) -> list[Tensor]:
         return [value for values in self._start.values() for value in values.values()]
 
-    def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "start": self._start, "next": self._next, "diagnoses": self._diagnoses}
-
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         super().load_state_dict(state)
-        start = {m: {name: value.cpu() for name, value in values.items()} for m, values in state["start"].items()}
-        self._start, self._next, self._diagnoses = start, state["next"], list(state["diagnoses"])
+        self._start = {m: {name: value.cpu() for name, value in own.items()} for m, own in self._start.items()}
 
     def summary(self) -> dict[str, Any]:
         """Every diagnosis: epoch, purities and rates."""

@@ -31,14 +31,14 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from .base import Modulation, Title
 from .config import ModulationConfig, check_choice, check_range
-from .step import EpochPlan, Run, seeded_generator
+from .step import EpochPlan, seeded_generator
 
 BOUNDS = (-0.1, 0.4)  # of the contributions that give three, and two copies
 
@@ -130,17 +130,12 @@ class SampleValuation(Modulation):
     }
     example_options: ClassVar = {"warmup": 0}
 
-    def __init__(self, config: SampleValuationConfig | None = None, **options: Any):
-        super().__init__(config, **options)
-        self._run: Run | None = None
-        self._present: Tensor | None = None  # which modalities the samples have, for the level of modalities
-
     @property
     def first_epoch(self) -> float:
         return self.config.warmup
 
-    def attach(self, run: Run) -> None:
-        self._run, self._present = run, None
+    def forget(self) -> None:
+        self._present: Tensor | None = None  # which modalities the samples have, for the level of modalities
 
     def plan_epoch(self, epoch: int) -> EpochPlan | None:
         modalities = self.means.modalities

@@ -184,3 +184,26 @@ def test_a_checkpoint_of_other_modulations_warns():
     ModulationStack([OPM()], ("a", "b")).load_state_dict(saved)
     with pytest.warns(UserWarning, match=r"written with the modulations \['opm'\], this training has \['ogm'\]"):
         ModulationStack([OGM()], ("a", "b")).load_state_dict(saved)
+
+
+class Remembering(Modulation):
+    name = "remembering"
+    phase = "features"
+    kept = ("seen", "last")
+
+    def forget(self):
+        self._seen, self._last, self._draft = {"a": [torch.zeros(1)]}, None, 0
+
+
+def test_what_a_method_remembers_is_kept_restored_and_forgotten():
+    first, second = Remembering(), Remembering()
+    first._last, first._draft = 3, 5
+    state = first.state_dict()
+    first._seen["a"].append(torch.ones(1))
+    assert set(state) == {"means", "seen", "last"} and len(state["seen"]["a"]) == 1
+    second.load_state_dict(state)
+    second._seen["a"].clear()
+    assert second._last == 3 and second._draft == 0 and len(state["seen"]["a"]) == 1
+    assert state["seen"]["a"][0] is first._seen["a"][0]  # no tensor is copied
+    first.reset()
+    assert (len(first._seen["a"]), first._last, first._draft) == (1, None, 0)
