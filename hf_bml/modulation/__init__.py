@@ -11,7 +11,7 @@ from .amco import AMCo, AMCoConfig
 from .base import PHASES, Modulation, Title
 from .bundles import BUNDLES, Bundle, bundled_model_options, expanded
 from .cml import CML, CMLConfig
-from .config import DiscrepancyConfig, ModulationConfig
+from .config import DiscrepancyConfig, ModulationConfig, option
 from .data_remixing import DataRemixing, DataRemixingConfig
 from .dgl import DGL, DGLConfig
 from .discrepancy import DiscrepancyMonitor, discrepancy_differences, discrepancy_ratios, discriminative_scores
@@ -171,6 +171,7 @@ __all__ = [
     "drop_probabilities",
     "expanded",
     "gradient_coefficients",
+    "option",
 ]
 
 

@@ -28,7 +28,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -36,7 +36,7 @@ from torch import Tensor
 
 from ..ground.task import at_least_float32
 from .base import Modulation, Title
-from .config import ModulationConfig, check_range
+from .config import ModulationConfig, option
 from .discrepancy import loss_totals
 from .ogm import scale_gradients
 from .step import Gradients, MicroBatch, Needs, Step
@@ -53,13 +53,8 @@ class AGMConfig(ModulationConfig):
         cap: the largest difference of the leads that counts, > 0.
     """
 
-    alpha: float = field(default=1.0, metadata={"help": "Strength of the gradient scaling, >= 0."})
-    cap: float = field(default=10.0, metadata={"help": "Largest difference of the leads that counts, > 0."})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("alpha", self.alpha, low=0)
-        check_range("cap", self.cap, low=0, low_open=True)
+    alpha: float = option(1.0, "Strength of the gradient scaling, >= 0.", "[0, inf]")
+    cap: float = option(10.0, "Largest difference of the leads that counts, > 0.", "(0, inf]")
 
 
 def responses(modalities: Sequence[str], predict: Callable[[tuple[str, ...]], Tensor]) -> dict[str, Tensor]:

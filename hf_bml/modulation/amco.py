@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -33,7 +33,7 @@ from torch import Tensor
 
 from ..ground.task import at_least_float32
 from .base import Modulation, Title
-from .config import ModulationConfig, check_choice, check_range
+from .config import ModulationConfig, option
 from .step import JOINT, MicroBatch, Needs, Step, seeded_generator
 
 EPOCHS_TO_ONE = 10  # of the schedule by epoch
@@ -51,22 +51,14 @@ class AMCoConfig(ModulationConfig):
         schedule: what l is: `"training"`, the share of the training that is done; or `"epoch"`, see `released` above.
     """
 
-    threshold: float | None = field(
-        default=None, metadata={"help": "Share above which the prediction depends on a modality; null: by number."}
+    threshold: float | None = option(
+        None, "Share above which the prediction depends on a modality; null: by number.", "[0, 1]"
     )
-    ramp: float = field(default=0.3, metadata={"help": "Progress at which everything is masked, > 0."})
-    level: str = field(default="logits", metadata={"help": "What is masked: logits or features."})
-    schedule: str = field(default="training", metadata={"help": "What the mask grows over: the training or an epoch."})
+    ramp: float = option(0.3, "Progress at which everything is masked, > 0.", "(0, inf]")
+    level: str = option("logits", "What is masked: logits or features.", ("logits", "features"))
+    schedule: str = option("training", "What the mask grows over: the training or an epoch.", ("training", "epoch"))
 
     RELEASED: ClassVar[dict[str, Any]] = {"schedule": "epoch"}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.threshold is not None:
-            check_range("threshold", self.threshold, low=0, high=1)
-        check_range("ramp", self.ramp, low=0, low_open=True)
-        check_choice("level", self.level, ("logits", "features"))
-        check_choice("schedule", self.schedule, ("training", "epoch"))
 
 
 def share_sums(logits: Mapping[str, Tensor], present: Tensor | None = None) -> Tensor:

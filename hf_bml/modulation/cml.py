@@ -23,7 +23,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -31,7 +31,7 @@ from torch import Tensor
 
 from ..ground.task import at_least_float32
 from .base import Modulation, Title
-from .config import ModulationConfig, check_choice, check_range
+from .config import ModulationConfig, option
 from .step import JOINT, MicroBatch, Needs, Step
 
 
@@ -45,17 +45,11 @@ class CMLConfig(ModulationConfig):
         compare: the confidences of each `"sample"`, or their sum over a micro-batch, `"batch"`.
     """
 
-    weight: float = field(default=0.1, metadata={"help": "Weight of what confidence rises by, at least 0."})
-    order: str = field(default="step", metadata={"help": "How often the order of removal is drawn: step or epoch."})
-    compare: str = field(default="sample", metadata={"help": "Whose confidences are compared: sample, or batch."})
+    weight: float = option(0.1, "Weight of what confidence rises by, at least 0.", "[0, inf)")
+    order: str = option("step", "How often the order of removal is drawn: step or epoch.", ("step", "epoch"))
+    compare: str = option("sample", "Whose confidences are compared: sample, or batch.", ("sample", "batch"))
 
     RELEASED: ClassVar[dict[str, Any]] = {"order": "epoch", "compare": "batch"}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("weight", self.weight, low=0, high=float("inf"), high_open=True)
-        check_choice("order", self.order, ("step", "epoch"))
-        check_choice("compare", self.compare, ("sample", "batch"))
 
 
 def confidences(logits: Tensor) -> Tensor:

@@ -2,15 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any, ClassVar
 
 from torch import Tensor
 
-from ..ground.suggestion import check_options
+from ..ground.suggestion import check_name, check_options
 from .discrepancy import MEASURES, TRANSFORMS, comparable_scores, score_totals, snapped
 from .step import MicroBatch, Step
+
+
+def check_range(name: str, value: Any, interval: str) -> None:
+    """Raises ValueError unless `value` is a number inside an interval, such as `"[0, 1)"`; NaN is outside."""
+    low, high = map(float, interval[1:-1].split(","))
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    inside = is_number and low <= value <= high
+    if not inside or (value == low and interval[0] == "(") or (value == high and interval[-1] == ")"):
+        raise ValueError(f"{name} must be a number in {interval}, found {value!r}.")
+
+
+def check_count(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is a whole number of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, found {value!r}.")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raises ValueError unless `value` is True or False."""
+    if value not in (True, False):
+        raise ValueError(f"{name} must be one of [True, False], found {value!r}.")
+
+
+def option(default: Any, help: str, accepts: str | Collection[str] | Callable[[str, Any], None] | None = None) -> Any:
+    """A field of a `ModulationConfig`, which checks it when it is built; None is accepted where it is the default.
+
+    Args:
+        default: of the option; where it is True or False, these are what is accepted.
+        help: shown on the command line.
+        accepts: an interval of numbers, such as `"[0, 1)"`; names; or a function that raises ValueError.
+    """
+    if isinstance(accepts, str):
+        check = partial(check_range, interval=accepts)
+    elif accepts is None or callable(accepts):
+        check = check_flag if isinstance(default, bool) else accepts
+    else:
+        check = partial(check_name, valid=accepts)
+    return field(default=default, metadata={"help": help, "check": check})
 
 
 @dataclass
@@ -28,24 +67,22 @@ class ModulationConfig:
     RELEASED: ClassVar[dict[str, Any]] = {}
     FURTHER_PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}  # by name
 
-    preset: str = field(
-        default="paper", metadata={"help": "Defaults to start from: paper, or released, the authors' code."}
-    )
-    start: float = field(default=0, metadata={"help": "First moment of the active window (included), in `unit`."})
-    end: float | None = field(default=None, metadata={"help": "End of the active window (excluded); null: never."})
-    unit: str = field(default="epochs", metadata={"help": "Unit of start and end: epochs or steps."})
+    preset: str = option("paper", "Defaults to start from: paper, or released, the authors' code.")
+    start: float = option(0, "First moment of the active window (included), in `unit`.", "[0, inf]")
+    end: float | None = option(None, "End of the active window (excluded); null: never.", "[0, inf]")
+    unit: str = option("epochs", "Unit of start and end: epochs or steps.", ("epochs", "steps"))
 
     def __post_init__(self) -> None:
-        check_choice("preset", self.preset, tuple(self.presets()))
-        check_choice("unit", self.unit, ("epochs", "steps"))
-        check_range("start", self.start, low=0)
-        if self.end is not None:
-            check_range("end", self.end, low=0)
-            if self.end <= self.start:
-                raise ValueError(
-                    f"end must lie after start, found start={self.start} and end={self.end} (preset {self.preset!r}). "
-                    "Set both, or end: null for no end."
-                )
+        check_name("preset", self.preset, self.presets())
+        for each in fields(self):
+            check, value = each.metadata.get("check"), vars(self)[each.name]
+            if check is not None and (value is not None or each.default is not None):
+                check(each.name, value)
+        if self.end is not None and self.end <= self.start:
+            raise ValueError(
+                f"end must lie after start, found start={self.start} and end={self.end} (preset {self.preset!r}). "
+                "Set both, or end: null for no end."
+            )
 
     @classmethod
     def presets(cls) -> dict[str, dict[str, Any]]:
@@ -74,15 +111,13 @@ class DiscrepancyConfig(ModulationConfig):
             that the weakest modality never is. The paper's is 1 for both; any other is moved to 1 by a shift.
     """
 
-    measure: str = field(default="ratio", metadata={"help": "Discrepancy of the scores: ratio or difference."})
-    transform: str = field(default="tanh", metadata={"help": "Map z into (0, 1): tanh, of x - 1, or sigmoid."})
-    threshold: float = field(default=1.0, metadata={"help": "Discrepancy above which a modality is dominant."})
+    measure: str = option("ratio", "Discrepancy of the scores: ratio or difference.", MEASURES)
+    transform: str = option("tanh", "Map z into (0, 1): tanh, of x - 1, or sigmoid.", TRANSFORMS)
+    threshold: float = option(1.0, "Discrepancy above which a modality is dominant.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("measure", self.measure, tuple(MEASURES))
-        check_choice("transform", self.transform, tuple(TRANSFORMS))
-        check_range("threshold", self.threshold, low=1 if self.measure == "ratio" else 0)
+        check_range("threshold", self.threshold, f"[{1 if self.measure == 'ratio' else 0}, inf]")
 
     def dominance(self, discrepancy: Tensor, scale: Tensor | float = 1.0) -> Tensor:
         """A discrepancy `(modalities,)` moved so that the threshold lies at 1; what differs from 1 by rounding only
@@ -113,33 +148,3 @@ class DiscrepancyConfig(ModulationConfig):
 def is_inside_window(now: float, start: float, end: float | None) -> bool:
     """Whether `now` lies in the half-open window [start, end); `end=None` means no end."""
     return now >= start and (end is None or now < end)
-
-
-def check_choice(name: str, value: Any, choices: Sequence[Any]) -> None:
-    """Raises ValueError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {list(choices)}, found {value!r}.")
-
-
-def check_range(
-    name: str,
-    value: Any,
-    low: float | None = None,
-    high: float | None = None,
-    low_open: bool = False,
-    high_open: bool = False,
-) -> None:
-    """Raises ValueError unless `value` is a number inside the interval; NaN is always outside."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    above = is_number and (low is None or (value > low if low_open else value >= low))
-    below = is_number and (high is None or (value < high if high_open else value <= high))
-    if not (above and below) or value != value:
-        left = "(-inf" if low is None else f"{'(' if low_open else '['}{low}"
-        right = "inf)" if high is None else f"{high}{')' if high_open else ']'}"
-        raise ValueError(f"{name} must be a number in {left}, {right}, found {value!r}.")
-
-
-def check_count(name: str, value: Any) -> None:
-    """Raises ValueError unless `value` is a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, found {value!r}.")

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -32,7 +32,7 @@ from torch import Tensor
 
 from ..ground.task import at_least_float32
 from .base import Modulation, Title
-from .config import ModulationConfig, check_choice, check_range
+from .config import ModulationConfig, option
 from .step import EpochPlan, MicroBatch, Needs, Step, seeded_generator
 
 
@@ -48,23 +48,16 @@ class DataRemixingConfig(ModulationConfig):
             other; or `"mixed"`.
     """
 
-    warmup: float = field(default=10, metadata={"help": "Epochs before samples are assigned to a modality."})
-    weight: float = field(default=0.5, metadata={"help": "Of the modalities' summed losses in the warm-up, >= 0."})
-    assignment: str = field(
-        default="epoch", metadata={"help": "When samples are assigned: before an epoch, or batch."}
-    )
-    batches: str = field(
-        default="one_modality", metadata={"help": "What a batch holds: one_modality, in_turn (sorted), or mixed."}
+    warmup: float = option(10, "Epochs before samples are assigned to a modality.", "[0, inf]")
+    weight: float = option(0.5, "Of the modalities' summed losses in the warm-up, >= 0.", "[0, inf)")
+    assignment: str = option("epoch", "When samples are assigned: before an epoch, or batch.", ("epoch", "batch"))
+    batches: str = option(
+        "one_modality",
+        "What a batch holds: one_modality, in_turn (sorted), or mixed.",
+        ("one_modality", "in_turn", "mixed"),
     )
 
     RELEASED: ClassVar[dict[str, Any]] = {"batches": "in_turn"}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("warmup", self.warmup, low=0)
-        check_range("weight", self.weight, low=0, high=math.inf, high_open=True)
-        check_choice("assignment", self.assignment, ("epoch", "batch"))
-        check_choice("batches", self.batches, ("one_modality", "in_turn", "mixed"))
 
 
 def divergences(logits: Tensor) -> Tensor:

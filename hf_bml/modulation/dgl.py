@@ -21,14 +21,14 @@ modality, which is b of a linear head; `split` gives it 1/M of that.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from .base import Modulation, Title
-from .config import ModulationConfig, check_choice, check_range
+from .config import ModulationConfig, option
 from .step import MicroBatch, Needs, Step
 
 NO_JOINT_GRADIENT = "no joint gradient reaches the encoders with dgl."
@@ -43,13 +43,8 @@ class DGLConfig(ModulationConfig):
         bias: `"full"` or `"split"`: how much of the head's bias a modality's own prediction has.
     """
 
-    alpha: float = field(default=4.0, metadata={"help": "Factor of the encoders' own losses, at least 0."})
-    bias: str = field(default="full", metadata={"help": "Bias of a modality's own prediction: full, or split, 1/M."})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("alpha", self.alpha, low=0, high=float("inf"), high_open=True)
-        check_choice("bias", self.bias, ("full", "split"))
+    alpha: float = option(4.0, "Factor of the encoders' own losses, at least 0.", "[0, inf)")
+    bias: str = option("full", "Bias of a modality's own prediction: full, or split, 1/M.", ("full", "split"))
 
 
 class DGL(Modulation):

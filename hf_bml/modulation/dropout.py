@@ -15,14 +15,14 @@ Relations:  `evolutional_dropout` drops weak units more often; `mod_drop` drops 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from .base import Modulation, Title
-from .config import ModulationConfig, check_count, check_range
+from .config import ModulationConfig, check_count, option
 from .step import MicroBatch, Step
 
 
@@ -34,11 +34,7 @@ class DropoutConfig(ModulationConfig):
         p: probability that a unit is dropped, in [0, 1).
     """
 
-    p: float = field(default=0.5, metadata={"help": "Probability that a unit of a feature is dropped, in [0, 1)."})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("p", self.p, low=0, high=1, high_open=True)
+    p: float = option(0.5, "Probability that a unit of a feature is dropped, in [0, 1).", "[0, 1)")
 
 
 @dataclass
@@ -50,14 +46,9 @@ class AnnealedDropoutConfig(DropoutConfig):
         annealing_steps: optimizer steps until it is 0; None for the whole training.
     """
 
-    annealing_steps: int | None = field(
-        default=None, metadata={"help": "Optimizer steps until the probability is 0; null: the whole training."}
+    annealing_steps: int | None = option(
+        None, "Optimizer steps until the probability is 0; null: the whole training.", check_count
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.annealing_steps is not None:
-            check_count("annealing_steps", self.annealing_steps)
 
 
 @dataclass
@@ -69,14 +60,9 @@ class CurriculumDropoutConfig(DropoutConfig):
         gamma: how fast, per optimizer step, > 0; None for 10 / (optimizer steps of the training).
     """
 
-    gamma: float | None = field(
-        default=None, metadata={"help": "How fast p is approached, per optimizer step; null: 10 / (all steps)."}
+    gamma: float | None = option(
+        None, "How fast p is approached, per optimizer step; null: 10 / (all steps).", "(0, inf]"
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.gamma is not None:
-            check_range("gamma", self.gamma, low=0, low_open=True)
 
 
 def inverted_dropout(features: Tensor, p: float, uniform: Tensor) -> Tensor:

@@ -12,13 +12,14 @@ Relations:  place as of `dropout`. The moments are those of the micro-batch of o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from .base import Title
+from .config import option
 from .dropout import DropoutConfig, FeatureDropout
 from .step import Step
 
@@ -31,7 +32,7 @@ class EvolutionalDropoutConfig(DropoutConfig):
         p: every sample makes `(1 - p)` times as many draws as there are units, p in [0, 1).
     """
 
-    p: float = field(default=0.5, metadata={"help": "1 minus the number of draws per unit, in [0, 1)."})
+    p: float = option(0.5, "1 minus the number of draws per unit, in [0, 1).", "[0, 1)")
 
 
 def sampling_probabilities(features: Tensor) -> Tensor:

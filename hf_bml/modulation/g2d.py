@@ -18,14 +18,14 @@ step itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from .base import Title
-from .config import check_range
+from .config import option
 from .discrepancy import comparable_scores, score_totals
 from .prioritise import Prioritise, PrioritiseConfig
 from .step import Gradients, MicroBatch, Needs, Run, Step
@@ -42,15 +42,9 @@ class G2DConfig(PrioritiseConfig):
         temperature: T, > 0.
     """
 
-    logit_weight: float = field(default=1.0, metadata={"help": "Weight of the distilled predictions, at least 0."})
-    feature_weight: float = field(default=1.0, metadata={"help": "Weight of the distilled features, at least 0."})
-    temperature: float = field(default=1.0, metadata={"help": "Temperature of the distilled predictions, > 0."})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("logit_weight", self.logit_weight, low=0, high=float("inf"), high_open=True)
-        check_range("feature_weight", self.feature_weight, low=0, high=float("inf"), high_open=True)
-        check_range("temperature", self.temperature, low=0, low_open=True)
+    logit_weight: float = option(1.0, "Weight of the distilled predictions, at least 0.", "[0, inf)")
+    feature_weight: float = option(1.0, "Weight of the distilled features, at least 0.", "[0, inf)")
+    temperature: float = option(1.0, "Temperature of the distilled predictions, > 0.", "(0, inf]")
 
 
 class G2D(Prioritise):

@@ -33,7 +33,7 @@ import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -42,7 +42,7 @@ from torch import Tensor
 
 from ..ground.task import Task
 from .base import Modulation, Title
-from .config import ModulationConfig, check_choice, check_range
+from .config import ModulationConfig, option
 from .step import JOINT, CopyLosses, MicroBatch, Needs, Run, SampleLosses, Step
 
 MINIMUM_OVERFITTING = 1e-3
@@ -61,20 +61,12 @@ class GradientBlendingConfig(ModulationConfig):
         held_out: share of the training split that is held out, in (0, 1).
     """
 
-    mode: str = field(default="offline", metadata={"help": "When to estimate the weights: offline or online."})
-    super_epoch: float = field(default=10.0, metadata={"help": "Epochs between two estimates in mode online."})
-    estimation_epochs: float | None = field(
-        default=None, metadata={"help": "Epochs to train for an estimate; null: the whole run, or the super-epoch."}
+    mode: str = option("offline", "When to estimate the weights: offline or online.", ("offline", "online"))
+    super_epoch: float = option(10.0, "Epochs between two estimates in mode online.", "(0, inf]")
+    estimation_epochs: float | None = option(
+        None, "Epochs to train for an estimate; null: the whole run, or the super-epoch.", "(0, inf]"
     )
-    held_out: float = field(default=0.08, metadata={"help": "Share of the training split to hold out, in (0, 1)."})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("mode", self.mode, ("offline", "online"))
-        check_range("super_epoch", self.super_epoch, low=0, low_open=True)
-        if self.estimation_epochs is not None:
-            check_range("estimation_epochs", self.estimation_epochs, low=0, low_open=True)
-        check_range("held_out", self.held_out, low=0, high=1, low_open=True, high_open=True)
+    held_out: float = option(0.08, "Share of the training split to hold out, in (0, 1).", "(0, 1)")
 
 
 def generalisation_gain(losses: CopyLosses) -> float:

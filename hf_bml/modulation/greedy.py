@@ -24,7 +24,7 @@ while it is constant; a step that overflows does not count.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from .base import Modulation, Title
-from .config import ModulationConfig, check_count, check_range
+from .config import ModulationConfig, check_count, option
 from .step import Gradients, Needs, Run, Step
 
 
@@ -47,15 +47,9 @@ class GreedyConfig(ModulationConfig):
         starting_epoch: epochs before the first window may open, >= 0; the energies count from the start.
     """
 
-    epsilon: float = field(default=0.01, metadata={"help": "Tolerated difference of the learning speeds, >= 0."})
-    window: int = field(default=5, metadata={"help": "Optimizer steps of a re-balancing window, at least 1."})
-    starting_epoch: float = field(default=2, metadata={"help": "Epochs before the first window may open."})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("epsilon", self.epsilon, low=0)
-        check_count("window", self.window)
-        check_range("starting_epoch", self.starting_epoch, low=0)
+    epsilon: float = option(0.01, "Tolerated difference of the learning speeds, >= 0.", "[0, inf]")
+    window: int = option(5, "Optimizer steps of a re-balancing window, at least 1.", check_count)
+    starting_epoch: float = option(2, "Epochs before the first window may open.", "[0, inf]")
 
 
 def energy(parameters: Sequence[nn.Parameter]) -> Tensor:

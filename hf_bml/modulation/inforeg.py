@@ -24,7 +24,7 @@ and with the penalty in them, and sums the scores; there is no preset for it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -32,7 +32,7 @@ from torch import Tensor
 
 from ..ground.task import at_least_float32
 from .base import Modulation, Title
-from .config import ModulationConfig, check_range
+from .config import ModulationConfig, option
 from .discrepancy import loss_totals
 from .step import Gradients, MicroBatch, Needs, Step
 
@@ -47,15 +47,9 @@ class InfoRegConfig(ModulationConfig):
         strength: factor of the regulation, >= 0.
     """
 
-    beta: float = field(default=1.0, metadata={"help": "How fast the regulation grows with the lead, >= 0."})
-    threshold: float = field(default=0.05, metadata={"help": "Relative growth of the Fisher trace that regulates."})
-    strength: float = field(default=1.0, metadata={"help": "Factor of the regulation, >= 0."})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("beta", self.beta, low=0)
-        check_range("threshold", self.threshold, high=1, high_open=True)
-        check_range("strength", self.strength, low=0)
+    beta: float = option(1.0, "How fast the regulation grows with the lead, >= 0.", "[0, inf]")
+    threshold: float = option(0.05, "Relative growth of the Fisher trace that regulates.", "[-inf, 1)")
+    strength: float = option(1.0, "Factor of the regulation, >= 0.", "[0, inf]")
 
 
 def score_leads(scores: Tensor, observed: Tensor | None = None) -> Tensor:

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -34,7 +34,7 @@ from torch import Tensor
 
 from ..ground.task import masked_mean
 from .base import Modulation, Title
-from .config import ModulationConfig, check_choice, check_range
+from .config import ModulationConfig, option
 from .divergence import jensen_shannon
 from .step import JOINT, Gradients, MicroBatch, Needs, Step
 
@@ -54,19 +54,14 @@ class LFMConfig(ModulationConfig):
         divergence: `"jensen_shannon"`, or `"swapped"`: with the arguments of both divergences swapped (released code).
     """
 
-    schedule: str = field(default="fitted", metadata={"help": "Of the label loss's weight: fitted, linear, learned."})
-    initial: float = field(default=LOW, metadata={"help": "First weight of schedule: learned, in [0.05, 0.95]."})
-    alpha_rate: float = field(default=1.0, metadata={"help": "How fast schedule: learned moves, > 0."})
-    divergence: str = field(default="jensen_shannon", metadata={"help": "Divergence: jensen_shannon or swapped."})
+    schedule: str = option(
+        "fitted", "Of the label loss's weight: fitted, linear, learned.", ("fitted", "linear", "learned")
+    )
+    initial: float = option(LOW, "First weight of schedule: learned, in [0.05, 0.95].", f"[{LOW}, {HIGH}]")
+    alpha_rate: float = option(1.0, "How fast schedule: learned moves, > 0.", "(0, inf]")
+    divergence: str = option("jensen_shannon", "Divergence: jensen_shannon or swapped.", ("jensen_shannon", "swapped"))
 
     RELEASED: ClassVar[dict[str, Any]] = {"divergence": "swapped"}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("schedule", self.schedule, ("fitted", "linear", "learned"))
-        check_range("initial", self.initial, low=LOW, high=HIGH)
-        check_range("alpha_rate", self.alpha_rate, low=0, low_open=True)
-        check_choice("divergence", self.divergence, ("jensen_shannon", "swapped"))
 
 
 def fitted_weight(epoch: float) -> float:

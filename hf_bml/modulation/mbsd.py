@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -29,7 +29,7 @@ from torch import Tensor
 
 from ..ground.task import at_least_float32
 from .base import Title
-from .config import check_choice, check_range
+from .config import check_range, option
 from .multi_loss import MultiLoss, MultiLossConfig
 from .step import MicroBatch, Step
 
@@ -46,20 +46,15 @@ class MBSDConfig(MultiLossConfig):
         form: `"paper"`, or `"released"`: see the module.
     """
 
-    distance: float = field(default=1.0, metadata={"help": "Weight of the squared distance of logits, at least 0."})
-    distillation: float = field(
-        default=1.0, metadata={"help": "Weight of the divergence from the better modality, at least 0."}
-    )
-    form: str = field(default="paper", metadata={"help": "Of the divergence, and what is constant: paper, released."})
+    distance: float = option(1.0, "Weight of the squared distance of logits, at least 0.", "[0, inf)")
+    distillation: float = option(1.0, "Weight of the divergence from the better modality, at least 0.", "[0, inf)")
+    form: str = option("paper", "Of the divergence, and what is constant: paper, released.", ("paper", "released"))
 
     RELEASED: ClassVar[dict[str, Any]] = {"form": "released"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("weight", self.weight, low=0, low_open=True)
-        check_range("distance", self.distance, low=0, high=float("inf"), high_open=True)
-        check_range("distillation", self.distillation, low=0, high=float("inf"), high_open=True)
-        check_choice("form", self.form, ("paper", "released"))
+        check_range("weight", self.weight, "(0, inf]")
 
 
 def distances_and_divergences(

@@ -23,7 +23,7 @@ A permutation is a random cycle through the samples that have the modality, so t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -31,7 +31,7 @@ from torch import Tensor
 
 from ..ground.task import masked_mean
 from .base import Modulation, Title
-from .config import ModulationConfig, check_choice, check_range
+from .config import ModulationConfig, option
 from .divergence import jensen_shannon
 from .ogm import GradientScale
 from .step import MicroBatch, Needs, Step
@@ -50,15 +50,9 @@ class MCRConfig(ModulationConfig):
             `"collaborative"`.
     """
 
-    weight: float = field(default=1.0, metadata={"help": "Weight of the divergences, >= 0."})
-    unimodal_weight: float = field(default=1.0, metadata={"help": "Weight of the modalities' own losses, >= 0."})
-    game: str = field(default="greedy", metadata={"help": "Game: greedy, independent or collaborative."})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("weight", self.weight, low=0)
-        check_range("unimodal_weight", self.unimodal_weight, low=0)
-        check_choice("game", self.game, tuple(GAMES))
+    weight: float = option(1.0, "Weight of the divergences, >= 0.", "[0, inf]")
+    unimodal_weight: float = option(1.0, "Weight of the modalities' own losses, >= 0.", "[0, inf]")
+    game: str = option("greedy", "Game: greedy, independent or collaborative.", GAMES)
 
 
 def cycle(draws: Tensor, present: Tensor | None = None) -> Tensor:

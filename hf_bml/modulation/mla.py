@@ -25,7 +25,7 @@ P by its Frobenius norm after each update.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -34,7 +34,7 @@ from torch.distributed.tensor import DTensor
 
 from ..ground.task import at_least_float32
 from .base import Modulation, Title
-from .config import ModulationConfig, check_choice
+from .config import ModulationConfig, option
 from .step import Gradients, MicroBatch, Needs, Run, Step
 
 
@@ -46,15 +46,11 @@ class MLAConfig(ModulationConfig):
         projection: of the classifier's gradient: `"paper"`, `"released"` or `"none"`.
     """
 
-    projection: str = field(
-        default="paper", metadata={"help": "Projection of the classifier's gradient: paper, released or none."}
+    projection: str = option(
+        "paper", "Projection of the classifier's gradient: paper, released or none.", ("paper", "released", "none")
     )
 
     RELEASED: ClassVar[dict[str, Any]] = {"projection": "released"}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("projection", self.projection, ("paper", "released", "none"))
 
 
 def updated_projection(projection: Tensor, mean_feature: Tensor, a: float) -> Tensor:

@@ -22,7 +22,7 @@ Preset `released` follows the authors' code: the length is restored for each par
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -30,8 +30,8 @@ from torch import Tensor
 
 from ..ground.task import at_least_float32
 from .base import Title
-from .config import check_choice, check_range
-from .multi_loss import MultiLoss, MultiLossConfig
+from .config import check_range, option
+from .multi_loss import HEADS, MultiLoss, MultiLossConfig
 from .step import JOINT, UNIMODAL, Gradients, Needs, Step
 
 
@@ -47,23 +47,18 @@ class MMParetoConfig(MultiLossConfig):
         margin: c stays in [margin, 1 - margin] in a conflict; in [0, 0.5).
     """
 
-    heads: str = field(
-        default="own", metadata={"help": "What predicts from one modality: own, a classifier, or split."}
+    heads: str = option("own", "What predicts from one modality: own, a classifier, or split.", HEADS)
+    gamma: float = option(1.5, "Factor of an encoder's combined gradient, > 0.", "(0, inf)")
+    magnitude: str = option(
+        "encoder", "Whose length is restored after a conflict: encoder or tensor.", ("encoder", "tensor")
     )
-    gamma: float = field(default=1.5, metadata={"help": "Factor of an encoder's combined gradient, > 0."})
-    magnitude: str = field(
-        default="encoder", metadata={"help": "Whose length is restored after a conflict: encoder or tensor."}
-    )
-    margin: float = field(default=0.0, metadata={"help": "The joint weight stays this far from 0 and 1, in [0, 0.5)."})
+    margin: float = option(0.0, "The joint weight stays this far from 0 and 1, in [0, 0.5).", "[0, 0.5)")
 
     RELEASED: ClassVar[dict[str, Any]] = {"magnitude": "tensor", "margin": 0.001}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("weight", self.weight, low=0, low_open=True)
-        check_range("gamma", self.gamma, low=0, high=float("inf"), low_open=True, high_open=True)
-        check_choice("magnitude", self.magnitude, ("encoder", "tensor"))
-        check_range("margin", self.margin, low=0, high=0.5, high_open=True)
+        check_range("weight", self.weight, "(0, inf]")
 
 
 def inner(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:

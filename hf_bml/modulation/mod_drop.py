@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..ground.suggestion import did_you_mean
 from .base import Modulation, Title
-from .config import ModulationConfig, check_choice, check_range
+from .config import ModulationConfig, check_range, option
 from .step import MicroBatch, Step
 
 
@@ -38,18 +38,17 @@ class ModDropConfig(ModulationConfig):
     p: float | dict[str, float] = field(
         default=0.2, metadata={"help": "Drop probability in [0, 1], of all modalities or as a mapping by modality."}
     )
-    allow_empty: bool = field(default=False, metadata={"help": "Whether a sample may lose all modalities."})
-    if_all_dropped: str = field(
-        default="keep_one",
-        metadata={"help": "What a sample keeps that would lose all modalities: keep_one, drawn, or keep_all."},
+    allow_empty: bool = option(False, "Whether a sample may lose all modalities.")
+    if_all_dropped: str = option(
+        "keep_one",
+        "What a sample keeps that would lose all modalities: keep_one, drawn, or keep_all.",
+        ("keep_one", "keep_all"),
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, value in self.p.items() if isinstance(self.p, Mapping) else [("p", self.p)]:
-            check_range("p" if name == "p" else f"p of {name!r}", value, low=0, high=1)
-        check_choice("allow_empty", self.allow_empty, (True, False))
-        check_choice("if_all_dropped", self.if_all_dropped, ("keep_one", "keep_all"))
+            check_range("p" if name == "p" else f"p of {name!r}", value, "[0, 1]")
         if self.allow_empty and self.if_all_dropped == "keep_all":
             raise ValueError("allow_empty: true and if_all_dropped: keep_all exclude each other. Leave one out.")
 

@@ -21,15 +21,17 @@ Limits:     it trusts every modality. One that looks good in training only, such
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from .base import Modulation, Title
-from .config import ModulationConfig, check_choice, check_range
+from .config import ModulationConfig, option
 from .step import AUXILIARY, MicroBatch, Needs, Step
+
+HEADS = ("split", "own")
 
 
 @dataclass
@@ -42,15 +44,8 @@ class MultiLossConfig(ModulationConfig):
         weight: of the summed losses of the modalities, at least 0. 0 is plain training, of a model without own heads.
     """
 
-    heads: str = field(
-        default="split", metadata={"help": "What predicts from one modality: split, of the joint head, or own."}
-    )
-    weight: float = field(default=1.0, metadata={"help": "Of the modalities' summed losses, at least 0."})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("heads", self.heads, ("split", "own"))
-        check_range("weight", self.weight, low=0, high=float("inf"), high_open=True)
+    heads: str = option("split", "What predicts from one modality: split, of the joint head, or own.", HEADS)
+    weight: float = option(1.0, "Of the modalities' summed losses, at least 0.", "[0, inf)")
 
 
 class MultiLoss(Modulation):

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -38,9 +38,11 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from .base import Modulation, Title
-from .config import DiscrepancyConfig, check_choice, check_range
+from .config import DiscrepancyConfig, option
 from .discrepancy import TRANSFORMS, comparable_scores, inverse_ratios, score_totals, tanh_shifted
 from .step import Gradients, MicroBatch, Needs, Step, seeded_generator
+
+MINIMUM_DIMENSIONS = {"all": 0, "matrix": 2, "conv": 4}
 
 
 @dataclass
@@ -62,29 +64,23 @@ class OGMConfig(DiscrepancyConfig):
         rescore_after_drop: sum the scores over the samples that kept a modality, after OPM's or ModDrop's drops.
     """
 
-    alpha: float = field(default=0.8, metadata={"help": "Strength of the gradient scaling, >= 0."})
-    noise: str = field(default="none", metadata={"help": "Gradient noise: none or entry_std (OGM-GE)."})
-    coefficient: str = field(
-        default="paper", metadata={"help": "Form of the coefficient: paper, released or two_sided."}
+    alpha: float = option(0.8, "Strength of the gradient scaling, >= 0.", "[0, inf]")
+    noise: str = option("none", "Gradient noise: none or entry_std (OGM-GE).", ("none", "entry_std"))
+    coefficient: str = option(
+        "paper", "Form of the coefficient: paper, released or two_sided.", ("paper", "released", "two_sided")
     )
-    beta_max: float = field(default=2.0, metadata={"help": "Largest two_sided coefficient, at least 1."})
-    parameters: str = field(default="all", metadata={"help": "Encoder parameters to modulate: all, matrix or conv."})
-    placement: str = field(
-        default="gradients", metadata={"help": "Where to scale: gradients, or graph (DeepSpeed, FSDP1)."}
+    beta_max: float = option(2.0, "Largest two_sided coefficient, at least 1.", "[1, inf)")
+    parameters: str = option("all", "Encoder parameters to modulate: all, matrix or conv.", MINIMUM_DIMENSIONS)
+    placement: str = option(
+        "gradients", "Where to scale: gradients, or graph (DeepSpeed, FSDP1).", ("gradients", "graph")
     )
-    rescore_after_drop: bool = field(
-        default=False, metadata={"help": "Score only the samples that kept a modality after other methods' drops."}
-    )
+    rescore_after_drop: bool = option(False, "Score only the samples that kept a modality after other methods' drops.")
 
     RELEASED: ClassVar[dict[str, Any]] = {"coefficient": "released", "parameters": "conv", "start": 6, "end": 61}
     FURTHER_PRESETS: ClassVar[dict[str, dict[str, Any]]] = {"mlb": {"coefficient": "two_sided"}}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("alpha", self.alpha, low=0)
-        check_choice("noise", self.noise, ("none", "entry_std"))
-        check_choice("coefficient", self.coefficient, ("paper", "released", "two_sided"))
-        check_range("beta_max", self.beta_max, low=1, high=float("inf"), high_open=True)
         if self.coefficient == "released" and self.transform != "tanh":
             raise ValueError(
                 "coefficient 'released' is 1 - tanh(alpha rho) and takes no other transform, found "
@@ -95,9 +91,6 @@ class OGMConfig(DiscrepancyConfig):
                 "coefficient 'two_sided' is a tanh of the ratio of the scores, on both sides of 1, found measure="
                 f"{self.measure!r}, transform={self.transform!r} and threshold={self.threshold}. Leave them out."
             )
-        check_choice("parameters", self.parameters, tuple(MINIMUM_DIMENSIONS))
-        check_choice("placement", self.placement, ("gradients", "graph"))
-        check_choice("rescore_after_drop", self.rescore_after_drop, (True, False))
         if self.placement == "graph" and (self.noise != "none" or self.parameters != "all"):
             raise ValueError(
                 "placement 'graph' scales the gradient that enters an encoder, so it takes noise: none and "
@@ -116,9 +109,6 @@ class OGMConfig(DiscrepancyConfig):
         if self.coefficient == "two_sided":
             return self.measured(step.scores, step.observed)
         return super().discrepancy(step)
-
-
-MINIMUM_DIMENSIONS = {"all": 0, "matrix": 2, "conv": 4}
 
 
 def gradient_coefficients(discrepancy: Tensor, alpha: float, z: Callable[[Tensor], Tensor] = tanh_shifted) -> Tensor:

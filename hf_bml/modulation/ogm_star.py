@@ -16,14 +16,15 @@ Relations:  everything but the coefficient is OGM's.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from ..ground.suggestion import check_name
 from .base import Title
-from .config import check_choice, check_range
+from .config import option
 from .discrepancy import TRANSFORMS, tanh_shifted
 from .ogm import OGM, OGMConfig
 from .step import Step
@@ -38,17 +39,15 @@ class OGMStarConfig(OGMConfig):
         constant: coefficient of a weaker modality in mode `"constant"`, at least 1.
     """
 
-    mode: str = field(default="adaptive", metadata={"help": "How much to raise a gradient: adaptive or constant."})
-    constant: float = field(default=4.0, metadata={"help": "The coefficient in mode constant, at least 1."})
+    mode: str = option("adaptive", "How much to raise a gradient: adaptive or constant.", ("adaptive", "constant"))
+    constant: float = option(4.0, "The coefficient in mode constant, at least 1.", "[1, inf]")
 
     RELEASED: ClassVar[dict[str, Any]] = {**OGMConfig.RELEASED, "mode": "constant"}
     FURTHER_PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("coefficient", self.coefficient, ("paper", "released"))  # none of which reads beta_max
-        check_choice("mode", self.mode, ("adaptive", "constant"))
-        check_range("constant", self.constant, low=1)
+        check_name("coefficient", self.coefficient, ("paper", "released"))  # none of which reads beta_max
 
     def dominance(self, discrepancy: Tensor, scale: Tensor | float = 1.0) -> Tensor:
         """How far a modality is behind, `(modalities,)`, acting above 1."""

@@ -18,14 +18,14 @@ is detached in both presets.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from .base import Modulation, Title
-from .config import DiscrepancyConfig, check_choice, check_range
+from .config import DiscrepancyConfig, option
 from .discrepancy import TRANSFORMS, tanh_shifted
 from .step import MicroBatch, Needs, Step
 
@@ -43,20 +43,13 @@ class OPMConfig(DiscrepancyConfig):
         p_exe: probability in (0, 1] that a micro-batch is modulated at all.
     """
 
-    q_base: float = field(default=0.5, metadata={"help": "Base drop probability, in (0, 1)."})
-    lam: float = field(default=0.5, metadata={"help": "How strongly the drop probability follows the ratio, > 0."})
-    timing: str = field(default="previous", metadata={"help": "Whose ratios: the previous step's, or current."})
-    rescale: bool = field(default=False, metadata={"help": "Rescale all features by 1 / (1 - theta)."})
-    p_exe: float = field(default=1.0, metadata={"help": "Probability that a micro-batch is modulated, in (0, 1]."})
+    q_base: float = option(0.5, "Base drop probability, in (0, 1).", "(0, 1)")
+    lam: float = option(0.5, "How strongly the drop probability follows the ratio, > 0.", "(0, inf]")
+    timing: str = option("previous", "Whose ratios: the previous step's, or current.", ("previous", "current"))
+    rescale: bool = option(False, "Rescale all features by 1 / (1 - theta).")
+    p_exe: float = option(1.0, "Probability that a micro-batch is modulated, in (0, 1].", "(0, 1]")
 
     RELEASED: ClassVar[dict[str, Any]] = {"timing": "current", "rescale": True, "p_exe": 0.7, "start": 6}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("q_base", self.q_base, low=0, high=1, low_open=True, high_open=True)
-        check_range("lam", self.lam, low=0, low_open=True)
-        check_range("p_exe", self.p_exe, low=0, high=1, low_open=True)
-        check_choice("timing", self.timing, ("previous", "current"))
 
 
 def drop_probabilities(

@@ -30,7 +30,7 @@ entropy term.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -38,7 +38,7 @@ from torch import Tensor
 
 from ..ground.task import at_least_float32, masked_mean
 from .base import Modulation, Title
-from .config import ModulationConfig, check_choice, check_range
+from .config import ModulationConfig, option
 from .discrepancy import comparable_scores, snapped
 from .step import Gradients, MicroBatch, Needs, Step
 
@@ -61,27 +61,16 @@ class PMRConfig(ModulationConfig):
         temperature: of the distances, > 0.
     """
 
-    alpha: float = field(default=1.0, metadata={"help": "Weight of the prototype losses, >= 0."})
-    mu: float = field(default=0.01, metadata={"help": "Weight of the prototype entropies, >= 0."})
-    entropy_epochs: float = field(default=5.0, metadata={"help": "First epochs, in which the entropies count."})
-    weights: str = field(default="ratio", metadata={"help": "Weights of the losses: ratio or switch."})
-    prototypes: str = field(default="epoch", metadata={"help": "Where prototypes come from: epoch or online."})
-    fraction: float = field(default=1.0, metadata={"help": "Share of the training split for prototypes: epoch."})
-    momentum: float = field(default=0.2, metadata={"help": "Share of a prototype that stays, in [0, 1)."})
-    temperature: float = field(default=1.0, metadata={"help": "Temperature of the distances, > 0."})
+    alpha: float = option(1.0, "Weight of the prototype losses, >= 0.", "[0, inf]")
+    mu: float = option(0.01, "Weight of the prototype entropies, >= 0.", "[0, inf]")
+    entropy_epochs: float = option(5.0, "First epochs, in which the entropies count.", "[0, inf]")
+    weights: str = option("ratio", "Weights of the losses: ratio or switch.", ("ratio", "switch"))
+    prototypes: str = option("epoch", "Where prototypes come from: epoch or online.", ("epoch", "online"))
+    fraction: float = option(1.0, "Share of the training split for prototypes: epoch.", "(0, 1]")
+    momentum: float = option(0.2, "Share of a prototype that stays, in [0, 1).", "[0, 1)")
+    temperature: float = option(1.0, "Temperature of the distances, > 0.", "(0, inf]")
 
     RELEASED: ClassVar[dict[str, Any]] = {"weights": "switch", "mu": 0.0}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("alpha", self.alpha, low=0)
-        check_range("mu", self.mu, low=0)
-        check_range("entropy_epochs", self.entropy_epochs, low=0)
-        check_choice("weights", self.weights, ("ratio", "switch"))
-        check_choice("prototypes", self.prototypes, ("epoch", "online"))
-        check_range("fraction", self.fraction, low=0, high=1, low_open=True)
-        check_range("momentum", self.momentum, low=0, high=1, high_open=True)
-        check_range("temperature", self.temperature, low=0, low_open=True)
 
 
 @torch.no_grad()

@@ -21,14 +21,14 @@ Preset `released` follows the authors' code: `freeze: gradient`, of convolution 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from .base import Modulation, Title
-from .config import ModulationConfig, check_choice, check_range
+from .config import ModulationConfig, option
 from .discrepancy import ROUNDING
 from .ogm import MINIMUM_DIMENSIONS, scale_gradients
 from .step import Gradients, Needs, Step
@@ -45,17 +45,11 @@ class PrioritiseConfig(ModulationConfig):
             convolutions; released code).
     """
 
-    share: float = field(default=0.5, metadata={"help": "Share of the training in which encoders are frozen."})
-    freeze: str = field(default="encoder", metadata={"help": "What stands still: encoder, or gradient (is zero)."})
-    parameters: str = field(default="all", metadata={"help": "Encoder parameters to freeze: all, matrix or conv."})
+    share: float = option(0.5, "Share of the training in which encoders are frozen.", "[0, 1]")
+    freeze: str = option("encoder", "What stands still: encoder, or gradient (is zero).", ("encoder", "gradient"))
+    parameters: str = option("all", "Encoder parameters to freeze: all, matrix or conv.", MINIMUM_DIMENSIONS)
 
     RELEASED: ClassVar[dict[str, Any]] = {"freeze": "gradient", "parameters": "conv"}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("share", self.share, low=0, high=1)
-        check_choice("freeze", self.freeze, ("encoder", "gradient"))
-        check_choice("parameters", self.parameters, tuple(MINIMUM_DIMENSIONS))
 
 
 def trained_modalities(step: int, max_steps: int, share: float, modalities: int) -> int:

@@ -26,14 +26,14 @@ classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from .base import Modulation, Title
-from .config import ModulationConfig, check_choice, check_range
+from .config import ModulationConfig, check_range, option
 from .step import Gradients, MicroBatch, Needs, Step
 from .teachers import divergence
 
@@ -52,25 +52,19 @@ class ReconBoostConfig(ModulationConfig):
         mean_over_classes: divide the loss of the first phase by the number of classes (released code).
     """
 
-    w1: float = field(default=5.0, metadata={"help": "Weight of a sample that the others do not know, > 0."})
-    w2: float = field(default=1.0, metadata={"help": "How much less a sample counts that they know, in [0, w1)."})
-    agreement: float = field(default=0.5, metadata={"help": "Weight of the agreement with the stage before."})
-    alternating_epochs: float = field(default=4.0, metadata={"help": "Epochs that one modality is trained, > 0."})
-    joint_epochs: float = field(default=4.0, metadata={"help": "Epochs that all are trained after it, at least 0."})
-    reset_momentum: bool = field(default=True, metadata={"help": "Forget the optimizer's state between phases."})
-    mean_over_classes: bool = field(default=False, metadata={"help": "Divide the first phase's loss by the classes."})
+    w1: float = option(5.0, "Weight of a sample that the others do not know, > 0.", "(0, inf)")
+    w2: float = option(1.0, "How much less a sample counts that they know, in [0, w1).")
+    agreement: float = option(0.5, "Weight of the agreement with the stage before.", "[0, inf)")
+    alternating_epochs: float = option(4.0, "Epochs that one modality is trained, > 0.", "(0, inf]")
+    joint_epochs: float = option(4.0, "Epochs that all are trained after it, at least 0.", "[0, inf]")
+    reset_momentum: bool = option(True, "Forget the optimizer's state between phases.")
+    mean_over_classes: bool = option(False, "Divide the first phase's loss by the classes.")
 
     RELEASED: ClassVar[dict[str, Any]] = {"agreement": 0.0, "mean_over_classes": True}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("w1", self.w1, low=0, low_open=True, high=float("inf"), high_open=True)
-        check_range("w2", self.w2, low=0, high=self.w1, high_open=True)
-        check_range("agreement", self.agreement, low=0, high=float("inf"), high_open=True)
-        check_range("alternating_epochs", self.alternating_epochs, low=0, low_open=True)
-        check_range("joint_epochs", self.joint_epochs, low=0)
-        check_choice("reset_momentum", self.reset_momentum, (True, False))
-        check_choice("mean_over_classes", self.mean_over_classes, (True, False))
+        check_range("w2", self.w2, f"[0, {self.w1})")
 
 
 def residual_weights(scores: Tensor, w1: float, w2: float) -> Tensor:

@@ -27,7 +27,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,7 +36,7 @@ from torch import Tensor, nn
 
 from ..ground.task import at_least_float32
 from .base import Modulation, Title
-from .config import ModulationConfig, check_choice, check_count, check_range
+from .config import ModulationConfig, check_count, option
 from .step import Needs, Run, Step
 
 STARTS = 10  # of k-means, of which the best counts
@@ -57,23 +57,13 @@ class RelearningConfig(ModulationConfig):
         reset_momentum: forget what the optimizer knows of an encoder's parameters.
     """
 
-    every: float = field(default=20, metadata={"help": "Epochs between two diagnoses, and before the first, > 0."})
-    times: int = field(default=3, metadata={"help": "How many diagnoses there are, at least 1."})
-    lam: float = field(default=3.0, metadata={"help": "How strongly a gap of the purities pulls back, > 0."})
-    held_out: float = field(default=0.1, metadata={"help": "Share of the training split to hold out, in (0, 1)."})
-    fraction: float = field(default=1.0, metadata={"help": "Share of the rest that is looked at, in (0, 1]."})
-    buffers: str = field(default="keep", metadata={"help": "What becomes of BatchNorm's statistics: keep or blend."})
-    reset_momentum: bool = field(default=False, metadata={"help": "Forget the optimizer's state of the encoders."})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("every", self.every, low=0, low_open=True)
-        check_count("times", self.times)
-        check_range("lam", self.lam, low=0, low_open=True)
-        check_range("held_out", self.held_out, low=0, high=1, low_open=True, high_open=True)
-        check_range("fraction", self.fraction, low=0, high=1, low_open=True)
-        check_choice("buffers", self.buffers, ("keep", "blend"))
-        check_choice("reset_momentum", self.reset_momentum, (True, False))
+    every: float = option(20, "Epochs between two diagnoses, and before the first, > 0.", "(0, inf]")
+    times: int = option(3, "How many diagnoses there are, at least 1.", check_count)
+    lam: float = option(3.0, "How strongly a gap of the purities pulls back, > 0.", "(0, inf]")
+    held_out: float = option(0.1, "Share of the training split to hold out, in (0, 1).", "(0, 1)")
+    fraction: float = option(1.0, "Share of the rest that is looked at, in (0, 1].", "(0, 1]")
+    buffers: str = option("keep", "What becomes of BatchNorm's statistics: keep or blend.", ("keep", "blend"))
+    reset_momentum: bool = option(False, "Forget the optimizer's state of the encoders.")
 
 
 def purity(labels: np.ndarray, clusters: np.ndarray) -> float:

@@ -30,14 +30,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from .base import Modulation, Title
-from .config import ModulationConfig, check_choice, check_range
+from .config import ModulationConfig, option
 from .step import EpochPlan, seeded_generator
 
 BOUNDS = (-0.1, 0.4)  # of the contributions that give three, and two copies
@@ -54,17 +54,10 @@ class SampleValuationConfig(ModulationConfig):
         part: share of the training split that is valued at the level of modalities, in (0, 1].
     """
 
-    level: str = field(default="sample", metadata={"help": "Whose contributions decide: sample's, or modality means."})
-    warmup: float = field(default=5, metadata={"help": "Epochs of plain training before the first valuation."})
-    alpha: float = field(default=1.0, metadata={"help": "How many copies a gap adds (level: modality), >= 0."})
-    part: float = field(default=0.2, metadata={"help": "Share of the samples valued (level: modality), in (0, 1]."})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_choice("level", self.level, ("sample", "modality"))
-        check_range("warmup", self.warmup, low=0)
-        check_range("alpha", self.alpha, low=0, high=math.inf, high_open=True)
-        check_range("part", self.part, low=0, high=1, low_open=True)
+    level: str = option("sample", "Whose contributions decide: sample's, or modality means.", ("sample", "modality"))
+    warmup: float = option(5, "Epochs of plain training before the first valuation.", "[0, inf]")
+    alpha: float = option(1.0, "How many copies a gap adds (level: modality), >= 0.", "[0, inf)")
+    part: float = option(0.2, "Share of the samples valued (level: modality), in (0, 1].", "(0, 1]")
 
 
 def contributions(values: Tensor) -> Tensor:

@@ -17,14 +17,14 @@ Limits:     late fusion, and features as large as the teachers'. A step costs a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from .base import Modulation, Title
-from .config import ModulationConfig, check_range
+from .config import ModulationConfig, option
 from .step import MicroBatch, Needs, Run, Step
 from .teachers import Teachers, feature_distance
 
@@ -37,11 +37,7 @@ class UMTConfig(ModulationConfig):
         weight: of the summed distances, at least 0. 0 is plain training, and needs no teachers.
     """
 
-    weight: float = field(default=10.0, metadata={"help": "Weight of the distances to the teachers, at least 0."})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_range("weight", self.weight, low=0, high=float("inf"), high_open=True)
+    weight: float = option(10.0, "Weight of the distances to the teachers, at least 0.", "[0, inf)")
 
 
 class UMT(Modulation):

@@ -1,12 +1,25 @@
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import pytest
 import torch
 
 from hf_bml import MODULATIONS, OGM, OPM, Modulation, OPMConfig
 from hf_bml.models.forward_view import ForwardView
-from hf_bml.modulation import Dropout, MicroBatch, ModDrop, ModulationStack, OGMStar, Step, build_modulations
-from hf_bml.modulation.config import is_inside_window
+from hf_bml.modulation import (
+    Dropout,
+    MicroBatch,
+    ModDrop,
+    ModulationConfig,
+    ModulationStack,
+    OGMStar,
+    Step,
+    build_modulations,
+    option,
+)
+from hf_bml.modulation.config import check_count, is_inside_window
 from hf_bml.modulation.running_mean import RunningMean
 from hf_bml.modulation.step import seeded_generator
 
@@ -148,8 +161,8 @@ def test_config_or_keywords_not_both():
 def test_every_option_has_a_help_text(name):
     from dataclasses import fields
 
-    for option in fields(MODULATIONS[name].config_class):
-        assert len(option.metadata.get("help", "")) > 10, f"{name}.{option.name}"
+    for each in fields(MODULATIONS[name].config_class):
+        assert len(each.metadata.get("help", "")) > 10, f"{name}.{each.name}"
 
 
 def test_running_mean_resumes():
@@ -207,3 +220,36 @@ def test_what_a_method_remembers_is_kept_restored_and_forgotten():
     assert state["seen"]["a"][0] is first._seen["a"][0]  # no tensor is copied
     first.reset()
     assert (len(first._seen["a"]), first._last, first._draft) == (1, None, 0)
+
+
+@dataclass
+class ChosenConfig(ModulationConfig):
+    share: float | None = option(None, "Of all, in (0, 1].", "(0, 1]")
+    kind: str = option("plain", "Of what: plain or odd.", ("plain", "odd"))
+    times: int = option(1, "How often.", check_count)
+    is_on: bool = option(False, "Whether.")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"share": 0}, r"share must be a number in \(0, 1\], found 0"),
+        ({"share": 1.1}, r"share must be a number in \(0, 1\], found 1.1"),
+        ({"share": math.nan}, r"share must be a number in \(0, 1\], found nan"),
+        ({"share": True}, r"share must be a number in \(0, 1\], found True"),
+        ({"kind": "pain"}, r"kind must be one of \['plain', 'odd'\], found 'pain'. Did you mean 'plain'"),
+        ({"kind": None}, "kind must be one of"),
+        ({"times": 1.5}, "times must be a whole number of at least 1, found 1.5"),
+        ({"is_on": "no"}, r"is_on must be one of \[True, False\], found 'no'"),
+        ({"unit": "epoch"}, r"unit must be one of .* Did you mean 'epochs'"),
+        ({"start": -1}, r"start must be a number in \[0, inf\], found -1"),
+    ],
+)
+def test_options_are_checked_by_what_their_fields_accept(options, message):
+    with pytest.raises(ValueError, match=message):
+        ChosenConfig(**options)
+
+
+def test_options_at_the_ends_of_what_they_accept():
+    assert ChosenConfig(share=1, kind="odd", times=2, is_on=True).share == 1
+    assert ChosenConfig().share is None

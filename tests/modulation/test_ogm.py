@@ -307,7 +307,7 @@ def test_presets():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alpha": -0.1}, r"alpha must be a number in \[0, inf\), found -0.1"),
+        ({"alpha": -0.1}, r"alpha must be a number in \[0, inf\], found -0.1"),
         ({"noise": "gaussian"}, "noise must be one of"),
         ({"parameters": "bias"}, "parameters must be one of"),
         ({"start": 5, "end": 5}, "end must lie after start"),
@@ -315,8 +315,8 @@ def test_presets():
         ({"measure": "quotient"}, "measure must be one of"),
         ({"transform": "relu"}, "transform must be one of"),
         ({"unit": "minutes"}, "unit"),
-        ({"threshold": 0.9}, r"threshold must be a number in \[1, inf\), found 0.9"),
-        ({"measure": "difference", "threshold": -1}, r"threshold must be a number in \[0, inf\), found -1"),
+        ({"threshold": 0.9}, r"threshold must be a number in \[1, inf\], found 0.9"),
+        ({"measure": "difference", "threshold": -1}, r"threshold must be a number in \[0, inf\], found -1"),
         ({"coefficient": "released", "transform": "sigmoid"}, "takes no other transform, found 'sigmoid'"),
         ({"coefficient": "two_sided", "threshold": 1.5}, "on both sides of 1, found .* threshold=1.5"),
         ({"preset": "mlb", "measure": "difference"}, "on both sides of 1, found measure='difference'"),
