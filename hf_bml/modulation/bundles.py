@@ -21,7 +21,8 @@ class Bundle:
     Attributes:
         help: what it is for, a sentence.
         modulations: their options.
-        model_options: of the model's config, for recipes that do not give them; in Python, give them to the config.
+        model_options: of the model's config, for recipes that do not give them; in Python, give them to the config: a
+            training warns of what it has kept at another default.
     """
 
     help: str

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import warnings
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
 
 import datasets
 from transformers import Trainer, TrainingArguments
 from transformers.integrations import is_deepspeed_zero3_enabled
 
+from ..models.configuration_multimodal import ModalitiesConfig
 from ..models.face import ModelFace
 from ..modulation import ModulationStack
 from .epochs import PlannedTrainer
@@ -103,6 +108,31 @@ def check_head(face: ModelFace, stack: ModulationStack, kind: str) -> None:
     if (names := stack.who("head_gradients")) and not face.head_parameters():
         raise ValueError(
             f"{names} change the head's gradient, but this {kind} has no parameters outside its encoders."
+        )
+
+
+def warn_of_model_options(config: Any, stack: ModulationStack, bundled: Mapping[str, Any]) -> None:
+    """Warns of what modulations need of the model's config where that has kept another default.
+
+    Recipes set such options by themselves; a model that was built in Python is left as it is.
+
+    Args:
+        config: the model's, of any class; one of another package has no such options.
+        stack: the modulations.
+        bundled: what bundles want beside them.
+    """
+    if not isinstance(config, ModalitiesConfig):
+        return
+    defaults = {field.name: field.default for field in fields(config)}
+    wanted = {**bundled, **stack.needs.model_options}
+    kept = {name: vars(config)[name] for name in wanted if name in defaults and vars(config)[name] == defaults[name]}
+    kept = {name: value for name, value in kept.items() if value != wanted[name]}
+    if kept:
+        needed = {name: wanted[name] for name in kept}
+        warnings.warn(
+            f"{[modulation.name for modulation in stack]} are meant for a model whose config has {needed}, found the "
+            f"defaults {kept}. `hf-bml train` and `compare` set this by themselves; in Python give it to the config.",
+            stacklevel=3,
         )
 
 

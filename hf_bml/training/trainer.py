@@ -34,7 +34,7 @@ from .keeping_state import StateKeepingTrainer
 from .last_batch import check_last_batch
 from .learning_rate import parameter_multipliers
 from .losses import add_gradients, minimised_loss, named_losses, separate_gradients, total
-from .needs import check_needs, check_teachers
+from .needs import check_needs, check_teachers, warn_of_model_options
 from .preflight import (
     check_given_optimizer,
     check_model,
@@ -164,6 +164,8 @@ class MultimodalBalancedTrainer(
     def _inner_training_loop(self, *args: Any, **kwargs: Any):
         self._prepare_balancing()
         check_teachers(self, self.modulation)
+        bundled = own_arguments(self.args).bundled_model_options if self.given_modulations is None else {}
+        warn_of_model_options(self.face.config, self.modulation, bundled)
         self._prepare_data()
         return super()._inner_training_loop(*args, **kwargs)
 

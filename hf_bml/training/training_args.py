@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from transformers import SchedulerType, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from ..ground.disk import check_output_dir
-from ..modulation import build_modulations, expanded
+from ..modulation import build_modulations, bundled_model_options, expanded
 
 LEAST_LOGS = 20
 DICT_FIELDS = ("modulations", "lr_multipliers", "trained_alone")  # mappings, also given as JSON, wherever from
@@ -46,6 +47,8 @@ def check_multipliers(multipliers: Any) -> None:
 @dataclass
 class OwnArguments:
     """What [`BalancedTrainingArguments`] have beside the Trainer's own, which says what they mean."""
+
+    bundled_model_options = MappingProxyType({})  # no field: what the bundles among `modulations` want of the model
 
     modulations: dict[str, Any] | str | None = field(
         default=None,
@@ -134,6 +137,8 @@ class BalancedTrainingArguments(OwnArguments, TrainingArguments):
             value = json.loads(value)
         if name.startswith("modulations."):
             name, value = "modulations", with_option(self.modulations, name.split(".")[1:], value)
+        elif name == "modulations":
+            super().__setattr__("bundled_model_options", bundled_model_options(value))
         if name == "modulations" and value is not None:
             value = expanded(value)
         super().__setattr__(name, value)

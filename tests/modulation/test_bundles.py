@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 
 import pytest
 from tiny import tiny_dataset, tiny_model
@@ -76,3 +77,25 @@ def test_what_a_bundle_says_of_the_model(monkeypatch):
     monkeypatch.setitem(BUNDLES, "mine", Bundle("Mine.", {"opm": {}}, {"fusion": "bounded"}))
     assert bundled_model_options("opm+mine") == {"fusion": "bounded"}
     assert bundled_model_options({"opm": {}}) == {}
+
+
+def test_a_model_built_in_python_is_warned_of(monkeypatch, training_args):
+    monkeypatch.setitem(BUNDLES, "mine", Bundle("Mine.", {"opm": {}}, {"fusion": "bounded", "logit_bound": 3.0}))
+
+    def warnings_of(args, **options):
+        trainer = MultimodalBalancedTrainer(tiny_model(**options), args, train_dataset=tiny_dataset())
+        with warnings.catch_warnings(record=True) as record:
+            warnings.simplefilter("always")
+            trainer.train()
+        return [str(each.message) for each in record if "are meant for" in str(each.message)]
+
+    args = training_args(modulations="mine", max_steps=1)
+    setattr(args, "modulations.opm.q_base", 0.3)
+    assert args.bundled_model_options == {"fusion": "bounded", "logit_bound": 3.0}
+    [found] = warnings_of(args)
+    assert "['opm'] are meant for a model whose config has {'fusion': 'bounded', 'logit_bound': 3.0}" in found
+    assert "found the defaults {'fusion': 'concat', 'logit_bound': 5.0}" in found
+    assert warnings_of(args, fusion="bounded", logit_bound=2.0) == []  # was chosen
+    args.modulations = {"multi_loss": {"heads": "own"}}  # a method's needs are told in the same words
+    [found] = warnings_of(args, auxiliary_loss_weight=0.0)
+    assert "['multi_loss'] are meant for a model whose config has {'own_head_when_alone': True}" in found
