@@ -37,6 +37,8 @@ MODULATIONS: dict[str, dict[str, Any]] = {
     "opm+rescored": {"opm": OPM, "ogm": {**OGM, "rescore_after_drop": True}},
     "opm+rescored graph": {"opm": OPM, "ogm": {**GRAPH, "rescore_after_drop": True}},
     "ogm_star": {"ogm_star": {}},
+    "mmpareto": {"mmpareto": {"heads": "split"}},
+    "lfm": {"lfm": {"schedule": "learned", "initial": 0.5}},
 }
 HEADS: dict[str, dict[str, Any]] = {"linear": {}, "deep": {"head_hidden_sizes": [6]}, "film": {"fusion": "film"}}
 

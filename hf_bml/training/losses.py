@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import reduce
 from operator import add
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._functorch import config as compiled_graphs
 from transformers import Trainer
 
 from ..ground.task import Task
@@ -62,6 +64,14 @@ def named_losses(loss: Tensor, output: Mapping[str, Any]) -> dict[str, Tensor]:
 def total(losses: Mapping[str, Tensor]) -> Tensor:
     """The sum of named losses, 0-d."""
     return reduce(add, losses.values())
+
+
+def several_backwards(names: Sequence[str]) -> AbstractContextManager[None]:
+    """For forward and backward of a step in which the gradients of these losses are taken beside that of their sum.
+
+    What `torch.compile` compiles within it keeps what a further backward needs; by default it reuses that memory.
+    """
+    return compiled_graphs.patch(donated_buffer=False) if names else nullcontext()
 
 
 def separate_gradients(

@@ -33,7 +33,7 @@ from .idle import IdleModulationWarning, warn_of_ignored_scale
 from .keeping_state import StateKeepingTrainer
 from .last_batch import check_last_batch
 from .learning_rate import parameter_multipliers
-from .losses import add_gradients, minimised_loss, named_losses, separate_gradients, total
+from .losses import add_gradients, minimised_loss, named_losses, separate_gradients, several_backwards, total
 from .needs import check_needs, check_teachers, warn_of_model_options
 from .preflight import (
     check_given_optimizer,
@@ -198,13 +198,12 @@ class MultimodalBalancedTrainer(
             self.monitor.update(unimodal_logits, labels, outputs.get("modality_mask"), self.face.task)
         losses = named_losses(loss, outputs)
         changed = self.modulation.modulate_losses(losses, outputs)
-        if self.modulation.needs.separate_gradients:
+        if separate := self.modulation.needs.separate_gradients:
             divisor = 1 if self.loss_is_scaled_for_ga else self.current_gradient_accumulation_steps
             scale = 1 / divisor if self._step.gradient_scale is None else self._step.gradient_scale / divisor
             trained = [p for group in self._parameter_groups(model).values() for p in group if p.requires_grad]
             scaled = {name: each * scale for name, each in changed.items()}
-            names = self.modulation.needs.separate_gradients
-            add_gradients(self._separate, separate_gradients(scaled, names, self.modalities, trained))
+            add_gradients(self._separate, separate_gradients(scaled, separate, self.modalities, trained))
         loss = loss if changed is losses and set(losses) <= {JOINT, AUXILIARY} else total(changed)
         self.watch(loss, unimodal_logits)
         return loss
@@ -222,7 +221,8 @@ class MultimodalBalancedTrainer(
         compute_loss = self.compute_loss
         self.compute_loss = partial(self._balanced_loss, compute_loss)
         try:
-            loss = super().training_step(model, inputs, num_items_in_batch)
+            with several_backwards(self.modulation.needs.separate_gradients):
+                loss = super().training_step(model, inputs, num_items_in_batch)
         finally:
             self.compute_loss = compute_loss
         if self.accelerator.sync_gradients:

@@ -20,7 +20,7 @@ ROOT = Path(hf_bml.__file__).parent
 DECLARED = {seam.name for owners in SEAMS.values() for seams in owners.values() for seam in seams}
 ELSEWHERE = {  # of Python, NumPy and PyTorch
     *("_actions", "_get_value", "_fields", "_replace", "_core", "_frombuffer"),
-    *("_BatchNorm", "_NormBase", "_buffers", "_version", "_foreach_mul_"),
+    *("_BatchNorm", "_NormBase", "_buffers", "_version", "_foreach_mul_", "_functorch"),
 }
 
 

@@ -124,7 +124,7 @@ def test_the_last_step_may_have_fewer_micro_batches(outcome, micro_batches):
 @pytest.mark.parametrize(
     "backend", ["aot_eager", pytest.param("inductor", marks=[pytest.mark.slow, pytest.mark.system])]
 )
-@pytest.mark.parametrize("modulations", ["opm+ogm_ge", "opm+graph"])
+@pytest.mark.parametrize("modulations", ["opm+ogm_ge", "opm+graph", "mmpareto", "lfm"])
 def test_compiling(outcome, modulations, backend):
     can_compile = shutil.which("g++") and Path(sysconfig.get_path("include"), "Python.h").exists()
     if backend == "inductor" and not can_compile:
