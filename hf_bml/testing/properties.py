@@ -25,12 +25,14 @@ from .training import (
     Setting,
     Subject,
     build_trainer,
+    flat,
     full_weights,
     train,
     use_gradient_scaler,
 )
 
 TOLERANCE = 1e-10
+HALF_PRECISION = 0.1  # 25 times what bf16 rounds off a number; a wrong mask, weight or sum shows
 OVERFLOWS = (2, 7)  # steps taken before one that overflows; none of them begins an epoch
 
 
@@ -153,11 +155,27 @@ def fsdp2(subject: Subject) -> str | None:
 
 
 def bf16(subject: Subject) -> None:
-    """In bf16, weights and logs are finite, and two processes end alike, bit for bit."""
+    """In bf16 the first step's loss and scores are those of full precision, but for what bf16 rounds off; they, and
+    what the method keeps, are in float32; weights and logs are finite, and two processes end alike, bit for bit.
+
+    Of a method that decides by predictions (epochs' plans, copies, this batch's logits), whose decisions may differ,
+    loss and scores may, too.
+    """
     first, second = (found["bf16"] for found in two_processes(subject))
     claim("weights" in first, str(first.get("refused")))
     claim_finite(Outcome(first["weights"], {}, first["logs"], first["kind"]))
     claim_same(first["weights"], second["weights"], 0, "two processes in bf16")
+    claim(not first["half"], f"the method keeps {first['half']} in half precision.")
+    wrong = [name for name, value in first["first"].items() if value.dtype != torch.float32]
+    claim(not wrong, f"{wrong} of a step are not in float32.")
+    method = subject.build()
+    if method.plans_epochs or method.held_out_fraction or method.needs(MODALITIES[:2]).current_logits:
+        return
+    expected = trained(subject, Setting(micro_batches=2 if method.accumulation == "per_micro_batch" else 1)).first
+    loss = (first["first"]["loss"] + second["first"]["loss"]) / 2
+    for name, found in (("loss", loss), ("scores", first["first"]["scores"])):
+        apart = ((found - expected[name]).abs() / expected[name].abs()).max().item()
+        claim(apart <= HALF_PRECISION, f"{name} of the first step: {apart:.1%} between bf16 and full precision.")
 
 
 def skipped_step(subject: Subject) -> None:
@@ -186,17 +204,6 @@ def skipped_step(subject: Subject) -> None:
         changed = different(states[step], states[step + 1])
         claim(not changed, f"a skipped step has changed {changed}.")
         claim(bool(different(states[step + 1], states[step + 2])), "the step after a skipped one has changed nothing.")
-
-
-def flat(state: Any, prefix: str = "") -> dict[str, Any]:
-    """Leaves of nested mappings and lists by path."""
-    if isinstance(state, Mapping):
-        items = state.items()
-    elif isinstance(state, list | tuple):
-        items = enumerate(state)
-    else:
-        return {prefix: state}
-    return {path: leaf for key, value in items for path, leaf in flat(value, f"{prefix}/{key}").items()}
 
 
 def different(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -31,6 +32,7 @@ from ..training.training_args import BalancedTrainingArguments
 from .samples import KINDS
 
 BATCH, SAMPLES = 8, 32
+HALF = (torch.bfloat16, torch.float16)
 NEVER = {"unit": "steps", "start": 10**6, "end": None}  # an active window that never opens
 
 
@@ -111,6 +113,17 @@ class Setting:
     arguments: tuple[tuple[str, Any], ...] = ()
 
 
+def flat(state: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaves of nested mappings and lists by path."""
+    if isinstance(state, Mapping):
+        items = state.items()
+    elif isinstance(state, list | tuple):
+        items = enumerate(state)
+    else:
+        return {prefix: state}
+    return {path: leaf for key, value in items for path, leaf in flat(value, f"{prefix}/{key}").items()}
+
+
 class DataOf(Modulation):
     """Does nothing at any time, but asks for the data that another modulation has.
 
@@ -186,10 +199,15 @@ class PropertyTrainer(MultimodalBalancedTrainer):
 
     Args:
         fixed_draws: see [`Setting`].
+
+    Attributes:
+        first: of the first optimizer step, the mean `loss` of this process's micro-batches, and the `scores`.
     """
 
     def __init__(self, *args: Any, fixed_draws: bool, **kwargs: Any):
         self._fixed_draws = fixed_draws
+        self._first_losses: list[Tensor] = []
+        self.first: dict[str, Tensor] = {}
         super().__init__(*args, **kwargs)
 
     @property
@@ -202,10 +220,16 @@ class PropertyTrainer(MultimodalBalancedTrainer):
         self.numbers_rows |= self._fixed_draws
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        if not self._fixed_draws:
-            return super().training_step(*args, **kwargs)
-        with RowDraws(self):
-            return super().training_step(*args, **kwargs)
+        with RowDraws(self) if self._fixed_draws else nullcontext():
+            loss = super().training_step(*args, **kwargs)
+        if self.state.global_step == 0 and self.accelerator.sync_gradients:
+            self.first = {"loss": torch.stack(self._first_losses).mean(), "scores": self.monitor.scores}
+        return loss
+
+    def watch(self, loss: Tensor, unimodal_logits: Mapping[str, Tensor]) -> None:
+        super().watch(loss, unimodal_logits)
+        if self.state.global_step == 0:
+            self._first_losses.append(loss.detach())
 
 
 def use_gradient_scaler(
@@ -374,12 +398,16 @@ class Outcome:
         start: the same before the training.
         logs: what the trainer logged of the modalities and of the modulation, over all steps.
         kind: class name of the wrapped model.
+        first: see [`PropertyTrainer`].
+        half: what the modulation keeps in half precision, by path.
     """
 
     weights: dict[str, Tensor]
     start: dict[str, Tensor]
     logs: dict[str, float]
     kind: str
+    first: dict[str, Tensor] = field(default_factory=dict)
+    half: list[str] = field(default_factory=list)
 
 
 def train(subject: Subject, setting: Setting, **changes: Any) -> Outcome:
@@ -389,7 +417,10 @@ def train(subject: Subject, setting: Setting, **changes: Any) -> Outcome:
         trainer = build_trainer(subject, setting, folder, **changes)
         start = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
         trainer.train()
-    return Outcome(full_weights(trainer.model), start, balance_logs(trainer), type(trainer.model_wrapped).__name__)
+    state = flat(trainer._modulation_state())
+    half = [path for path, leaf in state.items() if isinstance(leaf, Tensor) and leaf.dtype in HALF]
+    kind = type(trainer.model_wrapped).__name__
+    return Outcome(full_weights(trainer.model), start, balance_logs(trainer), kind, trainer.first, half)
 
 
 def balance_logs(trainer: MultimodalBalancedTrainer) -> dict[str, float]:

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from hf_bml.modulation import Modulation
-from hf_bml.testing import check
+from hf_bml.testing import check, properties
+from hf_bml.testing.processes import SETTINGS, outcome
+from hf_bml.testing.training import Subject
 
 
 class Faultless(Modulation):
@@ -100,6 +102,30 @@ class RefusesNamelessly(Modulation):
             raise ValueError("No.")
 
 
+class KeepsHalf(Faultless):
+    name = "keeps_half"
+
+    def reset(self):
+        super().reset()
+        self.steps = self.steps.bfloat16()
+
+
+class LosesHalf(Modulation):
+    name = "loses_half"
+    phase = "weigh_losses"
+
+    def modulate_losses(self, losses, batch, step):
+        return {name: loss.bfloat16() for name, loss in losses.items()}
+
+
+class AddsUnderAutocast(Modulation):
+    name = "adds_under_autocast"
+    phase = "add_losses"
+
+    def forward_losses(self, features, batch, step):
+        return {self.name: torch.tensor(float(torch.is_autocast_enabled("cpu")))}
+
+
 class NeverOff(Faultless):
     name = "never_off"
 
@@ -128,6 +154,27 @@ def test_faults_are_found(property, method):
 @pytest.mark.parametrize("property", FAULTS)
 def test_nothing_else_is_found(property):
     check(Faultless, property)
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (Faultless, None),
+        (KeepsHalf, r"keeps \['/modulations/keeps_half/steps'\] in half precision"),
+        (LosesHalf, r"\['loss'\] of a step are not in float32"),
+        (AddsUnderAutocast, r"loss of the first step: \d\d\.\d% between bf16 and full precision"),
+    ],
+)
+def test_faults_in_bf16(monkeypatch, method, message):
+    """As of two processes that had the same batch."""
+    subject = Subject(method)
+    found = {"bf16": outcome(subject, SETTINGS["bf16"])}
+    monkeypatch.setattr(properties, "two_processes", lambda _: [found, found])
+    if message is None:
+        check(method, "bf16")
+    else:
+        with pytest.raises(AssertionError, match=message):
+            check(method, "bf16")
 
 
 def test_two_processes_import_the_method():
