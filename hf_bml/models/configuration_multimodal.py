@@ -80,6 +80,8 @@ class ModalitiesConfig(PreTrainedConfig):
             classifiers to answer.
     """
 
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["features", "modality_mask", "auxiliary_logits"]
+
     modalities: dict[str, Any] | None = option(
         None, "Encoder config per modality, each with a `type` and its options; the order counts."
     )
@@ -200,7 +202,6 @@ class MultimodalConfig(ModalitiesConfig):
     """
 
     model_type = "multimodal"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["features", "modality_mask", "auxiliary_logits"]
 
     fusion: str = option("concat", f"Fusion head: {', '.join(FUSIONS)}.")
     conditioning: str | None = option(

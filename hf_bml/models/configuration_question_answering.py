@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import Any
 
 from ..ground.suggestion import check_name
 from .configuration_multimodal import ModalitiesConfig, option, options_by_name
@@ -47,7 +47,6 @@ class QuestionAnsweringConfig(ModalitiesConfig):
     """
 
     model_type = "multimodal_question_answering"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["features", "modality_mask", "auxiliary_logits"]
 
     question: str | None = option(None, "The modality that asks; default the first one that takes token ids.")
     architecture: str | None = option(

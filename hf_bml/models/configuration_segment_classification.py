@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import Any
 
 from ..ground.suggestion import check_name
 from .configuration_multimodal import ModalitiesConfig, option, options_by_name
@@ -56,7 +56,6 @@ class SegmentClassificationConfig(ModalitiesConfig):
     """
 
     model_type = "multimodal_segments"
-    keys_to_ignore_at_inference: ClassVar[list[str]] = ["features", "modality_mask", "auxiliary_logits"]
 
     architecture: str | None = option(
         None, f"What joins the modalities: {', '.join(SEGMENT_ARCHITECTURES)}; default the first."

@@ -20,7 +20,6 @@ from .interaction import INTERACTIONS, Interaction, fill_absent
 from .precision import full_precision_scores
 from .prediction import Prediction
 from .pretrained import MultimodalPreTrainedModel, Pass
-from .saved import indivisible_modules
 
 
 @dataclass
@@ -96,10 +95,6 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         for module in self.head.modules():
             if isinstance(module, nn.Linear):
                 module.init_std = config.head_init_std
-        self.auxiliary_heads = nn.ModuleDict()
-        if config.auxiliary_loss_weight is not None or config.unimodal_prediction == "probe":
-            for name, size in self.interaction.own_sizes.items():
-                self.auxiliary_heads[name] = nn.Linear(size, config.num_labels)
         if self.head.zero_out_is_blind and config.unimodal_prediction != "probe":
             warnings.warn(
                 f"fusion {config.fusion!r} is purely multiplicative: with one modality alone it predicts the same, "
@@ -107,8 +102,7 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
                 "unimodal_prediction: probe.",
                 stacklevel=2,
             )
-        self.post_init()
-        self._no_split_modules = indivisible_modules(self)
+        self._complete(self.interaction.own_sizes, config.unimodal_prediction == "probe")
 
     def _start(self, name: str, inputs: Tensor | dict[str, Tensor]) -> Any:
         return self.interaction.start(self.encoders[name], inputs)

@@ -19,7 +19,6 @@ from .precision import full_precision_scores
 from .prediction import Prediction
 from .pretrained import MultimodalPreTrainedModel, Pass
 from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
-from .saved import indivisible_modules
 
 
 @dataclass
@@ -86,12 +85,7 @@ class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
         self.architecture = QUESTION_ANSWERING_ARCHITECTURES[config.architecture](
             {name: self.sizes[name] for name in names}, config.num_labels, config.architecture_config
         )
-        self.auxiliary_heads = nn.ModuleDict()
-        if config.auxiliary_loss_weight is not None:
-            for name, size in self.sizes.items():
-                self.auxiliary_heads[name] = nn.Linear(size, config.num_labels)
-        self.post_init()
-        self._no_split_modules = indivisible_modules(self)
+        self._complete(self.sizes)
 
     def _find_question(self) -> str:
         for name, encoder in self.encoders.items():

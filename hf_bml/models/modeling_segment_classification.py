@@ -18,7 +18,6 @@ from .modeling_multimodal import MultimodalClassifierOutput
 from .precision import full_precision_scores
 from .prediction import Prediction
 from .pretrained import MultimodalPreTrainedModel, Pass
-from .saved import indivisible_modules
 from .segments import SEGMENT_ARCHITECTURES
 from .segments.inputs import build_segment_input
 from .segments.losses import SoftMarginTask, pair_similarity_loss
@@ -99,12 +98,7 @@ class MultimodalForSegmentClassification(MultimodalPreTrainedModel):
         self.encoders = nn.ModuleDict(
             {name: self.architecture.build_encoder(name, module) for name, module in inputs.items()}
         )
-        self.auxiliary_heads = nn.ModuleDict()
-        if config.auxiliary_loss_weight is not None:
-            for name in names:
-                self.auxiliary_heads[name] = nn.Linear(self.architecture.own_size, config.num_labels)
-        self.post_init()
-        self._no_split_modules = indivisible_modules(self)
+        self._complete(dict.fromkeys(names, self.architecture.own_size))
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ from .forward_view import ForwardView, Modulating
 from .frozen import keep_frozen_statistics
 from .fusion import drop_features
 from .prediction import Prediction, answers_when_alone
-from .saved import SavedModel
+from .saved import SavedModel, indivisible_modules
 
 
 @dataclass
@@ -52,6 +52,19 @@ class MultimodalPreTrainedModel(ModelFace, SavedModel):
     main_input_name = "modalities"
     output_class: ClassVar[type[ModelOutput]]
     encoders: nn.ModuleDict
+
+    def _complete(self, sizes: Mapping[str, int], with_own_heads: bool = False) -> None:
+        """Adds what comes last, and initialises all weights.
+
+        Args:
+            sizes: per modality, of what its own classifier sees.
+            with_own_heads: whether there are such even without `auxiliary_loss_weight`.
+        """
+        has_own_heads = with_own_heads or self.config.auxiliary_loss_weight is not None
+        heads = {name: nn.Linear(size, self.config.num_labels) for name, size in sizes.items() if has_own_heads}
+        self.auxiliary_heads = nn.ModuleDict(heads)
+        self.post_init()
+        self._no_split_modules = indivisible_modules(self)
 
     def forward(
         self,
