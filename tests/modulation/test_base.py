@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 
@@ -190,6 +191,12 @@ def test_generator_depends_on_its_key_and_method():
     assert torch.equal(draw("opm", 1, 2), draw("opm", 1, 2))
     assert not torch.equal(draw("opm", 1, 2), draw("opm", 2, 1))
     assert not torch.equal(draw("opm", 1, 2), draw("ogm", 1, 2))
+
+
+@pytest.mark.parametrize("key", [(), (0,), (42, 7, 0), (2**32 - 1, 1), (2**32, 1), (1, 2**70)])
+def test_a_generator_has_the_seed_that_numpy_makes_of_its_key(key):
+    seed = np.random.SeedSequence([*b"opm", *key]).generate_state(1, np.uint64)[0]
+    assert seeded_generator("opm", torch.device("cpu"), *key).initial_seed() == int(seed)
 
 
 def test_a_checkpoint_of_other_modulations_warns():
