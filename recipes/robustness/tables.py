@@ -1,10 +1,10 @@
 """The tables and pictures of this folder, from its records.
 
     python recipes/robustness/tables.py                  # the tables of every set, and their pooled differences
-    python recipes/robustness/tables.py --pictures       # and SET.png
+    python recipes/robustness/tables.py --write          # puts them into README.md, and draws SET.png
 
 All rows of a set have one dominant modality: the one whose absence costs plain training (`concat: none`) most on
-validation. `digits` is built to show the effect and is not pooled.
+validation. `digits`, built to show the effect, is not pooled, nor are the data of another set with other encoders.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from hf_bml.analysis.summary import markdown_table, paired_difference
 
 FOLDER = Path(__file__).parent
 BUILT_TO_SHOW = ("digits",)
+NOT_POOLED = (*BUILT_TO_SHOW, "av_digits_pool")  # the latter has the data of another set
+MARK = "<!-- tables -->"
 REFERENCE = f"concat: {PLAIN}"
 COLUMNS = {
     "clean": "robust/clean",
@@ -100,22 +102,35 @@ def draw(name: str, rows: Sequence[Row]) -> None:
         for row in rows
         for run in row.runs
     ]
-    title = f"{name}: {len(rows[0].runs)} seeds, 95 % intervals, test split"
+    title = f"{name}: {len(rows[0].runs)} {'folds' if rows[0].folds else 'seeds'}, 95 % intervals, test split"
     dot_plot(records, FOLDER / f"{name}.png", title, label="accuracy", reference=[REFERENCE], order="descending")
+
+
+def all_tables() -> str:
+    """A chapter per set, and the last one of the pooled differences."""
+    sets = {path.stem: rows_of_set(path) for path in sorted(FOLDER.glob("*.jsonl"))}
+    caption = "Accuracy on clean data, with one modality missing and with noise"
+    chapters = [
+        f"## {name}\n\n![{caption}]({name}.png)\n\n{set_table(rows)}\n\n{' '.join(notes)}"
+        for name, (rows, notes) in sets.items()
+    ]
+    pooled = {name: rows for name, (rows, _) in sets.items() if name not in NOT_POOLED}
+    if len(pooled) > 1:
+        chapters.append(f"## Pooled: {', '.join(pooled)}\n\n{pooled_differences(pooled)}")
+    return "\n\n".join(chapters)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", action="store_true", help="also draw SET.png beside the records")
-    chosen = parser.parse_args()
-    sets = {path.stem: rows_of_set(path) for path in sorted(FOLDER.glob("*.jsonl"))}
-    for name, (rows, notes) in sets.items():
-        print(f"## {name}\n\n{set_table(rows)}\n\n{' '.join(notes)}\n")
-        if chosen.pictures:
-            draw(name, rows)
-    pooled = {name: rows for name, (rows, _) in sets.items() if name not in BUILT_TO_SHOW}
-    if len(pooled) > 1:
-        print(f"## Pooled: {', '.join(pooled)}\n\n{pooled_differences(pooled)}")
+    parser.add_argument("--write", action="store_true", help="into README.md, with SET.png beside it")
+    if not parser.parse_args().write:
+        print(all_tables())
+        return
+    page = FOLDER / "README.md"
+    before, _ = page.read_text(encoding="utf-8").split(MARK)
+    page.write_text(f"{before}{MARK}\n\n{all_tables()}\n", encoding="utf-8")
+    for path in sorted(FOLDER.glob("*.jsonl")):
+        draw(path.stem, rows_of_set(path)[0])
 
 
 if __name__ == "__main__":
