@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,12 @@ def rows_of(records: Iterable[dict[str, Any]]) -> list[Row]:
     return found
 
 
+def run_of_record(record: Mapping[str, Any]) -> str:
+    """What tells a record's run from all others, as JSON."""
+    place = {name: record[name] for name in ("dataset", "source", "label", "search")}
+    return json.dumps(place | {name: record["run"].get(name) for name in ("setting", "fold", "seed")})
+
+
 def write_records(records: Iterable[dict[str, Any]], path: Path) -> None:
     """Writes JSON lines beside the file and then moves them there."""
     unfinished = path.with_name(f"{path.name}.part")
@@ -53,11 +59,12 @@ def read_records(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
     """The records of several files, one after the other; a run that two of them hold counts once.
 
     Raises:
-        ValueError: a line that is no such record.
+        ValueError: a line that is no such record, or a row with two different runs of a seed.
         OSError: a file cannot be read.
     """
     expected = {*SAID_ONCE, "search", "run"}
     found: dict[str, dict[str, Any]] = {}
+    places: dict[str, str] = {}
     for path in map(Path, paths):
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             try:
@@ -69,5 +76,11 @@ def read_records(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
                     f"{path}, line {number}: expected a run with {sorted(expected)}, found {line[:60]!r}. Give files "
                     "NAME.jsonl that hf-bml compare wrote."
                 )
-            found[json.dumps(record, sort_keys=True)] = record
+            key, place = run_of_record(record), f"{path}, line {number}"
+            if json.dumps(found.setdefault(key, record)) != json.dumps(record):  # NaN is not equal to itself
+                raise ValueError(
+                    f"{place}: expected one run of a row and seed, found another one than {places[key]}: {key}. Give "
+                    "files of one recipe per data set, or compare the other one under another --name."
+                )
+            places.setdefault(key, place)
     return list(found.values())

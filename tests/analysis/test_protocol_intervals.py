@@ -122,6 +122,16 @@ def test_records_give_the_same_tables(tmp_path, three_sets):
     assert only.recipe == ""
 
 
+def test_two_recipes_of_one_name_and_data_set_are_not_mixed(tmp_path):
+    for name, value in (("pool", 0.5), ("stride", math.nan)):
+        write_records(records_of([row("none", [value], dataset="a", source="concat")]), tmp_path / f"{name}.jsonl")
+    assert len(read_records([tmp_path / "stride.jsonl"] * 2)) == 1
+    with pytest.raises(
+        ValueError, match=r"stride.jsonl, line 1: .* found another one than .*pool.jsonl, line 1: .*none"
+    ):
+        read_records([tmp_path / "pool.jsonl", tmp_path / "stride.jsonl"])
+
+
 @pytest.mark.parametrize("line", ["{", "[1]", '{"label": "none"}'])
 def test_what_is_no_record(tmp_path, line):
     (tmp_path / "a.jsonl").write_text(line)
