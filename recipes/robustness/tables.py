@@ -1,7 +1,7 @@
 """The tables and pictures of this folder, from its records.
 
     python recipes/robustness/tables.py                  # the tables of every set, and their pooled differences
-    python recipes/robustness/tables.py --write          # puts them into README.md, and draws SET.png
+    python recipes/robustness/tables.py --write          # puts them into README.md, and draws SET.png and front.png
 
 All rows of a set have one dominant modality: the one whose absence costs plain training (`concat: none`) most on
 validation. `digits`, built to show the effect, is not pooled, nor are the data of another set with other encoders.
@@ -23,6 +23,7 @@ from hf_bml.analysis.summary import markdown_table, paired_difference
 
 FOLDER = Path(__file__).parent
 BUILT_TO_SHOW = ("digits",)
+FEW_LABELS = FOLDER / "few_labels"  # records of trainings with few rows of a class
 NOT_POOLED = (*BUILT_TO_SHOW, "av_digits_pool")  # the latter has the data of another set
 MARK = "<!-- tables -->"
 REFERENCE = f"concat: {PLAIN}"
@@ -36,10 +37,23 @@ COLUMNS = {
     "weak probe": "robust/probe_weak",
 }
 
+FRONT = {
+    "av_digits": "spoken digits, a new speaker\n(6 speakers)",
+    "av_letters": "spoken letters, lips\n(5 seeds)",
+}
+SERIES = {REFERENCE: "plain training", "concat: opm": "OPM", "concat: balanced": "balanced"}
+CONDITIONS = {
+    "clean": "robust/clean",
+    "audio missing": "robust/missing_audio",
+    "image or video missing": "robust/missing_visual",
+    "audio noisy": "robust/noisy_audio",
+    "image or video noisy": "robust/noisy_visual",
+}
 
-def rows_of_set(path: Path) -> tuple[list[Row], list[str]]:
+
+def rows_of_set(*paths: Path) -> tuple[list[Row], list[str]]:
     """A set's rows, `label` with the recipe, and notes on what the columns are."""
-    rows = [replace(row, label=row.sourced, recipe="") for row in rows_of(read_records([path]))]
+    rows = [replace(row, label=row.sourced, recipe="") for row in rows_of(read_records(paths))]
     rows.sort(key=lambda row: row.label != REFERENCE)  # the others are compared to the first row
     return with_common_dominant(rows)
 
@@ -65,9 +79,9 @@ def set_table(rows: Sequence[Row]) -> str:
 
 
 def pooled_differences(sets: dict[str, list[Row]]) -> str:
-    """Mean over sets of each row's mean paired difference to plain training; of three sets or more with
-    Student's interval over the sets."""
-    labels = dict.fromkeys(row.label for rows in sets.values() for row in rows if row.label != REFERENCE)
+    """Mean over sets of each row's mean paired difference to plain training, a set's first row; of three sets or more
+    with Student's interval over the sets."""
+    labels = dict.fromkeys(row.label for rows in sets.values() for row in rows[1:])
 
     def cell(label: str, metric: str) -> str:
         found = [
@@ -92,8 +106,8 @@ def pooled_cell(found: Sequence[float]) -> str:
     return f"{100 * pooled.mean:+.1f}{interval}"
 
 
-def draw(name: str, rows: Sequence[Row]) -> None:
-    """A panel per column, a dot per row."""
+def draw(name: str, rows: Sequence[Row], folder: Path = FOLDER) -> None:
+    """A panel per column, a dot per row, into SET.png."""
     from hf_bml.figures.dots import dot_plot
 
     records = [
@@ -103,11 +117,37 @@ def draw(name: str, rows: Sequence[Row]) -> None:
         for run in row.runs
     ]
     title = f"{name}: {len(rows[0].runs)} {'folds' if rows[0].folds else 'seeds'}, 95 % intervals, test split"
-    dot_plot(records, FOLDER / f"{name}.png", title, label="accuracy", reference=[REFERENCE], order="descending")
+    dot_plot(
+        records, folder / f"{name}.png", title, label="accuracy", reference=[rows[0].label], order="descending"
+    )
+
+
+def draw_front() -> None:
+    """The picture of the front page: plain training beside balanced, by what is missing or noisy."""
+    from hf_bml.figures.dots import dot_plot
+
+    records = [
+        {"panel": title, "row": condition, "series": series, "value": run[metric]}
+        for name, title in FRONT.items()
+        for row in rows_of_set(FOLDER / f"{name}.jsonl")[0]
+        if (series := SERIES.get(row.label)) is not None
+        for condition, metric in CONDITIONS.items()
+        for run in row.runs
+    ]
+    looks = {"plain training": {"color": "0.45", "marker": "o"}, "OPM": {"color": "C0", "marker": "s"}}
+    looks["balanced"] = {"color": "C1", "marker": "D"}
+    dot_plot(records, FOLDER / "front.png", label="test accuracy", styles=looks, order=None, shared=True)
+
+
+def few_labels_table(path: Path) -> str:
+    """A set's table with few rows of a class, and how many."""
+    rows, _ = rows_of_set(path)
+    protocol = rows[0].runs[0]["protocol"]
+    return f"`{path.stem}`, {protocol['train']} of {protocol['pool']} training rows:\n\n{set_table(rows)}"
 
 
 def all_tables() -> str:
-    """A chapter per set, and the last one of the pooled differences."""
+    """A chapter per set, one of the pooled differences, and the last one of few labels."""
     sets = {path.stem: rows_of_set(path) for path in sorted(FOLDER.glob("*.jsonl"))}
     caption = "Accuracy on clean data, with one modality missing and with noise"
     chapters = [
@@ -117,6 +157,9 @@ def all_tables() -> str:
     pooled = {name: rows for name, (rows, _) in sets.items() if name not in NOT_POOLED}
     if len(pooled) > 1:
         chapters.append(f"## Pooled: {', '.join(pooled)}\n\n{pooled_differences(pooled)}")
+    few = [few_labels_table(path) for path in sorted(FEW_LABELS.glob("*.jsonl"))]
+    if few:
+        chapters.append("\n\n".join(["## Few labels", *few]))
     return "\n\n".join(chapters)
 
 
@@ -131,6 +174,7 @@ def main() -> None:
     page.write_text(f"{before}{MARK}\n\n{all_tables()}\n", encoding="utf-8")
     for path in sorted(FOLDER.glob("*.jsonl")):
         draw(path.stem, rows_of_set(path)[0])
+    draw_front()
 
 
 if __name__ == "__main__":
