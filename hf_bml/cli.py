@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from . import __version__
 from .ground.suggestion import did_you_mean
 from .study.errors import BAD_INPUT, print_error
-from .study.recipe_file import check_recipe_file
+from .study.recipe_file import find_recipe
 
 COMMANDS = {
+    "recipes": "list the packaged recipes, show one, copy one to change it",
     "train": "train recipes, over several seeds if asked, and test them",
     "compare": "train methods on recipes, and write one table, CSV and picture",
     "evaluate": "evaluate a finished run on a split",
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments[0] in TAKE_RECIPES and not {"-h", "--help"} & set(arguments):
         try:
             for recipe in itertools.takewhile(lambda argument: not argument.startswith("-"), arguments[1:]):
-                check_recipe_file(recipe)
+                find_recipe(recipe)
         except FileNotFoundError as error:
             print_error(f"hf-bml {arguments[0]}", error)
             return BAD_INPUT

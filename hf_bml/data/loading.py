@@ -8,6 +8,7 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import pkgutil
@@ -23,7 +24,7 @@ from .from_columns import load as load_columns
 from .validation import check_dataset_dict
 
 FROM_COLUMNS = "from_columns"
-BESIDE_RECIPES = {"music_avqa_generated": "recipes.music_avqa_generated.questions:load"}  # in the repository only
+BESIDE_RECIPES = {"music_avqa_generated": "recipes.music_avqa_generated.questions:load"}  # modules among the recipes
 
 
 def dataset_names() -> list[str]:
@@ -61,12 +62,13 @@ def dataset_function(name: str) -> Callable[..., DatasetDict]:
 
 def _package_function(name: str) -> Callable[..., DatasetDict]:
     if name in BESIDE_RECIPES:
+        with contextlib.suppress(ValueError):  # in a clone the recipes are not inside the package
+            return import_named(f"{__package__.partition('.')[0]}.{BESIDE_RECIPES[name]}")
         try:
             return import_named(BESIDE_RECIPES[name])
         except ValueError as error:
-            raise ValueError(
-                f"Data set {name!r} lies beside its recipes, in the repository: run in the root of a clone. {error}"
-            ) from error
+            message = f"Data set {name!r} lies beside its recipes: run in the root of a clone. {error}"
+            raise ValueError(message) from error
     names = dataset_names()
     if name not in names:
         raise ValueError(

@@ -36,7 +36,7 @@ def series_parser(**options: Any) -> RecipeParser:
     )
     for action in parser._actions:
         action.help = HELP.get(action.dest, action.help)
-    parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="YAML files; see recipes/README.md.")
+    parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="YAML files, or names of packaged recipes.")
     parser.add_argument(
         "--seeds", nargs="+", type=int, default=None, help="Train once per seed and summarise mean and spread."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import yaml
 from ..ground.suggestion import did_you_mean
 from ..modulation.bundles import named_options
 from .recipe_blocks import OPTION_NAMES
-from .recipe_file import check_recipe_file
+from .recipe_file import find_recipe
 
 
 class RecipeLoader(yaml.SafeLoader):
@@ -65,7 +66,7 @@ def read_recipe(path: str | Path, extended_by: tuple[Path, ...] = ()) -> dict[st
     """Reads a recipe's YAML, and the one that it `extends` (a path relative to its own), merged as in `merged`.
 
     Args:
-        path: of the file.
+        path: of the file, or the name of a packaged recipe, see `find_recipe`.
         extended_by: the files that led here, to find circles.
 
     Raises:
@@ -73,8 +74,7 @@ def read_recipe(path: str | Path, extended_by: tuple[Path, ...] = ()) -> dict[st
         ValueError: not a mapping, a key twice, an unknown key (the closest valid one is named), or a recipe that
             extends itself.
     """
-    path = Path(path)
-    check_recipe_file(path, extended_by)
+    path = find_recipe(path, extended_by)
     if path.resolve() in extended_by:
         raise ValueError(f"{path} extends itself, by way of {', '.join(each.name for each in extended_by)}.")
     try:
@@ -93,9 +93,25 @@ def read_recipe(path: str | Path, extended_by: tuple[Path, ...] = ()) -> dict[st
             raise ValueError(f"{path}: unknown key {key!r}.{did_you_mean(key, OPTION_NAMES)} See hf-bml train --help.")
     if base is None:
         return options
-    return merged(read_recipe(path.parent / base, (*extended_by, path.resolve())), options)
+    return merged(read_recipe(base, (*extended_by, path.resolve())), options)
 
 
 def write_recipe(options: Mapping[str, Any], path: str | Path) -> None:
     """Writes options as a recipe's YAML."""
     Path(path).write_text(yaml.safe_dump(dict(options), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def standalone_text(recipe: str | Path) -> str:
+    """A recipe as YAML that extends nothing: as it is written if it extends nothing anyway, else all options, and the
+    comments of its head.
+
+    Raises:
+        FileNotFoundError, ValueError: see `read_recipe`.
+    """
+    options = read_recipe(recipe)
+    text = find_recipe(recipe).read_text(encoding="utf-8")
+    if EXTENDS not in yaml.load(text, Loader=RecipeLoader):
+        return text
+    head = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    body = yaml.safe_dump(options, sort_keys=False, allow_unicode=True, default_flow_style=None, width=110)
+    return "\n".join([*head, body])

@@ -60,11 +60,11 @@ def test_unknown_name_lists_known_ones(name):
         assert "Did you mean 'cmu_mosi'?" in str(error.value)
 
 
-def test_a_data_set_beside_its_recipes_needs_the_repository(monkeypatch):
+def test_a_data_set_beside_its_recipes_needs_them(monkeypatch):
     name = "music_avqa_generated"
     assert dataset_function(name).__module__ == "recipes.music_avqa_generated.questions"
     monkeypatch.setitem(loading.BESIDE_RECIPES, name, "no_such_folder.questions:load")
-    with pytest.raises(ValueError, match="lies beside its recipes, in the repository: run in the root of a clone"):
+    with pytest.raises(ValueError, match="lies beside its recipes: run in the root of a clone"):
         load_multimodal_dataset(name)
 
 
