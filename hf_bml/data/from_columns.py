@@ -1,7 +1,7 @@
 """Any data set with a column per modality: from the Hub or local parquet, webdataset, audiofolder, videofolder, CSV.
 
-Source and licence: the user's. `from_columns` takes a loaded `datasets` object, or the Hub id or folder of one; `load`
-(so `dataset: from_columns` in a recipe) takes all that `datasets.load_dataset` reads, with its options.
+Source and licence: the user's. `from_columns` takes a loaded `datasets` object, or the file, folder or Hub id of one;
+`load` (so `dataset: from_columns` in a recipe) takes all that `datasets.load_dataset` reads, with its options.
 
 Columns
     One per modality, under the modality's name. Audio and video stay undecoded, `{"bytes", "path"}`.
@@ -43,13 +43,12 @@ from datasets import (
     Value,
     Video,
     concatenate_datasets,
-    load_dataset,
 )
-from datasets.exceptions import DatasetGenerationError
 
 from .columns import check_columns, class_name, class_names, column_values, field_of, undecoded
 from .data_report import add_to_report, note_held_out, split_report
 from .joined_columns import join_sources
+from .sources import DataFiles, read_source, table_folders
 from .splits import SPLITS, held_out_groups
 from .streamed_columns import streamed
 from .validation import GROUP
@@ -65,7 +64,7 @@ def load(
     label: str = "label",
     name: str | None = None,
     data_dir: str | None = None,
-    data_files: str | list[str] | dict[str, Any] | None = None,
+    data_files: DataFiles = None,
     revision: str | None = None,
     streaming: bool = False,
     join: list[dict[str, Any]] | None = None,
@@ -81,7 +80,8 @@ def load(
     """All that `datasets.load_dataset` reads, through `from_columns`.
 
     Args:
-        path: Hub id, folder, or format: "parquet", "webdataset", "audiofolder", "videofolder", "imagefolder", "csv".
+        path: a file (.csv, .tsv, .parquet, .json, .jsonl), folder, Hub id, or format: "parquet", "webdataset",
+            "audiofolder", "videofolder", "imagefolder", "csv".
         modalities, label: see `from_columns`.
         name: configuration of a Hub data set.
         data_dir: folder of the files.
@@ -101,15 +101,10 @@ def load(
     if not modalities:
         raise ValueError("Expected modalities, found none. Pass e.g. modalities={'audio': 'wav', 'visual': 'mp4'}.")
     first = {"path": path, "name": name, "data_dir": data_dir, "data_files": data_files, "revision": revision}
-    try:
-        sources = [load_dataset(**source, streaming=streaming) for source in [first, *(join or [])]]
-    except DatasetGenerationError as error:  # says nothing itself
-        reason = f"{type(error.__cause__).__name__}: {str(error.__cause__).partition(chr(10))[0]}"
-        raise ValueError(
-            f"Expected data that `datasets` can read in '{path}', found: {reason}. Repair what it names."
-        ) from error
-    return from_columns(
-        sources if join else sources[0],
+    given = [first, *(join or [])]
+    return _from_sources(
+        [read_source(**source, streaming=streaming) for source in given],
+        [table_folders(**source) if types and media_dir is None else {} for source in given],
         modalities,
         label,
         join_on=join_on,
@@ -144,6 +139,7 @@ def from_columns(
     modalities: Mapping[str, str],
     label: str = "label",
     *,
+    data_files: DataFiles = None,
     join_on: str | Sequence[str] | None = None,
     splits: Mapping[str, str] | None = None,
     classes: Sequence[str] | None = None,
@@ -157,12 +153,14 @@ def from_columns(
     """Columns of a data set as modalities and labels.
 
     Args:
-        dataset: one data set (a single split counts as train), or several that are joined on `join_on`. A Hub id or a
-            folder is given to `datasets.load_dataset`; call that yourself for its other options.
+        dataset: one data set (a single split counts as train), or several that are joined on `join_on`. A file (.csv,
+            .tsv, .parquet, .json, .jsonl), folder, Hub id or format is read by `datasets.load_dataset`; call that
+            yourself for its other options.
         modalities: column of each modality, such as `{"audio": "wav", "visual": "mp4"}`; the order is kept, and one
             column may serve twice.
         label: column of the class: names, integers, booleans or a `ClassLabel`. `"json.emotion"` is a field of the
             column `json`. Splits may declare other classes, or the same in another order: names count, not indices.
+        data_files: of a folder, Hub id or format such as "csv": file patterns, one for all or one per split.
         join_on: key column, or one for each source. The key of an audio, video or image column is its file's stem.
             The first of several rows with one key is taken; repeated and unmatched keys, and rows without a key, are
             left out and reported. Sources that both have the label column must agree on the joined rows.
@@ -170,7 +168,8 @@ def from_columns(
         classes: class names in the order of their indices. Rows of other classes are left out and reported.
         types: "audio", "video" or "image" for modalities whose column holds file paths as text. Rows whose file does
             not exist are left out and reported; without a path, the row lacks the modality.
-        media_dir: folder that such paths are relative to.
+        media_dir: folder that such paths are relative to; None takes that of the table that names them, where it is
+            known, and then the current one.
         group: column whose equal values must stay in one split, such as the speaker; of audio, videos or images, the
             stems of the files.
         validation_fraction: share of train that becomes validation, if the source has none; in (0, 1).
@@ -184,15 +183,59 @@ def from_columns(
         read by several workers and split by node, before or after.
 
     Raises:
-        FileNotFoundError: there is no such folder or data set on the Hub (from `load_dataset`).
+        FileNotFoundError: there is no such file, folder or data set on the Hub, or none of a split's media files.
         ValueError: a column, split, class or label is missing; labels are not classes, or a split has none of train's;
             the sources cannot be joined; the fractions leave nothing. While a stream is read: a row has no label or an
             unknown one; a split must be held out without `group`, and a file is known by its path alone.
     """
-    sources = [dataset] if isinstance(dataset, str) or not isinstance(dataset, Sequence) else dataset
-    dataset_name = dataset_name or next((str(part) for part in sources if _is_name(part)), "from_columns")
-    sources = [load_dataset(os.fspath(source)) if _is_name(source) else source for source in sources]
-    sources = [named_splits(source, splits, dataset_name) for source in sources]
+    parts = [dataset] if isinstance(dataset, str) or not isinstance(dataset, Sequence) else dataset
+    if data_files is not None and (len(parts) > 1 or not _is_name(parts[0])):
+        raise ValueError(
+            f"Expected one folder, Hub id or format for data_files={data_files!r}, found {len(parts)} data sets, "
+            f"the first a {type(parts[0]).__name__}. Read them with datasets.load_dataset."
+        )
+    looks = types and media_dir is None
+    return _from_sources(
+        [read_source(part, data_files) if _is_name(part) else part for part in parts],
+        [table_folders(part, data_files) if looks and _is_name(part) else {} for part in parts],
+        modalities,
+        label,
+        join_on=join_on,
+        splits=splits,
+        classes=classes,
+        types=types,
+        media_dir=media_dir,
+        group=group,
+        validation_fraction=validation_fraction,
+        test_fraction=test_fraction,
+        dataset_name=dataset_name or next((str(part) for part in parts if _is_name(part)), "from_columns"),
+    )
+
+
+def _from_sources(
+    sources: Sequence[Dataset | DatasetDict | IterableDataset | IterableDatasetDict],
+    folders: Sequence[Mapping[str, Path]],
+    modalities: Mapping[str, str],
+    label: str,
+    *,
+    join_on: str | Sequence[str] | None,
+    splits: Mapping[str, str] | None,
+    classes: Sequence[str] | None,
+    types: Mapping[str, str] | None,
+    media_dir: str | os.PathLike | None,
+    group: str | None,
+    validation_fraction: float,
+    test_fraction: float,
+    dataset_name: str,
+) -> DatasetDict | IterableDatasetDict:
+    """See `from_columns`.
+
+    Args:
+        sources: to be joined if there are several.
+        folders: those that the tables of each source's splits lie in, where they are known.
+    """
+    names = [split_names(source, splits, dataset_name) for source in sources]
+    sources = [named_splits(source, own) for source, own in zip(sources, names, strict=True)]
     tables = sources[0]
     streaming = any(isinstance(rows, IterableDataset) for source in sources for rows in source.values())
     if len(sources) > 1:
@@ -220,8 +263,7 @@ def from_columns(
             raise ValueError(
                 f"Expected media or plain values to stream, found types={dict(types)}. Drop one of the two."
             )
-        splits = streamed(tables, modalities, label, classes, group, fractions, dataset_name)
-        return note_held_out(splits, how)
+        return note_held_out(streamed(tables, modalities, label, classes, group, fractions, dataset_name), how)
     kinds = {split: field_of(rows.features, label) for split, rows in tables.items()}
     labels = {split: column_values(rows, label) for split, rows in tables.items()}
     found = class_names(kinds, labels, dataset_name)
@@ -231,10 +273,18 @@ def from_columns(
     result, groups = {}, {}
     for split, rows in tables.items():
         given = [class_name(kinds[split], value) for value in labels[split]]
-        chosen = modality_columns(rows, modalities, types or {}, media_dir)
+        own = {of[theirs[split]] for of, theirs in zip(folders, names, strict=True) if theirs[split] in of}
+        places = [Path(media_dir)] if media_dir is not None else [*(own if len(own) == 1 else ()), Path()]
+        chosen = modality_columns(rows, modalities, types or {}, places)
         ids = [index.get(name, 0) for name in given]
         chosen = chosen.add_column("labels", ids, feature=ClassLabel(names=list(index)))
         absent = absent_files(chosen, types or {})
+        if absent and len(absent) == len(chosen):
+            looked_in = " and ".join(str(place.absolute()) for place in places)
+            raise FileNotFoundError(
+                f"Expected the files that split '{split}' of '{dataset_name}' names in {looked_in}, found none of "
+                f"{len(absent)}, such as '{absent[0]}'. Pass media_dir=FOLDER."
+            )
         keep = [row for row, name in enumerate(given) if name in index and row not in absent]
         values = [str(value) for value in (range(len(rows)) if group is None else column_values(rows, group))]
         if group is not None and GROUP not in modalities:
@@ -254,8 +304,8 @@ def _is_name(dataset: AnyDataset) -> bool:
     return isinstance(dataset, str | os.PathLike)
 
 
-def named_splits(dataset: AnyDataset, splits: Mapping[str, str] | None, name: str) -> dict[str, Any]:
-    """The splits of a source under the names train, validation and test.
+def split_names(dataset: AnyDataset, splits: Mapping[str, str] | None, name: str) -> dict[str, str]:
+    """The source's own names of train and, where it has them, validation and test.
 
     Raises:
         ValueError: a named split is missing, or none is train.
@@ -271,13 +321,20 @@ def named_splits(dataset: AnyDataset, splits: Mapping[str, str] | None, name: st
             f"splits={dict(splits)}. Pass splits such as {{'train': {next(iter(dataset))!r}}}; missing ones are held "
             "out of train."
         )
-    return {split: undecoded(dataset[theirs]) for split, theirs in splits.items()}
+    return dict(splits)
+
+
+def named_splits(dataset: AnyDataset, names: Mapping[str, str]) -> dict[str, Any]:
+    """The splits of a source by our names, media undecoded; `names` are those of `split_names`."""
+    if isinstance(dataset, Dataset | IterableDataset):
+        return dict.fromkeys(names, undecoded(dataset))
+    return {split: undecoded(dataset[theirs]) for split, theirs in names.items()}
 
 
 def modality_columns(
-    rows: Dataset, modalities: Mapping[str, str], types: Mapping[str, str], media_dir: str | os.PathLike | None
+    rows: Dataset, modalities: Mapping[str, str], types: Mapping[str, str], folders: Sequence[Path]
 ) -> Dataset:
-    """One undecoded column per modality.
+    """One undecoded column per modality; the first of `folders` that holds a relative path counts.
 
     Raises:
         ValueError: `types` names another modality or an unknown type.
@@ -294,12 +351,16 @@ def modality_columns(
         if column != modality:
             part = part.rename_column(column, modality)
         if modality in types:
-            folder = Path(media_dir or "").absolute()
-            paths = {modality: [str(folder / path) if path else None for path in part[modality]]}
+            paths = {modality: [_located(path, folders) if path else None for path in part[modality]]}
             part = Dataset.from_dict(paths, Features({modality: Value("string")}))
             part = part.cast_column(modality, TYPES[types[modality]])
         parts.append(part)
     return concatenate_datasets(parts, axis=1) if len(parts) > 1 else parts[0]
+
+
+def _located(path: str, folders: Sequence[Path]) -> str:
+    places = [str(folder.absolute() / path) for folder in folders]
+    return next(filter(os.path.exists, places), places[0])
 
 
 def absent_files(rows: Dataset, modalities: Sequence[str]) -> dict[int, str]:

@@ -311,6 +311,41 @@ def test_csv_of_paths(tmp_path):
     assert data_report(dataset) == {"train": {"missing files": [str(tmp_path / f"c{row}.png") for row in (10, 11)]}}
 
 
+def test_files_by_name_with_media_beside_them(tmp_path, monkeypatch):
+    (tmp_path / "sounds").mkdir()
+    for row in range(6):
+        soundfile.write(tmp_path / "sounds" / f"c{row}.wav", np.full(160, row / 100), 16000)
+    frame = pd.DataFrame({"wav": [f"sounds/c{row}.wav" for row in range(6)], "mood": MOODS * 3})
+    frame.to_csv(tmp_path / "clips.csv", index=False)
+    frame.to_csv(tmp_path / "clips.tsv", index=False, sep="\t")
+    frame.to_parquet(tmp_path / "clips.parquet")
+    frame.to_csv(tmp_path / "sounds" / "below.csv", index=False)
+    options = {"modalities": {"audio": "wav"}, "label": "mood", "types": {"audio": "audio"}}
+    sources = [{"path": str(tmp_path / f"clips.{suffix}")} for suffix in ("csv", "tsv", "parquet")]
+    sources.append({"path": "csv", "data_files": str(tmp_path / "clips.csv")})
+    sources.append({"path": "csv", "data_files": {"train": str(tmp_path / "clips.parquet")}})  # the suffix wins
+    for source in sources:
+        loaded = load_multimodal_dataset("from_columns", **source, **options)
+        assert loaded["train"][0]["audio"]["path"] == str(tmp_path / "sounds" / "c0.wav")
+        path, *files = source.values()
+        given = from_columns(path, **options, data_files=files[0] if files else None)
+        assert [given[split][:] for split in SPLITS] == [loaded[split][:] for split in SPLITS]
+    below = tmp_path / "sounds" / "below.csv"
+    with pytest.raises(FileNotFoundError, match=f"in {tmp_path}/sounds and .*found none of 6.*Pass media_dir"):
+        from_columns(below, **options)
+    assert from_columns(below, **options, media_dir=tmp_path).num_rows == given.num_rows
+    monkeypatch.chdir(tmp_path)
+    assert from_columns(below, **options).num_rows == given.num_rows  # as before there were such files
+    for source, message in (
+        ({"dataset": "other.csv"}, f"'other.csv', found none in {tmp_path}"),
+        ({"dataset": "csv", "data_files": "other.csv"}, "other.csv"),
+        ({"dataset": "clips.csv", "data_files": "clips.csv"}, "a file or data_files"),
+        ({"dataset": clips(), "data_files": "clips.csv"}, "the first a Dataset"),
+    ):
+        with pytest.raises((FileNotFoundError, ValueError), match=message):
+            from_columns(**source, **options)
+
+
 def test_a_cell_without_a_path_is_a_row_without_the_modality(tmp_path):
     write_clips(tmp_path, 10)
     lines = [f"{'' if row < 4 else f'c{row}.wav'},c{row}.png,{MOODS[row % 2]}" for row in range(10)]
