@@ -14,6 +14,7 @@ from .study.errors import BAD_INPUT, print_error
 from .study.recipe_file import find_recipe
 
 COMMANDS = {
+    "init": "look at data of your own and write a recipe that trains on it",
     "recipes": "list the packaged recipes, show one, copy one to change it",
     "train": "train recipes, over several seeds if asked, and test them",
     "compare": "train methods on recipes, and write one table, CSV and picture",
