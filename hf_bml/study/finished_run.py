@@ -71,7 +71,10 @@ class FinishedRun:
         """
         model = replace(self.recipe.model, model_name_or_path=str(folder or self.folder))
         recipe = replace(self.recipe, model=model)
-        return build_trainer(recipe, self.dataset, build_model(recipe, None, 0), self.processor)
+        recipe.training.dataloader_drop_last = True  # a last training batch of one sample is nothing to refuse here
+        trainer = build_trainer(recipe, self.dataset, build_model(recipe, None, 0), self.processor)
+        trainer.args.dataloader_drop_last = False
+        return trainer
 
     def saved_models(self) -> list[SavedModel]:
         """The checkpoints of the run and its final model, by step; a checkpoint of that model's step stands for it.
@@ -137,13 +140,27 @@ def load_run(run_dir: str | Path) -> FinishedRun:
         ValueError: a model, data or options that cannot be used.
     """
     run_dir = Path(run_dir)
-    config = run_config(run_dir)
-    here = [f"--model_name_or_path={run_dir}", f"--output_dir={run_dir}"]  # nothing lands where the training's would
-    # Nothing is trained, reported or pushed, and every sample counts.
-    plain = ["resume_from_checkpoint=false", "report_to=none", "push_to_hub=false", "dataloader_drop_last=false"]
-    recipe = parse_recipe(train_parser(), config, [config, *here, *[f"--{option}" for option in plain]])
+    recipe = run_recipe(run_config(run_dir), run_dir, run_dir)
     check_recipe(recipe)
     return FinishedRun(run_dir, recipe, *build_data(recipe, augment=False))
+
+
+def run_recipe(config: str, model: str | Path, output_dir: Path, arguments: Sequence[str] = ()) -> Recipe:
+    """The recipe of a finished run, to look at its model: nothing is trained, reported or pushed, nothing lands where
+    the training's would, and every sample counts.
+
+    Args:
+        config: path of the YAML.
+        model: its folder or Hub id.
+        output_dir: the recipe's.
+        arguments: a command line's options, which win.
+
+    Raises:
+        ValueError, FileNotFoundError: see `parse_recipe`.
+    """
+    here = [f"--model_name_or_path={model}", f"--output_dir={output_dir}"]
+    plain = ["resume_from_checkpoint=false", "report_to=none", "push_to_hub=false", "dataloader_drop_last=false"]
+    return parse_recipe(train_parser(), config, [config, *arguments, *here, *[f"--{option}" for option in plain]])
 
 
 def evaluate(run_dir: str | Path, split: str) -> dict[str, float]:
