@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
 
 from ..analysis.summary import markdown_table, run_table
 from ..study.errors import command
 from ..study.evaluation import evaluate_model
-from ..study.parser import HelpFormatter, run_parser
+from ..study.parser import run_parser
 
 DESCRIPTION = """\
 Evaluates a run's model and writes RUN_DIR/metrics_SPLIT.json.
@@ -28,7 +29,7 @@ def main(arguments: list[str]) -> str:
         prog="hf-bml evaluate",
         usage="hf-bml evaluate RUN_DIR [--split SPLIT] [--dataset_options.OPTION VALUE ...]",
         description=DESCRIPTION,
-        formatter_class=HelpFormatter,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     chosen, others = parser.parse_known_args(arguments)
