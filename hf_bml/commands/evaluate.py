@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> str:
     )
     chosen, others = parser.parse_known_args(arguments)
     found = evaluate_model(str(chosen.run_dir), chosen.split, others)
-    if not others and not found.own:
+    if not others and not found.own:  # the run's own result
         return run_table(found.metrics, {})
     columns = [column for column in (found.own, found.metrics) if column]
     header = ("quantity", *(["the run itself"] if found.own else []), "here")

@@ -82,12 +82,16 @@ def evaluate_model(model: str, split: str, arguments: Sequence[str] = ()) -> Eva
     check_classes(recipe, label_names(run.dataset)[0])
     trainer = run.trainer(weights)
     metrics = without_prefix(trainer.evaluate(run.dataset[split], metric_key_prefix=split))
-    found = Evaluation(metrics, own_metrics(run_dir, split), output / f"metrics_{'_'.join(parts)}.json")
+    is_own = parts == [split]  # with other options of the evaluation, such as its batch size
+    found = Evaluation(
+        metrics, {} if is_own else own_metrics(run_dir, split), output / f"metrics_{'_'.join(parts)}.json"
+    )
     if trainer.is_world_process_zero():
         output.mkdir(parents=True, exist_ok=True)
         data = {"dataset": recipe.data.dataset, "dataset_options": recipe.data.dataset_options}
         rows = {} if isinstance(run.dataset, IterableDatasetDict) else {"rows": len(run.dataset[split])}
-        write_json({"model": str(weights), "split": split, **rows, **data, "metrics": metrics}, found.file)
+        about = {"model": str(weights), "split": split, **rows, **data}
+        write_json(metrics if is_own else {**about, "metrics": metrics}, found.file)
     return found
 
 
@@ -103,7 +107,7 @@ def check_arguments(arguments: Sequence[str]) -> None:
 def run_folder(folder: Path) -> Path | None:
     """The run that a folder is, or is a checkpoint of; None for other models."""
     is_checkpoint = folder.name.startswith(f"{PREFIX_CHECKPOINT_DIR}-")
-    candidates = [folder, *([folder.absolute().parent] if is_checkpoint else [])]
+    candidates = [folder, *([folder.parent] if is_checkpoint else [])]
     return next((each for each in candidates if (each / CONFIG_NAME).is_file()), None)
 
 

@@ -75,6 +75,9 @@ def test_a_checkpoint_is_evaluated_in_its_run(trained_run, monkeypatch):
     assert main(["evaluate", "run/checkpoint-1", "--split", "validation"]) == 0
     assert read(trained_run / "run" / "metrics_validation_checkpoint-1.json")["model"] == "run/checkpoint-1"
     assert files(trained_run / "run" / "checkpoint-2") == inside
+    assert main(["evaluate", "run", "--split", "validation", "--per_device_eval_batch_size", "2"]) == 0
+    own = read(trained_run / "run" / "metrics.json")["validation"]
+    assert read(trained_run / "run" / "metrics_validation.json") == pytest.approx(own, abs=1e-6)
 
 
 def test_a_model_from_the_hub_needs_data(trained_run, monkeypatch, own_hub, capsys):
