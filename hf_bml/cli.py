@@ -18,7 +18,7 @@ COMMANDS = {
     "recipes": "list the packaged recipes, show one, copy one to change it",
     "train": "train recipes, over several seeds if asked, and test them",
     "compare": "train methods on recipes, and write one table, CSV and picture",
-    "evaluate": "evaluate a finished run on a split",
+    "evaluate": "evaluate a run, a checkpoint or a model of the Hub, on its own or on other data",
     "probe": "linear probe of every encoder of a run at every saved checkpoint",
     "missing": "accuracy of a run's model when modalities are missing at random",
     "robustness": "accuracy and calibration of runs' models with noisy and missing modalities",

@@ -15,24 +15,25 @@ size, epochs and splits that fit the rows.
     hf-bml init --dataset my.csv --audio wav --visual mp4 --label emotion
     hf-bml init --dataset me/clips --modality face=frames --modality words=transcript --label mood"""
 SHORT = ("audio", "visual", "image", "video", "text")
-FILE_OPTIONS = ("name", "revision")
+HUB_OPTIONS = ("name", "revision")
 
 
 @command("init")
 def main(arguments: list[str]) -> str:
     """Writes the recipe; returns what was seen, and the next command."""
     chosen = build_parser().parse_args(arguments)
-    output = chosen.output or Path(f"{Path(chosen.dataset).stem}.yaml")
+    data_files = [part.partition("=") for part in chosen.data_files or []]
+    first = data_files[0][2] or data_files[0][0] if data_files else chosen.dataset
+    output = chosen.output or Path(f"{Path(first).stem}.yaml")
     if output.exists() and not chosen.force:
         raise FileExistsError(f"{output} exists; give another --output, or --force to overwrite it.")
     from ..study.first_recipe import first_recipe  # slow to import
 
-    data_files = [part.partition("=") for part in chosen.data_files or []]
     source = {"path": chosen.dataset}
     if data_files:
         named = all(equals for _, equals, _ in data_files)
         source["data_files"] = {split: file for split, _, file in data_files} if named else chosen.data_files
-    source |= {option: value for option in FILE_OPTIONS if (value := vars(chosen)[option]) is not None}
+    source |= {option: value for option in HUB_OPTIONS if (value := vars(chosen)[option]) is not None}
     modalities = dict(chosen.modalities or [])
     if len(modalities) != len(chosen.modalities or []):
         raise ValueError(f"expected every modality once, found {[name for name, _ in chosen.modalities]}.")

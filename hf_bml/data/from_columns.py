@@ -350,7 +350,7 @@ def modality_columns(
         part = rows.with_format(None).select_columns([column])
         if column != modality:
             part = part.rename_column(column, modality)
-        if modality in types:
+        if modality in types and isinstance(part.features[modality], Value):  # media stay as they are
             paths = {modality: [_located(path, folders) if path else None for path in part[modality]]}
             part = Dataset.from_dict(paths, Features({modality: Value("string")}))
             part = part.cast_column(modality, TYPES[types[modality]])
@@ -369,7 +369,7 @@ def absent_files(rows: Dataset, modalities: Sequence[str]) -> dict[int, str]:
         row: value["path"]
         for modality in modalities
         for row, value in enumerate(rows[modality])
-        if value is not None and not os.path.exists(value["path"])
+        if value is not None and value["bytes"] is None and not os.path.exists(value["path"])
     }
 
 

@@ -11,7 +11,7 @@ from datasets import DatasetDict, IterableDatasetDict, load_dataset, load_datase
 from datasets.exceptions import DatasetGenerationError
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".json": "json", ".jsonl": "json"}
-DataFiles = str | list[str] | dict[str, Any] | None
+DataFiles = str | os.PathLike | list[str] | dict[str, Any] | None
 
 
 def read_source(
@@ -65,7 +65,7 @@ def source_options(path: str | os.PathLike, data_files: DataFiles = None, **opti
             f"Expected the file {path!r}, found none in {Path(path).parent.absolute()}. Correct the path, or give the "
             "id of a data set on the Hub."
         )
-    data_files = path if is_file else data_files
+    data_files = path if is_file else os.fspath(data_files) if isinstance(data_files, os.PathLike) else data_files
     found = {"path": path, **options} if data_files is None else {"path": path, "data_files": data_files, **options}
     suffixes = {Path(file).suffix for file in _flat(data_files)}
     formats = {FORMATS.get(suffix) for suffix in suffixes}
@@ -87,6 +87,6 @@ def table_folders(path: str | os.PathLike, data_files: DataFiles = None, **optio
 
 def _flat(data_files: Any) -> Iterable[str]:
     if isinstance(data_files, str | os.PathLike):
-        return [os.fspath(data_files)]
+        return [os.fspath(data_files)]  # one of a list may be a Path
     parts = data_files.values() if isinstance(data_files, Mapping) else data_files or ()
     return [file for part in parts for file in _flat(part)]

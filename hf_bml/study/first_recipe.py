@@ -131,9 +131,14 @@ def check_label(rows: Dataset, label: str) -> None:
     """Raises ValueError unless a label is a class: a number with fractions is refused."""
     kind = field_of(rows.features, label)
     if isinstance(kind, Value) and "float" in kind.dtype:
-        example = next((value for value in column_values(rows, label) if value is not None), None)
+        values = column_values(rows, label)
+        given = [value for value in values if value is not None and not np.isnan(value)]
+        if len(given) < len(values) and all(value == round(value) for value in given):
+            raise ValueError(
+                f"Expected the label {label!r} in every row, found none in {len(values) - len(given)}. Drop them."
+            )
         raise ValueError(
-            f"Expected classes (names or integers) in the label {label!r}, found {kind.dtype}, such as {example}: "
+            f"Expected classes (names or integers) in the label {label!r}, found {kind.dtype}, such as {given[0]}: "
             "that is a regression, which from_columns does not load. Make classes of it, such as low and high."
         )
 

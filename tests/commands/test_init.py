@@ -42,6 +42,7 @@ def table(tmp_path, monkeypatch):
     table["words"] = [f"this is row {row % 5}" for row in rows]
     table["mood"] = [["sad", "glad"][row % 2] for row in rows]
     table["pulse"] = [60.5 + row for row in rows]
+    table["gaps"] = [None if row == 3 else row % 2 for row in rows]
     table["speaker"], table["id"] = [row // 4 for row in rows], list(rows)
     table.to_csv(tmp_path / "my.csv", index=False)
     return table
@@ -96,6 +97,7 @@ def test_a_recipe_of_four_modalities_trains(table, tmp_path, capsys):
     [
         (["--text", "word", *MOOD], "Did you mean 'words'"),
         (["--text", "words", "--label", "pulse"], "float64, such as 60.5: that is a regression"),
+        (["--text", "words", "--label", "gaps"], "'gaps' in every row, found none in 1"),
         (["--text", "words", "--label", "id"], "found 25 different values of 'id'"),
         (["--text", "words"], "Expected a column 'label'"),
         (MOOD, "at least one modality"),

@@ -78,6 +78,11 @@ def test_columns_labels_and_alignment():
     assert data_report(dataset) == {}
 
 
+def test_types_are_of_paths_and_leave_media_as_they_are():
+    typed = from_columns(clips(), MODALITIES, label="mood", types={"audio": "audio"})
+    assert typed["train"][:] == from_columns(clips(), MODALITIES, label="mood")["train"][:]
+
+
 def test_groups_stay_together():
     dataset = from_columns(clips(), MODALITIES, label="mood", group="speaker")
     speakers = [{row // 2 for row in numbers(dataset[split])} for split in SPLITS]
