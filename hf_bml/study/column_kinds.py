@@ -68,7 +68,7 @@ def kind_of(feature: Any, values: Sequence[Any], column: str) -> str:
         return found or (_kind_of_arrays(values, column) if all(v.endswith(".npy") for v in values) else "text")
     if isinstance(first, dict) and {"bytes", "path"} <= set(first):
         return _kind_of_file(first)
-    if isinstance(feature, List) and isinstance(first, list) and isinstance(first[0], dict):
+    if isinstance(feature, List) and isinstance(feature.feature, Image | dict):
         return "frames"
     if isinstance(feature, Value):
         raise ValueError(
@@ -154,10 +154,11 @@ def video(values: Sequence[Any]) -> Fitting:
 
 def _picture(value: Any) -> tuple[int, int, bool]:
     """Height, width, and whether it is grey."""
-    content, name = media_file(value, "image")
-    source = io.BytesIO(content) if isinstance(content, bytes) else content
-    with reading(name, "a readable image"), Picture.open(source) as picture:
-        return picture.height, picture.width, picture.mode in ("L", "1", "LA") or picture.mode.startswith("I")
+    if not isinstance(value, Picture.Image):  # of a list of images, which `datasets` decodes
+        content, name = media_file(value, "image")
+        with reading(name, "a readable image"):
+            value = Picture.open(io.BytesIO(content) if isinstance(content, bytes) else content)
+    return value.height, value.width, value.mode in ("L", "1", "LA") or value.mode.startswith("I")
 
 
 def _pictures(what: str, sizes: Sequence[tuple[int, int, bool]], processor: dict[str, Any]) -> Fitting:

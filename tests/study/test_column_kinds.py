@@ -64,6 +64,9 @@ def test_paths_tell_their_kind_and_declared_types_win(tmp_path):
         assert kind_of(Value("string"), [f"a{suffix}", f"b{suffix}"], "x") == kind
     assert kind_of(Value("string"), ["a.wav", "the end."], "x") == "text"
     assert kind_of(Image(decode=False), [png(4, 4)], "x") == "image"
+    frames = Dataset.from_dict({"x": VALUES["frames"]}).cast_column("x", List(Image()))
+    assert kind_of(frames.features["x"], frames["x"][:], "x") == "frames"  # decoded ones
+    assert fitting("frames", frames["x"][:]) == fitting("frames", VALUES["frames"])
     np.save(tmp_path / "a.npy", np.zeros((5, 3)))
     assert kind_of(Value("string"), [str(tmp_path / "a.npy")], "x") == "sequence"
 
