@@ -32,7 +32,7 @@ NEEDS = {  # in words
     "separate_encoders": "separate encoders",
     "features_only": "late fusion",
     "whole_model": "whole model",
-    "current_logits": "unimodal logits first",
+    "current_logits": "unimodal logits",
     "unimodal_graph": "unimodal graph",
     "head_graph": "unimodal graph",
     "exact_split": "sum of logits",

@@ -25,6 +25,9 @@ class ModelFace:
         can_be_compiled: whether `torch.compile` has an effect.
         auxiliary_heads: classifiers of single modalities; empty if there are none.
         trains_own_heads: whether their losses reach the encoders.
+        score_every: in which training steps the modalities are scored, every so many; in the others the trainer passes
+            `score_modalities=False`, and the output has no unimodal logits.
+        score_fraction: of a training batch's samples that are scored.
     """
 
     encoders: Mapping[str, nn.Module]
@@ -34,6 +37,8 @@ class ModelFace:
     gradient_enters_by_features: ClassVar[bool] = True
     can_be_compiled: ClassVar[bool] = True
     trains_own_heads: ClassVar[bool] = False
+    score_every: int = 1
+    score_fraction: float = 1.0
     auxiliary_heads: Mapping[str, nn.Module]  # no default: it would hide a submodule of this name
 
     @property

@@ -36,6 +36,7 @@ class MultimodalClassifierOutput(ModelOutput):
         keep_mask: bool `(batch, modalities)`, the modalities that reached the head.
         modality_mask: bool `(batch, modalities)`, the modalities the samples have; None if no sample lacks one.
         losses: in training with labels, what `loss` is the sum of, `joint` and `auxiliary`, and what modulations add.
+        scored_rows: int64 `(rows,)`, the samples that `unimodal_logits` are of, if not all (see [`balance`]).
     """
 
     loss: Tensor | None = None
@@ -46,6 +47,7 @@ class MultimodalClassifierOutput(ModelOutput):
     keep_mask: Tensor | None = None
     modality_mask: Tensor | None = None
     losses: dict[str, Tensor] | None = None
+    scored_rows: Tensor | None = None
 
 
 class MultimodalForClassification(MultimodalPreTrainedModel):

@@ -236,9 +236,15 @@ class DiscrepancyMonitor:
         labels: Tensor,
         mask: Tensor | None = None,
         task: Task = CLASSIFICATION,
+        rows: Tensor | None = None,
     ) -> None:
-        """Adds one micro-batch; arguments as of [`score_totals`]."""
-        totals = score_totals(unimodal_logits, labels, mask, task)
+        """Adds one micro-batch; arguments as of [`score_totals`], and int64 `(rows,)`, the samples that the logits are
+        of, which stand for all; None for all."""
+        if rows is None:
+            totals = score_totals(unimodal_logits, labels, mask, task)
+        else:
+            totals = score_totals(unimodal_logits, labels[rows], None if mask is None else mask[rows], task)
+            totals = totals * (len(labels) / len(rows))
         self._pending = totals if self._pending is None else self._pending + totals
 
     @torch.no_grad()

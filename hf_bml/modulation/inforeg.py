@@ -120,7 +120,7 @@ class InfoReg(Modulation):
     example_options: ClassVar = {"threshold": -1e6}
 
     def needs(self, modalities: Sequence[str]) -> Needs:
-        return Needs(gradients=True, separate_encoders=True, whole_model=True)
+        return Needs(gradients=True, separate_encoders=True, whole_model=True, current_logits=True)
 
     def forget(self) -> None:
         self._epoch = -1

@@ -126,17 +126,16 @@ class OPM(Modulation):
 
     @torch.no_grad()
     def keep_modalities(self, batch: MicroBatch, keep_mask: Tensor | None, step: Step) -> Tensor | None:
-        if len(batch.unimodal_logits) == 1:
+        if len(step.modalities) == 1:
             return keep_mask
-        config = self.config
-        logits = next(iter(batch.unimodal_logits.values()))
-        discrepancy = self._discrepancy(batch, logits.device, step)
+        config, device = self.config, batch.labels.device
+        discrepancy = self._discrepancy(batch, step)
         probabilities = drop_probabilities(discrepancy, config.q_base, config.lam, TRANSFORMS[config.transform])
-        generator = step.generator(self.name, logits.device)
-        uniform = torch.rand(len(logits), len(probabilities), device=logits.device, generator=generator)
+        generator = step.generator(self.name, device)
+        uniform = torch.rand(len(batch.labels), len(probabilities), device=device, generator=generator)
         executed = probabilities
         if config.p_exe < 1:
-            gate = torch.rand((), device=logits.device, generator=generator)
+            gate = torch.rand((), device=device, generator=generator)
             executed = probabilities * (gate < config.p_exe)
         batch.scratch[self.name] = executed
         kept = keep_masks(executed, uniform, keep_mask)
@@ -152,10 +151,10 @@ class OPM(Modulation):
         theta = mean_drop_probability(batch.scratch[self.name], [feature.shape[-1] for feature in features.values()])
         return {modality: feature * (1 / (1 - theta)).to(feature.dtype) for modality, feature in features.items()}
 
-    def _discrepancy(self, batch: MicroBatch, device: torch.device, step: Step) -> Tensor:
+    def _discrepancy(self, batch: MicroBatch, step: Step) -> Tensor:
         """What drives this micro-batch, `(modalities,)`; zeros before the first step (q_0 = 0)."""
         if self.config.timing == "current":
             return self.config.current_discrepancy(batch)
         if step.ratios is None:
-            return torch.zeros(len(batch.unimodal_logits), device=device)
+            return torch.zeros(len(step.modalities), device=batch.labels.device)
         return self.config.discrepancy(step)

@@ -27,7 +27,7 @@ class Needs:
         separate_encoders: it is only defined where the modalities' encoders share no parameters.
         features_only: a modality's gradient must reach its encoder through the feature alone.
         whole_model: every process must hold all parameters in full.
-        current_logits: it reads a batch's unimodal logits before the joint prediction is made.
+        current_logits: it reads `MicroBatch.unimodal_logits`, so every batch must be scored in full.
         unimodal_graph: it takes `MicroBatch.unimodal_graph`.
         head_graph: it takes `MicroBatch.head_graph`.
         exact_split: it calls `MicroBatch.split`.
@@ -85,13 +85,14 @@ class Step:
         step: optimizer steps already taken.
         max_steps: optimizer steps of the whole training.
         epoch: epochs already done, fractional.
-        scores: `(modalities,)` of the last closed optimizer step; in `modulate_gradients`, of this one. None before
-            the first.
+        scores: `(modalities,)` of the last closed optimizer step that was scored; in `modulate_gradients`, of this one
+            if it was. None before the first.
         ratios: `(modalities,)`, the same.
         observed: bool `(modalities,)`, whether any sample of that step had the modality; None for all.
         seed: the run's seed.
         rank: process index.
         turn: which of `steps_per_batch` this is, from 0.
+        scored: whether the modalities are scored in this step; always, but in `balance(score_every=...)`.
         micro_batches: of this step on this process; fewer at an epoch's end.
         gradient_scale: 0-d, what fp16 multiplies losses and gradients by; None where it is 1.
         optimizer: the optimizer, for methods that ask for it.
@@ -109,6 +110,7 @@ class Step:
     seed: int = 0
     rank: int = 0
     turn: int = 0
+    scored: bool = True
     micro_batches: int = 1
     gradient_scale: Tensor | None = None
     optimizer: torch.optim.Optimizer | None = None
@@ -160,7 +162,8 @@ class MicroBatch:
 
     Attributes:
         unimodal_logits: per modality `(batch, num_labels)`, detached, float32, of the features as they came; `(batch,
-            segments, num_labels)` of a model that labels segments.
+            segments, num_labels)` of a model that labels segments. In `balance()` with `score_every` or
+            `score_fraction` it may be empty, or be of some samples only: see `Needs.current_logits`.
         labels: `(batch,)`, or `(batch, segments)`.
         modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality; None if none does.
         features: per modality `(batch, ..., dim)`, before any modulation, with a graph.
@@ -191,7 +194,7 @@ class MicroBatch:
         """Which samples have a modality, bool `(batch,)`; None if all have."""
         if self.modality_mask is None:
             return None
-        return self.modality_mask[:, list(self.unimodal_logits).index(modality)]
+        return self.modality_mask[:, list(self.features or self.unimodal_logits).index(modality)]
 
     def loss(self, logits: Tensor, present: Tensor | None = None) -> Tensor:
         """The loss that the training minimises, of other logits than the joint ones; 0-d, with a graph.

@@ -26,8 +26,12 @@ class FiniteTrainer(Trainer):
 
     `logging_nan_inf_filter` says how such a loss is logged: as the Trainer replaces it (True, the default), but as NaN
     if no loss since the last log was finite; or as it is (False).
+
+    Attributes:
+        modalities: names, in the model's order.
     """
 
+    modalities: tuple[str, ...]
     _losses = 0  # watched since the last log
     _unfiltered = _none_finite = False  # of the losses that are about to be logged
 
@@ -36,13 +40,13 @@ class FiniteTrainer(Trainer):
 
         Args:
             loss: 0-d, or of one entry.
-            unimodal_logits: by modality, of one shape.
+            unimodal_logits: by modality, of one shape; empty where nothing was scored.
         """
         if not self._losses:
-            self._watched, self._first_steps = tuple(unimodal_logits), None
+            self._first_steps = None
             self._sums, self._watched_losses, self._steps = [], [], []  # of micro-batches that are not summed up yet
         with torch.no_grad():
-            logits = torch.stack(tuple(unimodal_logits.values()))
+            logits = torch.stack(tuple(unimodal_logits.values()) or [loss.new_zeros(1)] * len(self.modalities))
             wide = torch.promote_types(logits.dtype, torch.float32)  # in which no sum of finite logits overflows
             self._sums.append(logits.sum(tuple(range(1, logits.dim())), dtype=wide))  # not finite if any entry is not
         self._watched_losses.append(loss.detach())
@@ -106,7 +110,7 @@ class FiniteTrainer(Trainer):
         if loss_step == NEVER:
             return
         self._unfiltered, self._none_finite = True, not all(finite for *_, finite in watched)
-        text = where_it_began(loss_step, dict(zip(self._watched, first_steps, strict=True)))
+        text = where_it_began(loss_step, dict(zip(self.modalities, first_steps, strict=True)))
         self._check_weights(text)
         warnings.warn(f"{text} The weights are still finite, so the training continues.", stacklevel=2)
 

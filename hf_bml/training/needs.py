@@ -33,6 +33,7 @@ def check_needs(trainer: PlannedTrainer, face: ModelFace, stack: ModulationStack
     check_parallelism(trainer, stack)
     check_encoders_share_nothing(face, stack)
     check_head(face, stack, type(trainer.model).__name__)
+    check_scores(face, stack)
     check_rows(trainer, stack)
     if isinstance(trainer.train_dataset, datasets.IterableDataset):
         check_streamed_training(trainer.args, stack)
@@ -108,6 +109,17 @@ def check_head(face: ModelFace, stack: ModulationStack, kind: str) -> None:
     if (names := stack.who("head_gradients")) and not face.head_parameters():
         raise ValueError(
             f"{names} change the head's gradient, but this {kind} has no parameters outside its encoders."
+        )
+
+
+def check_scores(face: ModelFace, stack: ModulationStack) -> None:
+    """Raises ValueError if the model does not score every batch in full, but a modulation reads these predictions."""
+    names = stack.who("current_logits")
+    if names and (face.score_every > 1 or face.score_fraction < 1):
+        raise ValueError(
+            f"{names} read each batch's unimodal predictions, of which balance(score_every={face.score_every}, "
+            f"score_fraction={face.score_fraction}) makes some only. Leave these two options out, or use methods that "
+            "follow the scores of the last scored step, such as opm and ogm with the paper's options."
         )
 
 

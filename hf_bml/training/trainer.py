@@ -191,11 +191,14 @@ class MultimodalBalancedTrainer(
             batch.weight = 1 / self.current_gradient_accumulation_steps
         self.modulation.begin_micro_batch(batch, keep)
         extra = {"modulation": self.modulation} if self.modulation.active or keep is not None else {}
+        if not self._step.scored:
+            extra["score_modalities"] = False
         loss, outputs = compute_loss(model, {**inputs, **extra}, return_outputs=True, **options)
         check_output(outputs, loss, training=True)  # a subclass may have returned something else
         unimodal_logits = outputs["unimodal_logits"]
-        if self._step.turn == 0:
-            self.monitor.update(unimodal_logits, labels, outputs.get("modality_mask"), self.face.task)
+        if self._step.turn == 0 and self._step.scored:
+            mask, rows = outputs.get("modality_mask"), outputs.get("scored_rows")
+            self.monitor.update(unimodal_logits, labels, mask, self.face.task, rows)
         losses = named_losses(loss, outputs)
         changed = self.modulation.modulate_losses(losses, outputs)
         if separate := self.modulation.needs.separate_gradients:
@@ -246,6 +249,7 @@ class MultimodalBalancedTrainer(
 
     def _new_step(self) -> Step:
         scaler = self.accelerator.scaler
+        batches = self.state.global_step // self.steps_per_batch
         return Step(
             modalities=self.modalities,
             step=self.state.global_step,
@@ -257,6 +261,7 @@ class MultimodalBalancedTrainer(
             seed=self.args.seed,
             rank=self.args.process_index,
             turn=self.state.global_step % self.steps_per_batch,
+            scored=self.monitor.scores is None or batches % self.face.score_every == 0,
             micro_batches=self.current_gradient_accumulation_steps,
             gradient_scale=None if scaler is None else scaler.scale(torch.ones((), device=self.args.device)),
             optimizer=self.optimizer,
@@ -265,9 +270,9 @@ class MultimodalBalancedTrainer(
         )
 
     def _close_step(self, model: nn.Module) -> None:
-        """Takes the step's scores, and lets the modulations change its gradients."""
+        """Takes the step's scores, if it has any, and lets the modulations change its gradients."""
         step, self._step = self._step, None
-        if step.turn == 0:
+        if step.turn == 0 and step.scored:
             self.monitor.step(self._sum_over_processes)
         step.scores, step.ratios, step.observed = self.monitor.scores, self.monitor.ratios, self.monitor.observed
         self.modulation.end_step(step)

@@ -108,7 +108,11 @@ def build(
         **(arguments or {}),
     )
     torch.manual_seed(0)
-    trainer = trainer_class(MultimodalForClassification(copy.deepcopy(case.config)), args, **options)
+    return prepared(trainer_class(MultimodalForClassification(copy.deepcopy(case.config)), args, **options))
+
+
+def prepared(trainer: Trainer) -> Trainer:
+    """The trainer, ready to take optimizer steps."""
     trainer.create_optimizer()
     trainer.model, trainer.optimizer = trainer.accelerator.prepare(trainer.model, trainer.optimizer)
     trainer.model_wrapped = trainer.model

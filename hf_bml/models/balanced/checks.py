@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from ...ground.suggestion import did_you_mean
 from ..fusion import evaluation_mode
-from .outputs import copied, part, replaced, same, shapes, tensors, zeroed
+from .outputs import copied, part, replaced, rows_of, same, shapes, tensors, zeroed
 from .replay import ReplayedModel
 
 
@@ -23,6 +23,8 @@ class CheckedModel(ReplayedModel):
     """A wrapped model that finds out, in its first forwards, whether zero-out can score its modalities."""
 
     _structure_is_checked = _rows_are_checked = _weights_are_blind = _gradient_is_checked = False
+    _fraction_is_checked = False
+    _is_called_once = False  # each encoder, in a forward
 
     @torch.no_grad()
     def _check_structure(self, inputs: Mapping[str, Any]) -> None:
@@ -47,6 +49,7 @@ class CheckedModel(ReplayedModel):
             with self._recorded() as (outputs, earlier):
                 joint = self._logits(self.model(**given))
             self._inputs_are_changed = versions(given) != before
+            self._is_called_once = all(len(calls) == 1 for calls in outputs.values())
             for name, calls in outputs.items():
                 self._check_calls(name, calls)
             for name in self.paths:
@@ -181,10 +184,7 @@ class CheckedModel(ReplayedModel):
             keep = torch.arange(len(joint), device=joint.device) > 0
             for name, calls in outputs.items():
                 without = logits({name: self._zeroed(name, calls)})
-                try:
-                    dropped = logits({name: self._zeroed(name, calls, keep)})
-                except ValueError as error:
-                    raise ValueError(f"The encoder of {name!r}, {self.paths[name][-1]}: {error}") from error
+                dropped = logits({name: self._zeroed(name, calls, keep)})
                 if not same([dropped], [torch.cat([without[:1], joint[1:]])]):
                     raise ValueError(
                         f"Dropping {name!r} from one sample alone does not work: in a batch of {len(joint)}, zeros in "
@@ -194,6 +194,35 @@ class CheckedModel(ReplayedModel):
                         "logits that depend on their own sample only."
                     )
         self._rows_are_checked = True
+
+    @torch.no_grad()
+    def _check_fraction(
+        self,
+        outputs: Mapping[str, list[Any]],
+        earlier: Mapping[str, list[Any]],
+        inputs: Mapping[str, Any],
+        rows: Tensor,
+        samples: int,
+    ) -> None:
+        """Whether the rest of the model predicts the same of some samples alone; runs once, on the first batch that is
+        scored in part."""
+        refused = (
+            f"expected {type(self.model).__name__} to predict the same of {len(rows)} samples alone as in their batch "
+            f"of {samples}, found {{}}. Leave score_fraction={self.score_fraction} out, or pass tensors with the "
+            "batch in front, and name encoders that return such."
+        )
+        with evaluation_mode(self), self._perturbed() if self._weights_are_blind else nullcontext():
+            with self._replayed(outputs, earlier):
+                expected = self._logits(self._run(inputs))[rows]
+            try:
+                parts = [rows_of(each, rows, samples) for each in (dict(outputs), dict(earlier), dict(inputs))]
+                with self._replayed(parts[0], parts[1]):
+                    found = self._logits(self._run(parts[2]))
+            except Exception as error:  # of the user's model, which may raise anything
+                raise ValueError(refused.format(f"{type(error).__name__}: {error}")) from error
+        if not same([found], [expected]):
+            raise ValueError(refused.format("other logits"))
+        self._fraction_is_checked = True
 
 
 def keywords(model: nn.Module) -> dict[str, inspect.Parameter]:
@@ -212,10 +241,10 @@ def keywords(model: nn.Module) -> dict[str, inspect.Parameter]:
             )
         if name in ("label", "label_ids"):
             raise ValueError(f"The forward of {kind} takes {name!r}, but a batch has `labels`. Rename the parameter.")
-        if name in ("modality_mask", "modulation"):
+        if name in ("modality_mask", "modulation", "score_modalities"):
             raise ValueError(
-                f"The forward of {kind} takes {name!r}, which balance() keeps for itself: it zeroes what a sample "
-                "lacks. Rename the parameter and its column."
+                f"The forward of {kind} takes {name!r}, which balance() keeps for itself. Rename the parameter and "
+                "its column."
             )
         if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             found[name] = parameter

@@ -153,6 +153,37 @@ def zero_rows(value: Tensor, keep: Tensor | None) -> Tensor:
     return torch.where(keep.view(-1, *[1] * (value.dim() - 1)), value, 0.0)
 
 
+def rows_of(output: Any, rows: Tensor, samples: int) -> Any:
+    """The output for some samples: their rows of every tensor whose first axis is a multiple of the batch.
+
+    Args:
+        output: of any form.
+        rows: int64 `(chosen,)`, numbers of samples.
+        samples: of the batch.
+    """
+
+    def chosen(value: Tensor) -> Tensor:
+        if value.dim() == 0 or len(value) == 0 or len(value) % samples:
+            return value
+        return value.unflatten(0, (samples, -1))[rows].flatten(0, 1)
+
+    return map_tensors(output, chosen)
+
+
+def spread_rows(samples: int, fraction: float, device: torch.device) -> Tensor | None:
+    """The samples that a fraction of a batch consists of, evenly spread over it; None for all.
+
+    Returns:
+        int64 `(rows,)`, as many as the fraction rounded, but at least one.
+
+    Example:
+        >>> spread_rows(8, 0.5, torch.device("cpu"))
+        tensor([0, 2, 4, 6])
+    """
+    count = max(1, round(samples * fraction))
+    return None if count >= samples else torch.arange(count, device=device) * samples // count
+
+
 def shapes(calls: Sequence[Any]) -> str:
     """Of every tensor in an encoder's outputs, for a message."""
     return ", ".join(str(tuple(tensor.shape)) for tensor in tensors(calls))

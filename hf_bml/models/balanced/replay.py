@@ -13,7 +13,15 @@ from ...ground.task import at_least_float32
 from ..face import ModelFace
 from ..fusion import evaluation_mode
 from ..wrappers import without_adapter
-from .outputs import copied, logits_of, part, replaced, zero_rows, zeroed
+from .outputs import copied, logits_of, part, replaced, rows_of, zero_rows, zeroed
+
+
+class AllHaveRunError(Exception):
+    """Ends a forward in which every encoder has run."""
+
+
+class FurtherCallError(ValueError):
+    """An encoder is called more often than it was when its outputs were recorded."""
 
 
 class ReplayedModel(ModelFace, nn.Module):
@@ -64,9 +72,14 @@ class ReplayedModel(ModelFace, nn.Module):
         earlier: Mapping[str, list[Any]],
         inputs: Mapping[str, Any],
         mask: Tensor | None = None,
+        rows: Tensor | None = None,
+        samples: int = 0,
     ) -> dict[str, Tensor]:
-        """What each modality alone predicts, `(batch, num_labels)`, float32 or better."""
+        """What each modality alone predicts, `(batch, num_labels)`, float32 or better; of `rows` only, if given, of
+        a batch of so many samples."""
         present, unimodal_logits = self._kept(outputs, mask), {}
+        if rows is not None:
+            present, earlier, inputs = (rows_of(each, rows, samples) for each in (present, earlier, dict(inputs)))
         with evaluation_mode(self):
             for name in self.paths:
                 alone = {
@@ -87,15 +100,21 @@ class ReplayedModel(ModelFace, nn.Module):
     def _zeroed(self, modality: str, calls: Sequence[Any], keep: Tensor | None = None) -> list[Any]:
         """See [`zeroed`]; of a tuple only the part that is the feature."""
         field = self.features.get(modality)
-        if not isinstance(field, int):
-            return zeroed(calls, keep)
-        return [replaced(output, field, zero_rows(part(output, field), keep)) for output in calls]
+        try:
+            if not isinstance(field, int):
+                return zeroed(calls, keep)
+            return [replaced(output, field, zero_rows(part(output, field), keep)) for output in calls]
+        except ValueError as error:
+            raise ValueError(f"The encoder of {modality!r}, {self.paths[modality][-1]}: {error}") from error
 
     @contextmanager
-    def _recorded(self) -> Iterator[tuple[dict[str, list[Any]], dict[str, list[Any]]]]:
+    def _recorded(self, encoders_only: bool = False) -> Iterator[tuple[dict[str, list[Any]], dict[str, list[Any]]]]:
         """Collects the encoders' outputs by modality and those of the modules before them by path, call by call.
 
         The model gets copies, so that it cannot change what is replayed (LLaVA sets a field, others add in place).
+
+        Args:
+            encoders_only: end the model's forward, and the block, when every encoder has been called once.
         """
         outputs: dict[str, list[Any]] = {name: [] for name in self.paths}
         earlier: dict[str, list[Any]] = {path: [] for paths in self.paths.values() for path in paths[:-1]}
@@ -104,6 +123,8 @@ class ReplayedModel(ModelFace, nn.Module):
         def record(calls: list[Any]) -> Callable[..., Any]:
             def hook(module: nn.Module, args: Any, output: Any) -> Any:
                 calls.append(output)
+                if encoders_only and all(outputs.values()):
+                    raise AllHaveRunError
                 return copied(output)
 
             return hook
@@ -111,6 +132,8 @@ class ReplayedModel(ModelFace, nn.Module):
         handles = [self._module(path).register_forward_hook(record(calls)) for path, calls in collected.items()]
         try:
             yield outputs, earlier
+        except AllHaveRunError:
+            pass
         finally:
             for handle in handles:
                 handle.remove()
@@ -125,7 +148,7 @@ class ReplayedModel(ModelFace, nn.Module):
         kept = [
             (module, dict(module._buffers))
             for module in self.model.modules()
-            if module.training and module not in inside
+            if module.training and module._buffers and module not in inside
         ]
         for module, buffers in kept:  # changing them back in place would break the backward pass
             for name, buffer in buffers.items():
@@ -148,8 +171,7 @@ class ReplayedModel(ModelFace, nn.Module):
             for path, values in [*((path, earlier[path]) for path in before), (last, calls)]:
                 module = self._module(path)
                 replaced_modules.append((module, module.__dict__.get("forward")))
-                remaining = iter(values)
-                module.forward = lambda *_, remaining=remaining, **__: copied(next(remaining))
+                module.forward = replay(name, path, values)
         try:
             yield
         finally:
@@ -157,3 +179,23 @@ class ReplayedModel(ModelFace, nn.Module):
                 del module.forward
                 if forward is not None:
                     module.forward = forward
+
+
+def replay(modality: str, path: str, values: Sequence[Any]) -> Callable[..., Any]:
+    """A forward that returns copies of what a module has returned, call by call.
+
+    Raises:
+        FurtherCallError: it is called once more.
+    """
+    remaining = iter(values)
+
+    def forward(*_: Any, **__: Any) -> Any:
+        for value in remaining:
+            return copied(value)
+        raise FurtherCallError(
+            f"The encoder of {modality!r}, {path}, was called {len(values)} times in the model's forward, and is "
+            "called more often when the rest of the model runs again. Name a module that runs equally often whatever "
+            "the encoders return, such as nn.Identity() on what the model makes of all calls."
+        )
+
+    return forward

@@ -16,7 +16,7 @@ from ..configuration_multimodal import check_modality_name
 from ..forward_view import ForwardView
 from ..frozen import keep_frozen_statistics
 from ..modeling_multimodal import MultimodalClassifierOutput
-from ..options import is_size
+from ..options import check_size, is_number, is_size
 from ..wrappers import PEFT_PREFIX, check_bare, without_adapter
 from .checks import CheckedModel, check_disjoint, check_path, keywords
 from .outputs import (
@@ -25,7 +25,9 @@ from .outputs import (
     get,
     loss_of,
     replaced,
+    spread_rows,
 )
+from .replay import FurtherCallError
 
 
 def own_config(model: nn.Module) -> Any:
@@ -39,14 +41,35 @@ def balance(
     features: Mapping[str, str | int] | None = None,
     logits: str | Callable[[Any], Tensor] = "logits",
     num_labels: int | None = None,
+    score_every: int = 1,
+    score_fraction: float = 1.0,
 ) -> BalancedModel:
     """Wraps a model, so that [`MultimodalBalancedTrainer`] trains it with modulations such as OPM and OGM.
 
     The modalities are scored by zero-out (paper Sec. 4.3.7): the rest of the model runs once more for each modality,
     without gradient and in eval mode, on the encoders' outputs of the same forward with those of the others set to
-    zero. A modality that OPM drops is zeroed in the same way. In training the rest of the model always runs twice, and
-    only the second time, on what the modulations let pass, counts for the loss, BatchNorm's statistics and dropout:
-    with and without modulations the computation is the same. What the trainer saves is the model itself.
+    zero. A modality that OPM drops is zeroed in the same way. What the trainer saves is the model itself.
+
+    A training forward runs the model until each encoder has returned, scores the modalities, and then runs the rest of
+    the model once, on what the modulations let pass. Random numbers are drawn in that order: first those of the
+    encoders, then those of the rest, as in the model alone; the scores draw none. What runs before the last encoder
+    without being part of one (a stem, an embedding that is not named) runs a second time with the rest, and draws
+    again; BatchNorm's statistics count once everywhere. With and without modulations, scored or not, the computation
+    is the same. Where an encoder is called several times in a forward, the rest of the model runs, and draws, once
+    more.
+
+    The scores cost a pass through the rest of the model for each modality. `score_every` and `score_fraction` make
+    them in some steps, and of some samples, only; both are for training, an evaluation scores everything:
+
+    - Between two scored steps the scores and ratios of the last one stand: OPM, which follows the ratios of the step
+      before, OGM, which follows the step's own, and all other methods go on with them, and nothing is added to what is
+      logged of them. Steps are counted from the beginning of the training, also if it is resumed; without any scores
+      yet, as after a first step that fp16 has skipped, the next step is scored whatever its number. Methods that read
+      each batch's unimodal logits are refused.
+    - A fraction takes evenly spaced samples of every micro-batch, the same for the same batch, and the scores are
+      scaled up to the whole batch. Accumulated micro-batches and several processes take those of the big batch if the
+      fraction of a micro-batch is a whole number of samples. Tensors among the inputs whose first axis is a multiple
+      of the batch are cut by samples.
 
     Args:
         model: whose output holds logits `(batch, num_labels)`. It gets the batch as it comes; `labels` only if its
@@ -62,14 +85,17 @@ def balance(
         logits: field of the model's output, or a function of it. A tensor alone is the logits; of a tuple, the first
             tensor that is not a scalar.
         num_labels: at least 2; default `model.config.num_labels`.
+        score_every: optimizer steps from one scored step to the next, at least 1 (paper: 1).
+        score_fraction: of a batch's samples that are scored, in (0, 1] (paper: 1).
 
     Raises:
-        ValueError: a path does not exist, one encoder is or lies inside another, `num_labels` is not known or below 2,
-            the model is compiled, distributed or TorchScript, or its forward takes its inputs under names that cannot
-            be passed on. In the first forward: an encoder that is not called, whose output depends on another
-            modality's, or without which the prediction is not a number or, for any weights outside the encoders,
-            does not change: then a score would mean nothing. In the first forward of several samples: an encoder whose
-            output does not have the batch in front.
+        ValueError: an option is out of range, a path does not exist, one encoder is or lies inside another,
+            `num_labels` is not known or below 2, the model is compiled, distributed or TorchScript, or its forward
+            takes its inputs under names that cannot be passed on. In the first forward: an encoder that is not called,
+            whose output depends on another modality's, or without which the prediction is not a number or, for any
+            weights outside the encoders, does not change: then a score would mean nothing. In the first forward of
+            several samples: an encoder whose output does not have the batch in front, or with a `score_fraction` a
+            model that predicts something else of a part of a batch.
 
     Example:
         >>> import torch
@@ -86,7 +112,7 @@ def balance(
         >>> output.unimodal_logits["text"].shape
         torch.Size([5, 2])
     """
-    return BalancedModel(model, modalities, features, logits, num_labels)
+    return BalancedModel(model, modalities, features, logits, num_labels, score_every, score_fraction)
 
 
 class BalancedModel(CheckedModel):
@@ -115,8 +141,14 @@ class BalancedModel(CheckedModel):
         features: Mapping[str, str | int] | None = None,
         logits: str | Callable[[Any], Tensor] = "logits",
         num_labels: int | None = None,
+        score_every: int = 1,
+        score_fraction: float = 1.0,
     ):
         super().__init__()
+        check_size("score_every", score_every)
+        if not is_number(score_fraction) or not 0 < score_fraction <= 1:
+            raise ValueError(f"score_fraction must be a number in (0, 1], found {score_fraction!r}.")
+        self.score_every, self.score_fraction = score_every, score_fraction
         check_bare(model)
         if isinstance(model, BalancedModel):
             raise ValueError("The model is in balance() already: pass it to the trainer as it is.")
@@ -190,6 +222,7 @@ class BalancedModel(CheckedModel):
         labels: Tensor | None = None,
         modality_mask: Tensor | None = None,
         modulation: Any = None,
+        score_modalities: bool = True,
         **inputs: Any,
     ) -> MultimodalClassifierOutput:
         """
@@ -198,6 +231,7 @@ class BalancedModel(CheckedModel):
             modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality: its encoder's output is
                 zero and it counts in no score. In eval mode the output has it as `keep_mask` only.
             modulation: as for [`MultimodalForClassification`].
+            score_modalities: whether to predict from each modality alone; else `unimodal_logits` is empty.
             inputs: keywords of the wrapped model.
         """
         if labels is not None and self.takes_labels:
@@ -205,17 +239,40 @@ class BalancedModel(CheckedModel):
         if not self._structure_is_checked:
             self._check_structure(inputs)
         mask = None if modality_mask is None else modality_mask.bool()
-        with self._recorded() as (outputs, earlier), self._statistics_kept():
+        if self._is_called_once:
+            try:
+                return self._forward(labels, mask, modulation, score_modalities, inputs)
+            except FurtherCallError:  # as of a loop over frames, of which the first batch had one
+                self._is_called_once = False
+        return self._forward(labels, mask, modulation, score_modalities, inputs)
+
+    def _forward(
+        self,
+        labels: Tensor | None,
+        mask: Tensor | None,
+        modulation: Any,
+        score_modalities: bool,
+        inputs: Mapping[str, Any],
+    ) -> MultimodalClassifierOutput:
+        """The forward; `inputs` may hold the labels."""
+        # In training always, so that a run without modulations draws and counts what one with them does.
+        runs_again = self.training or mask is not None or modulation is not None
+        result = None
+        encoders_only = runs_again and self._is_called_once
+        with self._recorded(encoders_only) as (outputs, earlier), self._statistics_kept():
             result = self._run(inputs)
         if self.training and torch.is_grad_enabled() and not self._gradient_is_checked:
             self._check_gradient(outputs)
-        if not self._rows_are_checked and len(self._logits(result)) > 1:
-            self._check_rows(outputs, earlier, inputs)
-        # In training always, so that a run without modulations draws and counts what one with them does.
-        runs_again = self.training or mask is not None or modulation is not None
         if runs_again:
             result = None  # and the graph behind the encoders is freed
-        unimodal_logits = self._unimodal_logits(outputs, earlier, inputs, mask)
+        unimodal_logits, rows = {}, None
+        if score_modalities:
+            samples = 0 if labels is None else len(labels)
+            if samples and self.training:
+                rows = spread_rows(samples, self.score_fraction, labels.device)
+            if rows is not None and not self._fraction_is_checked:
+                self._check_fraction(outputs, earlier, inputs, rows, samples)
+            unimodal_logits = self._unimodal_logits(outputs, earlier, inputs, mask, rows, samples)
         keep_mask = mask
         if modulation is not None:
             keep_mask = modulation.keep_modalities(self._view(outputs, earlier, inputs, unimodal_logits, mask))
@@ -227,6 +284,8 @@ class BalancedModel(CheckedModel):
                 result = self._run(inputs)
         further = modulation.forward_losses(self._features(outputs)) if modulation is not None else {}
         joint = self._logits(result)
+        if not self._rows_are_checked and len(joint) > 1:
+            self._check_rows(outputs, earlier, inputs)
         loss = loss_of(result) if self.takes_labels else None
         if loss is None and labels is not None:
             loss = cross_entropy(joint, labels)
@@ -239,6 +298,7 @@ class BalancedModel(CheckedModel):
             keep_mask=keep_mask,
             modality_mask=mask if self.training else None,  # the evaluation takes all there is for a prediction
             losses=({} if loss is None else {"joint": loss}) | further or None if self.training else None,
+            scored_rows=rows,
         )
 
     def _view(
