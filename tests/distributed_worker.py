@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from exactness import Run, arguments, build_trainer, train
+from exactness import SELDOM, Run, arguments, build_trainer, train
 from tiny import tiny_dataset, tiny_model
 from tiny_images import tiny_image_dataset, tiny_image_model, without_batch_norm
 from torch import Tensor, nn
@@ -66,6 +66,12 @@ RUNS: dict[str, Run] = {
     "no clipping fsdp2": Run("opm+ogm", fsdp=2, arguments={"max_grad_norm": 0}),
     "last step is half a batch": Run("opm+ogm_ge", samples=36, micro_batches=2),
     "last batch is filled up": Run("opm+ogm_ge", samples=36),
+    **{
+        f"balance {how} {backend}": Run("opm+ogm_ge" if backend == "ddp" else "opm+ogm", balance=scores, **options)
+        for how, scores in {"every step": {}, "seldom": SELDOM}.items()
+        for backend, options in BACKENDS.items()
+    },
+    "balance seldom in micro-batches": Run("opm+ogm_ge", balance=SELDOM, micro_batches=2),
     "fsdp1 none": Run("none", fsdp=1, **FLOAT32),
     "fsdp1 opm": Run("opm", fsdp=1, micro_batches=2, **FLOAT32),
     "fsdp1 graph": Run("graph", fsdp=1, **FLOAT32),

@@ -16,7 +16,13 @@ from accelerate.state import AcceleratorState
 from tiny import tiny_dataset
 from torch import Tensor, nn
 
-from hf_bml import BalancedTrainingArguments, MultimodalBalancedTrainer, MultimodalConfig, MultimodalForClassification
+from hf_bml import (
+    BalancedTrainingArguments,
+    MultimodalBalancedTrainer,
+    MultimodalConfig,
+    MultimodalForClassification,
+    balance,
+)
 from hf_bml.modulation import opm
 from hf_bml.processing import MultimodalDataCollator
 from hf_bml.testing.training import full_weights, shard_by_accelerate
@@ -40,6 +46,7 @@ MODULATIONS: dict[str, dict[str, Any]] = {
     "mmpareto": {"mmpareto": {"heads": "split"}},
     "lfm": {"lfm": {"schedule": "learned", "initial": 0.5}},
 }
+SELDOM = {"score_every": 3, "score_fraction": 0.5}  # of `balance()`
 HEADS: dict[str, dict[str, Any]] = {"linear": {}, "deep": {"head_hidden_sizes": [6]}, "film": {"fusion": "film"}}
 
 
@@ -50,6 +57,7 @@ class Run:
     Args:
         modulations: a key of MODULATIONS.
         head: a key of HEADS.
+        balance: options of `balance()`, around a model that knows nothing of balancing; None for one of this library.
         micro_batches: per optimizer step and process.
         fsdp: version of fully sharded data parallelism; 0 for DDP or a single process.
         compiled: a backend of `torch.compile`.
@@ -64,6 +72,7 @@ class Run:
 
     modulations: str = "none"
     head: str = "linear"
+    balance: dict[str, Any] | None = None
     micro_batches: int = 1
     fsdp: int = 0
     compiled: str | None = None
@@ -95,6 +104,28 @@ def exact_model(dtype: torch.dtype = torch.float64, **options: Any) -> Multimoda
         **options,
     )
     return MultimodalForClassification(config).to(dtype)
+
+
+class PlainModel(nn.Module):
+    """Three encoders, and a network on the sum of their features."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleDict(
+            {name: nn.Linear(size, 6) for name, size in zip(MODALITIES, (5, 7, 3), strict=True)}
+        )
+        self.head = nn.Sequential(nn.Tanh(), nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, LABELS))
+
+    def forward(self, audio: Tensor, visual: Tensor, text: Tensor) -> Tensor:
+        given = dict(zip(MODALITIES, (audio, visual, text), strict=True))
+        return self.head(sum(layer(given[name]) for name, layer in self.layers.items()))
+
+
+def balanced_model(dtype: torch.dtype, **options: Any) -> nn.Module:
+    """A plain model in `balance()`."""
+    torch.manual_seed(0)
+    paths = {name: f"layers.{name}" for name in MODALITIES}
+    return balance(PlainModel().to(dtype), paths, num_labels=LABELS, **options)
 
 
 def exact_dataset(run: Run) -> Any:
@@ -169,7 +200,7 @@ def build_trainer(run: Run, folder: str) -> ExactTrainer:
     processes = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
     dataset = exact_dataset(run)
     trainer = ExactTrainer(
-        exact_model(run.dtype, **HEADS[run.head]),
+        exact_model(run.dtype, **HEADS[run.head]) if run.balance is None else balanced_model(run.dtype, **run.balance),
         arguments(run, folder, processes),
         train_dataset=dataset,
         data_collator=exact_collator(run.absent, dataset[0]),

@@ -17,6 +17,7 @@ from exactness import (
     LABELS,
     MODALITIES,
     SAMPLES,
+    SELDOM,
     ExactTrainer,
     Run,
     arguments,
@@ -58,6 +59,14 @@ def assert_same(first, second, tolerance=1e-12):
 @pytest.mark.parametrize("modulations", ["none", "opm", "ogm", "opm+ogm_ge", "opm+rescored", "ogm_star"])
 def test_accumulation(outcome, modulations, micro_batches):
     run = Run(modulations, micro_batches=micro_batches)
+    assert_same(outcome(run.whole), outcome(run))
+    assert outcome(run)["masks"] == outcome(run.whole)["masks"]
+
+
+@pytest.mark.parametrize("micro_batches", [2, 4])
+@pytest.mark.parametrize("options", [{}, SELDOM], ids=["every step", "seldom"])
+def test_accumulation_in_balance(outcome, options, micro_batches):
+    run = Run("opm+ogm_ge", balance=options, micro_batches=micro_batches)
     assert_same(outcome(run.whole), outcome(run))
     assert outcome(run)["masks"] == outcome(run.whole)["masks"]
 
