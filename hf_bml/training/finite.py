@@ -33,6 +33,7 @@ class FiniteTrainer(Trainer):
 
     modalities: tuple[str, ...]
     _losses = 0  # watched since the last log
+    _all_scored = True  # of them
     _unfiltered = _none_finite = False  # of the losses that are about to be logged
 
     def watch(self, loss: Tensor, unimodal_logits: Mapping[str, Tensor]) -> None:
@@ -43,8 +44,9 @@ class FiniteTrainer(Trainer):
             unimodal_logits: by modality, of one shape; empty where nothing was scored.
         """
         if not self._losses:
-            self._first_steps = None
+            self._first_steps, self._all_scored = None, True
             self._sums, self._watched_losses, self._steps = [], [], []  # of micro-batches that are not summed up yet
+        self._all_scored &= bool(unimodal_logits)
         with torch.no_grad():
             logits = torch.stack(tuple(unimodal_logits.values()) or [loss.new_zeros(1)] * len(self.modalities))
             wide = torch.promote_types(logits.dtype, torch.float32)  # in which no sum of finite logits overflows
@@ -110,7 +112,8 @@ class FiniteTrainer(Trainer):
         if loss_step == NEVER:
             return
         self._unfiltered, self._none_finite = True, not all(finite for *_, finite in watched)
-        text = where_it_began(loss_step, dict(zip(self.modalities, first_steps, strict=True)))
+        by_modality = dict(zip(self.modalities, first_steps, strict=True)) if self._all_scored else {}
+        text = where_it_began(loss_step, by_modality)
         self._check_weights(text)
         warnings.warn(f"{text} The weights are still finite, so the training continues.", stacklevel=2)
 
@@ -134,7 +137,7 @@ def where_it_began(loss_step: int, first_steps: Mapping[str, int]) -> str:
 
     Args:
         loss_step: the optimizer step of that loss, from 1 on.
-        first_steps: by modality the first step whose predictions were not finite.
+        first_steps: by modality the first step whose predictions were not finite; empty if they are not known.
 
     Example:
         >>> where_it_began(12, {"audio": 12, "visual": 13})
@@ -142,6 +145,8 @@ def where_it_began(loss_step: int, first_steps: Mapping[str, int]) -> str:
     """
     names: Sequence[str] = [name for name, step in first_steps.items() if step <= loss_step]
     start = f"The loss of step {loss_step} is not finite"
+    if not first_steps:
+        return f"{start}: lower the learning rate, or look for inf or NaN in the inputs."
     if not names:
         return f"{start}, though every modality's predictions are: look at the labels and at the loss itself."
     if len(names) == len(first_steps) > 1:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import tempfile
 import time
 from collections.abc import Mapping
@@ -26,7 +27,7 @@ import transformers
 from overhead import ratio_of_medians
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaModel, Trainer
-from workload import machine, prepared, step
+from workload import prepared, step
 
 from hf_bml import BalancedTrainingArguments, MultimodalBalancedTrainer, balance
 from hf_bml.analysis.summary import markdown_table
@@ -123,7 +124,7 @@ def with_loss(logits: Tensor, labels: Tensor | None) -> dict[str, Tensor]:
 
 
 CASES: dict[str, tuple[str, type[nn.Module]]] = {
-    "two_encoders": ("two encoders, 6 layers", TwoEncoders),
+    "two_encoders": ("6 layers behind two encoders", TwoEncoders),
     "llava": ("LLaVA-style", LlavaClassifier),
     "clip": ("CLIP-style", ClipClassifier),
 }
@@ -193,11 +194,12 @@ def table(measured: Mapping[str, Mapping[str, Measured]]) -> str:
 
 def page(measured: Mapping[str, Mapping[str, Measured]], rounds: int, seconds: float, load: float) -> str:
     """The file that is written."""
-    device = f"{machine()} transformers {transformers.__version__}; {os.cpu_count()} cores"
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
     return f"""# What a step in balance() costs
 
-`python recipes/benchmarks/balance_cost.py` on {device},
-which other processes used, too (load average {load:.1f} at the start); {seconds / 60:.0f} minutes of CPU time.
+`python recipes/benchmarks/balance_cost.py` on {os.cpu_count()} CPU cores ({platform.machine()}), 1 thread; {versions};
+{time.strftime("%Y-%m-%d")}; {seconds / 60:.0f} minutes of CPU time, load average {load:.1f} at the start, as other
+processes used the machine, too.
 
 CPU time of the process for a step, as a ratio to the plain Trainer with the same model: the ratio of the medians of
 {rounds} alternating rounds of {STEPS} steps, after {WARMUP}, with a bootstrap 95 % interval. The optimizer's step
@@ -206,8 +208,8 @@ CPU time of the process for a step, as a ratio to the plain Trainer with the sam
 {table(measured)}
 
 Behind the encoders, a step runs the model once with a gradient; a step that scores runs it once more for each
-modality, without. The first column is what that comes to where nearly all time is spent behind the encoders; in the
-last one nothing is.
+modality, without. In the first two models nearly all time is spent there, in the last one next to none. Where nothing
+but the options differs, "no method" scores as much as OPM and OGM do: it is what logging the ratios costs.
 """
 
 

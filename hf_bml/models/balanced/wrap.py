@@ -242,8 +242,8 @@ class BalancedModel(CheckedModel):
         if self._is_called_once:
             try:
                 return self._forward(labels, mask, modulation, score_modalities, inputs)
-            except FurtherCallError:  # as of a loop over frames, of which the first batch had one
-                self._is_called_once = False
+            except FurtherCallError:  # as in a loop over frames, of which the first batch had one
+                self._is_called_once = False  # from here on; this batch begins again, its modulations too
         return self._forward(labels, mask, modulation, score_modalities, inputs)
 
     def _forward(

@@ -319,6 +319,18 @@ def test_resuming_between_two_scored_steps_is_bitwise(training_args, tmp_path):
         }
 
 
+def test_a_loss_that_is_not_finite_where_nothing_was_scored(training_args):
+    trainer = trainer_of(training_args, 3, {}, logging_steps=3)
+    trainer.model.model.head.register_forward_hook(
+        lambda module, _, logits: logits * (math.nan if trainer.state.global_step == 1 else 1.0)
+    )
+    message = (
+        "loss of step 2 is not finite: lower the learning rate, or look for inf or NaN in the inputs.* the weights"
+    )
+    with pytest.raises(ValueError, match=message):
+        trainer.train()
+
+
 # Every method
 
 
