@@ -208,8 +208,9 @@ CPU time of the process for a step, as a ratio to the plain Trainer with the sam
 {table(measured)}
 
 Behind the encoders, a step runs the model once with a gradient; a step that scores runs it once more for each
-modality, without. In the first two models nearly all time is spent there, in the last one next to none. Where nothing
-but the options differs, "no method" scores as much as OPM and OGM do: it is what logging the ratios costs.
+modality, without. In the first two models nearly all time is spent there, in the last one next to none; in the first
+one `nn.TransformerEncoder` has a faster path for passes without a gradient. "no method" scores as OPM and OGM do: it is
+what the logged scores and ratios cost.
 """
 
 

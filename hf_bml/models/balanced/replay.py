@@ -132,8 +132,9 @@ class ReplayedModel(ModelFace, nn.Module):
         handles = [self._module(path).register_forward_hook(record(calls)) for path, calls in collected.items()]
         try:
             yield outputs, earlier
-        except AllHaveRunError:
-            pass
+        except Exception:  # the model may have made another exception of the one below
+            if not (encoders_only and all(outputs.values())):
+                raise
         finally:
             for handle in handles:
                 handle.remove()

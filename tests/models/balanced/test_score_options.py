@@ -114,6 +114,24 @@ def test_dropout_draws_as_in_the_model_alone(options):
     assert torch.equal(torch.get_rng_state(), after)
 
 
+class Wary(Model):
+    """Reports what goes wrong in its encoders, and takes it for its own fault."""
+
+    def forward(self, audio, visual):
+        try:
+            return super().forward(audio, visual)
+        except Exception as error:
+            raise RuntimeError("the encoders failed") from error
+
+
+def test_a_model_that_catches_exceptions():
+    model = wrap(Wary())
+    for _ in range(2):
+        assert torch.equal(model(**inputs(), labels=LABELS).logits, model.model(**inputs())["logits"])
+    with pytest.raises(RuntimeError, match="the encoders failed"):
+        model(audio=torch.randn(4, 9), visual=inputs()["visual"], labels=LABELS)
+
+
 class Frames(Model):
     """Calls one encoder for every frame."""
 
