@@ -1,6 +1,6 @@
 """What `balance()` costs: a step of a wrapped model beside that of the same model in the plain transformers.Trainer.
 
-    python recipes/benchmarks/balance_cost.py                        # three minutes of CPU time
+    python recipes/benchmarks/balance_cost.py                        # two minutes of CPU time
     python recipes/benchmarks/balance_cost.py --cases two_encoders   # one of the models
 
 The models have random weights: two small encoders in front of a transformer of six layers, where nearly all time is
@@ -217,7 +217,7 @@ what the logged scores and ratios cost.
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
-    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--output", type=Path, default=Path(__file__).with_suffix(".md"))
     chosen = parser.parse_args()
     transformers.utils.logging.disable_progress_bar()
