@@ -209,8 +209,8 @@ CPU time of the process for a step, as a ratio to the plain Trainer with the sam
 
 Behind the encoders, a step runs the model once with a gradient; a step that scores runs it once more for each
 modality, without. In the first two models nearly all time is spent there, in the last one next to none; in the first
-one `nn.TransformerEncoder` has a faster path for passes without a gradient. "no method" scores as OPM and OGM do: it is
-what the logged scores and ratios cost.
+one `nn.TransformerEncoder` has a faster path for passes without a gradient. "no method" scores as OPM and OGM do: it
+is what the logged scores and ratios cost.
 """
 
 

@@ -117,9 +117,7 @@ def draw(name: str, rows: Sequence[Row], folder: Path = FOLDER) -> None:
         for run in row.runs
     ]
     title = f"{name}: {len(rows[0].runs)} {'folds' if rows[0].folds else 'seeds'}, 95 % intervals, test split"
-    dot_plot(
-        records, folder / f"{name}.png", title, label="accuracy", reference=[rows[0].label], order="descending"
-    )
+    dot_plot(records, folder / f"{name}.png", title, label="accuracy", reference=[rows[0].label], order="descending")
 
 
 def draw_front() -> None:
