@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,40 @@ def column_values(rows: Dataset, column: str) -> list[Any]:
     values = [field_of({first: value}, column) for value in rows.with_format(None).select_columns([first])[first]]
     is_media = isinstance(field_of(rows.features, column), MEDIA)
     return [Path((value or {}).get("path") or "").stem for value in values] if is_media else values
+
+
+def group_part(group: str | None, pattern: str | None, name: str) -> Callable[[Any], str]:
+    """From a group column's value to the group: its text, or what the first `(...)` of a pattern matches in it.
+
+    Raises:
+        ValueError: a pattern without `group` or without `(...)`; when called, it does not match.
+
+    Example:
+        >>> group_part("id", "-([0-9]+)[.]mp4$", "clips")("01-03-12.mp4")
+        '12'
+    """
+    if pattern is None:
+        return str
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"Expected a regular expression as group_pattern, found {pattern!r}: {error}.") from error
+    if group is None or not expression.groups:
+        raise ValueError(
+            f"Expected group_pattern with `(...)` around the group, and the column as group, found {pattern!r} and "
+            f"group={group!r}. Give both."
+        )
+
+    def part(value: Any) -> str:
+        found = expression.search(str(value))
+        if found is None or found[1] is None:
+            raise ValueError(
+                f"Expected {pattern!r} in the column {group!r} of '{name}', found {str(value)!r:.80}. Correct "
+                "group_pattern."
+            )
+        return found[1]
+
+    return part
 
 
 def class_name(kind: Any, value: Any) -> str | None:

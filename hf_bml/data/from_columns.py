@@ -45,7 +45,7 @@ from datasets import (
     concatenate_datasets,
 )
 
-from .columns import check_columns, class_name, class_names, column_values, field_of, undecoded
+from .columns import check_columns, class_name, class_names, column_values, field_of, group_part, undecoded
 from .data_report import add_to_report, note_held_out, split_report
 from .joined_columns import join_sources
 from .sources import DataFiles, read_source, table_folders
@@ -74,6 +74,7 @@ def load(
     types: dict[str, str] | None = None,
     media_dir: str | os.PathLike | None = None,
     group: str | None = None,
+    group_pattern: str | None = None,
     validation_fraction: float = 0.1,
     test_fraction: float = 0.1,
 ) -> DatasetDict | IterableDatasetDict:
@@ -90,7 +91,8 @@ def load(
         streaming: read while training, without a local copy.
         join: more sources, each the same arguments (`path`, `name`, `data_dir`, `data_files`, `revision`).
         join_on: see `from_columns`.
-        splits, classes, types, media_dir, group, validation_fraction, test_fraction: see `from_columns`.
+        splits, classes, types, media_dir, group, group_pattern, validation_fraction, test_fraction: see
+            `from_columns`.
 
     Returns:
         splits train, validation and test.
@@ -113,6 +115,7 @@ def load(
         types=types,
         media_dir=media_dir,
         group=group,
+        group_pattern=group_pattern,
         validation_fraction=validation_fraction,
         test_fraction=test_fraction,
         dataset_name=path,
@@ -146,6 +149,7 @@ def from_columns(
     types: Mapping[str, str] | None = None,
     media_dir: str | os.PathLike | None = None,
     group: str | None = None,
+    group_pattern: str | None = None,
     validation_fraction: float = 0.1,
     test_fraction: float = 0.1,
     dataset_name: str | None = None,
@@ -172,6 +176,8 @@ def from_columns(
             known, and then the current one.
         group: column whose equal values must stay in one split, such as the speaker; of audio, videos or images, the
             stems of the files.
+        group_pattern: regular expression whose first `(...)` is the group, where it is a part of that column, such as
+            `"-([0-9]+)[.]mp4$"` for the actor in `01-01-03-02-01-01-12.mp4`.
         validation_fraction: share of train that becomes validation, if the source has none; in (0, 1).
         test_fraction: share of train that becomes test, if the source has none; in (0, 1).
         dataset_name: name in logs and errors; None takes the Hub id or "from_columns".
@@ -184,9 +190,10 @@ def from_columns(
 
     Raises:
         FileNotFoundError: there is no such file, folder or data set on the Hub, or none of a split's media files.
-        ValueError: a column, split, class or label is missing; labels are not classes, or a split has none of train's;
-            the sources cannot be joined; the fractions leave nothing. While a stream is read: a row has no label or an
-            unknown one; a split must be held out without `group`, and a file is known by its path alone.
+        ValueError: a column, split, class or label is missing; `group_pattern` does not match a row; labels are not
+            classes, or a split has none of train's; the sources cannot be joined; the fractions leave nothing. While a
+            stream is read: a row has no label or an unknown one; a split must be held out without `group`, and a file
+            is known by its path alone.
     """
     parts = [dataset] if isinstance(dataset, str) or not isinstance(dataset, Sequence) else dataset
     if data_files is not None and (len(parts) > 1 or not _is_name(parts[0])):
@@ -206,6 +213,7 @@ def from_columns(
         types=types,
         media_dir=media_dir,
         group=group,
+        group_pattern=group_pattern,
         validation_fraction=validation_fraction,
         test_fraction=test_fraction,
         dataset_name=dataset_name or next((str(part) for part in parts if _is_name(part)), "from_columns"),
@@ -224,6 +232,7 @@ def _from_sources(
     types: Mapping[str, str] | None,
     media_dir: str | os.PathLike | None,
     group: str | None,
+    group_pattern: str | None,
     validation_fraction: float,
     test_fraction: float,
     dataset_name: str,
@@ -254,6 +263,7 @@ def _from_sources(
         }
     for rows in tables.values():
         check_columns(rows, modalities, label, group, dataset_name)
+    part_of = group_part(group, group_pattern, dataset_name)
     fractions = {"test": test_fraction, "validation": validation_fraction}
     held_out = " and ".join(split for split in SPLITS if split not in tables)
     by = f"grouped by {group}" if group is not None else "row by row"
@@ -263,7 +273,8 @@ def _from_sources(
             raise ValueError(
                 f"Expected media or plain values to stream, found types={dict(types)}. Drop one of the two."
             )
-        return note_held_out(streamed(tables, modalities, label, classes, group, fractions, dataset_name), how)
+        splits = streamed(tables, modalities, label, classes, group, part_of, fractions, dataset_name)
+        return note_held_out(splits, how)
     kinds = {split: field_of(rows.features, label) for split, rows in tables.items()}
     labels = {split: column_values(rows, label) for split, rows in tables.items()}
     found = class_names(kinds, labels, dataset_name)
@@ -286,7 +297,7 @@ def _from_sources(
                 f"{len(absent)}, such as '{absent[0]}'. Pass media_dir=FOLDER."
             )
         keep = [row for row, name in enumerate(given) if name in index and row not in absent]
-        values = [str(value) for value in (range(len(rows)) if group is None else column_values(rows, group))]
+        values = list(map(part_of, range(len(rows)) if group is None else column_values(rows, group)))
         if group is not None and GROUP not in modalities:
             chosen = chosen.add_column(GROUP, values, feature=Value("string"))
         result[split] = chosen.select(keep)

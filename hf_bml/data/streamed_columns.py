@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -28,6 +28,7 @@ def streamed(
     label: str,
     classes: Sequence[str] | None,
     group: str | None,
+    part_of: Callable[[Any], str],
     fractions: Mapping[str, float],
     name: str,
 ) -> IterableDatasetDict:
@@ -40,6 +41,7 @@ def streamed(
         classes: class names, rows of other classes are left out; None takes those that the label column declares.
         group: column whose equal values stay in one split; of media, the stems of the files. None takes the content of
             the modalities' columns.
+        part_of: from that column's value to the group, see `group_part`.
         fractions: share of train of the held-out splits, for those that are not in `splits`.
         name: shown in errors.
 
@@ -72,7 +74,7 @@ def streamed(
         return {**media, "labels": index[class_name(kinds[split], field_of(row, label))]}
 
     def is_within(row: dict[str, Any], start: float, end: float) -> bool:
-        key = content_key(row, modalities.values(), name) if group is None else group_key(row, group, name)
+        key = content_key(row, modalities.values(), name) if group is None else part_of(group_key(row, group, name))
         return start <= int.from_bytes(hashlib.sha1(key.encode()).digest()[:8], "big") / 2**64 < end
 
     ranges, start = {}, 0.0

@@ -571,3 +571,31 @@ def test_a_folder_or_several_are_loaded(tmp_path):
 def test_load_needs_modalities():
     with pytest.raises(ValueError, match="Expected modalities"):
         load_multimodal_dataset("from_columns", path="csv")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_part_of_a_column_is_the_group(streaming):
+    rows = {"text": list("abcdefgh"), "label": ["x", "y"] * 4, "id": [f"01-{n % 4}.mp4" for n in range(8)]}
+    source = Dataset.from_dict(rows).cast_column("label", ClassLabel(names=["x", "y"]))
+    source = source.to_iterable_dataset() if streaming else source
+    options = {"group": "id", "group_pattern": "-([0-9])[.]mp4$", "test_fraction": 0.25, "validation_fraction": 0.25}
+    dataset = from_columns(source, {"text": "text"}, **options)
+    actors = {split: {ord(row["text"]) % 4 for row in rows} for split, rows in dataset.items()}
+    assert sum(map(len, actors.values())) == 4 and set.union(*actors.values()) == {0, 1, 2, 3}
+    if not streaming:
+        assert set(dataset["train"]["group"]) <= set("0123")
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"group_pattern": "(a)"}, "and the column as group"),
+        ({"group": "label", "group_pattern": "a"}, r"with `\(\.\.\.\)` around the group"),
+        ({"group": "label", "group_pattern": "("}, "Expected a regular expression"),
+        ({"group": "label", "group_pattern": "(z)"}, "Expected '\\(z\\)' in the column 'label'"),
+    ],
+)
+def test_patterns_that_are_none(options, error):
+    source = Dataset.from_dict({"text": ["a", "b"], "label": ["x", "y"]})
+    with pytest.raises(ValueError, match=error):
+        from_columns(source, {"text": "text"}, **options)
