@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Collection, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,22 @@ class Encoder(nn.Module):
     def tokens(self, *inputs: Tensor, **named: Tensor) -> Tokens:
         """A sequence in the place of the feature, for interactions and questions; arguments as of `forward`."""
         raise NotImplementedError(f"{type(self).__name__} has no tokens, which are needed here: override `tokens`.")
+
+    @classmethod
+    def expected_input(cls, config: Any, wanted: Collection[str]) -> dict[str, Any]:
+        """What the encoder was pretrained on, as options of its modality's processor; nothing for random weights.
+
+        Args:
+            config: a `config_class`.
+            wanted: the options to look up: `size`, `mean` and `std` of images, `tokenizer`, `feature_extractor`.
+
+        Returns:
+            those that are known, plain JSON.
+
+        Raises:
+            ValueError, OSError: it is not written down where the weights are from.
+        """
+        return {}
 
     @classmethod
     def staged_class(cls) -> type[Encoder] | None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import CONFIG_MAPPING, AutoConfig, AutoModel
+from transformers import CONFIG_MAPPING, AutoConfig, AutoImageProcessor, AutoModel
 
 from ...ground.suggestion import check_name, did_you_mean
+from ..frozen import FrozenParts, check_freeze
 from ..options import check_size
 from .base import Encoder, mark_initialized
 from .sequences import Tokens, frames_as_one_sequence, masked_mean, positions_as_tokens
@@ -31,6 +32,9 @@ class TransformersEncoderConfig:
         pooling: `"mean"` over the positions that are not padding, or `"cls"`, the first position.
         output_size: size of the features, where the model's configuration does not tell it (`hidden_sizes`,
             `hidden_size` or `d_model`).
+        freeze: parts that are not trained and stay in eval mode, by their names in the model, with `*` and `[0-5]`:
+            `[embeddings, "encoder.layer.[0-5]"]` is the lower half of a BERT, `[feature_extractor]` the convolutions
+            of wav2vec2 and HuBERT.
     """
 
     model: str | None = None
@@ -38,8 +42,10 @@ class TransformersEncoderConfig:
     pretrained: bool = False
     pooling: str = "mean"
     output_size: int | None = None
+    freeze: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        check_freeze(self.freeze)
         if self.output_size is not None:
             check_size("output_size", self.output_size)
         check_name("pooling", self.pooling, ("mean", "cls"))
@@ -79,18 +85,36 @@ class TransformersEncoder(Encoder):
         else:
             model_config = AutoConfig.for_model(model_type, **overrides)
         if config.pretrained and not on_meta:
-            model = AutoModel.from_pretrained(config.model, config=model_config)
+            # the checkpoint's own type may be half precision, in which nothing can be trained
+            model = AutoModel.from_pretrained(config.model, config=model_config, dtype=torch.get_default_dtype())
         else:
             model = AutoModel.from_config(model_config)
         mark_initialized(model)  # with DeepSpeed ZeRO-3, transformers itself does so on the main process only
         # A detector (detr) also counts as encoder-decoder, but its encoder does not take images.
         keep_encoder = model_config.is_encoder_decoder and model.main_input_name != "pixel_values"
         self.model = model.get_encoder() if keep_encoder else model
-        config.config = {key: value for key, value in model_config.to_dict().items() if _is_plain(value)}
+        self.frozen_parts = FrozenParts(self.model, config.freeze)
+        kept = {key: value for key, value in model_config.to_dict().items() if _is_plain(value) and key != "dtype"}
+        config.config = kept
         self.pooling = config.pooling
         self.takes_token_ids = self.model.main_input_name == "input_ids"
         self.output_size = self.token_size = config.output_size or hidden_size(self.model.config)
         self.averages_frames = self.model.main_input_name == "pixel_values" and not is_video_model(self.model)
+
+    @classmethod
+    def expected_input(cls, config: TransformersEncoderConfig, wanted: Collection[str]) -> dict[str, Any]:
+        if not config.pretrained:
+            return {}
+        found = {name: config.model for name in ("tokenizer", "feature_extractor") if name in wanted}
+        if not {"size", "mean", "std"} & set(wanted):
+            return found
+        images = AutoImageProcessor.from_pretrained(config.model).to_dict()
+        return {name: value for name, value in {**found, **image_options(images)}.items() if name in wanted}
+
+    def train(self, mode: bool = True) -> TransformersEncoder:
+        super().train(mode)
+        self.frozen_parts.freeze()
+        return self
 
     def forward(self, values: Tensor | None = None, mask: Tensor | None = None, **inputs: Tensor) -> Tensor:
         """
@@ -132,7 +156,15 @@ class TransformersEncoder(Encoder):
 
     def encode(self, **inputs: Tensor) -> Tensor:
         """Keywords of the model to its last hidden state `(batch, length, dim)` or `(batch, dim, height, width)`."""
-        hidden = getattr(self.model(**inputs), "last_hidden_state", None)  # not every model has one
+        try:
+            hidden = getattr(self.model(**inputs), "last_hidden_state", None)  # not every model has one
+        except ValueError as error:
+            if "mask_length" not in str(error):
+                raise
+            raise ValueError(
+                f"{error}. A clip is shorter than what SpecAugment masks at once: set the encoder's config: "
+                "{mask_time_prob: 0}, or leave such clips out."
+            ) from error
         name = self.model.config.model_type
         if hidden is None:
             raise ValueError(
@@ -177,6 +209,33 @@ def hidden_size(config: Any) -> int:
         f"the configuration of a {config.model_type!r} model has no hidden_sizes, hidden_size or d_model: "
         "set the encoder's output_size to the channels of its last_hidden_state."
     )
+
+
+def image_options(images: Mapping[str, Any]) -> dict[str, Any]:
+    """Size `[height, width]`, and mean and standard deviation in [0, 1], from the configuration of an image processor.
+
+    Of those that resize to a larger size before they cut, the cut counts.
+
+    Raises:
+        ValueError: it scales to floats by another factor than 1 / 255, or has no size of two sides or of one.
+
+    Example:
+        >>> image_options({"size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224},
+        ...                "do_center_crop": True, "do_normalize": False})
+        {'size': [224, 224], 'mean': [0.0, 0.0, 0.0], 'std': [1.0, 1.0, 1.0]}
+    """
+    crops = images.get("do_center_crop") and images.get("crop_size")
+    size = (images.get("crop_size") if crops else images.get("size")) or {}
+    sides = [size[key] for key in ("height", "width", "shortest_edge") if size.get(key)]
+    factor = images.get("rescale_factor", 1 / 255) if images.get("do_rescale", True) else 1
+    if not sides or abs(255 * factor - 1) > 1e-6:
+        raise ValueError(f"expected an image processor that scales by 1/255 to a fixed size, found {dict(images)}.")
+    normalizes = images.get("do_normalize", True)
+    return {
+        "size": sides if len(sides) == 2 else [sides[0], sides[0]],
+        "mean": list(images["image_mean"]) if normalizes else [0.0] * 3,
+        "std": list(images["image_std"]) if normalizes else [1.0] * 3,
+    }
 
 
 def is_video_model(model: nn.Module) -> bool:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor, nn
 from torchvision.ops import Conv2dNormActivation
 
 from ...ground.suggestion import did_you_mean
+from ..frozen import FrozenParts, check_freeze
 from ..options import check_flag, check_fraction, check_size, check_sizes, is_number, size_list
 from .base import Encoder, mark_initialized
 from .sequences import Tokens, frames_as_one_sequence, masked_mean, positions_as_tokens
@@ -61,6 +64,8 @@ class TimmEncoderConfig:
             channel (TSN's cross-modality initialisation of flow) instead of timm's own adaptation.
         dropout: of each frame's feature, or of each position's where these are asked for, in [0, 1); TSN has 0.8 for
             RGB and 0.7 for flow. Only for encoders that do not run stage by stage.
+        freeze: parts that are not trained and stay in eval mode, by their names in the timm model, with `*` and
+            `[0-5]`: `[patch_embed, pos_embed, cls_token, "blocks.[0-5]"]` is the lower half of a ViT.
     """
 
     architecture: str
@@ -72,8 +77,10 @@ class TimmEncoderConfig:
     partial_batch_norm: bool = False
     average_stem: bool = False
     dropout: float = 0.0
+    freeze: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        check_freeze(self.freeze)
         check_size("in_channels", self.in_channels)
         for option in ("temporal_shift", "partial_batch_norm", "average_stem"):
             check_flag(option, vars(self)[option])
@@ -196,6 +203,7 @@ class ClipCNN(ImageEncoder):
     Attributes:
         model: the timm model.
         frozen: batch normalisation layers that stay in eval mode.
+        frozen_parts: those of `freeze`.
     """
 
     def set_model(self, model: nn.Module, config: Any) -> None:
@@ -206,10 +214,19 @@ class ClipCNN(ImageEncoder):
             insert_before_blocks(model, partial(TemporalShift, config.shift_fraction))
         self.frozen = partially_frozen(model) if config.partial_batch_norm else []
         freeze(self.frozen)
+        self.frozen_parts = FrozenParts(model, config.freeze)
+
+    @classmethod
+    def expected_input(cls, config: Any, wanted: Collection[str]) -> dict[str, Any]:
+        if not config.pretrained or config.in_channels != 3:
+            return {}
+        found = timm_input(config)
+        return {name: found[name] for name in wanted if name in found}
 
     def train(self, mode: bool = True) -> ClipCNN:
         super().train(mode)
         freeze(self.frozen)
+        self.frozen_parts.freeze()
         return self
 
     def images(self, values: Tensor, mask: Tensor | None = None) -> StageMaps:
@@ -292,6 +309,29 @@ class StagedTimmEncoder(ClipCNN):
         for module in list(self.model.values())[slice(*self.stage_ranges[index])]:
             maps = module(maps)
         return maps
+
+
+def timm_input(config: Any) -> dict[str, Any]:
+    """Size `[height, width]`, mean and standard deviation of the RGB images that a timm model was pretrained on.
+
+    Args:
+        config: a `TimmEncoderConfig`; another `img_size` of its `model_args` counts.
+    """
+    from timm.models import get_pretrained_cfg, load_model_config_from_hf  # timm is slow to import
+
+    source, _, place = config.architecture.partition(":")
+    if not place:
+        found = get_pretrained_cfg(config.architecture).to_dict()
+    elif source == "local-dir":
+        found = json.loads((Path(place) / "config.json").read_text(encoding="utf-8"))["pretrained_cfg"]
+    else:
+        found = load_model_config_from_hf(place)[0]
+    size = config.model_args.get("img_size", found["input_size"][1:])
+    return {
+        "size": [size, size] if isinstance(size, int) else list(size),
+        "mean": list(found["mean"]),
+        "std": list(found["std"]),
+    }
 
 
 def create_timm_model(config: Any, **options: Any) -> nn.Module:
