@@ -27,7 +27,7 @@ MODEL_FILES = (
     *("processor_config.json", "preprocessor_config.json", "*tokenizer*", "special_tokens_map.json", "vocab.*"),
     *("merges.txt", "added_tokens.json", "chat_template*", "README.md", "*.png", "adapter_config.json"),
 )
-MODEL_FOLDERS = ("tokenizer_*", CODE_FOLDER)
+MODEL_FOLDERS = ("tokenizer_*", "feature_extractor_*", CODE_FOLDER)
 CONFIGS = ("config.json", "adapter_config.json", "processor_config.json")
 
 

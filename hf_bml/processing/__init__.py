@@ -21,6 +21,7 @@ from .transforms.rgb_difference import RGBDifference
 from .transforms.spectrogram import LogSpectrogram, log_spectrogram
 from .transforms.text import Tokenize, Words
 from .transforms.video_frames import VideoFrames
+from .transforms.waveform import Waveform
 
 __all__ = [
     "CORRUPTIONS",
@@ -39,6 +40,7 @@ __all__ = [
     "Tokenize",
     "Transform",
     "VideoFrames",
+    "Waveform",
     "Words",
     "augmentation_of",
     "augmentation_text",

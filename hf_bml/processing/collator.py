@@ -263,9 +263,13 @@ def check_segments(samples: list[dict[str, Any]], modalities: list[str], segment
 
 
 def placeholder(example: Value, pad_token_id: int = 0, whole: bool = False) -> Value:
-    """Stand-in for an absent value shaped like `example`; sequences and token dicts have length 1 unless `whole`."""
+    """Stand-in for an absent value shaped like `example`; sequences and token ids have length 1 unless `whole`.
+
+    A waveform keeps its length: convolutions do not take a single sample.
+    """
     if isinstance(example, Tensor):
         return torch.zeros_like(example[:1] if example.ndim == 2 and not whole else example)
+    whole = whole or "input_ids" not in example
     fill = {"input_ids": pad_token_id, "attention_mask": 1}
     return {key: torch.full_like(tensor if whole else tensor[:1], fill.get(key, 0)) for key, tensor in example.items()}
 

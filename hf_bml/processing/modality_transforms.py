@@ -25,6 +25,7 @@ from .transforms.rgb_difference import RGBDifference
 from .transforms.spectrogram import LogSpectrogram
 from .transforms.text import Tokenize, Words
 from .transforms.video_frames import VideoFrames
+from .transforms.waveform import Waveform
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ PROCESSORS: Registry[type[Transform]] = Registry(
         "features": FeatureVector,
         "tokens": Tokenize,
         "words": Words,
+        "waveform": Waveform,
     },
 )
 ON_ERROR = ("raise", "mask", "skip")

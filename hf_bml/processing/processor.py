@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -22,7 +23,7 @@ from .failures import Report
 from .fitting import fit_modality
 from .kept_files import keep_files, kept_files, store_state, stored_state
 from .map_style import process_dataset
-from .modality_transforms import ModalityTransforms
+from .modality_transforms import PROCESSORS, ModalityTransforms
 from .raw_columns import check_columns
 from .streaming import process_stream
 from .transforms.base import Transform
@@ -274,8 +275,9 @@ class MultimodalProcessor:
         return self._transforms.augmentations
 
     def save_pretrained(self, save_directory: str | Path, **unused: Any) -> list[str]:
-        """Write `processor_config.json`; with tokenizers their files, each modality's in `tokenizer_<modality>`; and,
-        with fitted transforms, `processor_state.safetensors`.
+        """Write `processor_config.json`; the files of tokenizers and feature extractors, each modality's in
+        `tokenizer_<modality>` or `feature_extractor_<modality>`; and, with fitted transforms,
+        `processor_state.safetensors`.
 
         Returns:
             the paths, as transformers processors do.
@@ -290,7 +292,7 @@ class MultimodalProcessor:
         written = [path]
         for modality, options in self.modalities.items():
             for name in options.get("files", ()):
-                written.append(path.parent / tokenizer_file(modality, name))
+                written.append(path.parent / file_beside(modality, options, name))
                 written[-1].parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(kept_files(options["files"]) / name, written[-1])
         state = {
@@ -311,8 +313,8 @@ class MultimodalProcessor:
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | Path, **options: Any) -> MultimodalProcessor:
-        """Read `processor_config.json`, its tokenizers, and what its transforms learned, from a folder or a Hub
-        repository.
+        """Read `processor_config.json`, its tokenizers and feature extractors, and what its transforms learned, from a
+        folder or a Hub repository.
 
         Args:
             name_or_path: folder, or repository id.
@@ -341,13 +343,14 @@ class MultimodalProcessor:
         for modality, options in config["modalities"].items():
             with TemporaryDirectory() as folder:
                 for name in options.get("files", ()):
-                    file = cached_file(str(name_or_path), tokenizer_file(modality, name), **hub_options)
+                    file = cached_file(str(name_or_path), file_beside(modality, options, name), **hub_options)
                     (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(file, Path(folder) / name)
                 if "files" in options and keep_files(Path(folder)) != options["files"]:
                     raise ValueError(
-                        f"{name_or_path}: expected the tokenizer of {CONFIG_NAME} in {tokenizer_file(modality, '')}, "
-                        "found another one. The files are of different processors: save them again."
+                        f"{name_or_path}: expected the files that {CONFIG_NAME} names in "
+                        f"{file_beside(modality, options, '')}, found others. The files are of different processors: "
+                        "save them again."
                     )
         processor = cls.from_dict(config)
         processor._origin = str(name_or_path), config.get("auto_map", {})
@@ -382,6 +385,7 @@ class MultimodalProcessor:
         return str(commit)
 
 
-def tokenizer_file(modality: str, name: str) -> str:
-    """Where a file of a modality's tokenizer lies beside the processor's config."""
-    return f"tokenizer_{modality}/{name}"
+def file_beside(modality: str, options: Mapping[str, Any], name: str) -> str:
+    """Where a file of a modality's tokenizer or feature extractor lies beside the processor's config."""
+    with registered_names_only():
+        return f"{PROCESSORS.find(options['type']).source_option}_{modality}/{name}"

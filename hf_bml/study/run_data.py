@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from datasets import (
@@ -20,7 +21,9 @@ from datasets import (
 
 from ..data import load_multimodal_dataset
 from ..data.protocols import with_protocol
-from ..processing import PROCESSORS, MultimodalProcessor
+from ..models import ENCODERS
+from ..models.encoders.build import build_encoder_config
+from ..processing import PROCESSORS, MultimodalProcessor, Transform
 from .recipe import Recipe
 from .run_model import recipe_modalities
 
@@ -30,12 +33,23 @@ ARRAYS = (Array2D, Array3D, Array4D, Array5D)
 def processor_configs(recipe: Recipe) -> dict[str, Any]:
     """The recipe's processors; without any, those of the checkpoint that it starts from.
 
-    What a processor learned from the checkpoint's training data stays: a vocabulary always, as its encoder knows no
-    other; anything else unless the recipe gives the processor other options.
+    What the encoders decide (`Transform.of_the_encoder`) and the recipe does not say is what pretrained ones expect,
+    or what the checkpoint's processor has. What a processor learned from the checkpoint's training data stays: a
+    vocabulary always, as its encoder knows no other; anything else unless the recipe gives the processor other
+    options.
+
+    Raises:
+        ValueError: what a pretrained encoder expects is not written down where its weights are from.
     """
     given = dict(recipe.data.processors or {})
+    names = recipe_modalities(recipe)
+    given = {name: options for name, options in given.items() if name in names or not missing_source(options)}
     if recipe.model.model_name_or_path is None:
-        return given
+        encoders = recipe.model.modalities or {}
+        return {
+            name: for_encoder(name, options, encoders[name]) if name in encoders else options
+            for name, options in given.items()
+        }
     try:
         saved = MultimodalProcessor.from_pretrained(recipe.model.model_name_or_path).modalities
     except OSError:  # it holds no processor_config.json
@@ -45,10 +59,46 @@ def processor_configs(recipe: Recipe) -> dict[str, Any]:
     return {name: with_what_it_learned(options, saved.get(name, {})) for name, options in given.items()}
 
 
+def missing_source(options: Any) -> bool:
+    """Whether a processor lacks the tokenizer or feature extractor, which only the modality's encoder can tell."""
+    transform = PROCESSORS.find(options.get("type")) if isinstance(options, Mapping) else Transform
+    return transform.source_option in transform.of_the_encoder and transform.source_option not in options
+
+
+def for_encoder(modality: str, options: dict[str, Any], encoder: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's options of a processor, completed by what the modality's pretrained encoder expects.
+
+    Args:
+        modality: its name, for messages.
+        options: of the processor, which win.
+        encoder: the options of the encoder.
+
+    Raises:
+        ValueError: see `processor_configs`.
+    """
+    wanted = []
+    if isinstance(options, Mapping):
+        wanted = [name for name in PROCESSORS.find(options.get("type")).of_the_encoder if name not in options]
+    if not wanted:
+        return options
+    config = build_encoder_config(modality, encoder)
+    try:
+        return {**ENCODERS[encoder["type"]].expected_input(config, wanted), **options}
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"modality {modality!r}: expected {wanted} of the data that the encoder was pretrained on beside its "
+            f"weights, found: {error} Give them to the processor."
+        ) from error
+
+
 def with_what_it_learned(options: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:
     """A recipe's options of a processor, completed from a saved one; see `processor_configs`."""
-    if "vocabulary" in saved and options.get("type") == saved["type"]:
-        return {"vocabulary": saved["vocabulary"], **options}
+    if options.get("type") == saved.get("type"):
+        transform = PROCESSORS.find(options["type"])
+        stays = [*transform.of_the_encoder, "vocabulary"]
+        if transform.source_option not in options:
+            stays.append("files")
+        options = {**{name: saved[name] for name in stays if name in saved}, **options}
     unfitted = {key: value for key, value in saved.items() if key != "fitted"}
     return saved if options == unfitted else options
 

@@ -12,6 +12,7 @@ import soundfile
 import torch
 from datasets import Audio, Dataset, DatasetDict, Features, Image, List, Value, load_from_disk
 from PIL import Image as PILImage
+from transformers import Wav2Vec2FeatureExtractor
 
 from hf_bml.processing import PROCESSORS, MultimodalProcessor
 
@@ -182,7 +183,9 @@ def test_save_and_load(tmp_path):
         MultimodalProcessor.from_dict({**saved, "version": 0})
 
 
-def test_every_type_shares_the_interface(tokenizer_path):
+def test_every_type_shares_the_interface(tokenizer_path, tmp_path):
+    Wav2Vec2FeatureExtractor().save_pretrained(tmp_path)
+    sources = {"tokens": [tokenizer_path], "waveform": [str(tmp_path)]}
     for name, processor in PROCESSORS.items():
-        transform = processor(tokenizer_path) if name == "tokens" else processor()
+        transform = processor(*sources.get(name, ()))
         assert isinstance(transform.is_random, bool) and transform([]) == []

@@ -51,6 +51,8 @@ class Transform:
         learns: "state", "options", or None.
         source_option: name of the option that says where files are from, such as a tokenizer's, which `save_files`
             writes so that they travel with the processor; None for no files.
+        of_the_encoder: options that a pretrained encoder of the modality decides (see `Encoder.expected_input`) where
+            a recipe does not give them.
         output_keys: keys of the dict of tensors that a value becomes; None for a single tensor.
         is_random: whether training output depends on random draws.
         has_extract: whether `extract` is worth caching.
@@ -69,6 +71,7 @@ class Transform:
     reads_at_random: bool = False
     learns: ClassVar[Literal["state", "options"] | None] = None
     source_option: ClassVar[str | None] = None
+    of_the_encoder: ClassVar[Sequence[str]] = ()
     output_keys: Sequence[str] | None = None
     is_random: bool = False
     has_extract: bool = False

@@ -93,6 +93,8 @@ class Normalizing(Cropping):
         ValueError: an option is out of range.
     """
 
+    of_the_encoder = ("size", "mean", "std")
+
     num_channels: int = 3
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None

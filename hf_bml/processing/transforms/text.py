@@ -35,6 +35,7 @@ class Tokenize(Transform):
     signal = "text"
     reads_files = False  # a text is not a path
     source_option = "tokenizer"
+    of_the_encoder = ("tokenizer",)
     output_keys = ("input_ids", "attention_mask")
     zeros = "a text of the token with id 0, as long as the sample's own"
 
@@ -118,6 +119,7 @@ class Words(Tokenize):
 
     learns = "options"
     source_option = None
+    of_the_encoder = ()
 
     def __init__(self, vocabulary: Sequence[str] | None = None, max_length: int = 32, minimum_count: int = 1):
         check_at_least_one(max_length=max_length, minimum_count=minimum_count)
