@@ -6,21 +6,30 @@ import hashlib
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from datasets import Dataset, Features, Value
+from datasets import Image as ImageColumn
+from media_samples import write_clip
+from PIL import Image
+from tiny_checkpoints import MEAN, STD, tiny_bert, tiny_timm, tiny_wav2vec2
 
 from hf_bml.processing import MultimodalProcessor
 from hf_bml.study import experiment
-from hf_bml.study.checks import check_dataset_options, check_encoder_inputs, check_processors
+from hf_bml.study.checks import check_dataset_options, check_encoder_inputs, check_processors, check_recipe
 from hf_bml.study.experiment import build_model
+from hf_bml.study.finished_run import evaluate
 from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import parse_recipe
 from hf_bml.study.recipe_yaml import read_recipe
 
 ROOT = Path(__file__).parents[1] / "recipes"
-RECIPES = sorted(path for path in ROOT.rglob("*.yaml") if path.parent.name != "accelerate_configs")
+PRETRAINED = ("image_text", "speech_face")  # whose models and data are on the Hub
+ELSEWHERE = ("accelerate_configs", *PRETRAINED)
+RECIPES = sorted(path for path in ROOT.rglob("*.yaml") if path.parent.name not in ELSEWHERE)
 ARCHITECTURES = {  # what they change in concat
     "sum": {"fusion"},
     "film": {"fusion", "conditioning"},
@@ -217,3 +226,64 @@ def test_special_encoders_differ_in_one_modality_and_their_variants_in_modulatio
 
 def test_av_letters_has_every_architecture_of_the_papers_tables():
     assert ARCHITECTURES.keys() <= {path.stem for path in (ROOT / "av_letters").glob("*.yaml")}
+
+
+@pytest.fixture
+def tiny_instead(tmp_path):
+    """By recipe of pretrained encoders, options of the command line: checkpoints of the same kind, and data, here."""
+    model, words = tmp_path / "model", ["where", "is", "which", "it", "?"]
+    rows = [{"question": f"which {words[row % 2]}?", "topic": "ab"[row % 2]} for row in range(12)]
+    for row in range(0, 12, 3):
+        rows[row]["image"] = Image.new("RGB", (40, 30), (20 * row, 90, 0))
+    features = Features({"image": ImageColumn(), "question": Value("string"), "topic": Value("string")})
+    Dataset.from_list([{"image": None, **row} for row in rows], features).to_parquet(tmp_path / "questions.parquet")
+    for row in range(6):
+        write_clip(tmp_path / f"01-{row % 2 + 1}-{row // 2:02d}.mp4", seconds=0.6 + 0.1 * row)
+    clips = [{"video_id": path.name, "video": str(path)} for path in sorted(tmp_path.glob("*.mp4"))]
+    lines = [f"{clip['video_id']},{clip['video']},{clip['video_id'][3]}" for clip in clips]
+    (tmp_path / "clips.csv").write_text("\n".join(["video_id,video,emotion", *lines]))
+
+    def options(name: str) -> dict[str, str]:
+        if name == "image_text":
+            return {
+                "modalities.image.architecture": tiny_timm(model / "image"),
+                "modalities.text.model": tiny_bert(model / "text", words),
+                "dataset_options.path": "parquet",
+                "dataset_options.data_files": str(tmp_path / "questions.parquet"),
+                "dataset_options.revision": "null",
+            }
+        return {
+            "modalities.face.architecture": tiny_timm(model / "face"),
+            "modalities.speech.model": tiny_wav2vec2(model / "speech"),
+            "dataset_options.path": "csv",
+            "dataset_options.data_files": str(tmp_path / "clips.csv"),
+            "dataset_options.revision": "null",
+            "dataset_options.modalities": '{"speech": "video", "face": "video"}',
+            "dataset_options.types": '{"speech": "audio", "face": "video"}',
+            "dataset_options.splits": "null",
+            "dataset_options.test_fraction": "0.3",
+            "dataset_options.validation_fraction": "0.3",
+        }
+
+    return options
+
+
+@pytest.mark.parametrize("name", PRETRAINED)
+def test_recipes_of_pretrained_encoders_train_tiny_ones(name, tmp_path, parser, tiny_instead, monkeypatch):
+    monkeypatch.setattr(experiment, "draw_curves", lambda *arguments: None)
+    concat, opm = (read_recipe(ROOT / name / f"{variant}.yaml") for variant in ("concat", "opm"))
+    assert difference(concat, opm) == {"modulations"} and concat["dataset_options"]["revision"]
+    run = {"use_cpu": "true", "num_train_epochs": "1", "disable_tqdm": "true", "dataloader_num_workers": "0"}
+    options = {**tiny_instead(name), **run, "per_device_train_batch_size": "2", "output_dir": str(tmp_path / "run")}
+    arguments = [part for option, value in options.items() for part in (f"--{option}", value)]
+    recipe = parse_recipe(parser, ROOT / name / "opm.yaml", [str(ROOT / name / "opm.yaml"), *arguments])
+    check_recipe(recipe)
+    result = experiment.run(recipe)
+    assert math.isfinite(result["test"]["loss"]) and "failures" not in result
+    history = json.loads((tmp_path / "run/trainer_state.json").read_text())["log_history"]
+    assert any("opm/drop_probability_face" in entry or "opm/drop_probability_image" in entry for entry in history)
+    saved = json.loads((tmp_path / "run/processor_config.json").read_text())["modalities"]
+    images = saved["image" if name == "image_text" else "face"]
+    assert (images["size"], images["mean"], images["std"]) == ([32, 32], MEAN, STD)
+    shutil.rmtree(tmp_path / "model" / ("text" if name == "image_text" else "speech"))  # the run has its own
+    assert evaluate(tmp_path / "run", "test") == pytest.approx(result["test"])
