@@ -82,7 +82,7 @@ def sample_code(processor: Mapping[str, Any], shape: tuple[int, ...] | None) -> 
         shape: of an extracted feature; None if it is not known.
     """
     kind = processor.get("type")
-    if kind in ("log_spectrogram", "multi_window", "ivector"):
+    if kind in ("log_spectrogram", "multi_window", "ivector", "waveform"):
         rate, duration = processor.get("sampling_rate") or 16000, processor.get("duration") or 3
         array = f"noise.normal(0, 0.1, {round(rate * duration)})"
         return f'{{"array": {array}, "sampling_rate": {rate}}}', 'or "clip.wav", or the sound of "clip.mp4"'

@@ -42,8 +42,9 @@ def processor_configs(recipe: Recipe) -> dict[str, Any]:
         ValueError: what a pretrained encoder expects is not written down where its weights are from.
     """
     given = dict(recipe.data.processors or {})
-    names = recipe_modalities(recipe)
-    given = {name: options for name, options in given.items() if name in names or not missing_source(options)}
+    if without_source := {name for name, options in given.items() if missing_source(options)}:
+        superfluous = without_source - set(recipe_modalities(recipe))  # such as the text of a unimodal run
+        given = {name: options for name, options in given.items() if name not in superfluous}
     if recipe.model.model_name_or_path is None:
         encoders = recipe.model.modalities or {}
         return {
