@@ -84,7 +84,7 @@ def for_encoder(modality: str, options: dict[str, Any], encoder: Mapping[str, An
         return options
     config = build_encoder_config(modality, encoder)
     try:
-        return {**ENCODERS[encoder["type"]].expected_input(config, wanted), **options}
+        return {**options, **ENCODERS[encoder["type"]].expected_input(config, wanted)}
     except (OSError, ValueError) as error:
         raise ValueError(
             f"modality {modality!r}: expected {wanted} of the data that the encoder was pretrained on beside its "
@@ -99,7 +99,7 @@ def with_what_it_learned(options: dict[str, Any], saved: dict[str, Any]) -> dict
         stays = [*transform.of_the_encoder, "vocabulary"]
         if transform.source_option not in options:
             stays.append("files")
-        options = {**{name: saved[name] for name in stays if name in saved}, **options}
+        options = {**options, **{name: saved[name] for name in stays if name in saved and name not in options}}
     unfitted = {key: value for key, value in saved.items() if key != "fitted"}
     return saved if options == unfitted else options
 
