@@ -8,7 +8,7 @@ from .configuration_multimodal import MultimodalConfig
 from .configuration_question_answering import QuestionAnsweringConfig
 from .configuration_segment_classification import SegmentClassificationConfig
 from .encoders.base import Encoder
-from .encoders.build import ENCODERS
+from .encoders.build import ENCODERS, expected_input
 from .fusion import FUSIONS, FusionHead
 from .interaction import INTERACTIONS
 from .modeling_multimodal import MultimodalClassifierOutput, MultimodalForClassification
@@ -38,4 +38,5 @@ __all__ = [
     "SegmentClassificationConfig",
     "SegmentClassifierOutput",
     "balance",
+    "expected_input",
 ]

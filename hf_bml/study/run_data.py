@@ -21,8 +21,7 @@ from datasets import (
 
 from ..data import load_multimodal_dataset
 from ..data.protocols import with_protocol
-from ..models import ENCODERS
-from ..models.encoders.build import build_encoder_config
+from ..models import expected_input
 from ..processing import PROCESSORS, MultimodalProcessor, Transform
 from .recipe import Recipe
 from .run_model import recipe_modalities
@@ -67,29 +66,11 @@ def missing_source(options: Any) -> bool:
 
 
 def for_encoder(modality: str, options: dict[str, Any], encoder: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's options of a processor, completed by what the modality's pretrained encoder expects.
-
-    Args:
-        modality: its name, for messages.
-        options: of the processor, which win.
-        encoder: the options of the encoder.
-
-    Raises:
-        ValueError: see `processor_configs`.
-    """
-    wanted = []
-    if isinstance(options, Mapping):
-        wanted = [name for name in PROCESSORS.find(options.get("type")).of_the_encoder if name not in options]
-    if not wanted:
+    """A recipe's options of a processor, completed by what the modality's pretrained encoder expects."""
+    if not isinstance(options, Mapping):
         return options
-    config = build_encoder_config(modality, encoder)
-    try:
-        return {**options, **ENCODERS[encoder["type"]].expected_input(config, wanted)}
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"modality {modality!r}: expected {wanted} of the data that the encoder was pretrained on beside its "
-            f"weights, found: {error} Give them to the processor."
-        ) from error
+    wanted = [name for name in PROCESSORS.find(options.get("type")).of_the_encoder if name not in options]
+    return {**options, **expected_input(modality, encoder, wanted)} if wanted else options
 
 
 def with_what_it_learned(options: dict[str, Any], saved: dict[str, Any]) -> dict[str, Any]:

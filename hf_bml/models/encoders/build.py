@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, fields
 from typing import Any
 
@@ -107,6 +107,33 @@ def build_encoder(modality: str, options: dict[str, Any], staged: bool = False) 
         ) from error
     options.update(asdict(config))
     return encoder
+
+
+def expected_input(modality: str, options: Mapping[str, Any], wanted: Collection[str]) -> dict[str, Any]:
+    """What a pretrained encoder was trained on, as options of its modality's processor; recipes take it by themselves.
+
+        {"type": "frames", **expected_input("image", encoder, ["size", "mean", "std"])}
+        {"type": "tokens", **expected_input("text", encoder, ["tokenizer"])}
+
+    Args:
+        modality: its name, for messages.
+        options: the encoder's, with its `type`.
+        wanted: see [`Encoder.expected_input`].
+
+    Returns:
+        those that are known; nothing of random weights.
+
+    Raises:
+        ValueError: invalid options, or what is wanted is not written down where the weights are from.
+    """
+    config = build_encoder_config(modality, options)
+    try:
+        return ENCODERS[options["type"]].expected_input(config, wanted)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"modality {modality!r}: expected {list(wanted)} of what the encoder was pretrained on beside its weights, "
+            f"found: {error} Give them to the processor."
+        ) from error
 
 
 def token_limits(encoders: Mapping[str, nn.Module]) -> dict[str, tuple[int, int | None]]:

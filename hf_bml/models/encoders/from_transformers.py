@@ -28,7 +28,8 @@ class TransformersEncoderConfig:
     Args:
         model: Hub id or local folder; its configuration is stored here when the model is built.
         config: the model's configuration as a dict with `model_type`, instead of `model` or to override it.
-        pretrained: start from the weights of `model`.
+        pretrained: start from the weights of `model`. Recipes then process the modality as these were trained; in
+            Python see `hf_bml.models.expected_input`.
         pooling: `"mean"` over the positions that are not padding, or `"cls"`, the first position.
         output_size: size of the features, where the model's configuration does not tell it (`hidden_sizes`,
             `hidden_size` or `d_model`).

@@ -14,16 +14,14 @@ from transformers import (
     VivitImageProcessor,
 )
 
-from hf_bml import MultimodalConfig, MultimodalForClassification
-from hf_bml.models import ENCODERS
+from hf_bml import MultimodalConfig, MultimodalForClassification, models
 from hf_bml.models.encoders.build import build_encoder, build_encoder_config
 
 IMAGES = ("size", "mean", "std")
 
 
 def expected_input(wanted, **options):
-    config = build_encoder_config("m", {"pretrained": True, **options})
-    return ENCODERS[options["type"]].expected_input(config, wanted)
+    return models.expected_input("m", {"pretrained": True, **options}, wanted)
 
 
 def test_of_timm_models(tmp_path):
