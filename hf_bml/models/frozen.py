@@ -98,6 +98,7 @@ def normalisation_layers(module: nn.Module) -> list[nn.Module]:
 
 def is_frozen(module: nn.Module) -> bool:
     """Whether `module` has parameters, and none of them is trained."""
-    parameters = module.parameters() if module._modules else filter(None.__ne__, module._parameters.values())
+    own = (parameter for parameter in module._parameters.values() if parameter is not None)
+    parameters = module.parameters() if module._modules else own
     first = next(parameters, None)
     return first is not None and not first.requires_grad and not any(other.requires_grad for other in parameters)

@@ -131,8 +131,8 @@ def expected_input(modality: str, options: Mapping[str, Any], wanted: Collection
         return ENCODERS[options["type"]].expected_input(config, wanted)
     except (OSError, ValueError) as error:
         raise ValueError(
-            f"modality {modality!r}: expected {list(wanted)} of what the encoder was pretrained on beside its weights, "
-            f"found: {error} Give them to the processor."
+            f"modality {modality!r}: expected {list(wanted)} of what the encoder was pretrained on beside its "
+            f"weights, found: {error} Give them to the processor."
         ) from error
 
 

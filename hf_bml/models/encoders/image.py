@@ -55,8 +55,8 @@ class TimmEncoderConfig:
         architecture: timm model name, such as `resnet18` or, with a pretrained tag, `resnet18.a1_in1k`; or a model
             on the Hub, `hf-hub:<id>`.
         in_channels: channels of the input: 1 spectrogram, 2 flow, 3 RGB.
-        pretrained: start from timm's pretrained weights (needs the Hub or a local cache). Recipes then process images as
-            these were trained; in Python see `hf_bml.models.expected_input`.
+        pretrained: start from timm's pretrained weights (needs the Hub or a local cache). Recipes then process images
+            as these were trained; in Python see `hf_bml.models.expected_input`.
         model_args: further keywords of the timm model, such as `{"channels": [8, 16, 32, 64]}` for a thin ResNet.
         temporal_shift: shift channels between the frames of a clip before each residual block of a ResNet (TSM).
         shift_fraction: share of the channels that moves in each direction, in (0, 0.5].
