@@ -129,7 +129,7 @@ def expected_input(modality: str, options: Mapping[str, Any], wanted: Collection
     config = build_encoder_config(modality, options)
     try:
         return ENCODERS[options["type"]].expected_input(config, wanted)
-    except (OSError, ValueError) as error:
+    except (KeyError, OSError, ValueError) as error:
         raise ValueError(
             f"modality {modality!r}: expected {list(wanted)} of what the encoder was pretrained on beside its "
             f"weights, found: {error} Give them to the processor."

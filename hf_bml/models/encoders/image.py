@@ -324,7 +324,8 @@ def timm_input(config: Any) -> dict[str, Any]:
     if not place:
         found = get_pretrained_cfg(config.architecture).to_dict()
     elif source == "local-dir":
-        found = json.loads((Path(place) / "config.json").read_text(encoding="utf-8"))["pretrained_cfg"]
+        found = json.loads((Path(place) / "config.json").read_text(encoding="utf-8"))
+        found = found.get("pretrained_cfg", found)  # which older files have at the top
     else:
         found = load_model_config_from_hf(place)[0]
     size = config.model_args.get("img_size", found["input_size"][1:])
