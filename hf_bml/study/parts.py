@@ -33,6 +33,11 @@ def alone_changes(recipe: Recipe, modality: str) -> dict[str, Any]:
         found = recipe.model.model_name_or_path or f"task {recipe.model.task}"
         raise ValueError(f"expected a recipe that describes a classifier from scratch, found {found}.")
     changes = {**JOINT_ONLY, **NOT_PUSHED, "modalities": {modality: recipe.model.modalities[modality]}}
+    given = recipe.training.lr_multipliers or {}
+    others = [f"encoders.{name}" for name in recipe.model.modalities if name != modality]
+    kept = {name: factor for name, factor in given.items() if ".".join(name.split(".")[:2]) not in others}
+    if kept != given:
+        changes["lr_multipliers"] = kept or None
     if "run_name" in recipe.explicit:
         changes["run_name"] = f"{recipe.explicit['run_name']}, {modality} alone"
     return changes
