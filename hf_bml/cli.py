@@ -27,6 +27,7 @@ COMMANDS = {
     "report": "show finished runs side by side in one HTML page",
     "card": "write the model card of a run",
     "push": "push a run to the Hub, with its card",
+    "options": "list what a recipe can name: encoders, processors, modulations, data sets ...; and options of each",
 }
 TAKE_RECIPES = {"train", "compare", "sensitivity"}
 

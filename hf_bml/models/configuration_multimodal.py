@@ -149,6 +149,8 @@ class ModalitiesConfig(PreTrainedConfig):
 class MultimodalConfig(ModalitiesConfig):
     r"""Configuration of [`MultimodalForClassification`].
 
+    Usage: `modalities: {audio: {type: conv, in_channels: 1}, visual: {type: conv, in_channels: 3}}, fusion: concat`
+
     Args:
         modalities (`dict[str, dict]`): encoder config per modality, each with a `type` (a key of `ENCODERS`, or
             `package.module:Name` of your own, see [`Encoder`]) and that type's options. The order is the modality

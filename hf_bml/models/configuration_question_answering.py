@@ -14,6 +14,9 @@ from .question_answering import QUESTION_ANSWERING_ARCHITECTURES
 class QuestionAnsweringConfig(ModalitiesConfig):
     r"""Configuration of [`MultimodalForQuestionAnswering`].
 
+    Usage: `task: question_answering, architecture: avsd,
+        modalities: {text: {type: lstm, vocab_size: 93}, audio: {type: sequence, input_size: 128, num_layers: 0}}`
+
     Args:
         modalities (`dict[str, dict]`): encoder config per modality, the question's among them. Their encoders give
             sequences: `lstm` or `transformers` for the question; `sequence` for features `(time, dim)` or

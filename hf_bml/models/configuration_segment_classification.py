@@ -18,6 +18,9 @@ from .segments.losses import SEGMENT_LOSSES
 class SegmentClassificationConfig(ModalitiesConfig):
     r"""Configuration of [`MultimodalForSegmentClassification`].
 
+    Usage: `task: segment_classification, architecture: psp,
+        modalities: {audio: {type: features, input_size: 128}, visual: {type: features, input_size: 512}}`
+
     Args:
         modalities (`dict[str, dict]`): per modality what its segments are: `{"type": "features", "input_size": ...}`
             for features that were extracted before, or an encoder config as in [`MultimodalConfig`], whose encoder

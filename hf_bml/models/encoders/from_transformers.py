@@ -25,6 +25,8 @@ class TransformersEncoderConfig:
     channels, height, width)` over frames; video models get them as they are. A video model is one whose configuration
     has `num_frames` (videomae, timesformer) or that declares video, but no images, as its input.
 
+    Usage: `modalities: {text: {type: transformers, model: google-bert/bert-base-uncased, pretrained: true}}`
+
     Args:
         model: Hub id or local folder; its configuration is stored here when the model is built.
         config: the model's configuration as a dict with `model_type`, instead of `model` or to override it.

@@ -51,6 +51,8 @@ def check_architecture(name: Any) -> None:
 class TimmEncoderConfig:
     """A timm model as encoder of images, spectrograms or optical flow; clips are averaged over frames.
 
+    Usage: `modalities: {visual: {type: timm, architecture: resnet18, in_channels: 3}}`
+
     Args:
         architecture: timm model name, such as `resnet18` or, with a pretrained tag, `resnet18.a1_in1k`; or a model
             on the Hub, `hf-hub:<id>`.
@@ -97,6 +99,8 @@ class ConvEncoderConfig:
     Every layer is a 3x3 convolution, batch normalisation, ReLU and 2x2 max pooling (an odd last row or column is
     kept); then the global average. `stride: 2, pool: false` is the strided encoder, which halves the maps by the
     convolutions themselves.
+
+    Usage: `modalities: {audio: {type: conv, in_channels: 1, channels: [16, 32, 64]}}`
 
     Args:
         in_channels: channels of the input.

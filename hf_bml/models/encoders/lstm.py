@@ -16,6 +16,8 @@ from .sequences import Tokens
 class LSTMEncoderConfig:
     """An LSTM over token ids: word vectors learned from scratch, one layer, one direction.
 
+    Usage: `modalities: {text: {type: lstm, vocab_size: 5000}}`
+
     Args:
         vocab_size: number of token ids, of which 0 is the padding.
         embedding_size: width of the word vectors.

@@ -17,6 +17,8 @@ from .sequences import Tokens
 class MLPEncoderConfig:
     """Linear layers over vectors `(dim,)`, such as i-vectors; each with batch normalisation and ReLU.
 
+    Usage: `modalities: {audio: {type: mlp, input_size: 100, hidden_sizes: [256, 128]}}`
+
     Args:
         input_size: dimension of the input.
         hidden_sizes: of each layer; the last is the feature size.

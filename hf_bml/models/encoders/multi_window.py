@@ -27,6 +27,8 @@ class MultiWindowEncoderConfig:
     The same timm ResNet sees each window's log spectrogram, and before each residual block shifts channels along
     time. The feature is the mean over windows, weighted by a learned softmax.
 
+    Usage: `modalities: {audio: {type: multi_window, num_windows: 3}}`
+
     Args:
         num_windows: spectrograms of the input `(num_windows, frequencies, frames)`.
         architecture: a timm ResNet.

@@ -16,6 +16,8 @@ class SequenceEncoderConfig:
     """A small transformer encoder over pre-extracted feature sequences `(time, dim)`, vectors `(dim,)`, or frames with
     positions `(frames, positions, dim)`, which become one sequence.
 
+    Usage: `modalities: {pose: {type: sequence, input_size: 60, hidden_size: 64}}`
+
     Args:
         input_size: dimension of an input feature.
         hidden_size: width, a multiple of `num_heads`.

@@ -22,6 +22,8 @@ class XVectorEncoderConfig:
 
     Five dilated convolutions over time, the mean and the standard deviation over time, and two linear layers.
 
+    Usage: `modalities: {audio: {type: xvector, num_bins: 40}}`
+
     Args:
         num_bins: frequencies or coefficients of the input; the original has 24.
         hidden_size: channels of the first four layers, and size of the feature.

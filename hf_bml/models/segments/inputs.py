@@ -14,7 +14,10 @@ from ..options import check_size
 
 @dataclass
 class FeatureInputConfig:
-    """Features that were extracted before, such as VGGish of the sound and VGG-19 of the frames.
+    """Of segments: features that were extracted before, such as VGGish of the sound and VGG-19 of the frames.
+
+    Usage: `task: segment_classification,
+        modalities: {audio: {type: features, input_size: 128}, visual: {type: features, input_size: 512}}`
 
     Args:
         input_size: dimension of a feature.

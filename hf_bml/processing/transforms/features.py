@@ -22,6 +22,8 @@ class FeatureVector(Transform):
     A file is given as its path or as `{"bytes", "path"}`. It is read whenever its sample is, since a copy in the cache
     would take as long to read, and more room where samples share a file.
 
+    Usage: `processors: {pose: {type: features, standardize: true}}`
+
     Args:
         input_size: required `dim`; `None` accepts any.
         step: keep every `step`-th vector of a sequence, or frame, from the first on: of one a second, 6 keeps ten of a

@@ -134,6 +134,8 @@ class FrameTransform(Normalizing):
     grey keep their precision; of 16 bits of colour, or beside an alpha channel, the upper 8 are read. Of an animation,
     the first frame is read; "video" reads all frames of a GIF.
 
+    Usage: `processors: {visual: {type: frames, size: 112, augment: crop_flip}}`
+
     Args:
         size, augment, crop_scale, crop_ratio, flip, evaluation: see `Cropping`.
         num_channels, mean, std: see `Normalizing`.

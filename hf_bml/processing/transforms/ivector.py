@@ -201,6 +201,8 @@ class IVector(Transform):
     The original has 2,048 components and size 400, for thousands of hours; the defaults suit some thousand short
     clips.
 
+    Usage: `processors: {audio: {type: ivector, num_components: 64, size: 50}}`
+
     Args:
         num_components: Gaussians of the background model (UBM).
         size: of the i-vector; smaller than the number of training clips.

@@ -24,6 +24,8 @@ class MultiWindowSpectrogram(Transform):
 
     Each is that of `LogSpectrogram`'s preset "paper", interpolated to `size`.
 
+    Usage: `processors: {audio: {type: multi_window, window_lengths: [256, 512], duration: 3}}`
+
     Args:
         window_lengths: samples per segment, of each spectrogram.
         hop: samples from one segment to the next, at most the shortest window.

@@ -83,6 +83,8 @@ class OpticalFlow(Cropping, VideoSnippets):
     also where `fps` reduces the choice of snippets. A value is anything `VideoSnippets` takes, or flow in the released
     form: `{"u": folder, "v": folder}` with files `frame000001.jpg`, ..., or `{"u": images, "v": images}`.
 
+    Usage: `processors: {flow: {type: optical_flow, num_frames: 3, new_length: 5, size: 112}}`
+
     Args:
         num_frames, sampling, fps, new_length, short_side, decoder: see `VideoSnippets`. A snippet gives `new_length`
             flow fields, stacked as channels (TSN: 5); frames are shrunk before flow is computed. Flow takes time:

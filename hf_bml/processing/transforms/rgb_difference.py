@@ -19,6 +19,8 @@ class RGBDifference(Cropping, VideoSnippets):
     as intensities in [0, 1], before any normalisation: results lie in [-1, 1] / `std`. Both frames of a pair, and all
     pairs of a clip, get the same crop and flip.
 
+    Usage: `processors: {difference: {type: rgb_difference, num_frames: 3, new_length: 5, size: 112}}`
+
     Args:
         num_frames, sampling, fps, new_length, short_side, decoder: see `VideoSnippets`; a snippet gives `new_length`
             differences, from `new_length + 1` consecutive frames.

@@ -127,6 +127,8 @@ class LogSpectrogram(Transform):
 
     Options that are `None` take the preset's value (in parentheses: "paper" / "conference" / "conference_vggsound").
 
+    Usage: `processors: {audio: {type: log_spectrogram, sampling_rate: 16000, duration: 3}}`
+
     Args:
         sampling_rate: clips are resampled to this rate, in Hz (16000 / 22050 / 16000).
         duration: length of every clip in seconds (3 / 3 / 5). Shorter clips are padded, longer ones cut.

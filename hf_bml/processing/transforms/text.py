@@ -14,6 +14,7 @@ from tokenizers.models import WordLevel
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from ...ground.hub_failure import not_loaded
 from .base import Transform, check_at_least_one
 
 PADDING, UNKNOWN = "[PAD]", "[UNK]"
@@ -24,11 +25,14 @@ OF_THE_LOADING = ("is_local", "local_files_only", "name_or_path")  # which say n
 class Tokenize(Transform):
     """Text -> `{"input_ids": (length,), "attention_mask": (length,)}`, int64, unpadded (the collator pads).
 
+    Usage: `processors: {text: {type: tokens, tokenizer: google-bert/bert-base-uncased, max_length: 64}}`
+
     Args:
         tokenizer: name on the Hub or folder of a transformers tokenizer.
         max_length: longer texts are cut to that many tokens, or to the tokenizer's `model_max_length` if it is less.
 
     Raises:
+        OSError: the tokenizer cannot be loaded.
         ValueError: `max_length` is not positive, a value is not a string, or a text has no token.
     """
 
@@ -41,7 +45,10 @@ class Tokenize(Transform):
 
     def __init__(self, tokenizer: str, max_length: int = 128):
         check_at_least_one(max_length=max_length)
-        self.tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer)
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(tokenizer)
+        except OSError as error:
+            raise OSError(not_loaded("the tokenizer", tokenizer, error)) from error
         self.max_length = min(max_length, self.tokenizer.model_max_length)
 
     def save_files(self, folder: Path) -> None:
@@ -102,6 +109,8 @@ class Words(Tokenize):
 
     The vocabulary is that of the training split: `MultimodalProcessor.apply` counts it and keeps it in the processor's
     config, so it travels with the model. Id 0 is the padding and 1 the unknown word.
+
+    Usage: `processors: {text: {type: words, minimum_count: 2}}`
 
     Args:
         vocabulary: words in the order of their ids, from 2 on; `None` until it is fitted.

@@ -16,6 +16,8 @@ class VideoFrames(Normalizing, VideoSnippets):
 
     Values, sampling and caching: see `VideoSnippets`. Crop and flip are the same for all frames of a clip.
 
+    Usage: `processors: {visual: {type: video, num_frames: 4, size: 112}}`
+
     Args:
         num_frames, sampling, fps, new_length, short_side, decoder: see `VideoSnippets`.
         size, augment, crop_scale, crop_ratio, flip, evaluation: see `Cropping`.
