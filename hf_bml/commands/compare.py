@@ -4,18 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from ..ground.disk import check_writable
-from ..study.collected import write_collected
-from ..study.comparison import plan_methods
 from ..study.comparison_parser import collect_parser, comparison_parser
-from ..study.comparison_robustness import check_measured, measures
-from ..study.errors import command
-from ..study.parser import series_options
-from ..study.plan import common_folder
-from ..study.processes import end_processes
-from ..study.series import run_series
-from ..study.setting_search import choose_settings
-from ..study.shard import shard_of
+from ..study.errors import OneLineErrors, command
 
 DESCRIPTION = """\
 Trains every method on every recipe, once per seed, tests it, and writes NAME.md, NAME.csv, NAME_runs.csv, NAME.json,
@@ -50,13 +40,25 @@ Every run has a folder METHOD-HASH/seed-SEED; the hash covers all options that c
 is not trained again; an interrupted one resumes from its newest checkpoint (--resume_from_checkpoint false: anew)."""
 
 
-@command("compare")
+@command("compare", help_parser=lambda: comparison_parser(OneLineErrors, DESCRIPTION))
 def main(arguments: list[str]) -> None:
     """Trains every method on every recipe and compares them."""
     if any(argument.partition("=")[0] == "--collect" for argument in arguments):
+        from ..study.collected import write_collected  # slow to import
+
         print(write_collected(**vars(collect_parser().parse_args(arguments))))
         return
-    parser = comparison_parser(DESCRIPTION)
+    from ..ground.disk import check_writable  # slow to import, as what follows
+    from ..study.comparison import plan_methods
+    from ..study.comparison_robustness import check_measured, measures
+    from ..study.parser import recipe_parser, series_options
+    from ..study.plan import common_folder
+    from ..study.processes import end_processes
+    from ..study.series import run_series
+    from ..study.setting_search import choose_settings
+    from ..study.shard import shard_of
+
+    parser = comparison_parser(recipe_parser, DESCRIPTION)
     chosen = series_options(parser, arguments)
     contenders, left_out = plan_methods(parser, chosen, arguments)
     recipes = [trial.recipe for contender in contenders for trial in contender.trials]

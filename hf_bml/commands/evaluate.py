@@ -6,10 +6,8 @@ import argparse
 import math
 import sys
 
-from ..analysis.summary import markdown_table, run_table
+from ..study.command_lines import run_parser
 from ..study.errors import command
-from ..study.evaluation import evaluate_model
-from ..study.parser import run_parser
 
 DESCRIPTION = """\
 Evaluates a run's model and writes RUN_DIR/metrics_SPLIT.json.
@@ -33,6 +31,9 @@ def main(arguments: list[str]) -> str:
         allow_abbrev=False,
     )
     chosen, others = parser.parse_known_args(arguments)
+    from ..analysis.summary import markdown_table, run_table  # slow to import, as what follows
+    from ..study.evaluation import evaluate_model
+
     found = evaluate_model(str(chosen.run_dir), chosen.split, others)
     if not others and not found.own:  # the run's own result
         return run_table(found.metrics, {})

@@ -5,11 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..analysis.missing_modality import PAPER_FIXED_RATES, PAPER_RATES
-from ..processing.absent_modalities import ABSENCE
+from ..study.command_lines import run_parser
 from ..study.errors import command
-from ..study.missing import DEFAULT_SEEDS, MISSING_NAME, missing_run, missing_text
-from ..study.parser import run_parser
 
 DESCRIPTION = """\
 Writes RUN_DIR/missing.json: every sample loses every modality at random, one modality at a fixed rate, another one at
@@ -20,6 +17,8 @@ several. Masks depend on seed, modality and number of samples alone, so all runs
 def main(arguments: list[str]) -> str:
     """Evaluates a run with missing modalities; returns the table."""
     chosen = build_parser().parse_args(arguments)
+    from ..study.missing import MISSING_NAME, missing_run, missing_text  # slow to import
+
     found = missing_run(**vars(chosen))
     return f"{missing_text(found)}\n\nwritten to {chosen.run_dir / MISSING_NAME}"
 
@@ -30,15 +29,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--fixed", nargs="+", metavar="MODALITY", help="missing at a fixed rate (default: each)")
     parser.add_argument("--varied", nargs="+", metavar="MODALITY", help="missing at several rates (default: each)")
     parser.add_argument(
-        "--fixed_rates", nargs="+", type=float, default=list(PAPER_FIXED_RATES), help="default: the paper's 0.1 0.2"
+        "--fixed_rates", nargs="+", type=float, default=argparse.SUPPRESS, help="default: the paper's 0.1 0.2"
     )
     parser.add_argument(
-        "--rates", nargs="+", type=float, default=list(PAPER_RATES), help="default: the paper's nine, 0.1 to 0.3"
+        "--rates", nargs="+", type=float, default=argparse.SUPPRESS, help="default: the paper's nine, 0.1 to 0.3"
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(DEFAULT_SEEDS), help="of the masks; default: 0-4")
+    parser.add_argument("--seeds", nargs="+", type=int, default=argparse.SUPPRESS, help="of the masks; default: 0-4")
     parser.add_argument(
         "--absence",
-        default=ABSENCE[0],
+        default=argparse.SUPPRESS,
         help="modality_mask (default): the model is told, and the modality's feature is zero; zero_input, as in the "
         "paper: the input tensor is zero, which in a log spectrogram is loud noise, not silence",
     )

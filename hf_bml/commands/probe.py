@@ -7,8 +7,9 @@ from dataclasses import fields
 from pathlib import Path
 
 from ..analysis.linear_probe import ProbeSettings
+from ..study.command_lines import HelpFormatter
 from ..study.errors import command
-from ..study.parser import HelpFormatter, RecipeParser
+from ..study.parser import RecipeParser
 from ..study.probe import PROBE_NAME, probe_run, probe_text
 
 DESCRIPTION = """\

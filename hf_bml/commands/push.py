@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..hub.push import PushError
 from ..hub.run_folder import push_run
+from ..study.command_lines import card_parser
 from ..study.errors import command
-from ..study.parser import card_parser
 
 
 @command("push", PushError)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ..ground.disk import disk_errors_named
-from ..report.write import write_report
 from ..study.errors import OneLineErrors, command
 
 DESCRIPTION = """\
@@ -30,6 +28,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--compare", default="accuracy", help="metric of the differences (default: accuracy)")
     parser.add_argument("--title", default=None, help="the page's title (default: the data sets' names)")
     chosen = parser.parse_args(arguments)
+    from ..ground.disk import disk_errors_named  # slow to import, as what follows
+    from ..report.write import write_report
+
     with disk_errors_named(chosen.output):
         print(f"written to {write_report(**vars(chosen))}")
 

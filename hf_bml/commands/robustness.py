@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 from ..study.errors import OneLineErrors, command
-from ..study.robustness_series import robustness_of_runs
 
 DESCRIPTION = """\
 Evaluates finished runs on clean data, with every modality noisy (every corruption that fits it, at several
@@ -29,7 +28,10 @@ first run: the one whose absence costs most on the validation split."""
 @command("robustness")
 def main(arguments: list[str]) -> str:
     """Evaluates runs under corruption; returns the tables."""
-    return robustness_of_runs(**vars(build_parser().parse_args(arguments)))
+    chosen = build_parser().parse_args(arguments)
+    from ..study.robustness_series import robustness_of_runs  # slow to import
+
+    return robustness_of_runs(**vars(chosen))
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
-from ..study.errors import command
-from ..study.parser import RecipeParser, series_options, series_parser
-from ..study.plan import common_folder
-from ..study.processes import end_processes
-from ..study.series import run_plan
-from ..study.sweep import plan_sweep, write_sensitivity
+from ..study.command_lines import Parser, series_parser
+from ..study.errors import OneLineErrors, command
 
 DESCRIPTION = """\
 Trains a recipe with every combination of the given values, once per seed, and writes NAME.md, NAME.csv, NAME_runs.csv,
@@ -21,10 +18,16 @@ Values are YAML. The best setting is chosen on validation; test is shown beside 
 Runs are kept as by hf-bml compare, in METHOD-HASH/seed-SEED: what either command has finished is not trained again."""
 
 
-@command("sensitivity")
+@command("sensitivity", help_parser=lambda: build_parser(OneLineErrors))
 def main(arguments: list[str]) -> None:
     """Trains a recipe with every combination of some options' values."""
-    parser = build_parser()
+    from ..study.parser import recipe_parser, series_options  # slow to import, as what follows
+    from ..study.plan import common_folder
+    from ..study.processes import end_processes
+    from ..study.series import run_plan
+    from ..study.sweep import plan_sweep, write_sensitivity
+
+    parser = build_parser(recipe_parser)
     chosen = series_options(parser, arguments)
     sweep, plan = plan_sweep(parser, chosen, arguments)
     folder, first = common_folder(plan), plan[0][1]
@@ -35,9 +38,10 @@ def main(arguments: list[str]) -> None:
     end_processes()
 
 
-def build_parser() -> RecipeParser:
-    """The command's options, and those of the recipe."""
+def build_parser(make: Callable[..., Parser]) -> Parser:
+    """The command's options; `make` as for `series_parser`."""
     parser = series_parser(
+        make,
         prog="hf-bml sensitivity",
         usage="hf-bml sensitivity RECIPE --vary OPTION=VALUE,VALUE[,...] [--vary ...] [--seeds SEED ...] "
         "[--OPTION VALUE ...]",

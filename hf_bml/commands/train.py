@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from ..study.errors import command
-from ..study.parser import series_options, train_parser
-from ..study.plan import plan_recipes
-from ..study.processes import end_processes
-from ..study.series import run_recipes
+from ..study.command_lines import train_parser
+from ..study.errors import OneLineErrors, command
 
 
-@command("train")
+@command("train", help_parser=lambda: train_parser(OneLineErrors))
 def main(arguments: list[str]) -> None:
     """Trains recipes; one run is reported, several are compared."""
-    parser = train_parser()
+    from ..study.parser import recipe_parser, series_options  # slow to import, as what follows
+    from ..study.plan import plan_recipes
+    from ..study.processes import end_processes
+    from ..study.series import run_recipes
+
+    parser = train_parser(recipe_parser)
     chosen = series_options(parser, arguments)
     plan = plan_recipes(parser, chosen, arguments)
     run_recipes(plan, chosen.compare, levels=(len(chosen.recipes) > 1) + (chosen.seeds is not None))

@@ -1,17 +1,19 @@
-"""The command line of `hf-bml compare`, with training and from records."""
+"""The command line of `hf-bml compare`, with training and from records; imports nothing slow."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
+from .command_lines import Parser, series_parser
 from .errors import OneLineErrors
-from .parser import RecipeParser, series_parser
 
 
-def comparison_parser(description: str = "") -> RecipeParser:
-    """The command's options, and those of the recipe."""
+def comparison_parser(make: Callable[..., Parser], description: str = "") -> Parser:
+    """The command's options; `make` as for `series_parser`."""
     parser = series_parser(
+        make,
         prog="hf-bml compare",
         usage="hf-bml compare RECIPE [RECIPE ...] --modulations METHOD [METHOD ...] [--seeds SEED ...] "
         "[--OPTION VALUE ...]\n       hf-bml compare --collect FILE [FILE ...] [--name NAME]",

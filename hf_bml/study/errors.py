@@ -25,21 +25,30 @@ class OneLineErrors(argparse.ArgumentParser):
 Function = Callable[[list[str]], str | None]
 
 
-def command(name: str, *further: type[Exception]) -> Callable[[Function], Callable[..., int]]:
+def command(
+    name: str, *further: type[Exception], help_parser: Callable[[], argparse.ArgumentParser] | None = None
+) -> Callable[[Function], Callable[..., int]]:
     """Makes the `main` of `hf-bml NAME` out of a function of its arguments: it returns 0, or 2 with one line on stderr
     for bad input. If the function returns a text, the processes end, and the main one prints it.
 
     Args:
         name: of the command.
         further: errors that are bad input, beside ValueError and OSError.
+        help_parser: makes the parser whose help is printed, where that of the function takes seconds to make.
     """
 
     def made(function: Function) -> Callable[..., int]:
         @wraps(function)
         def main(arguments: Sequence[str] | None = None) -> int:
-            quiet_libraries()
+            arguments = list(sys.argv[1:] if arguments is None else arguments)
+            wants_help = not {"-h", "--help"}.isdisjoint(arguments)
+            if wants_help and help_parser is not None:
+                help_parser().print_help()
+                return 0
+            if not wants_help:
+                quiet_libraries()
             try:
-                text = function(list(sys.argv[1:] if arguments is None else arguments))
+                text = function(arguments)
                 if text is not None:
                     from .processes import end_processes  # slow to import
 
@@ -57,10 +66,14 @@ def command(name: str, *further: type[Exception]) -> Callable[[Function], Callab
 
 
 def quiet_libraries() -> None:
-    """No bars for writing and loading weights, no word about pinned memory where there is no accelerator."""
-    from transformers.utils.logging import disable_progress_bar  # slow to import
+    """No bars for writing and loading weights, none at all in a log; no word about pinned memory where there is no
+    accelerator."""
+    from datasets import disable_progress_bars  # slow to import
+    from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     warnings.filterwarnings("ignore", message=".*pin_memory.*")
 
 

@@ -15,6 +15,7 @@ from ..models import ENCODERS, FUSIONS
 from ..modulation.bundles import bundled_model_options
 from ..processing import PROCESSORS
 from ..training.training_args import DICT_FIELDS, BalancedTrainingArguments
+from .command_lines import recipes_come_first
 from .dotted_options import recipe_options
 from .recipe_blocks import BLOCKS, OPTION_NAMES, DataArguments, ModelArguments, TaskArguments
 from .rhythm import RHYTHM, default_rhythm
@@ -70,6 +71,8 @@ def parse_recipe(
     finally:
         parser.set_defaults(**{name: defaults[name] for name in [*RHYTHM, *options]})
     if unknown:
+        if not unknown[0].startswith("-"):
+            raise ValueError(f"unexpected argument {unknown[0]!r}. {recipes_come_first(unknown[0])}.")
         option = unknown[0].split("=")[0].lstrip("-")
         hint = did_you_mean(option, OPTION_NAMES)
         raise ValueError(f"unknown option {unknown[0]!r}.{hint} See hf-bml train --help.")

@@ -292,16 +292,8 @@ def test_missing_recipe(compare, capsys):
 
 
 def test_help_explains_methods_and_lists_options(capsys):
-    with pytest.raises(SystemExit) as stop:
-        main(["compare", "--help"])
-    assert stop.value.code == 0
+    assert main(["compare", "--help"]) == 0
     shown = capsys.readouterr().out
-    for text in (
-        "none@METHOD",
-        "--control METHOD",
-        "--modulations.opm.q_base",
-        "--interaction_options",
-        "METHOD-HASH",
-    ):
+    for text in ("none@METHOD", "--control METHOD", "hf-bml options", "METHOD-HASH"):
         assert text in shown
     assert shown.count("--modulations METHOD") == 2  # usage and option: it replaces the recipe's own

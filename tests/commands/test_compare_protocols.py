@@ -14,7 +14,7 @@ from hf_bml.study.after_run import AfterRun
 from hf_bml.study.comparison import plan_methods, sampled_settings
 from hf_bml.study.comparison_parser import comparison_parser
 from hf_bml.study.finished_run import load_run, predict
-from hf_bml.study.parser import series_options
+from hf_bml.study.parser import recipe_parser, series_options
 from hf_bml.study.run_groups import read_groups
 from hf_bml.study.series import run_plan
 from hf_bml.study.setting_search import choose_settings
@@ -197,7 +197,7 @@ def test_bad_input_is_one_line_before_the_first_run(compare, tmp_path, capsys, a
 def test_what_is_measured_after_a_run_chooses_and_is_kept_beside_it(compare):
     """A hook that makes the second setting the best."""
     arguments = ["own.yaml", "--output_dir", "runs", "--modulations", "none", "--search", "*.learning_rate=0.2"]
-    parser, calls = comparison_parser(), []
+    parser, calls = comparison_parser(recipe_parser), []
     chosen = series_options(parser, arguments)
 
     def measure(recipe, result):

@@ -13,7 +13,7 @@ from streams import write_recipe
 from hf_bml.cli import main
 from hf_bml.study import experiment
 from hf_bml.study.fingerprint import fingerprint
-from hf_bml.study.parser import series_parser
+from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import parse_recipe
 
 ROWS = """
@@ -125,7 +125,7 @@ def test_when_a_recipe_evaluates(tmp_path, text, strategy, steps, kept):
 
 def twice_parsed(folder, text):
     """A recipe, and its `config.yaml`, which holds `explicit`: the same recipe again."""
-    path, parser = folder / "own.yaml", series_parser()
+    path, parser = folder / "own.yaml", train_parser()
     path.write_text(text or "{}")
     recipe = parse_recipe(parser, path, [str(path)])
     path.write_text(yaml.safe_dump(recipe.explicit))

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import pytest
 import torch
 from teachers import save_teachers
 from tiny_images import tiny_image_dataset, tiny_image_model
 
 from hf_bml import MODULATIONS, MultimodalBalancedTrainer
-from hf_bml.study.parser import nested_options
 
 STEPS = {"per_device_train_batch_size": 8, "max_steps": 18, "logging_steps": 5, "learning_rate": 0.05}  # 3 epochs
 
@@ -43,14 +40,6 @@ def test_changes_the_training(training_args, tmp_path, name):
     first, second = weights(trainer), weights(plain)
     assert any(not torch.equal(first[key], second[key]) for key in first)
     assert any(key.startswith(f"{name}/") for logs in trainer.state.log_history for key in logs)
-
-
-@pytest.mark.parametrize("name", MODULATIONS)
-def test_the_help_shows_every_option(name):
-    text = nested_options()
-    for option in fields(MODULATIONS[name].config_class):
-        assert f"--modulations.{name}.{option.name}\n" in text
-        assert option.metadata["help"] in text
 
 
 @pytest.mark.parametrize("name", MODULATIONS)
