@@ -16,6 +16,9 @@ stays: without `group`, the content of the modalities' columns decides, so other
 Pitfalls: without `group`, clips of one speaker or video can be in several splits, which flatters the validation.
 Joined sources whose rows are not in the same order are copied to the cache of `datasets`, media included.
 
+Usage: `dataset: from_columns, dataset_options: {path: csv, data_files: clips.csv, modalities: {audio: wav, visual:
+    mp4}, label: emotion}`
+
 Example:
     >>> from datasets import Dataset
     >>> clips = Dataset.from_dict({"wav": ["a b", "c", "d e", "f"], "mood": ["sad", "glad", "sad", "glad"]})

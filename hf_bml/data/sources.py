@@ -10,6 +10,8 @@ from typing import Any
 from datasets import DatasetDict, IterableDatasetDict, load_dataset, load_dataset_builder
 from datasets.exceptions import DatasetGenerationError
 
+from ..ground.hub_failure import not_loaded
+
 FORMATS = {".csv": "csv", ".tsv": "csv", ".parquet": "parquet", ".json": "json", ".jsonl": "json"}
 DataFiles = str | os.PathLike | list[str] | dict[str, Any] | None
 
@@ -24,12 +26,15 @@ def read_source(
         streaming: whether they are read while they are used.
 
     Raises:
+        ConnectionError: the Hub cannot be reached.
         FileNotFoundError: no such file, folder or Hub id.
         ValueError: see `source_options`; or the source cannot be read.
     """
     found = source_options(path, data_files, **options)
     try:
         return load_dataset(**found, streaming=streaming)
+    except ConnectionError as error:
+        raise ConnectionError(not_loaded("the data set", os.fspath(path), error)) from error
     except DatasetGenerationError as error:  # says nothing itself
         reason = f"{type(error.__cause__).__name__}: {str(error.__cause__).partition(chr(10))[0]}"
         raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..ground.declared import check_required, unlike_declared
 from ..ground.suggestion import NOTHING, Registry, check_name, check_options
 from .corruptions.augmentation import Augmentation, build_augmentation, corruptions_among
 from .corruptions.base import Surroundings
@@ -274,9 +275,12 @@ def _build(name: str, config: dict[str, Any]) -> tuple[Transform, Augmentation |
         check_options(config["type"], options, inspect.signature(transform_class).parameters)
         if files is not None:
             options[source] = str(kept_files(files))
+        check_required(config["type"], transform_class, options)
         transform = transform_class(**options)
         if state_name is not None:
             transform.load_state(stored_state(state_name))
         return transform, None if corruptions is None else build_augmentation(name, transform, corruptions)
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError) as error:  # what comes of an option of the wrong type
+        raise ValueError(f"{where}: {unlike_declared(transform_class, options) or error}") from error
+    except ValueError as error:
         raise ValueError(f"{where}: {error}") from error

@@ -6,9 +6,25 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from datasets import Audio, Dataset, Image, IterableDataset, LargeList, List, Value, Video
+from datasets import (
+    Array2D,
+    Array3D,
+    Array4D,
+    Array5D,
+    Audio,
+    ClassLabel,
+    Dataset,
+    Image,
+    IterableDataset,
+    LargeList,
+    List,
+    Value,
+    Video,
+)
 
 from .tensor_storage import stored_source, with_guarded_bytes
+
+ARRAYS = (Array2D, Array3D, Array4D, Array5D)
 
 
 def check_columns(expected: dict[str, Any], found: list[str]) -> None:
@@ -38,6 +54,17 @@ def _undecoded_feature(feature: Any) -> Any:
     if isinstance(feature, List):
         return List(_undecoded_feature(feature.feature), length=feature.length)
     return feature
+
+
+def numeric_rank(feature: Any) -> int | None:
+    """How many axes a column of numbers has, 0 for plain numbers; None for text, images, audio and the like."""
+    rank = 0
+    while isinstance(feature, (List, LargeList)):
+        feature, rank = feature.feature, rank + 1
+    if isinstance(feature, ARRAYS):
+        rank += len(feature.shape)
+    is_plain = isinstance(feature, (Value, ClassLabel, *ARRAYS))
+    return rank if is_plain and feature.dtype.startswith(("int", "uint", "float", "bool")) else None
 
 
 def integer_columns(features: Mapping[str, Any], modalities: Iterable[str]) -> dict[str, str]:

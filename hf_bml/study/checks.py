@@ -6,6 +6,7 @@ import inspect
 from typing import get_type_hints
 
 from huggingface_hub.utils import validate_repo_id
+from transformers.integrations import INTEGRATION_TO_CALLBACK, get_available_reporting_integrations
 
 from ..data import check_options, dataset_function
 from ..ground.suggestion import did_you_mean
@@ -26,6 +27,7 @@ ENCODER_INPUTS = (  # an option of an encoder, and what its processor calls the 
     ("num_bins", "num_bins"),
     ("num_windows", "num_windows"),
 )
+UNLISTED_TRACKERS = ("azure_ml", "flyte")  # which transformers may not list, though they are installed
 SGD_OPTIONS = {"momentum": float, "dampening": float, "weight_decay": float, "nesterov": str}
 
 
@@ -44,6 +46,7 @@ def check_recipe(recipe: Recipe) -> None:
     check_stream(recipe)
     check_best_metric(recipe, modalities)
     check_optimizer_options(recipe)
+    check_trackers(recipe)
     if recipe.training.hub_model_id is not None:
         validate_repo_id(recipe.training.hub_model_id)
 
@@ -109,6 +112,17 @@ def check_stream(recipe: Recipe) -> None:
         raise ValueError(
             f"processors: {unfitted} learn from the training split before the training, but it is streamed. Load the "
             "data without streaming, or start from a model that has learned them (model_name_or_path)."
+        )
+
+
+def check_trackers(recipe: Recipe) -> None:
+    """The packages of `report_to` are installed; the Trainer would say so when the data is ready."""
+    ready = {*get_available_reporting_integrations(), *UNLISTED_TRACKERS}
+    missing = [name for name in recipe.training.report_to if name in INTEGRATION_TO_CALLBACK and name not in ready]
+    if missing:
+        raise ValueError(
+            f"report_to: {missing[0]} is not installed. pip install {missing[0].replace('_', '-')}, or leave it out: "
+            "report_to: none."
         )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
+from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerControl, TrainerState, TrainingArguments
 
 
 class CompactProgressCallback(ProgressCallback):
-    """The Trainer's progress bar; a log event prints epoch, losses, accuracy and the discrepancy ratios.
+    """The Trainer's progress bar, on a terminal; a log event prints epoch, losses, accuracy and discrepancy ratios.
 
     Args:
         modalities: names whose ratios are shown.
@@ -27,6 +29,17 @@ class CompactProgressCallback(ProgressCallback):
         else:
             trainer.remove_callback(PrinterCallback)
 
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.current_step = 0
+        if state.is_world_process_zero:
+            self.training_bar = tqdm(total=state.max_steps, dynamic_ncols=True, disable=None)  # None: on a terminal
+
+    def on_prediction_step(self, *args: Any, **kwargs: Any) -> None:
+        if sys.stderr.isatty():
+            super().on_prediction_step(*args, **kwargs)
+
     def on_log(
         self,
         args: TrainingArguments,
@@ -40,6 +53,7 @@ class CompactProgressCallback(ProgressCallback):
         line = self.summary(logs or {})
         if line:
             self.training_bar.write(line)
+            sys.stdout.flush()  # else a log file gets its lines long after they are written
 
     def summary(self, logs: dict[str, Any]) -> str:
         """One line, or an empty one if the logs hold neither a training nor a validation loss."""

@@ -6,27 +6,15 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from datasets import (
-    Array2D,
-    Array3D,
-    Array4D,
-    Array5D,
-    ClassLabel,
-    DatasetDict,
-    IterableDatasetDict,
-    LargeList,
-    List,
-    Value,
-)
+from datasets import DatasetDict, IterableDatasetDict
 
 from ..data import load_multimodal_dataset
 from ..data.protocols import with_protocol
 from ..models import expected_input
 from ..processing import PROCESSORS, MultimodalProcessor, Transform
+from ..processing.raw_columns import numeric_rank
 from .recipe import Recipe
 from .run_model import recipe_modalities
-
-ARRAYS = (Array2D, Array3D, Array4D, Array5D)
 
 
 def processor_configs(recipe: Recipe) -> dict[str, Any]:
@@ -174,7 +162,7 @@ def _process_data(
     ranks = {name: numeric_rank(dataset["train"].features[name]) for name in modalities if name not in configs}
     needy = [name for name, rank in ranks.items() if rank is None or (rank > 2 and len(ranks) < len(modalities))]
     if needy:
-        found = {name: dataset["train"].features[name] for name in needy}
+        found = ", ".join(f"{name} ({type(dataset['train'].features[name]).__name__})" for name in needy)
         raise ValueError(
             f"the columns {found} need a processor: give `processors: {{{needy[0]}: {{type: ...}}}}` with a type out "
             f"of {list(PROCESSORS)}."
@@ -185,14 +173,3 @@ def _process_data(
         {name: configs.get(name, {"type": "features"}) for name in modalities}, on_error=recipe.data.on_error
     )
     return processor.apply(dataset, num_proc=recipe.data.dataset_num_proc, augment=augment), processor
-
-
-def numeric_rank(feature: Any) -> int | None:
-    """How many axes a column of numbers has, 0 for plain numbers; None for text, images, audio and the like."""
-    rank = 0
-    while isinstance(feature, (List, LargeList)):
-        feature, rank = feature.feature, rank + 1
-    if isinstance(feature, ARRAYS):
-        rank += len(feature.shape)
-    is_plain = isinstance(feature, (Value, ClassLabel, *ARRAYS))
-    return rank if is_plain and feature.dtype.startswith(("int", "uint", "float", "bool")) else None

@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import AutoConfig, set_seed
 
+from ..ground.hub_failure import reason_of
 from ..models.configuration_multimodal import ModalitiesConfig
 from ..models.pretrained import MultimodalPreTrainedModel
 from .methods import model_options_of
@@ -27,7 +28,7 @@ def checkpoint_config(name_or_path: str) -> ModalitiesConfig:
     try:
         config = AutoConfig.from_pretrained(name_or_path)
     except OSError as error:
-        raise ValueError(f"model_name_or_path {name_or_path!r} is not a checkpoint: {error}") from error
+        raise ValueError(f"model_name_or_path {name_or_path!r} is not a checkpoint: {reason_of(error)}.") from error
     if type(config) not in [task.config_class for task in TASKS.values()]:
         raise ValueError(
             f"model_name_or_path {name_or_path!r}: expected a multimodal model, found {config.model_type}."
@@ -91,7 +92,7 @@ def build_model(recipe: Recipe, class_names: list[str] | None, num_labels: int) 
         try:
             model = model_class.from_pretrained(checkpoint, use_safetensors=True)
         except OSError as error:
-            raise ValueError(f"model_name_or_path {checkpoint!r} cannot be loaded: {error}") from error
+            raise ValueError(f"model_name_or_path {checkpoint!r} cannot be loaded: {reason_of(error)}.") from error
         name_classes(model, class_names)
         return model
     names = class_names or [f"LABEL_{index}" for index in range(num_labels)]

@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+import transformers
 
 from ..data.validation import check_labels
+from ..processing.raw_columns import numeric_rank
 
 
 @runtime_checkable
@@ -78,6 +80,30 @@ def check_dataset(dataset: Any, split: str, columns: Sequence[str], num_labels: 
                 "the modality and what on_error left out, or train without it."
             )
         check_finite(dataset, split, column)
+
+
+def check_collatable(dataset: Any, split: str, columns: Sequence[str], collator: Any) -> None:
+    """Raises ValueError if transformers' default collator is to make batches of what is not numbers, such as audio.
+
+    Args:
+        dataset: or a dict of them; what is no `datasets.Dataset`, or yields other values than it holds, is not
+            checked.
+        split: for the message.
+        columns: that the model needs.
+        collator: of the trainer.
+    """
+    for part in dataset.values() if isinstance(dataset, dict) else (dataset,):
+        is_plain = isinstance(part, datasets.Dataset) and part.format["type"] is None
+        if collator is not transformers.default_data_collator or not is_plain:
+            continue
+        types = {column: part.features[column] for column in columns}
+        raw = [name for name, kind in types.items() if numeric_rank(kind) is None and kind != datasets.Value("null")]
+        if raw:
+            raise ValueError(
+                f"{split}: expected numbers in the columns of the modalities, found {type(types[raw[0]]).__name__} in "
+                f"{raw[0]!r}. Process it, MultimodalProcessor({{{raw[0]!r}: {{...}}, ...}}).apply(dataset), and give "
+                f"the trainer data_collator=MultimodalDataCollator({list(columns)}), or a collator of your own."
+            )
 
 
 def arrow_column(dataset: datasets.Dataset, column: str) -> pa.ChunkedArray:

@@ -25,7 +25,7 @@ from ..modulation import (
 )
 from ..modulation.step import AUXILIARY, JOINT
 from .checking import CheckingTrainer, name_labels
-from .data_checks import check_collator, check_dataset, check_tokens, prime_collator
+from .data_checks import check_collatable, check_collator, check_dataset, check_tokens, prime_collator
 from .epochs import KEEP, ROW
 from .finite import FiniteTrainer
 from .held_out import HoldingOutTrainer
@@ -118,6 +118,7 @@ class MultimodalBalancedTrainer(
         for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
             check_dataset(dataset, split, self.face.required_columns, self.num_labels)
             check_tokens(dataset, split, token_limits(self.face.encoders))
+            check_collatable(dataset, split, self.face.required_columns, self.data_collator)
         prime_collator(self.data_collator, self.train_dataset, self.eval_dataset)
         self._prepare_data()
         self.add_callback(IdleModulationWarning(self))

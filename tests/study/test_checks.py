@@ -69,7 +69,11 @@ def test_a_good_recipe_passes_without_data_weights_or_random_draws(parse, monkey
             "no parameter in 'encoders.audi'.*Did you mean 'encoders.audio'",
         ),
         (["--head_init_std", "0"], "head_init_std must be a number above 0"),
-        (["--processors.text", "{type: tokens, tokenizer: /nowhere}"], "nowhere"),
+        (["--processors.text", "{type: tokens, tokenizer: /nowhere}"], "the tokenizer '/nowhere' .* no such folder"),
+        (["--processors.text", "{type: tokens}"], "'text': type 'tokens' needs the option 'tokenizer'"),
+        (["--processors.audio.duration", "3s"], r"'audio': duration must be float \| null, found '3s'"),
+        (["--processors.audio.window_length", "'128'"], r"window_length must be int \| null, found '128'"),
+        (["--report_to", "wandb"], "report_to: wandb is not installed. pip install wandb, or .* report_to: none"),
         (["--metric_for_best_model", "acuracy"], "Did you mean 'accuracy'"),
         (["--metric_for_best_model", "accuracy_vsual"], "Did you mean 'accuracy_visual'"),
         (["--optim_args", "momentun=0.9"], "Did you mean 'momentum'"),
@@ -79,7 +83,8 @@ def test_a_good_recipe_passes_without_data_weights_or_random_draws(parse, monkey
         (["--output_dir", __file__], "is a file"),
     ],
 )
-def test_refused(parse, arguments, message):
+def test_refused(parse, arguments, message, monkeypatch):
+    monkeypatch.setattr(checks, "get_available_reporting_integrations", lambda: ["tensorboard"])
     with pytest.raises(ValueError, match=message):
         checks.check_recipe(parse(*arguments))
 

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import datasets
 import pytest
 
-from hf_bml.study.errors import OneLineErrors, one_line, print_error
+from hf_bml.study.errors import OneLineErrors, one_line, print_error, quiet_libraries
 
 WORKER = """Caught ValueError in DataLoader worker process 0.
 Original Traceback (most recent call last):
@@ -28,3 +29,14 @@ def test_parser_raises():
     parser.add_argument("--number", type=int)
     with pytest.raises(ValueError, match=r"invalid int value: 'x'\. See prog --help\."):
         parser.parse_args(["--number", "x"])
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_a_log_file_gets_no_bars_of_datasets(monkeypatch, is_terminal):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: is_terminal)
+    datasets.enable_progress_bars()
+    try:
+        quiet_libraries()
+        assert datasets.are_progress_bars_disabled() != is_terminal
+    finally:
+        datasets.disable_progress_bars()  # as in all tests

@@ -37,6 +37,17 @@ def test_missing_column(training_args, which):
         trainer(training_args, **{which: dataset})
 
 
+@pytest.mark.parametrize("which", ["train_dataset", "eval_dataset"])
+def test_raw_columns_need_a_processor_and_a_collator(training_args, which):
+    raw = datasets.Dataset.from_dict(
+        {"audio": [{"bytes": b"", "path": "a.wav"}], "visual": [[0.5]], "labels": [0]}  # as undecoded media are
+    )
+    with pytest.raises(ValueError, match=rf"{which}: .* found dict in 'audio'\. .*MultimodalProcessor.*DataCollator"):
+        trainer(training_args, **{which: raw})
+    trainer(training_args, **{which: raw}, data_collator=lambda rows: {})  # of one's own: it may know what to do
+    trainer(training_args, eval_dataset=raw.remove_columns("audio").add_column("audio", [None]))
+
+
 def test_empty_split(training_args):
     with pytest.raises(ValueError, match="train_dataset is empty"):
         trainer(training_args, train_dataset=tiny_dataset().select([]))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, asdict, fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
 
+from ...ground.declared import check_required
+from ...ground.hub_failure import not_loaded
 from ...ground.suggestion import NOTHING, Registry, check_options
 from .base import Encoder
 from .from_transformers import TransformersEncoder
@@ -59,11 +61,8 @@ def build_encoder_config(modality: str, options: Any, also: Mapping[str, Any] = 
     kind = options.pop("type", None)
     try:
         config_class = ENCODERS.find(kind, also).config_class
-        valid = {f.name: f for f in fields(config_class)}
-        check_options(f"type {kind!r}", options, valid)
-        for name, f in valid.items():
-            if f.default is MISSING and f.default_factory is MISSING and name not in options:
-                raise ValueError(f"type {kind!r} needs the option {name!r}.")
+        check_options(f"type {kind!r}", options, [f.name for f in fields(config_class)])
+        check_required(kind, config_class, options)
         return config_class(**options)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
@@ -100,6 +99,8 @@ def build_encoder(modality: str, options: dict[str, Any], staged: bool = False) 
         encoder = kind(config)
     except Exception as error:
         source = options.get("model") or options.get("architecture")
+        if source is not None and isinstance(error, OSError):
+            raise ValueError(f"Encoder of modality {modality!r}: {not_loaded('the model', source, error)}") from error
         what = options["type"] if source is None else f"{options['type']} model {source!r}"
         raise ValueError(
             f"Encoder of modality {modality!r}: the {what} cannot be built. {type(error).__name__}: {error} "
