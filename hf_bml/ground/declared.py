@@ -19,7 +19,7 @@ import yaml
 REQUIRED = "required"
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Yields", "Example", "Usage")
 TYPES = (  # what people who write YAML call it
-    (r"\b(typing|collections\.abc|os)\.", ""),
+    (r"\b(\w+\.)+(?=[A-Z])", ""),
     (r"\bstr \| PathLike\b", "path"),
     (r"\bSequence\[", "list["),
     (r"\bMapping\[", "dict["),
@@ -71,8 +71,11 @@ def options_of(owner: Callable[..., Any], names: Iterable[str] | None = None) ->
 def declared(owner: Callable[..., Any]) -> dict[str, tuple[Any, Any, str]]:
     """Annotation, default (REQUIRED without one) and help of every option."""
     if is_dataclass(owner):
+        types = {}  # as written: HfArgumentParser changes the types of fields
+        for base in reversed(owner.__mro__):
+            types |= inspect.get_annotations(base)
         return {
-            each.name: (each.type, default_of(each), each.metadata.get("help", ""))
+            each.name: (types[each.name], default_of(each), each.metadata.get("help", ""))
             for each in fields(owner)
             if each.init
         }

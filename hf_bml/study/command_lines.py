@@ -38,7 +38,8 @@ def series_parser(make: Callable[..., Parser], **options: Any) -> Parser:
         options: as for `argparse.ArgumentParser`.
     """
     parser = make(epilog=POINTERS, formatter_class=HelpFormatter, allow_abbrev=False, **options)
-    parser.add_argument("recipes", nargs="+", metavar="RECIPE", help="YAML files, or names of packaged recipes (hf-bml recipes).")
+    packaged = "YAML files, or names of packaged recipes (hf-bml recipes)."
+    parser.add_argument("recipes", nargs="+", metavar="RECIPE", help=packaged)
     parser.add_argument(
         "--seeds",
         nargs="+",

@@ -75,7 +75,7 @@ def parse_recipe(
             raise ValueError(f"unexpected argument {unknown[0]!r}. {recipes_come_first(unknown[0])}.")
         option = unknown[0].split("=")[0].lstrip("-")
         hint = did_you_mean(option, OPTION_NAMES)
-        raise ValueError(f"unknown option {unknown[0]!r}.{hint} See hf-bml train --help.")
+        raise ValueError(f"unknown option {unknown[0]!r}.{hint} See hf-bml options.")
     chosen = {**{name: vars(namespace)[name] for name in sorted(OPTION_NAMES)}, **(changes or {})}
     try:
         bundled = bundled_model_options(chosen["modulations"])

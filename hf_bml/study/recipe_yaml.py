@@ -90,7 +90,7 @@ def read_recipe(path: str | Path, extended_by: tuple[Path, ...] = ()) -> dict[st
         raise ValueError(f"{path}: extends must be the path of one recipe, found {base!r}.")
     for key in options:
         if key not in OPTION_NAMES:
-            raise ValueError(f"{path}: unknown key {key!r}.{did_you_mean(key, OPTION_NAMES)} See hf-bml train --help.")
+            raise ValueError(f"{path}: unknown key {key!r}.{did_you_mean(key, OPTION_NAMES)} See hf-bml options.")
     if base is None:
         return options
     return merged(read_recipe(base, (*extended_by, path.resolve())), options)

@@ -223,16 +223,14 @@ def dataset_part(name: str) -> Part:
 def block_part(name: str) -> Part:
     """A block of a recipe's options, or all that a training takes."""
     if name == "training":
-        theirs = {each.name: each.metadata["help"] for each in fields(TrainingArguments)}
-        options = [
-            replace(each, meaning=HELP.get(each.name, each.meaning)) for each in options_of(BalancedTrainingArguments)
-        ]
-        changed = [each for each in options if each.name not in theirs or each.name in HELP]
-        further = [replace(each, meaning=one_line(theirs[each.name])) for each in options if each not in changed]
+        theirs = {each.name: one_line(each.metadata["help"]) for each in fields(TrainingArguments)} | HELP
+        options = options_of(BalancedTrainingArguments)
+        own = [each for each in options if each.name not in theirs]
+        further = [replace(each, meaning=theirs[each.name]) for each in options if each.name in theirs]
         notes = [f"All others are those of `transformers.TrainingArguments`: {TRAINING_DOCUMENTATION}"]
-        purpose = "How it is trained: the balanced trainer's own options, and those that recipes read their own way."
+        purpose = "How it is trained: options of the balanced trainer beside those of the Trainer."
         example = {"learning_rate": 0.001, "num_train_epochs": 3, "modulations": {"balanced": {}}}
-        return Part(name, purpose, notes, changed, example, BalancedTrainingArguments.__module__, further)
+        return Part(name, purpose, notes, own, example, BalancedTrainingArguments.__module__, further)
     block = {"model": TaskArguments, "data": DataArguments}[name]
     return part_of(name, block, options_of(block), defaults(options_of(block)))
 

@@ -103,7 +103,8 @@ def markdown_kind(kind: str) -> str:
 
 def markdown_part(part: Part, shared: list[Option]) -> str:
     """The section of a part, without the options that stand at the head of the chapter."""
-    paragraphs = [f"### {part.name}", *map(plain, [part.purpose, *part.notes])]
+    source = f"[{part.home}](../{part.home.replace('.', '/')}.py)"
+    paragraphs = [f"### {part.name}", f"{plain(part.purpose)} ({source})", *map(plain, part.notes)]
     options = [markdown_option(option) for option in part.options if option not in shared]
     paragraphs += ["\n".join(options)] if options else []
     if part.example is not None:
