@@ -118,7 +118,8 @@ class MultimodalBalancedTrainer(
         for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
             check_dataset(dataset, split, self.face.required_columns, self.num_labels)
             check_tokens(dataset, split, token_limits(self.face.encoders))
-            check_collatable(dataset, split, self.face.required_columns, self.data_collator)
+        check_collatable(self.train_dataset, "train_dataset", self.face.required_columns, self.data_collator)
+        check_collatable(self.eval_dataset, "eval_dataset", self.face.required_columns, self.data_collator)
         prime_collator(self.data_collator, self.train_dataset, self.eval_dataset)
         self._prepare_data()
         self.add_callback(IdleModulationWarning(self))

@@ -310,7 +310,8 @@ def test_tokens_that_an_encoder_does_not_take(training_args, options, message, s
         with pytest.raises(ValueError, match=f"{split}: {message}"):
             MultimodalBalancedTrainer(token_model(), training_args(), **{split: token_rows(**options, stored=stored)})
     fits = token_rows(text=[49] * 6, words=[8] * 99, stored=stored)
-    MultimodalBalancedTrainer(token_model(), training_args(), train_dataset=fits, eval_dataset={"a": fits})
+    data = {"train_dataset": fits, "eval_dataset": {"a": fits}, "data_collator": lambda rows: {}}
+    MultimodalBalancedTrainer(token_model(), training_args(), **data)
 
 
 def test_token_limits():
