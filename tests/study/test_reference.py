@@ -132,6 +132,8 @@ def test_lists_on_the_command_line(capsys):
     [
         (["encoders", "tmm"], "Did you mean 'timm'?"),
         (["encoders", "opm"], "Known: ['timm'"),
+        (["interactions", "own_parts:Pooled"], "unknown name 'own_parts:Pooled' among interactions"),
+        (["encoders", "own_parts:NotAPart"], "Expected a subclass of Encoder"),
         (["opn"], "Did you mean 'opm'?"),
         (["modulation"], "Did you mean 'modulations'?"),
     ],

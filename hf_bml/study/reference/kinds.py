@@ -84,17 +84,19 @@ class Kind:
         names: of all of them.
         part: one of them by its name, or by the path of the user's own where the kind takes one.
         shared: options that all of them have.
+        takes_paths: whether a path may stand for one of the user's own.
     """
 
     text: str
     names: Callable[[], Iterable[str]]
     part: Callable[[str], Part]
     shared: Callable[[], list[Option]] = list
+    takes_paths: bool = True
 
     def find(self, kind: str, name: str) -> Part:
         """The part of that name; ValueError, naming the closest one, if there is none."""
         known = list(self.names())
-        if name not in known and ":" not in name and "." not in name:
+        if name not in known and not (self.takes_paths and {":", "."} & set(name)):
             raise ValueError(f"unknown name {name!r} among {kind}.{did_you_mean(name, known)} Known: {known}.")
         return self.part(name)
 
@@ -237,7 +239,10 @@ def block_part(name: str) -> Part:
 
 KINDS: dict[str, Kind] = {
     "tasks": Kind(
-        "What a model predicts: `task: NAME`. The options are keys of the recipe.", lambda: TASKS, task_part
+        "What a model predicts: `task: NAME`. The options are keys of the recipe.",
+        lambda: TASKS,
+        task_part,
+        takes_paths=False,
     ),
     "encoders": Kind(
         "From the input of a modality to its feature: `modalities: {MODALITY: {type: NAME, ...}}`; your own are "
@@ -269,12 +274,14 @@ KINDS: dict[str, Kind] = {
         "What encoders exchange before the fusion: `interaction: NAME`, with `interaction_options: {...}`.",
         lambda: INTERACTIONS,
         lambda name: chosen_part("interaction", INTERACTIONS, name),
+        takes_paths=False,
     ),
     "architectures": Kind(
         "What joins the modalities in the tasks question_answering and segment_classification: `architecture: NAME`, "
         "with `architecture_options: {...}`.",
         lambda: [*QUESTION_ANSWERING_ARCHITECTURES, *SEGMENT_ARCHITECTURES],
         architecture_part,
+        takes_paths=False,
     ),
     "modulations": Kind(
         "Methods that balance modalities: `modulations: {NAME: {...}}`, several if need be; your own are "
@@ -289,7 +296,9 @@ KINDS: dict[str, Kind] = {
         dataset_names,
         dataset_part,
     ),
-    "recipe": Kind("Further keys of every recipe, by block.", lambda: ("model", "data", "training"), block_part),
+    "recipe": Kind(
+        "Further keys of every recipe, by block.", lambda: ("model", "data", "training"), block_part, takes_paths=False
+    ),
 }
 
 
