@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from transformers import BertConfig, BertModel, TrainingArguments
+from transformers import BertConfig, BertModel, TrainingArguments, Wav2Vec2FeatureExtractor
 
 from hf_bml.cli import main
 from hf_bml.data import check_options, dataset_function
@@ -32,16 +32,17 @@ STAND_INS = {  # for the modalities of an example that is of something else
     "question_answering": {"text": {"type": "lstm", "vocab_size": 9}, "audio": {"type": "sequence", "input_size": 4}},
     "segment_classification": {name: {"type": "features", "input_size": 4} for name in ("audio", "visual")},
 }
-HUB_ID = "google-bert/bert-base-uncased"  # of the examples
+HUB_ID, SPEECH_ID = "google-bert/bert-base-uncased", "facebook/wav2vec2-base"  # of the examples
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where a tiny model with a tokenizer lies under the Hub id of the examples."""
+    """Where a tiny model with a tokenizer, and a feature extractor, lie under the Hub ids of the examples."""
     folder = tmp_path_factory.mktemp("examples")
     config = BertConfig(num_hidden_layers=1, hidden_size=8, num_attention_heads=1, intermediate_size=8, vocab_size=9)
     BertModel(config).save_pretrained(folder / HUB_ID)
     word_tokenizer(["one", "two"]).save_pretrained(folder / HUB_ID)
+    Wav2Vec2FeatureExtractor().save_pretrained(folder / SPEECH_ID)
     return folder
 
 

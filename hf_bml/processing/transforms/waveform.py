@@ -21,6 +21,8 @@ class Waveform(Transform):
     The feature extractor decides sampling rate, normalisation and whether an `attention_mask` marks the padding:
     models with group normalisation, such as wav2vec2-base, were pretrained without, and hear zeros there.
 
+    Usage: `processors: {audio: {type: waveform, feature_extractor: facebook/wav2vec2-base, duration: 4}}`
+
     Args:
         feature_extractor: name on the Hub or folder of a transformers feature extractor.
         duration: of longer clips the middle is taken, in seconds; None keeps them whole.
