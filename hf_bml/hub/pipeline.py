@@ -181,7 +181,7 @@ class MultimodalClassificationPipeline(Pipeline):
         unimodal = torch.full((num_samples, len(self.modalities), num_labels), torch.nan, device=usable.device)
         present = usable[:, None].repeat(1, len(self.modalities))
         if batch:
-            output = self.model(**{name: self._cast(value) for name, value in batch.items()})
+            output = self.model(**batch)
             if output.logits.ndim != 2:
                 raise ValueError(
                     f"Expected a model with one prediction per sample, found logits of shape "
@@ -192,11 +192,6 @@ class MultimodalClassificationPipeline(Pipeline):
             if output.modality_mask is not None:
                 present[usable] = output.modality_mask
         return {"logits": logits, "unimodal_logits": unimodal, "present": present, "usable": usable}
-
-    def _cast(self, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: self._cast(tensor) for key, tensor in value.items()}
-        return value.to(self.model.dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
     def postprocess(
         self,

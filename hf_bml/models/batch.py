@@ -33,7 +33,7 @@ def check_inputs(names: Collection[str], modalities: Mapping[str, Any], modality
     if not given:
         raise ValueError(f"At least one of the modalities {list(names)} needs an input, found none.")
     if modality_mask is not None:
-        expected = len(batch_tensor(given[0])), len(names)
+        expected = batch_tensor(given[0]).shape[0], len(names)
         if modality_mask.shape != expected:
             raise ValueError(
                 f"modality_mask must have the shape (batch, modalities) = {expected}, "
@@ -48,7 +48,7 @@ def presence(names: Collection[str], modalities: Mapping[str, Any], modality_mas
     if all(given):
         return mask
     example = batch_tensor(next(inputs for inputs in modalities.values() if inputs is not None))
-    present = torch.tensor(given, device=example.device).expand(len(example), -1)
+    present = torch.tensor(given, device=example.device).expand(example.shape[0], -1)
     return present if mask is None else mask & present
 
 

@@ -109,6 +109,10 @@ class ModelFace:
             "head_hidden_sizes, sum, bounded, cosine, or shared with shared_prediction: sum."
         )
 
+    def why_no_checkpointing(self) -> str | None:
+        """Why activation checkpointing cannot be turned on; None if it can."""
+        return None
+
     def why_no_unimodal_graph(self) -> str | None:
         """Why a modality's own prediction cannot have a graph; None if it can."""
         return None if self.trains_own_heads else self.why_no_head_graph()
@@ -144,6 +148,12 @@ class AdaptedModel(ModelFace):
         self.why_no_head_graph = own("why_no_head_graph", self.why_no_head_graph)
         self.why_no_exact_split = own("why_no_exact_split", self.why_no_exact_split)
         self.why_no_unimodal_graph = own("why_no_unimodal_graph", self.why_no_unimodal_graph)
+        self.why_no_checkpointing = own("why_no_checkpointing", self.why_no_checkpointing)
+        if not (own("activation_checkpointing_enable") or own("gradient_checkpointing_enable")):
+            self.why_no_checkpointing = lambda: (
+                f"{type(model).__name__} has no method activation_checkpointing_enable("
+                "activation_checkpointing_kwargs, every_n_layers, offload). Write it, or leave it out."
+            )
 
     @property
     def num_labels(self) -> int:

@@ -145,7 +145,7 @@ class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
         filled = {}
         for column, (name, tokens) in enumerate(started.items()):
             if tokens is None:
-                tokens = Tokens(example.new_zeros(len(example), 1, self.sizes[name]))
+                tokens = Tokens(example.new_zeros(example.shape[0], 1, self.sizes[name]))
             seen = seen_tokens(tokens)
             if modality_mask is not None:
                 seen = seen & modality_mask[:, column, None]

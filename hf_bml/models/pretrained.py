@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers.utils import ModelOutput
 
 from ..ground.task import cross_entropy
 from .batch import buffers_before, check_inputs, presence, present_inputs, restore_buffers
+from .checkpointing import INSTEAD, keep_statistics
+from .encoders.base import Encoder
 from .face import ModelFace
 from .forward_view import ForwardView, Modulating
 from .frozen import keep_frozen_statistics
 from .fusion import drop_features
+from .precision import in_precision_of
 from .prediction import Prediction, answers_when_alone
 from .saved import SavedModel, indivisible_modules
 
@@ -65,6 +70,7 @@ class MultimodalPreTrainedModel(ModelFace, SavedModel):
         self.auxiliary_heads = nn.ModuleDict(heads)
         self.post_init()
         self._no_split_modules = indivisible_modules(self)
+        self._apply_requested()
 
     def forward(
         self,
@@ -121,7 +127,7 @@ class MultimodalPreTrainedModel(ModelFace, SavedModel):
                 losses["auxiliary"] = self._auxiliary_loss(own_logits, labels, current.modality_mask)
                 loss = loss + losses["auxiliary"]
         if keep_mask is None:
-            shape = len(prediction.logits), len(self.encoders)
+            shape = prediction.logits.shape[0], len(self.encoders)  # of a tensor, len() is a constant for torch.export
             keep_mask = torch.ones(shape, dtype=torch.bool, device=prediction.logits.device)
         return self.output_class(
             loss=loss,
@@ -138,7 +144,7 @@ class MultimodalPreTrainedModel(ModelFace, SavedModel):
         if inputs is None:
             return None
         try:
-            return self._start(name, inputs)
+            return self._start(name, in_precision_of(self.encoders[name], inputs))
         except (TypeError, ValueError) as error:
             raise type(error)(f"Modality {name!r}: {error}") from error
 
@@ -200,6 +206,46 @@ class MultimodalPreTrainedModel(ModelFace, SavedModel):
             for column, logits in enumerate(auxiliary_logits.values())
         ]
         return (1.0 if weight is None else weight) * sum(losses)
+
+    def why_no_checkpointing(self) -> str | None:
+        if any(self._checkpointing_encoders().values()):
+            return None
+        found = {name: options["type"] for name, options in self.config.modalities.items()}
+        return (
+            f"activation checkpointing needs an encoder with layers that can be computed again, found {found}. Use "
+            f"transformers, timm or sequence encoders. {INSTEAD}"
+        )
+
+    def _checkpointing_encoders(self) -> dict[str, list[Encoder]]:
+        """Per modality its encoders that have activation checkpointing."""
+        return {
+            name: [part for part in encoder.modules() if isinstance(part, Encoder) and part.can_checkpoint]
+            for name, encoder in self.encoders.items()
+        }
+
+    def _set_gradient_checkpointing(
+        self,
+        enable: bool = True,
+        gradient_checkpointing_func: Callable[..., Any] = checkpoint,
+        every_n_layers: int = 1,
+    ) -> None:
+        """What transformers' methods end in: turns activation checkpointing on or off in the encoders that have it.
+
+        Raises:
+            ValueError: `why_no_checkpointing`.
+        """
+        if enable and (reason := self.why_no_checkpointing()):
+            raise ValueError(reason)
+        found = self._checkpointing_encoders()
+        without = {name: self.config.modalities[name]["type"] for name, able in found.items() if not able}
+        if enable and without:
+            warnings.warn(
+                f"Activation checkpointing has no effect on the encoders {without}, which keep their activations.",
+                stacklevel=2,
+            )
+        for encoder in (each for able in found.values() for each in able):
+            encoder.checkpoint(enable, gradient_checkpointing_func, every_n_layers)
+        keep_statistics(self.encoders)
 
     def train(self, mode: bool = True) -> MultimodalPreTrainedModel:
         """As of every module, but normalisation layers whose weights are frozen stay in eval mode."""

@@ -13,6 +13,7 @@ from transformers import initialization as init
 
 from ..ground.repository_code import own_code_only
 from .bare_card import replace_blank_card
+from .checkpointing import transformers_models
 from .configuration_multimodal import ModalitiesConfig, MultimodalConfig
 
 # What PEFT, torch.compile and torch's parametrizations put into a parameter's name:
@@ -48,9 +49,15 @@ class SavedModel(PreTrainedModel):
     config_class = MultimodalConfig
     base_model_prefix = "multimodal"
     accepts_loss_kwargs = False
+    supports_gradient_checkpointing = True
+    # Of the attention implementations, each encoder says itself which it has:
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = True
+    encoders: nn.ModuleDict
 
     def __init__(self, config: ModalitiesConfig):
+        self.requested_attention = config._attn_implementation
         super().__init__(config)
+        config._attn_implementation = self.requested_attention  # None stays None: each encoder has its own default
         if not config.modalities:
             raise ValueError(
                 f"{type(config).__name__}.modalities is empty: give an encoder config per modality, for example "
@@ -77,6 +84,34 @@ class SavedModel(PreTrainedModel):
         """What every way of pushing a model ends in: with a card that says something, unless there is one."""
         replace_blank_card(Path(working_dir) / "README.md", self.config, type(self).__name__, repo_id)
         return super()._upload_modified_files(working_dir, repo_id, *args, **kwargs)
+
+    def _apply_requested(self) -> None:
+        """Does what `from_pretrained` and transformers ask of the encoders, once these are built.
+
+        Raises:
+            ValueError: an encoder does not have the requested `attn_implementation`.
+        """
+        for model in transformers_models(self.encoders):
+            self._keep_in_fp32_modules.update(model._keep_in_fp32_modules or ())
+            self._keep_in_fp32_modules_strict.update(model._keep_in_fp32_modules_strict or ())
+        if self.requested_attention is None:
+            return
+        for name, encoder in self.encoders.items():
+            options = self.config.modalities[name]
+            if options.get("attn_implementation") is None:
+                for model in transformers_models(encoder):
+                    try:
+                        model.set_attn_implementation(self.requested_attention)
+                    except (ImportError, ValueError) as error:
+                        raise ValueError(
+                            f"attn_implementation {self.requested_attention!r} does not work for the encoder of "
+                            f"modality {name!r}: {error} Give this encoder its own in its options, such as "
+                            "attn_implementation: eager."
+                        ) from error
+
+    def enable_input_require_grads(self) -> None:
+        """Does nothing: checkpointing that is not re-entrant needs no gradient of an input. PEFT and transformers ask
+        for it."""
 
     def get_input_embeddings(self) -> None:
         """None: no single embedding represents all modalities. Accelerate asks before it shards a model (FSDP2)."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, Trainer
 
 from ..models.face import ModelFace
+from ..models.precision import in_precision
 from .data_checks import checked_batch
 from .preflight import check_output
 
@@ -68,8 +69,7 @@ class CheckingTrainer(Trainer):
         data, args = super()._prepare_input(data), self.args
         if self.is_in_train or not (args.bf16_full_eval or args.fp16_full_eval):
             return data
-        is_float = isinstance(data, Tensor) and data.is_floating_point()
-        return data.to(torch.float16 if args.fp16_full_eval else torch.bfloat16) if is_float else data
+        return in_precision(data, torch.float16 if args.fp16_full_eval else torch.bfloat16)
 
 
 def name_labels(config: PreTrainedConfig | None, dataset: Any) -> None:

@@ -41,11 +41,15 @@ def refusals(trainer: Trainer) -> Iterator[str]:
             "transformers.integrations.neftune.neftune_post_forward_hook on the text encoder's embedding, and set "
             "its neftune_noise_alpha."
         )
-    if vars(args).get("activation_checkpointing"):  # transformers 5.20 does not have it
-        yield (
-            "activation_checkpointing does not work with a model of several encoders yet. Save memory with a smaller "
-            "per_device_train_batch_size and more gradient_accumulation_steps, which give the same update, or bf16."
-        )
+    names = ("activation_checkpointing", "gradient_checkpointing")  # transformers 5.20 has the second only
+    if any(vars(args).get(name) for name in names):
+        if reason := trainer.face.why_no_checkpointing():
+            yield reason
+        if any((vars(args).get(f"{name}_kwargs") or {}).get("use_reentrant") for name in names):
+            yield (
+                "activation_checkpointing_kwargs: use_reentrant: true does not allow the gradients of single losses, "
+                "and leaves encoders without gradient whose input has none. Leave it out."
+            )
     if args.use_liger_kernel:
         yield (
             "use_liger_kernel patches language models by their type, and this is a model of several encoders. Leave "

@@ -12,6 +12,7 @@ from torch.func import functional_call
 from transformers import PreTrainedConfig
 
 from ...ground.task import cross_entropy
+from ..checkpointing import checkpoint_balanced, why_not_balanced, without_checkpointing
 from ..configuration_multimodal import check_modality_name
 from ..forward_view import ForwardView
 from ..frozen import keep_frozen_statistics
@@ -210,6 +211,30 @@ class BalancedModel(CheckedModel):
         """Saves the wrapped model, which needs no balancing to be used."""
         return self.model.save_pretrained(*args, **kwargs)
 
+    def why_no_checkpointing(self) -> str | None:
+        return why_not_balanced(without_adapter(self.model), self.paths)
+
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        """Turns activation checkpointing on in the transformers models inside, and in the wrapped one if it is one.
+
+        Args:
+            activation_checkpointing_kwargs: of `torch.utils.checkpoint.checkpoint`.
+            options: as of transformers' method of this name, such as `every_n_layers`.
+
+        Raises:
+            ValueError: there is none, or an encoder is in a layer that would be computed again.
+        """
+        options = {"gradient_checkpointing_kwargs": activation_checkpointing_kwargs, **options}
+        checkpoint_balanced(without_adapter(self.model), self.paths, options)
+
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: dict[str, Any] | None = None, **options: Any
+    ) -> None:
+        """The older name of `activation_checkpointing_enable`."""
+        self.activation_checkpointing_enable(gradient_checkpointing_kwargs, **options)
+
     def train(self, mode: bool = True) -> BalancedModel:
         super().train(mode)
         if mode:
@@ -325,7 +350,9 @@ class BalancedModel(CheckedModel):
                     return self._logits(self._run(inputs))
                 inside = {id(p) for encoder in self.encoders.values() for p in encoder.parameters()}
                 constants = {n: p.detach() for n, p in self.model.named_parameters() if id(p) not in inside}
-                return self._logits(functional_call(self.model, constants, kwargs=copied(dict(inputs))))
+                # Computed again, the layers would have their parameters, not the constants.
+                with without_checkpointing(self.model):
+                    return self._logits(functional_call(self.model, constants, kwargs=copied(dict(inputs))))
 
         given = {name: inputs[name] for name in self.paths if name in inputs}
         return ForwardView(unimodal_logits, mask, self._features(outputs), given or dict(inputs), predict)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from ..checkpointing import can_checkpoint, checkpoint_layers
 from .sequences import Tokens
 
 
@@ -68,6 +69,15 @@ class Encoder(nn.Module):
     def tokens(self, *inputs: Tensor, **named: Tensor) -> Tokens:
         """A sequence in the place of the feature, for interactions and questions; arguments as of `forward`."""
         raise NotImplementedError(f"{type(self).__name__} has no tokens, which are needed here: override `tokens`.")
+
+    @property
+    def can_checkpoint(self) -> bool:
+        """Whether it has layers for activation checkpointing; by default, those of the transformers models inside."""
+        return can_checkpoint(self)
+
+    def checkpoint(self, enable: bool, function: Callable[..., Any], every_n_layers: int) -> None:
+        """Turns activation checkpointing on or off in these layers; see `checkpoint_layers`."""
+        checkpoint_layers(self, enable, function, every_n_layers)
 
     @classmethod
     def expected_input(cls, config: Any, wanted: Collection[str]) -> dict[str, Any]:

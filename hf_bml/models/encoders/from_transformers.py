@@ -38,6 +38,8 @@ class TransformersEncoderConfig:
         freeze: parts that are not trained and stay in eval mode, by their names in the model, with `*` and `[0-5]`:
             `[embeddings, "encoder.layer.[0-5]"]` is the lower half of a BERT, `[feature_extractor]` the convolutions
             of wav2vec2 and HuBERT.
+        attn_implementation: how attention is computed, such as `eager`, `sdpa` or `flash_attention_2`; default that
+            of `from_pretrained(attn_implementation=...)`, else the model's own.
     """
 
     model: str | None = None
@@ -46,12 +48,15 @@ class TransformersEncoderConfig:
     pooling: str = "mean"
     output_size: int | None = None
     freeze: list[str] = field(default_factory=list)
+    attn_implementation: str | None = None
 
     def __post_init__(self) -> None:
         check_freeze(self.freeze)
         if self.output_size is not None:
             check_size("output_size", self.output_size)
         check_name("pooling", self.pooling, ("mean", "cls"))
+        if not isinstance(self.attn_implementation, str | None):
+            raise ValueError(f"attn_implementation must be a name such as 'sdpa', found {self.attn_implementation!r}.")
         if not isinstance(self.config, Mapping | None) or not isinstance(self.model, str | None):
             raise ValueError(
                 "`model` must be a Hub id or folder and `config` a dict such as {'model_type': 'bert'}, "
@@ -87,11 +92,13 @@ class TransformersEncoder(Encoder):
             model_config = AutoConfig.from_pretrained(config.model, **overrides)
         else:
             model_config = AutoConfig.for_model(model_type, **overrides)
+        options: dict[str, Any] = {"dtype": torch.get_default_dtype()}  # the whole model's, not the stored one
+        if config.attn_implementation is not None:
+            options["attn_implementation"] = config.attn_implementation
         if config.pretrained and not on_meta:
-            # the checkpoint's own type may be half precision, in which nothing can be trained
-            model = AutoModel.from_pretrained(config.model, config=model_config, dtype=torch.get_default_dtype())
+            model = AutoModel.from_pretrained(config.model, config=model_config, **options)
         else:
-            model = AutoModel.from_config(model_config)
+            model = AutoModel.from_config(model_config, **options)
         mark_initialized(model)  # with DeepSpeed ZeRO-3, transformers itself does so on the main process only
         # A detector (detr) also counts as encoder-decoder, but its encoder does not take images.
         keep_encoder = model_config.is_encoder_decoder and model.main_input_name != "pixel_values"

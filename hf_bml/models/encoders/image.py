@@ -9,14 +9,15 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torchvision.ops import Conv2dNormActivation
 
 from ...ground.suggestion import did_you_mean
@@ -202,11 +203,33 @@ class ImageEncoder(Encoder):
         return state
 
 
-class ClipCNN(ImageEncoder):
-    """Base of the timm encoders: the options of TSN and TSM, which see a clip's frames as such.
+class TimmBased(Encoder):
+    """Base of encoders around a timm model, which has activation checkpointing of timm's own kind.
 
     Attributes:
         model: the timm model.
+    """
+
+    model: nn.Module
+
+    @cached_property
+    def can_checkpoint(self) -> bool:
+        try:
+            self.model.set_grad_checkpointing(True)
+        except (AssertionError, AttributeError):  # how those say no that cannot
+            return False
+        self.model.set_grad_checkpointing(False)
+        return True
+
+    def checkpoint(self, enable: bool, function: Callable[..., Any], every_n_layers: int) -> None:
+        if self.can_checkpoint:
+            self.model.set_grad_checkpointing(enable)
+
+
+class ClipCNN(TimmBased, ImageEncoder):
+    """Base of the timm encoders: the options of TSN and TSM, which see a clip's frames as such.
+
+    Attributes:
         frozen: batch normalisation layers that stay in eval mode.
         frozen_parts: those of `freeze`.
     """
@@ -311,8 +334,9 @@ class StagedTimmEncoder(ClipCNN):
         return self.run_stages(range(len(self.stage_sizes)), StageMaps(images)).pooled()
 
     def stage(self, index: int, maps: Tensor) -> Tensor:
+        again = self.model.grad_checkpointing and self.training and torch.is_grad_enabled()
         for module in list(self.model.values())[slice(*self.stage_ranges[index])]:
-            maps = module(maps)
+            maps = checkpoint(module, maps, use_reentrant=False) if again else module(maps)
         return maps
 
 

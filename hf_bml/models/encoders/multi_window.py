@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from ..options import check_size
-from .base import Encoder, mark_initialized
-from .image import check_architecture, check_shift_fraction
+from .base import mark_initialized
+from .image import TimmBased, check_architecture, check_shift_fraction
 from .sequences import Tokens, positions_as_tokens
 from .tsn_tsm import TimeAxisShift, insert_before_blocks
 
@@ -47,7 +47,7 @@ class MultiWindowEncoderConfig:
         check_shift_fraction(self.shift_fraction)
 
 
-class MultiWindowEncoder(Encoder):
+class MultiWindowEncoder(TimmBased):
     """See `MultiWindowEncoderConfig`. One network sees every window's spectrogram as an image of one channel."""
 
     provenance = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ..options import check_attention, check_size
 from .base import Encoder
@@ -44,6 +45,11 @@ class SequenceEncoderConfig:
         check_attention(self)
 
 
+class TransformerEncoderLayer(GradientCheckpointingLayer, nn.TransformerEncoderLayer):
+    """Torch's layer with activation checkpointing as the layers of transformers have it; a device map or FSDP finds it
+    by its name."""
+
+
 class SequenceEncoder(Encoder):
     """See `SequenceEncoderConfig`. Sinusoidal positions, padding mask, pre-norm layers, mean over valid positions."""
 
@@ -55,7 +61,7 @@ class SequenceEncoder(Encoder):
         self.output_size = self.token_size = config.hidden_size
         self.projection = nn.Linear(config.input_size, config.hidden_size)
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(
+            TransformerEncoderLayer(
                 config.hidden_size,
                 config.num_heads,
                 config.feedforward_size or 4 * config.hidden_size,

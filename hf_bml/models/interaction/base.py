@@ -24,7 +24,7 @@ def fill_absent(
     """Features per modality `(batch, sizes[m])` with zeros where a modality is None or `keep_mask` is False."""
     example = next(feature for feature in features.values() if feature is not None)
     filled = {
-        name: example.new_zeros(len(example), sizes[name]) if feature is None else feature
+        name: example.new_zeros(example.shape[0], sizes[name]) if feature is None else feature
         for name, feature in features.items()
     }
     return filled if keep_mask is None else drop_features(filled, keep_mask)

@@ -60,7 +60,7 @@ class CentralHead(FusionHead):
 
     def forward(self, features: Mapping[str, Tensor]) -> Tensor:
         taps = {modality: feature.split(self.tap_sizes[modality], -1) for modality, feature in features.items()}
-        batch = len(next(iter(features.values())))
+        batch = next(iter(features.values())).shape[0]
         # A training batch of one has no statistics of its own: BatchNorm takes the running ones.
         with evaluation_mode(self.steps) if batch == 1 else contextlib.nullcontext():
             return self.classifier(self._central_stream(taps))

@@ -104,7 +104,7 @@ class AVSD(Architecture):
         width = self.classifier[-1].in_features
         dtype = next(iter(found.values())).dtype
         found = {
-            name: found[name] if name in found else example.new_zeros(len(example), count, width, dtype=dtype)
+            name: found[name] if name in found else example.new_zeros(example.shape[0], count, width, dtype=dtype)
             for name, count in self.utilities.items()
         }
         parts = [found[self.question].squeeze(1)]

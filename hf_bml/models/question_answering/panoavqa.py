@@ -124,7 +124,7 @@ class PanoAVQA(Architecture):
         values, hidden = {}, {}
         for name, given in tokens.items():
             embedded, seen = self.embeddings[name](given.values), seen_tokens(given)
-            first = self.first_tokens[name].to(embedded.dtype).expand(len(embedded), 1, -1)
+            first = self.first_tokens[name].to(embedded.dtype).expand(embedded.shape[0], 1, -1)
             values[name] = torch.cat([first, embedded], dim=1)
             hidden[name] = ~torch.cat([seen.any(1, keepdim=True), seen], dim=1)
         for layer in self.layers:
@@ -133,7 +133,7 @@ class PanoAVQA(Architecture):
         pooled = [
             self._pool(name, values[name], hidden[name])
             if name in values
-            else example.new_zeros(len(example), self.width)
+            else example.new_zeros(example.shape[0], self.width)
             for name in self.sizes
         ]
         return self.classifier(torch.cat(pooled, dim=-1))
