@@ -98,6 +98,16 @@ SEAMS: dict[str, dict[str, tuple[Seam, ...]]] = {  # by the room that relies on 
             Seam("_init_weights", "module", "heads and encoders have initial weights of their own"),
             *attributes("timm has initialised its layers already", "_is_hf_initialized"),
             *attributes("FSDP wraps whole blocks of the encoders", "_no_split_modules"),
+            *attributes("what stays in float32", "_keep_in_fp32_modules", "_keep_in_fp32_modules_strict"),
+            *attributes(
+                "encoders say themselves which attention they have",
+                *("_supports_sdpa", "_supports_flash_attn", "_supports_flex_attn"),
+            ),
+            Seam(
+                "_set_gradient_checkpointing",
+                "enable gradient_checkpointing_func every_n_layers",
+                "activation checkpointing of each encoder's own kind",
+            ),
             Seam(
                 "_upload_modified_files",
                 "working_dir repo_id files_timestamps commit_message token create_pr revision commit_description",
@@ -107,6 +117,7 @@ SEAMS: dict[str, dict[str, tuple[Seam, ...]]] = {  # by the room that relies on 
         ),
         "transformers:PreTrainedConfig": (
             *attributes("what a message calls the checkpoint", "_name_or_path"),
+            *attributes("the attention implementation that was asked for", "_attn_implementation"),
             *attributes("a class copied from a repository is saved with its code", "_auto_class"),
         ),
     },
