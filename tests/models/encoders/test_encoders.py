@@ -299,3 +299,62 @@ def test_tokens_of_a_clip_that_an_image_model_sees():
     resnet = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic").to_dict()
     maps = build_encoder("visual", {"type": "transformers", "config": resnet}).eval().tokens(clip[:, 0])
     assert maps.values.shape == (2, 16, 16)  # 4 x 4 positions
+
+
+def text_model(folder, dtype=torch.float32, **options):
+    """A BERT that is saved in `folder` in a dtype, and a model that starts from it."""
+    torch.manual_seed(0)
+    bert = BertConfig(**{key: value for key, value in TINY_BERT.items() if key != "model_type"})
+    AutoModel.from_config(bert).to(dtype).save_pretrained(folder / "bert")
+    options = {"type": "transformers", "model": str(folder / "bert"), "pretrained": True, **options}
+    return MultimodalForClassification(MultimodalConfig(modalities={"text": options}, num_labels=2))
+
+
+def test_one_dtype_for_the_whole_model_whatever_was_stored(tmp_path):
+    model = text_model(tmp_path, torch.bfloat16)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    model.config.modalities["text"]["config"]["dtype"] = "float32"  # as configs were stored once
+    model.save_pretrained(tmp_path / "model")
+    again = MultimodalForClassification.from_pretrained(tmp_path / "model", dtype=torch.bfloat16)
+    assert {p.dtype for p in again.parameters()} == {torch.bfloat16}
+    assert again(text=torch.tensor([[5, 6]])).logits.dtype == torch.bfloat16
+    assert "dtype" not in again.config.modalities["text"]["config"]
+
+
+def test_what_transformers_keeps_in_float32_stays_so(tmp_path):
+    """T5's output layers overflow in float16."""
+    config = MultimodalConfig(modalities={"text": {"type": "transformers", "config": TINY_T5}}, num_labels=2)
+    MultimodalForClassification(config).save_pretrained(tmp_path)
+    model = MultimodalForClassification.from_pretrained(tmp_path, dtype=torch.float16)
+    kept = [name for name, p in model.named_parameters() if p.dtype == torch.float32]
+    assert kept and all(name.endswith("wo.weight") for name in kept)
+
+
+def test_the_attention_implementation_reaches_the_encoders(tmp_path):
+    def used(model):
+        return model.encoders["text"].model.config._attn_implementation
+
+    model = text_model(tmp_path)
+    model.save_pretrained(tmp_path / "model")
+    load = MultimodalForClassification.from_pretrained
+    assert used(model) == used(load(tmp_path / "model")) == "sdpa"
+    assert used(load(tmp_path / "model", attn_implementation="eager")) == "eager"
+    assert used(MultimodalForClassification(model.config)) == "sdpa"  # a config keeps no default as a request
+    model.set_attn_implementation("eager")
+    assert used(model) == "eager"
+    own = text_model(tmp_path, attn_implementation="eager")
+    own.save_pretrained(tmp_path / "own")
+    assert used(own) == used(load(tmp_path / "own", attn_implementation="sdpa")) == "eager"
+    with pytest.raises(ValueError, match="attn_implementation must be a name .* found 3"):
+        MultimodalConfig(modalities={"text": {"type": "transformers", "config": TINY_BERT, "attn_implementation": 3}})
+
+
+def test_an_encoder_without_the_attention_that_was_asked_for(tmp_path):
+    resnet = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic").to_dict()
+    config = MultimodalConfig(modalities={"visual": {"type": "transformers", "config": resnet}}, num_labels=2)
+    MultimodalForClassification(config).save_pretrained(tmp_path)
+    load = MultimodalForClassification.from_pretrained
+    with pytest.raises(ValueError, match="'sdpa' does not work for the encoder of modality 'visual'"):
+        load(tmp_path, attn_implementation="sdpa")
+    config.modalities["visual"]["attn_implementation"] = "eager"
+    load(tmp_path, config=config, attn_implementation="sdpa")
