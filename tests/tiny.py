@@ -6,6 +6,7 @@ import math
 
 import datasets
 import torch
+from torch.utils._pytree import tree_map
 from transformers import BertConfig, BertModel
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
@@ -157,3 +158,25 @@ def check_reload(model, batch, folder):
     expected, loaded = model(**batch), again(**batch)
     torch.testing.assert_close(loaded.logits, expected.logits)
     torch.testing.assert_close(loaded.unimodal_logits, expected.unimodal_logits)
+
+
+def export_arguments(model, batch):
+    """How a model is exported for any number of samples: the keywords of `torch.export.export`, and a larger batch."""
+
+    def any_number(values):
+        return tree_map(lambda value: {0: torch.export.Dim.DYNAMIC}, values)
+
+    modalities = {name: value for name, value in batch.items() if name in model.encoders}
+    others = {name: value for name, value in batch.items() if name not in modalities}
+    shapes = {"modalities": any_number(modalities), **any_number(others)}
+    larger = tree_map(lambda value: torch.cat([value, value[:3]]), batch)
+    return {"kwargs": batch, "dynamic_shapes": shapes}, larger
+
+
+def check_export(model, batch):
+    """The exported program takes another number of samples, and predicts the same, of each modality alone, too."""
+    arguments, larger = export_arguments(model.eval(), batch)
+    program = torch.export.export(model, (), **arguments)
+    found, expected = program.module(check_guards=False)(**larger), model(**larger)
+    torch.testing.assert_close(found.logits, expected.logits)
+    torch.testing.assert_close(found.unimodal_logits, expected.unimodal_logits)

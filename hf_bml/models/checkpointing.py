@@ -115,7 +115,8 @@ def keep_statistics(model: nn.Module) -> None:
     Must be called where checkpointing is turned on; a second call changes nothing.
     """
     for layer in normalisation_layers(model):
-        if _shelve_buffers not in layer._forward_pre_hooks.values():
+        if not vars(layer).get("statistics_are_kept"):
+            layer.statistics_are_kept = True  # a deep copy has this and the hooks
             layer.register_forward_pre_hook(_shelve_buffers)
             layer.register_forward_hook(_restore_buffers, always_call=True)  # checkpointing may stop half-way
 

@@ -156,7 +156,7 @@ class MultimodalForSegmentClassification(MultimodalPreTrainedModel):
         shape = next(iter(shapes.values()))
         if labels is not None:
             shapes["labels"] = tuple(labels.shape)
-        if set(shapes.values()) != {shape}:
+        if any(each != shape for each in shapes.values()):
             raise ValueError(
                 f"all modalities and the labels must have one (batch, segments), found {shapes}. Cut the inputs into "
                 "as many segments as there are labels per clip."

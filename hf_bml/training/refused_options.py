@@ -9,6 +9,8 @@ import datasets
 from transformers import PreTrainedModel, Trainer
 from transformers.debug_utils import DebugOption
 
+from .training_args import CHECKPOINTING
+
 SINGLE_LABEL = (None, "single_label_classification")
 
 
@@ -41,11 +43,10 @@ def refusals(trainer: Trainer) -> Iterator[str]:
             "transformers.integrations.neftune.neftune_post_forward_hook on the text encoder's embedding, and set "
             "its neftune_noise_alpha."
         )
-    names = ("activation_checkpointing", "gradient_checkpointing")  # transformers 5.20 has the second only
-    if any(vars(args).get(name) for name in names):
+    if any(vars(args).get(name) for name in CHECKPOINTING):
         if reason := trainer.face.why_no_checkpointing():
             yield reason
-        if any((vars(args).get(f"{name}_kwargs") or {}).get("use_reentrant") for name in names):
+        if any((vars(args).get(f"{name}_kwargs") or {}).get("use_reentrant") for name in CHECKPOINTING):
             yield (
                 "activation_checkpointing_kwargs: use_reentrant: true does not allow the gradients of single losses, "
                 "and leaves encoders without gradient whose input has none. Leave it out."

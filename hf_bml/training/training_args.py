@@ -14,6 +14,7 @@ from ..ground.disk import check_output_dir
 from ..modulation import build_modulations, bundled_model_options, expanded
 
 LEAST_LOGS = 20
+CHECKPOINTING = ("activation_checkpointing", "gradient_checkpointing")  # transformers 5.20 has the second only
 DICT_FIELDS = ("modulations", "lr_multipliers", "trained_alone")  # mappings, also given as JSON, wherever from
 
 
@@ -127,6 +128,8 @@ class BalancedTrainingArguments(OwnArguments, TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if any(vars(self).get(name) for name in CHECKPOINTING) and self.ddp_find_unused_parameters is None:
+            self.ddp_find_unused_parameters = True  # a batch may lack a modality; Trainer would set False here
         check_output_dir(self.output_dir)
         self.check()
 

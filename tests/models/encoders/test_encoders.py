@@ -345,7 +345,7 @@ def test_the_attention_implementation_reaches_the_encoders(tmp_path):
     own = text_model(tmp_path, attn_implementation="eager")
     own.save_pretrained(tmp_path / "own")
     assert used(own) == used(load(tmp_path / "own", attn_implementation="sdpa")) == "eager"
-    with pytest.raises(ValueError, match="attn_implementation must be a name .* found 3"):
+    with pytest.raises(ValueError, match=r"attn_implementation must be a name .* found 3"):
         MultimodalConfig(modalities={"text": {"type": "transformers", "config": TINY_BERT, "attn_implementation": 3}})
 
 

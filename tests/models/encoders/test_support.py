@@ -9,23 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from tiny import TINY_BERT
+from tiny import TINY_BERT, check_export, export_arguments
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils._pytree import tree_map
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
 from hf_bml.models import ENCODERS
 from hf_bml.models.precision import in_precision
 
 DOCUMENT = Path(__file__).parents[3] / "recipes" / "BIG_ENCODERS.md"
-COLUMNS = {  # of the table, and the test of each
-    "bf16, fp16": "half",
-    "checkpointing": "checkpointing",
-    "`torch.compile`": "compile",
-    "export, ONNX": "export",
-    "PEFT": "peft",
-}
 BERT = {**TINY_BERT, "num_hidden_layers": 2, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 RESNET = {
     "architecture": "resnet10t",
@@ -147,21 +139,12 @@ def check_compile(row, folder):
     torch.testing.assert_close(compiled(**inputs(row)).logits, model(**inputs(row)).logits)
 
 
-def exported_inputs(row):
-    batch = {name: value for name, value in inputs(row).items() if name != "labels"}
-    shapes = {"modalities": tree_map(lambda value: {0: torch.export.Dim.DYNAMIC}, batch)}
-    larger = tree_map(lambda value: torch.cat([value, value[:3]]), batch)
-    return batch, shapes, larger
+def without_labels(row):
+    return {name: value for name, value in inputs(row).items() if name != "labels"}
 
 
-def check_export(row, folder):
-    """The exported program takes another number of samples."""
-    model = MultimodalForClassification.from_pretrained(folder).eval()
-    batch, shapes, larger = exported_inputs(row)
-    program = torch.export.export(model, (), kwargs=batch, dynamic_shapes=shapes)
-    found, expected = program.module(check_guards=False)(**larger), model(**larger)
-    torch.testing.assert_close(found.logits, expected.logits)
-    torch.testing.assert_close(found.unimodal_logits, expected.unimodal_logits)
+def check_exported(row, folder):
+    check_export(MultimodalForClassification.from_pretrained(folder), without_labels(row))
 
 
 def check_peft(row, folder):
@@ -186,17 +169,26 @@ def check_peft(row, folder):
     torch.testing.assert_close(again(**inputs(row)).logits, adapted.eval()(**inputs(row)).logits)
 
 
-@pytest.mark.parametrize("column", COLUMNS.values())
+COLUMNS = {  # of the table
+    "bf16, fp16": check_half,
+    "checkpointing": check_checkpointing,
+    "`torch.compile`": check_compile,
+    "export, ONNX": check_exported,
+    "PEFT": check_peft,
+}
+
+
+@pytest.mark.parametrize("column", COLUMNS)
 @pytest.mark.parametrize("row", ROWS)
 def test_every_cell(row, column, saved):
-    globals()[f"check_{column}"](row, saved(row))
+    COLUMNS[column](row, saved(row))
 
 
 def test_the_table_of_the_document():
     lines = DOCUMENT.read_text().splitlines()
     start = lines.index(" | ".join(["| encoder", *COLUMNS]) + " |") + 2
     written = [
-        " | ".join([f"| {row}", *("no" if (row, each) in WITHOUT else "yes" for each in COLUMNS.values())]) + " |"
+        " | ".join([f"| {row}", *("no" if (row, each) in WITHOUT else "yes" for each in COLUMNS)]) + " |"
         for row in ROWS
     ]
     assert lines[start : lines.index("", start)] == written
@@ -250,8 +242,8 @@ def test_onnx_with_any_number_of_samples():
     pytest.importorskip("onnxscript", reason="torch.onnx needs onnxscript")
     pytest.importorskip("onnxruntime", reason="needs onnxruntime to run what was exported")
     model = model_of(ROWS["transformers"][0]).eval()
-    batch, shapes, larger = exported_inputs("transformers")
-    program = torch.onnx.export(model, (), kwargs=batch, dynamic_shapes=shapes, dynamo=True, verbose=False)
+    arguments, larger = export_arguments(model, without_labels("transformers"))
+    program = torch.onnx.export(model, (), **arguments, dynamo=True, verbose=False)
     torch.testing.assert_close(program(**larger)[0], model(**larger).logits, atol=1e-5, rtol=1e-4)
 
 
