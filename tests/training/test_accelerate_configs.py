@@ -9,7 +9,6 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-import torch
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
@@ -19,6 +18,7 @@ from exactness import exact_model
 from torch.distributed.fsdp.wrap import transformer_auto_wrap_policy
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
+from hf_bml.models.encoders.sequence import TransformerEncoderLayer
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "recipes" / "accelerate_configs"
@@ -82,7 +82,7 @@ def test_what_fsdp2_is_launched_with():
     assert plugin.auto_wrap_policy is transformer_auto_wrap_policy
     assert str(plugin.state_dict_type) == "StateDictType.FULL_STATE_DICT", "else no model.safetensors is saved"
     plugin.set_auto_wrap_policy(exact_model())
-    assert plugin.auto_wrap_policy.keywords["transformer_layer_cls"] == {torch.nn.TransformerEncoderLayer}
+    assert plugin.auto_wrap_policy.keywords["transformer_layer_cls"] == {TransformerEncoderLayer}
 
 
 def test_blocks_of_transformers_encoders_are_kept_whole():
