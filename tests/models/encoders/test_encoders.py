@@ -206,7 +206,7 @@ def test_a_video_model_sees_the_clip(config):
 )
 def test_models_that_cannot_be_loaded_name_modality_and_id(options, found):
     config = MultimodalConfig(modalities={"audio": options}, num_labels=2)
-    with pytest.raises(ValueError, match=f"(?s)modality 'audio': the {options['type']} .*{found}"):
+    with pytest.raises(ValueError, match=f"(?s)modality 'audio': the .*{found}"):
         MultimodalForClassification(config)
 
 
