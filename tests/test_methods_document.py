@@ -44,6 +44,8 @@ NEEDS = {  # in words
     "inputs": "inputs",
     "trained_alone": "teachers",
     "optimizer": "optimizer",
+    "classes": "",  # the refusals say so
+    "class_numbers": "",
     "steps_per_batch": "M steps a batch",
     "model_options": "",
 }
@@ -54,6 +56,7 @@ PROPERTIES = {  # of the suite, in words; the others are refused by no method
     "segments": "segments",
     "questions": "questions",
     "balance": "`balance()`",
+    "language model": "language models",
 }
 OPTIONS: list[tuple[str, dict[str, Any]]] = [  # that change what a method needs
     ("opm", {"timing": "current"}),

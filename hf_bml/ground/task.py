@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -57,7 +59,12 @@ class Task:
 
     A model names its task in `task`; modulations, the monitor and side trainings ask nothing else what a prediction is
     worth. A task of another kind overrides all four.
+
+    Attributes:
+        counts_tokens: whether labels are tokens, each of which counts alike in the loss, whatever sample it is of.
     """
+
+    counts_tokens: ClassVar[bool] = False
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Loss of each sample, `(batch,)`, with a graph."""

@@ -121,4 +121,8 @@ def balance_call(facts: CardFacts) -> str:
     if logits != "logits":
         arguments.append("logits=logits" if logits is None else f"logits={logits!r}")
     arguments.append(f"num_labels={facts.balance['num_labels']}")
+    further = {name: facts.balance.get(name) for name in ("task", "answer_tokens", "placeholders")}
+    if further["task"] == "classification":
+        del further["task"]
+    arguments += [f"{name}={value!r}" for name, value in further.items() if value]
     return f"balance(model, {', '.join(arguments)})"

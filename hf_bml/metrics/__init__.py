@@ -7,6 +7,7 @@ from .accuracy import Accuracy, accuracy
 from .classification import classification_metrics
 from .f1 import F1, f1_score
 from .joint_predictions import JointPredictions
+from .language_model import answer_metrics, language_model_metrics, token_predictions
 from .mean_average_precision import MeanAveragePrecision, mean_average_precision
 from .question_answering import accuracy_by_type, question_answering_metrics
 from .segment_accuracy import SegmentAccuracy, event_accuracy, segment_accuracy, segment_classification_metrics
@@ -23,12 +24,15 @@ __all__ = [
     "UnimodalAccuracy",
     "accuracy",
     "accuracy_by_type",
+    "answer_metrics",
     "classification_metrics",
     "event_accuracy",
     "f1_score",
+    "language_model_metrics",
     "mean_average_precision",
     "question_answering_metrics",
     "segment_accuracy",
     "segment_classification_metrics",
+    "token_predictions",
     "unimodal_accuracy",
 ]

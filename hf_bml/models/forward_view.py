@@ -37,6 +37,7 @@ class ForwardView:
         inputs: per modality, as its encoder got them.
         own_logits: per modality, of its own classifier, with a graph; empty if there are none.
         split: the head's exact split of features into logits by modality; None if it has none.
+        samples: of the batch, where that is not the length of the features.
         predict: logits from features, a keep mask, and whether the head's parameters are detached.
     """
 
@@ -47,6 +48,7 @@ class ForwardView:
     predict: Callable[[dict[str, Tensor], Tensor | None, bool], Tensor]
     own_logits: dict[str, Tensor] = field(default_factory=dict)
     split: Callable[[dict[str, Tensor]], dict[str, Tensor]] | None = None
+    samples: int | None = None
 
     def unimodal_graph(self) -> dict[str, Tensor]:
         """The unimodal logits with a graph: of the own classifiers, else the exact split, else by zero-out."""
@@ -66,8 +68,9 @@ class ForwardView:
         present = None
         if len(features) < len(given):
             example = next(iter(given.values()))
+            samples = len(example) if self.samples is None else self.samples
             named = torch.tensor([name in features for name in self.features], device=example.device)
-            present = named.expand(len(example), -1)
+            present = named.expand(samples, -1)
         masks = [mask for mask in (self.modality_mask, keep, present) if mask is not None]
         return self.predict(given, reduce(and_, masks) if masks else None, detached)
 

@@ -122,7 +122,7 @@ class AMCo(Modulation):
     }
 
     def needs(self, modalities: Sequence[str]) -> Needs:
-        return Needs(head_graph=True)
+        return Needs(head_graph=True, classes=True)
 
     def forget(self) -> None:
         self._shares: Tensor | None = None  # of the last step, (modalities,)

@@ -101,7 +101,7 @@ class CML(Modulation):
         return "exact" if self.config.compare == "sample" else "per_micro_batch"
 
     def needs(self, modalities: Sequence[str]) -> Needs:
-        return Needs(fuse=True, head_graph=True)
+        return Needs(fuse=True, head_graph=True, classes=True)
 
     def begin_step(self, step: Step) -> None:
         drawn_for = step.step if self.config.order == "step" else int(step.epoch)
@@ -111,8 +111,7 @@ class CML(Modulation):
     def modulate_features(
         self, features: dict[str, Tensor], batch: MicroBatch, keep_mask: Tensor | None, step: Step
     ) -> dict[str, Tensor]:
-        example = next(iter(features.values()))
-        everything = torch.ones(len(example), len(features), dtype=torch.bool, device=example.device)
+        everything = torch.ones(len(batch.labels), len(features), dtype=torch.bool, device=batch.labels.device)
         batch.scratch[self.name] = everything if keep_mask is None else keep_mask
         return features
 

@@ -136,7 +136,7 @@ class DataRemixing(Modulation):
     example_options: ClassVar = {"warmup": 1}
 
     def needs(self, modalities: Sequence[str]) -> Needs:
-        return Needs(head_graph=True, current_logits=self.config.assignment == "batch")
+        return Needs(head_graph=True, classes=True, current_logits=self.config.assignment == "batch")
 
     @property
     def plans_epochs(self) -> bool:

@@ -119,6 +119,7 @@ class LFM(Modulation):
         learns = self.config.schedule == "learned"
         return Needs(
             unimodal_graph=True,
+            classes=True,
             gradients=learns,
             whole_model=learns,
             optimizer=learns,

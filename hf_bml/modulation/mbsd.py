@@ -31,7 +31,7 @@ from ..ground.task import at_least_float32
 from .base import Title
 from .config import check_range, option
 from .multi_loss import MultiLoss, MultiLossConfig
-from .step import MicroBatch, Step
+from .step import MicroBatch, Needs, Step
 
 
 @dataclass
@@ -125,6 +125,9 @@ class MBSD(MultiLoss):
             raise ValueError(
                 f"mbsd with form: released is defined for two modalities, found {list(modalities)}. Use form: paper."
             )
+
+    def needs(self, modalities: Sequence[str]) -> Needs:
+        return super().needs(modalities) | Needs(classes=True)
 
     def forward_losses(self, features: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
         logits = self.own_logits(batch)

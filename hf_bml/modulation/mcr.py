@@ -96,7 +96,7 @@ class MCR(Modulation):
 
     def needs(self, modalities: Sequence[str]) -> Needs:
         exchanges = bool(self.config.weight) and len(modalities) > 1
-        return Needs(fuse=exchanges, unimodal_graph=bool(self.config.unimodal_weight))
+        return Needs(fuse=exchanges, classes=exchanges, unimodal_graph=bool(self.config.unimodal_weight))
 
     def forward_losses(self, features: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
         config, found = self.config, {}

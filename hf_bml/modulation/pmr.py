@@ -179,7 +179,8 @@ class PMR(Modulation):
     }
 
     def needs(self, modalities: Sequence[str]) -> Needs:
-        return Needs(gradients=True, fuse=True)  # it closes a step, and takes features that the head predicts from
+        # It closes a step, and takes features that the head predicts from.
+        return Needs(gradients=True, fuse=True, class_numbers=True)
 
     def forget(self) -> None:
         self._epoch = -1  # of the prototypes

@@ -121,6 +121,7 @@ class ReconBoost(Modulation):
             gradients=True,
             separate_encoders=True,
             head_graph=True,
+            classes=True,
             optimizer=self.config.reset_momentum,
             model_options={"fusion": "shared", "shared_prediction": "sum"},
         )

@@ -38,7 +38,7 @@ from torch import Tensor
 
 from .base import Modulation, Title
 from .config import ModulationConfig, option
-from .step import EpochPlan, seeded_generator
+from .step import EpochPlan, Needs, seeded_generator
 
 BOUNDS = (-0.1, 0.4)  # of the contributions that give three, and two copies
 
@@ -126,6 +126,9 @@ class SampleValuation(Modulation):
     @property
     def first_epoch(self) -> float:
         return self.config.warmup
+
+    def needs(self, modalities: Sequence[str]) -> Needs:
+        return Needs(class_numbers=True)
 
     def forget(self) -> None:
         self._present: Tensor | None = None  # which modalities the samples have, for the level of modalities

@@ -39,6 +39,8 @@ class Needs:
         inputs: it reads `MicroBatch.inputs`.
         trained_alone: it takes `Run.trained_alone` of every modality.
         optimizer: it reads `Step.optimizer`.
+        classes: it takes logits for those of one class out of several (their softmax, their entropy).
+        class_numbers: it takes labels for class numbers, one for each prediction.
         steps_per_batch: optimizer steps for each batch, at least 1.
         model_options: what the model's config must be set to.
     """
@@ -60,6 +62,8 @@ class Needs:
     inputs: bool = False
     trained_alone: bool = False
     optimizer: bool = False
+    classes: bool = False
+    class_numbers: bool = False
     steps_per_batch: int = 1
     model_options: Mapping[str, Any] = field(default_factory=dict)
 

@@ -344,4 +344,5 @@ PROPERTIES: dict[str, Callable[[Subject], str | None]] = {
     "segments": _kind("segments"),
     "questions": _kind("questions"),
     "balance": _kind("balance"),
+    "language model": _kind("language model"),
 }

@@ -23,6 +23,7 @@ from ..models import (
 MODALITIES = ("audio", "visual", "text", "depth")
 LABELS = 3
 SEGMENTS = 4
+VOCABULARY = 11
 SIZES = {"audio": 5, "visual": 6, "text": 4, "depth": 3}
 
 
@@ -171,6 +172,50 @@ def balanced_data(modalities: Sequence[str], samples: int, dtype: torch.dtype) -
     return as_dataset(class_vectors(modalities, labels, generator), labels, dtype)
 
 
+class PlainLanguageModel(nn.Module):
+    """A causal language model that sees a vector in the place of its first token."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.see = nn.Embedding(VOCABULARY, 6), nn.Sequential(nn.Linear(SIZES["visual"], 6), nn.Tanh())
+        self.trunk, self.head = nn.GRU(6, 8, batch_first=True), nn.Linear(8, VOCABULARY)
+
+    def forward(self, input_ids: Tensor, visual: Tensor, labels: Tensor | None = None) -> dict[str, Tensor | None]:
+        """Loss and logits `(batch, length, vocabulary)` of token ids `(batch, length)` and vectors `(batch, size)`."""
+        read = torch.cat([self.see(visual).unsqueeze(1), self.embed(input_ids)[:, 1:]], dim=1)
+        logits = self.head(self.trunk(read)[0])
+        if labels is None:
+            return {"loss": None, "logits": logits}
+        loss = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+        return {"loss": loss, "logits": logits}
+
+
+def language_model(modalities: Sequence[str], options: Mapping[str, Any]) -> nn.Module:
+    """A plain language model, wrapped by `balance()`; it has no options."""
+    torch.manual_seed(0)
+    paths = {"text": "embed", "visual": "see"}
+    return balance(
+        PlainLanguageModel().double(),
+        {name: paths[name] for name in modalities},
+        num_labels=VOCABULARY,
+        task="causal_lm",
+        answer_tokens=3,
+    )
+
+
+def language_data(modalities: Sequence[str], samples: int, dtype: torch.dtype) -> datasets.Dataset:
+    """Sentences of seven tokens, the last one to three of which are the answer: it depends on the vector, and on the
+    question, two random tokens."""
+    generator = torch.Generator().manual_seed(0)
+    classes = torch.randint(LABELS, (samples,), generator=generator)
+    tokens = torch.randint(4, VOCABULARY, (samples, 7), generator=generator)
+    tokens[:, 4:] = (classes[:, None] + tokens[:, 1:2] + torch.arange(3)) % VOCABULARY
+    counts = torch.randint(1, 4, (samples, 1), generator=generator)
+    labels = torch.where(torch.arange(7) >= 7 - counts, tokens, -100)
+    columns = class_vectors(["visual"], classes, generator)
+    return as_dataset({"input_ids": tokens, **columns}, labels, dtype)
+
+
 @dataclass(frozen=True)
 class Kind:
     """A task's tiny model and data.
@@ -195,4 +240,5 @@ KINDS = {
     "segments": Kind(("audio", "visual"), segment_model, segment_data, lambda name: segment_model((name,), {})),
     "questions": Kind(("text", "audio", "visual"), question_model, question_data),
     "balance": Kind(("audio", "visual"), balanced_model, balanced_data),
+    "language model": Kind(("text", "visual"), language_model, language_data),
 }

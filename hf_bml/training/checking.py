@@ -43,8 +43,11 @@ class CheckingTrainer(Trainer):
 
     def prediction_step(self, *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
         from ..metrics.joint_predictions import JointPredictions  # its room imports evaluate, which is slow
+        from ..metrics.language_model import token_predictions
 
         loss, predictions, labels = super().prediction_step(*args, **kwargs)
+        if self.face.task.counts_tokens and predictions is not None and self.preprocess_logits_for_metrics is None:
+            predictions = token_predictions(predictions, labels, self.face.task)
         return loss, JointPredictions(predictions) if isinstance(predictions, tuple) else predictions, labels
 
     def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
@@ -52,7 +55,13 @@ class CheckingTrainer(Trainer):
         collator = super()._get_collator_with_removed_columns(data_collator, description)
         if description not in ("Training", "Evaluation"):
             return collator
-        return partial(checked_batch, collator=collator, num_labels=self.num_labels, description=description)
+        return partial(
+            checked_batch,
+            collator=collator,
+            num_labels=self.num_labels,
+            description=description,
+            task=self.face.task,
+        )
 
     def _set_signature_columns_if_needed(self) -> None:
         """The columns that `remove_unused_columns=True` keeps."""

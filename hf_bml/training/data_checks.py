@@ -13,6 +13,8 @@ import torch
 import transformers
 
 from ..data.validation import check_labels
+from ..ground.language_model import IGNORED, LanguageModeling
+from ..ground.task import CLASSIFICATION, Task
 from ..processing.raw_columns import numeric_rank
 
 
@@ -50,16 +52,19 @@ def prime_collator(collator: Any, train_dataset: Any, eval_dataset: Any) -> None
             collator.prime(dataset)
 
 
-def check_dataset(dataset: Any, split: str, columns: Sequence[str], num_labels: int) -> None:
+def check_dataset(
+    dataset: Any, split: str, columns: Sequence[str], num_labels: int, task: Task = CLASSIFICATION
+) -> None:
     """Checks that a dataset is not empty; of a `datasets.Dataset` also the input columns (one per modality, and for
-    training no empty one), integer labels in [0, num_labels), finite numbers.
+    training no empty one), integer labels in [0, num_labels) (of a language model as in `check_answers`), finite
+    numbers.
 
     Raises:
         ValueError: naming the split, what was expected and what was found.
     """
     if isinstance(dataset, dict):
         for name, part in dataset.items():
-            check_dataset(part, f"{split}[{name!r}]", columns, num_labels)
+            check_dataset(part, f"{split}[{name!r}]", columns, num_labels, task)
         return
     if isinstance(dataset, Sized) and len(dataset) == 0:
         raise ValueError(f"{split} is empty: expected at least one sample.")
@@ -71,7 +76,12 @@ def check_dataset(dataset: Any, split: str, columns: Sequence[str], num_labels: 
             f"{split} lacks the columns {missing}: expected one column per modality and `labels`, "
             f"found {dataset.column_names}. Rename the columns or the model's modalities."
         )
-    check_labels(dataset, split, num_labels, "The number of classes is the model's config.num_labels.")
+    if isinstance(task, LanguageModeling):
+        labels = flat_tokens(arrow_column(dataset, "labels"))
+        if labels is not None:  # else the collator makes them
+            check_answers(*labels, split, task, num_labels)
+    else:
+        check_labels(dataset, split, num_labels, "The number of classes is the model's config.num_labels.")
     for column in columns:
         may_be_empty = dataset.data.column(column).null_count >= len(dataset)  # of all rows, shown or not
         if split == "train_dataset" and may_be_empty and np.all(arrow_column(dataset, column).is_null()):
@@ -104,6 +114,37 @@ def check_collatable(dataset: Any, split: str, columns: Sequence[str], collator:
                 f"{raw[0]!r}. Process it, MultimodalProcessor({{{raw[0]!r}: {{...}}, ...}}).apply(dataset), and give "
                 f"the trainer data_collator=MultimodalDataCollator({list(columns)}), or a collator of your own."
             )
+
+
+def check_answers(lengths: np.ndarray, ids: np.ndarray, where: str, task: LanguageModeling, vocabulary: int) -> None:
+    """Raises ValueError, naming the row, for labels of a language model that are neither tokens nor -100, and for a
+    sample with no labelled token, or more than `answer_tokens`.
+
+    Args:
+        lengths: labels of each row.
+        ids: those of all rows, one after the other.
+        where: what the message begins with.
+        task: the model's.
+        vocabulary: how many tokens there are.
+    """
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    wrong = np.flatnonzero((ids != IGNORED) & ((ids < 0) | (ids >= vocabulary)))
+    if len(wrong):
+        raise ValueError(
+            f"{where}: labels must be tokens in [0, {vocabulary}), or {IGNORED} where none is asked for, found "
+            f"{ids[wrong[0]]} in row {rows[wrong[0]]}. Use the tokenizer of the model."
+        )
+    counts = np.bincount(rows[ids != IGNORED], minlength=len(lengths))
+    if not counts.all():
+        raise ValueError(
+            f"{where}: every label of row {counts.argmin()} is {IGNORED}: no token is asked for. Check that "
+            "max_length does not cut the answer off, or leave such rows out."
+        )
+    if task.longest is not None and counts.max(initial=0) > task.longest:
+        raise ValueError(
+            f"{where}: row {counts.argmax()} has {counts.max()} labelled tokens, but the model was wrapped with "
+            f"answer_tokens={task.longest}. Raise it, or cut the answers."
+        )
 
 
 def arrow_column(dataset: datasets.Dataset, column: str) -> pa.ChunkedArray:
@@ -169,11 +210,13 @@ def flat_tokens(values: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray] | None
     return (lengths, ids) if np.issubdtype(ids.dtype, np.integer) else None
 
 
-def checked_batch(rows: Sequence[Any], collator: Any, num_labels: int, description: str) -> dict[str, Any]:
+def checked_batch(
+    rows: Sequence[Any], collator: Any, num_labels: int, description: str, task: Task = CLASSIFICATION
+) -> dict[str, Any]:
     """A collator's batch.
 
     Raises:
-        ValueError: its labels are not integers in [0, num_labels).
+        ValueError: its labels are not integers in [0, num_labels); of a language model see `check_answers`.
     """
     texts = [row["labels"] for row in rows if isinstance(row, Mapping) and isinstance(row.get("labels"), str)]
     if texts:
@@ -187,6 +230,15 @@ def checked_batch(rows: Sequence[Any], collator: Any, num_labels: int, descripti
             f"{description} data: labels must be integers in [0, {num_labels}) (torch.int64), found {labels.dtype}. "
             "Convert them to class numbers."
         )
+    if isinstance(task, LanguageModeling):
+        if labels.dim() != 2:
+            raise ValueError(
+                f"{description} data: expected tokens as labels, (batch, length), found shape {tuple(labels.shape)}. "
+                "Leave task='causal_lm' and 'seq2seq_lm' to models that predict tokens."
+            )
+        lengths = np.full(len(labels), labels.shape[1])
+        check_answers(lengths, labels.flatten().numpy(), f"{description} data", task, num_labels)
+        return batch
     wrong = labels[(labels < 0) | (labels >= num_labels)]
     if len(wrong):
         raise ValueError(

@@ -25,6 +25,11 @@ def minimised_loss(
     Returns:
         a function of logits `(batch, ...)` and of the samples that count, bool `(batch,)` or None for all.
     """
+    share = None  # of the labelled tokens of the whole batch that are in this micro-batch
+    if task.counts_tokens and num_items_in_batch is not None:
+        share = task.tokens(labels).double() / num_items_in_batch
+        if trainer.args.average_tokens_across_devices:
+            share = share * trainer.accelerator.num_processes  # as `Trainer.compute_loss` does
 
     def loss(logits: Tensor, present: Tensor | None = None) -> Tensor:
         if trainer.compute_loss_func is not None:
@@ -36,7 +41,8 @@ def minimised_loss(
                 found = found * trainer.accelerator.num_processes  # as `Trainer.compute_loss` does
             return found
         if trainer.label_smoother is None:
-            return task.loss(logits, labels, present)
+            found = task.loss(logits, labels, present)
+            return found if share is None else share * found
         if present is None:
             return trainer.label_smoother({"logits": logits}, labels)
         some = present.any()  # with none, all count, times 0: the smoother divides by their number

@@ -32,6 +32,7 @@ def check_needs(trainer: PlannedTrainer, face: ModelFace, stack: ModulationStack
     """
     check_parallelism(trainer, stack)
     check_encoders_share_nothing(face, stack)
+    check_task(face, stack)
     check_head(face, stack, type(trainer.model).__name__)
     check_scores(face, stack)
     check_rows(trainer, stack)
@@ -81,6 +82,17 @@ def check_encoders_share_nothing(face: ModelFace, stack: ModulationStack) -> Non
                 f"The encoders of {first!r} and {second!r} share parameters, so {names} cannot modulate one modality "
                 "alone. Use separate encoders, or OPM, which acts on the features."
             )
+
+
+def check_task(face: ModelFace, stack: ModulationStack) -> None:
+    """Raises ValueError if modulations take logits or labels for those of one class out of several, but the model's
+    task has other ones."""
+    names = list(dict.fromkeys([*stack.who("classes"), *stack.who("class_numbers")]))
+    if names and face.task.counts_tokens:
+        raise ValueError(
+            f"{names} are defined for one class out of several, but the model's task is language modeling. Use "
+            "methods that follow the task's own loss and score, such as opm, ogm, mod_drop or multi_loss."
+        )
 
 
 def check_head(face: ModelFace, stack: ModulationStack, kind: str) -> None:

@@ -120,6 +120,11 @@ def check_own_loss(trainer: Trainer) -> None:
     the training of its own classifiers, or another loss that its config names."""
     if trainer.label_smoother is None and trainer.compute_loss_func is None:
         return
+    if trainer.face.task.counts_tokens:
+        raise ValueError(
+            "The model is a language model, whose own loss label_smoothing_factor or compute_loss_func would replace, "
+            "and the labels that its scores need would not reach it. Leave these out, or smooth in the model's loss."
+        )
     if trainer.face.auxiliary_heads:
         raise ValueError(
             "The model has auxiliary heads, which its own loss trains, but label_smoothing_factor or "

@@ -108,15 +108,13 @@ class MultimodalBalancedTrainer(
     ):
         args = args if args is not None else BalancedTrainingArguments()
         super().__init__(model=model, args=args, **kwargs)
-        if self.compute_loss_func is not None:
-            self.loss_is_scaled_for_ga = True  # as in Trainer: such a function divides by num_items_in_batch
         self.given_modulations = None if modulations is None else list(modulations)
         self.modulation = ModulationStack((), ())
         self._prepare_balancing()
         check_given_optimizer(self, self.modulation)
         warn_if_not_compiled(self)
         for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
-            check_dataset(dataset, split, self.face.required_columns, self.num_labels)
+            check_dataset(dataset, split, self.face.required_columns, self.num_labels, self.face.task)
             check_tokens(dataset, split, token_limits(self.face.encoders))
         check_collatable(self.train_dataset, "train_dataset", self.face.required_columns, self.data_collator)
         check_collatable(self.eval_dataset, "eval_dataset", self.face.required_columns, self.data_collator)
@@ -131,6 +129,8 @@ class MultimodalBalancedTrainer(
         if isinstance(args, BalancedTrainingArguments):
             args.check()
         self.face = check_model(self.model)
+        # As in Trainer: such a function, and the loss of a language model, is divided by num_items_in_batch.
+        self.loss_is_scaled_for_ga = self.compute_loss_func is not None or self.face.task.counts_tokens
         parameter_multipliers(self.model, args.lr_multipliers or {})
         self.modalities = tuple(self.face.encoders)
         check_collator(self.data_collator, self.modalities)

@@ -46,6 +46,7 @@ class CheckedModel(ReplayedModel):
         with evaluation_mode(self):
             given = copied(dict(inputs))
             before = versions(given)
+            self._expect(inputs)
             with self._recorded() as (outputs, earlier):
                 joint = self._logits(self.model(**given))
             self._inputs_are_changed = versions(given) != before

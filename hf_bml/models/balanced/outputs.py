@@ -127,30 +127,50 @@ def with_fields(record: Any, values: Mapping[str, Any]) -> Any:
     return changed
 
 
-def zeroed(calls: Sequence[Any], keep: Tensor | None = None) -> list[Any]:
+def zeroed(calls: Sequence[Any], keep: Tensor | None = None, counts: Tensor | None = None) -> list[Any]:
     """An encoder's outputs, one a call, with zeros in every floating-point tensor.
 
     Args:
         calls: the outputs.
         keep: optional bool `(batch,)`, True for samples that stay as they are. A tensor whose first axis is a multiple
             of the batch (frames, patches) has that many rows a sample.
+        counts: optional `(batch,)`, in which relation the rows are the samples', in their order.
     """
-    return [map_tensors(output, lambda value: zero_rows(value, keep)) for output in calls]
+    return [map_tensors(output, lambda value: zero_rows(value, keep, counts)) for output in calls]
 
 
-def zero_rows(value: Tensor, keep: Tensor | None) -> Tensor:
+def zero_rows(value: Tensor, keep: Tensor | None, counts: Tensor | None = None) -> Tensor:
     """See [`zeroed`]."""
     if not value.is_floating_point():
         return value
     if keep is None:
         return torch.zeros_like(value)
-    if value.dim() == 0 or len(value) % len(keep):
+    if counts is not None and value.dim():
+        keep = keep[sample_of_row(counts, len(value))]
+    elif value.dim() == 0 or len(value) % len(keep):
         raise ValueError(
             f"expected an encoder's output with a row per sample, found shape {tuple(value.shape)} for a batch of "
             f"{len(keep)}. Name a module whose output has the batch in front."
         )
-    keep = keep.repeat_interleave(len(value) // len(keep))
+    else:
+        keep = keep.repeat_interleave(len(value) // len(keep))
     return torch.where(keep.view(-1, *[1] * (value.dim() - 1)), value, 0.0)
+
+
+def sample_of_row(counts: Tensor, rows: int) -> Tensor:
+    """Which sample each of the rows belongs to, int64 `(rows,)`; no host sync.
+
+    Args:
+        counts: `(batch,)`, how many of some unit each sample has; a row is any number of units, or any part of one.
+        rows: those of all samples, one sample's after another's.
+
+    Example:
+        >>> sample_of_row(torch.tensor([4, 0, 8]), 3), sample_of_row(torch.tensor([1, 2]), 6)
+        (tensor([0, 2, 2]), tensor([0, 0, 1, 1, 1, 1]))
+    """
+    ends = counts.cumsum(0)
+    starts = torch.arange(rows, device=counts.device) * ends[-1]
+    return torch.searchsorted(ends * rows, starts, right=True).clamp_max(len(counts) - 1)
 
 
 def rows_of(output: Any, rows: Tensor, samples: int) -> Any:

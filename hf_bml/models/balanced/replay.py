@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -32,7 +33,8 @@ class ReplayedModel(ModelFace, nn.Module):
         paths: per modality the paths of its modules, which run one after the other.
         features: per modality the field of its encoder's output that is its feature, if it is named.
         logits: field of the model's output, or a function of it.
-        num_labels: classes.
+        num_labels: classes, or tokens of a language model's vocabulary.
+        placeholders: per modality whose features replace tokens of `input_ids`, the id of these tokens.
     """
 
     model: nn.Module
@@ -40,7 +42,10 @@ class ReplayedModel(ModelFace, nn.Module):
     features: dict[str, str | int]
     logits: str | Callable[[Any], Tensor]
     num_labels: int
+    placeholders: dict[str, int]
     _inputs_are_changed = False
+    _labels: Tensor | None = None  # of the last run, where they say which logits count
+    _counts: Mapping[str, Tensor] = MappingProxyType({})  # per modality the tokens that each sample has of it
 
     @property
     def encoders(self) -> dict[str, nn.ModuleList]:
@@ -53,17 +58,34 @@ class ReplayedModel(ModelFace, nn.Module):
     def _run(self, inputs: Mapping[str, Any]) -> Any:
         """The wrapped model's output; a model that changes its inputs in place gets copies, as it runs several
         times."""
+        self._expect(inputs)
         return self.model(**(copied(dict(inputs)) if self._inputs_are_changed else inputs))
+
+    def _expect(self, inputs: Mapping[str, Any]) -> None:
+        """Notes, before the model runs on these inputs, which of a language model's logits count."""
+        self._labels = inputs.get("labels") if self.task.counts_tokens else None
 
     def _logits(self, result: Any) -> Tensor:
         logits = self.logits(result) if callable(self.logits) else logits_of(result, self.logits)
-        if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[1] != self.num_labels:
+        dimensions = 3 if self.task.counts_tokens else 2
+        if not isinstance(logits, Tensor) or logits.dim() != dimensions or logits.shape[-1] != self.num_labels:
             found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            form = f"(batch, length, {self.num_labels})" if dimensions == 3 else f"(batch, {self.num_labels})"
+            is_language_model = dimensions == 2 and isinstance(logits, Tensor) and logits.dim() == 3
+            other_task = ", or task='causal_lm' or 'seq2seq_lm' if it predicts tokens" if is_language_model else ""
             raise ValueError(
-                f"expected logits (batch, {self.num_labels}) from {type(self.model).__name__}, found {found}. Pass "
-                "`logits`, a field of its output or a function of it, to balance()."
+                f"expected logits {form} from {type(self.model).__name__}, found {found}. Pass "
+                f"`logits`, a field of its output or a function of it, to balance(){other_task}."
             )
-        return logits
+        if self._labels is None:
+            return logits
+        if logits.shape[:2] != self._labels.shape:
+            raise ValueError(
+                f"expected logits for each of the {tuple(self._labels.shape)} labels from "
+                f"{type(self.model).__name__}, found {tuple(logits.shape)}. Give labels the length of what the model "
+                "reads, or let `logits` be a function that takes those of the labels' positions."
+            )
+        return self.task.predicting(logits, self._labels)
 
     @torch.no_grad()
     def _unimodal_logits(
@@ -75,8 +97,8 @@ class ReplayedModel(ModelFace, nn.Module):
         rows: Tensor | None = None,
         samples: int = 0,
     ) -> dict[str, Tensor]:
-        """What each modality alone predicts, `(batch, num_labels)`, float32 or better; of `rows` only, if given, of
-        a batch of so many samples."""
+        """What each modality alone predicts, `(batch, ..., num_labels)`, float32 or better; of `rows` only, if given,
+        of a batch of so many samples."""
         present, unimodal_logits = self._kept(outputs, mask), {}
         if rows is not None:
             present, earlier, inputs = (rows_of(each, rows, samples) for each in (present, earlier, dict(inputs)))
@@ -99,11 +121,11 @@ class ReplayedModel(ModelFace, nn.Module):
 
     def _zeroed(self, modality: str, calls: Sequence[Any], keep: Tensor | None = None) -> list[Any]:
         """See [`zeroed`]; of a tuple only the part that is the feature."""
-        field = self.features.get(modality)
+        field, counts = self.features.get(modality), self._counts.get(modality)
         try:
             if not isinstance(field, int):
-                return zeroed(calls, keep)
-            return [replaced(output, field, zero_rows(part(output, field), keep)) for output in calls]
+                return zeroed(calls, keep, counts)
+            return [replaced(output, field, zero_rows(part(output, field), keep, counts)) for output in calls]
         except ValueError as error:
             raise ValueError(f"The encoder of {modality!r}, {self.paths[modality][-1]}: {error}") from error
 

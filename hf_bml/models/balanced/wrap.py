@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import PreTrainedConfig
 
-from ...ground.task import cross_entropy
+from ...ground.language_model import LanguageModeling
+from ...ground.suggestion import did_you_mean
+from ...ground.task import CLASSIFICATION, Task
 from ..checkpointing import checkpoint_balanced, why_not_balanced, without_checkpointing
 from ..configuration_multimodal import check_modality_name
 from ..forward_view import ForwardView
@@ -30,6 +32,12 @@ from .outputs import (
 )
 from .replay import FurtherCallError
 
+TASKS: dict[str, Callable[[int | None], Task]] = {  # from the most labelled tokens of a sample
+    "classification": lambda answer_tokens: CLASSIFICATION,
+    "causal_lm": lambda answer_tokens: LanguageModeling(1, answer_tokens),
+    "seq2seq_lm": lambda answer_tokens: LanguageModeling(0, answer_tokens),
+}
+
 
 def own_config(model: nn.Module) -> Any:
     """What a user's model calls its config, of any class; None if there is none."""
@@ -42,6 +50,9 @@ def balance(
     features: Mapping[str, str | int] | None = None,
     logits: str | Callable[[Any], Tensor] = "logits",
     num_labels: int | None = None,
+    task: str = "classification",
+    answer_tokens: int | None = None,
+    placeholders: Mapping[str, int] | None = None,
     score_every: int = 1,
     score_fraction: float = 1.0,
 ) -> BalancedModel:
@@ -85,18 +96,34 @@ def balance(
             a tuple, such as a recurrent layer, the index of what the model uses: nothing else in it is zeroed.
         logits: field of the model's output, or a function of it. A tensor alone is the logits; of a tuple, the first
             tensor that is not a scalar.
-        num_labels: at least 2; default `model.config.num_labels`.
+        num_labels: at least 2; default `model.config.num_labels`, of a language model the size of its vocabulary.
+        task: `"classification"`; or `"causal_lm"` or `"seq2seq_lm"` of a language model, whose labels `(batch,
+            length)` are tokens, -100 where none is asked for: see
+            [`LanguageModeling`](../../ground/language_model.py). Its own loss counts; with labels, the output has the
+            logits that predict them, `(batch, targets, vocabulary)`.
+        answer_tokens: of a language model, how many labelled tokens a sample has at most, so that the logits of the
+            prompt, M + 1 times the whole vocabulary, are not kept; default: any number.
+        placeholders: per modality whose features take the place of tokens in `input_ids`, the id of these tokens, such
+            as `{"image": model.config.image_token_id}`. Needed where samples differ in how many features they have
+            (images of several sizes, none, or more than one); a sample without such tokens lacks the modality.
         score_every: optimizer steps from one scored step to the next, at least 1 (paper: 1).
-        score_fraction: of a batch's samples that are scored, in (0, 1] (paper: 1).
+        score_fraction: of a batch's samples that are scored, in (0, 1] (paper: 1). Not with `placeholders`.
+
+    In a model that reads images and text (a VLM), the encoder of `image` is its vision tower and, after it, the
+    projector: `["model.vision_tower", "model.multi_modal_projector"]`; that of `text` the language model's table of
+    embeddings, `"model.language_model.embed_tokens"`; all that follows belongs to no modality. Without `image`, zeros
+    stand in the places of image tokens; without `text`, in all others: the question, and the answer's earlier tokens,
+    too. See recipes/vlm_lora.
 
     Raises:
         ValueError: an option is out of range, a path does not exist, one encoder is or lies inside another,
-            `num_labels` is not known or below 2, the model is compiled, distributed or TorchScript, or its forward
-            takes its inputs under names that cannot be passed on. In the first forward: an encoder that is not called,
-            whose output depends on another modality's, or without which the prediction is not a number or, for any
-            weights outside the encoders, does not change: then a score would mean nothing. In the first forward of
-            several samples: an encoder whose output does not have the batch in front, or with a `score_fraction` a
-            model that predicts something else of a part of a batch.
+            `num_labels` is not known or below 2, the task is not known, or a language model's forward takes no
+            `labels`, the model is compiled, distributed or TorchScript, or its forward takes its inputs under names
+            that cannot be passed on. In the first forward: an encoder that is not called, whose output depends on
+            another modality's, or without which the prediction is not a number or, for any weights outside the
+            encoders, does not change: then a score would mean nothing. In the first forward of several samples: an
+            encoder whose output does not have the batch in front, or with a `score_fraction` a model that predicts
+            something else of a part of a batch.
 
     Example:
         >>> import torch
@@ -113,7 +140,18 @@ def balance(
         >>> output.unimodal_logits["text"].shape
         torch.Size([5, 2])
     """
-    return BalancedModel(model, modalities, features, logits, num_labels, score_every, score_fraction)
+    return BalancedModel(
+        model,
+        modalities,
+        features,
+        logits,
+        num_labels,
+        task=task,
+        answer_tokens=answer_tokens,
+        placeholders=placeholders,
+        score_every=score_every,
+        score_fraction=score_fraction,
+    )
 
 
 class BalancedModel(CheckedModel):
@@ -122,13 +160,15 @@ class BalancedModel(CheckedModel):
     Attributes:
         model: the wrapped model.
         encoders: per modality its modules, a plain dict.
-        num_labels: classes.
+        num_labels: classes, or tokens of a language model's vocabulary.
+        task: what its predictions are worth.
         input_columns: keywords that the wrapped model's forward names, but labels; empty if it names none.
         required_columns: those of them without a default.
         can_be_compiled: false; under `torch.compile` it runs as without.
     """
 
-    accepts_loss_kwargs = False
+    accepts_loss_kwargs = False  # but by a language model, whose loss is one over the tokens of the whole batch
+    loss_type: str | None = None  # by which the Trainer knows that labels are shifted
     can_be_compiled = False
     auxiliary_heads: ClassVar[Mapping[str, nn.Module]] = {}
     input_columns: Sequence[str] = ()  # attributes in the place of properties
@@ -142,6 +182,9 @@ class BalancedModel(CheckedModel):
         features: Mapping[str, str | int] | None = None,
         logits: str | Callable[[Any], Tensor] = "logits",
         num_labels: int | None = None,
+        task: str = "classification",
+        answer_tokens: int | None = None,
+        placeholders: Mapping[str, int] | None = None,
         score_every: int = 1,
         score_fraction: float = 1.0,
     ):
@@ -165,12 +208,30 @@ class BalancedModel(CheckedModel):
             for path in paths:
                 check_path(inner, name, path)
         check_disjoint(inner, self.paths)
-        unknown = [name for name in features or {} if name not in self.paths]
-        if unknown:
-            raise ValueError(f"features names {unknown}, but the modalities are {list(self.paths)}.")
-        self.features = dict(features or {})
+        for argument, named in (("features", features or {}), ("placeholders", placeholders or {})):
+            if unknown := [name for name in named if name not in self.paths]:
+                raise ValueError(f"{argument} names {unknown}, but the modalities are {list(self.paths)}.")
+        if placeholders and score_fraction < 1:
+            raise ValueError(
+                f"score_fraction={score_fraction} takes some samples' rows of every input, but with placeholders a "
+                "sample may have any number of rows. Leave it out, or use score_every."
+            )
+        self.features, self.placeholders = dict(features or {}), dict(placeholders or {})
         self.logits = logits
+        if task not in TASKS:
+            raise ValueError(f"Unknown task {task!r}.{did_you_mean(task, TASKS)} There are {list(TASKS)}.")
+        if answer_tokens is not None and (task == "classification" or not is_size(answer_tokens, least=1)):
+            raise ValueError(
+                f"answer_tokens must be an integer of at least 1, of a language model, found {answer_tokens!r} with "
+                f"task={task!r}. Leave it out, or give the most labelled tokens of a sample."
+            )
+        self.task, self._task_name, self._answer_tokens = TASKS[task](answer_tokens), task, answer_tokens
         config = own_config(inner)
+        if self.task.counts_tokens:
+            self.accepts_loss_kwargs = True
+            self.loss_type = "ForCausalLM" if task == "causal_lm" else None
+            if num_labels is None and isinstance(config, PreTrainedConfig):
+                num_labels = config.get_text_config().vocab_size
         self.num_labels = getattr(config, "num_labels", None) if num_labels is None else num_labels  # of any class
         if self.num_labels is None:
             raise ValueError(f"{type(model).__name__} has no config.num_labels: pass num_labels to balance().")
@@ -183,6 +244,16 @@ class BalancedModel(CheckedModel):
             )
         named = keywords(inner)
         self.takes_labels = "labels" in named
+        if self.task.counts_tokens and not self.takes_labels:
+            raise ValueError(
+                f"task={task!r} needs a model with a loss of its own, but the forward of {type(inner).__name__} takes "
+                "no `labels`. Wrap the class with the language model's head, such as LlavaForConditionalGeneration."
+            )
+        if self.placeholders and "input_ids" not in named:
+            raise ValueError(
+                f"placeholders are tokens of `input_ids`, which the forward of {type(inner).__name__} does not take. "
+                "Leave them out."
+            )
         self.input_columns = [name for name in named if name != "labels"]
         self.required_columns = [name for name in self.input_columns if named[name].default is inspect.Parameter.empty]
 
@@ -199,6 +270,9 @@ class BalancedModel(CheckedModel):
             "features": dict(self.features),
             "logits": None if callable(self.logits) else self.logits,
             "num_labels": self.num_labels,
+            "task": self._task_name,
+            "answer_tokens": self._answer_tokens,
+            "placeholders": dict(self.placeholders),
         }
 
     @property
@@ -247,35 +321,40 @@ class BalancedModel(CheckedModel):
         labels: Tensor | None = None,
         modality_mask: Tensor | None = None,
         modulation: Any = None,
+        num_items_in_batch: Tensor | int | None = None,
         score_modalities: bool = True,
         **inputs: Any,
     ) -> MultimodalClassifierOutput:
         """
         Args:
-            labels: class indices `(batch,)`.
+            labels: class indices `(batch,)`; of a language model tokens `(batch, length)`.
             modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality: its encoder's output is
                 zero and it counts in no score. In eval mode the output has it as `keep_mask` only.
             modulation: as for [`MultimodalForClassification`].
+            num_items_in_batch: labelled tokens of the whole batch, over all micro-batches and processes, by which the
+                loss of a language model is divided; None: those of this one.
             score_modalities: whether to predict from each modality alone; else `unimodal_logits` is empty.
             inputs: keywords of the wrapped model.
         """
         if labels is not None and self.takes_labels:
             inputs = {**inputs, "labels": labels}
+        self._counts = {name: (inputs["input_ids"] == token).sum(1) for name, token in self.placeholders.items()}
         if not self._structure_is_checked:
             self._check_structure(inputs)
-        mask = None if modality_mask is None else modality_mask.bool()
+        mask = self._presence(modality_mask)
         if self._is_called_once:
             try:
-                return self._forward(labels, mask, modulation, score_modalities, inputs)
+                return self._forward(labels, mask, modulation, num_items_in_batch, score_modalities, inputs)
             except FurtherCallError:  # as in a loop over frames, of which the first batch had one
                 self._is_called_once = False  # from here on; this batch begins again, its modulations too
-        return self._forward(labels, mask, modulation, score_modalities, inputs)
+        return self._forward(labels, mask, modulation, num_items_in_batch, score_modalities, inputs)
 
     def _forward(
         self,
         labels: Tensor | None,
         mask: Tensor | None,
         modulation: Any,
+        num_items_in_batch: Tensor | int | None,
         score_modalities: bool,
         inputs: Mapping[str, Any],
     ) -> MultimodalClassifierOutput:
@@ -286,6 +365,11 @@ class BalancedModel(CheckedModel):
         encoders_only = runs_again and self._is_called_once
         with self._recorded(encoders_only) as (outputs, earlier), self._statistics_kept():
             result = self._run(inputs)
+        if absent := [name for name, calls in outputs.items() if not calls]:
+            raise ValueError(
+                f"No sample of this batch has {absent[0]!r}: its encoder was not called. Let every batch hold one, "
+                "such as a blank input that modality_mask marks as absent."
+            )
         if self.training and torch.is_grad_enabled() and not self._gradient_is_checked:
             self._check_gradient(outputs)
         if runs_again:
@@ -313,7 +397,9 @@ class BalancedModel(CheckedModel):
             self._check_rows(outputs, earlier, inputs)
         loss = loss_of(result) if self.takes_labels else None
         if loss is None and labels is not None:
-            loss = cross_entropy(joint, labels)
+            loss = self.task.loss(joint, labels)
+        if loss is not None and num_items_in_batch is not None:
+            loss = loss * (self.task.tokens(labels).to(loss.dtype) / num_items_in_batch)
         if keep_mask is None:
             keep_mask = torch.ones(len(joint), len(self.paths), dtype=torch.bool, device=joint.device)
         return MultimodalClassifierOutput(
@@ -325,6 +411,17 @@ class BalancedModel(CheckedModel):
             losses=({} if loss is None else {"joint": loss}) | further or None if self.training else None,
             scored_rows=rows,
         )
+
+    def _presence(self, modality_mask: Tensor | None) -> Tensor | None:
+        """Which modalities each sample has, bool `(batch, modalities)`; None if nothing says so."""
+        mask = None if modality_mask is None else modality_mask.bool()
+        if not self._counts:
+            return mask
+        some = next(iter(self._counts.values()))
+        holds = [
+            self._counts[name] > 0 if name in self._counts else torch.ones_like(some).bool() for name in self.paths
+        ]
+        return torch.stack(holds, 1) if mask is None else torch.stack(holds, 1) & mask
 
     def _view(
         self,
@@ -350,12 +447,15 @@ class BalancedModel(CheckedModel):
                     return self._logits(self._run(inputs))
                 inside = {id(p) for encoder in self.encoders.values() for p in encoder.parameters()}
                 constants = {n: p.detach() for n, p in self.model.named_parameters() if id(p) not in inside}
+                self._expect(inputs)
                 # Computed again, the layers would have their parameters, not the constants.
                 with without_checkpointing(self.model):
                     return self._logits(functional_call(self.model, constants, kwargs=copied(dict(inputs))))
 
         given = {name: inputs[name] for name in self.paths if name in inputs}
-        return ForwardView(unimodal_logits, mask, self._features(outputs), given or dict(inputs), predict)
+        samples = len(next(iter(self._counts.values()))) if self._counts else None
+        features = self._features(outputs)
+        return ForwardView(unimodal_logits, mask, features, given or dict(inputs), predict, samples=samples)
 
     def _features(self, outputs: Mapping[str, list[Any]]) -> dict[str, Tensor]:
         """Each modality's feature, of the first call of its encoder."""
