@@ -1,9 +1,9 @@
 # %% [markdown]
 # # From raw clips to a verdict
 #
-# A tour in ten cells; open it in VS Code or Jupyter, or run it: `python recipes/tour.py` (a minute on 2 cores). It trains
-# on `digits`, which comes with the package: spoken and handwritten digits, built to show the effect of balancing, and so
-# evidence for nothing. Everything lands in the folder `tour`.
+# A tour in ten cells; open it in VS Code or Jupyter, or run it: `python recipes/tour.py` (a minute on 2 cores). It
+# trains on `digits`, which comes with the package: spoken and handwritten digits, built to show the effect of
+# balancing, and so evidence for nothing. Everything lands in the folder `tour`.
 
 # %% 1. Raw clips: a sound and a picture per row
 from __future__ import annotations
@@ -40,7 +40,7 @@ model = hf_bml.MultimodalForClassification(
 output = model.eval()(**prepared)
 print(tuple(output.logits.shape), {name: tuple(own.shape) for name, own in output.unimodal_logits.items()})
 
-# %% 5. Plain joint training. A recipe has the data, the processors and the model of the cells above in 20 lines of YAML.
+# %% 5. Plain joint training. A recipe has data, processors and model of the cells above in 20 lines of YAML.
 runs = {"plain": "none", "balanced": "balanced"}
 common = ["--num_train_epochs", str(EPOCHS), "--disable_tqdm", "true"]
 main(["recipes", "show", "digits/concat"])
