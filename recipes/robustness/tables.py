@@ -1,7 +1,8 @@
 """The tables and pictures of this folder, from its records.
 
     python recipes/robustness/tables.py                  # the tables of every set, and their pooled differences
-    python recipes/robustness/tables.py --write          # puts them into README.md, and draws SET.png and front.png
+    python recipes/robustness/tables.py --write          # puts them into README.md, and draws SET.png; two tables and
+                                                         # front.png are those of the front page
 
 All rows of a set have one dominant modality: the one whose absence costs plain training (`concat: none`) most on
 validation. `digits`, built to show the effect, is not pooled, nor are the data of another set with other encoders.
@@ -10,7 +11,7 @@ validation. `digits`, built to show the effect, is not pooled, nor are the data 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +41,25 @@ COLUMNS = {
 FRONT = {
     "av_digits": "spoken digits, a new speaker\n(6 speakers)",
     "av_letters": "spoken letters, lips\n(5 seeds)",
+}
+FRONT_ROWS = {
+    "concat: balanced": "`balanced`",
+    "augmented: balanced": "`balanced`, noise in training",
+    "concat: multi_loss": "`multi_loss`",
+    "concat: mod_drop": "`mod_drop`",
+    "concat: ensemble": "ensemble of single modalities",
+    "concat: opm": "`opm`",
+    "concat: ogm:noise=entry_std": "`ogm` with noise (OGM-GE)",
+}
+FRONT_COLUMNS = ("clean", "one missing", "dominant noisy", "worst")
+ACCURACIES = {  # column: metric and row
+    "clean: plain": ("robust/clean", REFERENCE),
+    "`balanced`": ("robust/clean", "concat: balanced"),
+    "`opm`": ("robust/clean", "concat: opm"),
+    "best single": ("robust/clean", "concat: unimodal"),
+    "one missing: plain": ("robust/missing_average", REFERENCE),
+    " `balanced`": ("robust/missing_average", "concat: balanced"),
+    " `opm`": ("robust/missing_average", "concat: opm"),
 }
 SERIES = {REFERENCE: "plain training", "concat: opm": "OPM", "concat: balanced": "balanced"}
 CONDITIONS = {
@@ -78,22 +98,31 @@ def set_table(rows: Sequence[Row]) -> str:
     return markdown_table(["row", *columns], lines)
 
 
-def pooled_differences(sets: dict[str, list[Row]]) -> str:
+def pooled_differences(
+    sets: dict[str, list[Row]], rows: Mapping[str, str] | None = None, titles: Sequence[str] = tuple(COLUMNS)
+) -> str:
     """Mean over sets of each row's mean paired difference to plain training, a set's first row; of three sets or more
-    with Student's interval over the sets."""
-    labels = dict.fromkeys(row.label for rows in sets.values() for row in rows[1:])
+    with Student's interval over the sets.
+
+    Args:
+        sets: the rows of each.
+        rows: what the rows are called, by label; default: all, by their labels.
+        titles: of the columns.
+    """
+    names = rows or {row.label: f"`{row.label}`" for own in sets.values() for row in own[1:]}
 
     def cell(label: str, metric: str) -> str:
         found = [
             paired.mean
-            for rows in sets.values()
-            for row in rows
-            if row.label == label and (paired := difference(row, rows[0], metric)) is not None
+            for own in sets.values()
+            for row in own
+            if row.label == label and (paired := difference(row, own[0], metric)) is not None
         ]
         return pooled_cell(found)
 
-    columns = known_columns([row for rows in sets.values() for row in rows])
-    lines = [[f"`{label}`", *(cell(label, metric) for metric in columns.values())] for label in labels]
+    known = known_columns([row for own in sets.values() for row in own])
+    columns = {title: metric for title, metric in known.items() if title in titles}
+    lines = [[name, *(cell(label, metric) for metric in columns.values())] for label, name in names.items()]
     return markdown_table(["row", *columns], lines)
 
 
@@ -144,21 +173,58 @@ def few_labels_table(path: Path) -> str:
     return f"`{path.stem}`, {protocol['train']} of {protocol['pool']} training rows:\n\n{set_table(rows)}"
 
 
+def all_sets() -> dict[str, tuple[list[Row], list[str]]]:
+    """The rows of every set that has records, and notes."""
+    return {path.stem: rows_of_set(path) for path in sorted(FOLDER.glob("*.jsonl"))}
+
+
+def pooled_sets(sets: Mapping[str, list[Row]]) -> dict[str, list[Row]]:
+    """Each data set once, and none that is built to show an effect."""
+    return {name: rows for name, rows in sets.items() if name not in NOT_POOLED}
+
+
 def all_tables() -> str:
     """A chapter per set, one of the pooled differences, and the last one of few labels."""
-    sets = {path.stem: rows_of_set(path) for path in sorted(FOLDER.glob("*.jsonl"))}
+    sets = all_sets()
     caption = "Accuracy on clean data, with one modality missing and with noise"
     chapters = [
         f"## {name}\n\n![{caption}]({name}.png)\n\n{set_table(rows)}\n\n{' '.join(notes)}"
         for name, (rows, notes) in sets.items()
     ]
-    pooled = {name: rows for name, (rows, _) in sets.items() if name not in NOT_POOLED}
+    pooled = pooled_sets({name: rows for name, (rows, _) in sets.items()})
     if len(pooled) > 1:
         chapters.append(f"## Pooled: {', '.join(pooled)}\n\n{pooled_differences(pooled)}")
     few = [few_labels_table(path) for path in sorted(FEW_LABELS.glob("*.jsonl"))]
     if few:
         chapters.append("\n\n".join(["## Few labels", *few]))
     return "\n\n".join(chapters)
+
+
+def front_tables() -> dict[str, str]:
+    """Those of the front page, by name: pooled differences, and a line per set."""
+    sets = {name: rows for name, (rows, _) in all_sets().items()}
+
+    def cell(rows: Sequence[Row], metric: str, label: str) -> str:
+        return next(mean_cell(row, metric) for row in rows if row.label == label)
+
+    lines = [
+        [f"[{name}](recipes/{name}/README.md)", *(cell(rows, *column) for column in ACCURACIES.values())]
+        for name, rows in sets.items()
+        if name not in NOT_POOLED
+    ]
+    return {
+        "differences": pooled_differences(pooled_sets(sets), FRONT_ROWS, FRONT_COLUMNS),
+        "accuracies": markdown_table(["set", *(title.strip() for title in ACCURACIES)], lines),
+    }
+
+
+def with_front_tables(text: str) -> str:
+    """The front page with what stands between `<!-- NAME -->` and `<!-- end -->` made anew."""
+    for name, table in front_tables().items():
+        before, marked, rest = text.partition(f"<!-- {name} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        text = f"{before}{marked}\n{table}\n\n{end}{after}"
+    return text
 
 
 def main() -> None:
@@ -170,6 +236,8 @@ def main() -> None:
     page = FOLDER / "README.md"
     before, _ = page.read_text(encoding="utf-8").split(MARK)
     page.write_text(f"{before}{MARK}\n\n{all_tables()}\n", encoding="utf-8")
+    front = FOLDER.parents[1] / "README.md"
+    front.write_text(with_front_tables(front.read_text(encoding="utf-8")), encoding="utf-8")
     for path in sorted(FOLDER.glob("*.jsonl")):
         draw(path.stem, rows_of_set(path)[0])
     draw_front()
