@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .training.trainer import MultimodalBalancedTrainer as MultimodalBalancedTrainer
     from .training.training_args import BalancedTrainingArguments as BalancedTrainingArguments
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "MODULATIONS",
     "OGM",
