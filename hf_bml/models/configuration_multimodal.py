@@ -13,6 +13,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from ..ground.repository_code import keep_code, own_code_only
 from ..ground.suggestion import check_name, registered_names_only
+from ..ground.task import TASKS
 from .encoders.build import build_encoder_config
 from .fusion import FUSIONS, SHARED_PREDICTIONS
 from .interaction import INTERACTIONS
@@ -24,13 +25,15 @@ from .options import (
     check_weight,
     chosen_options,
     is_number,
+    number_list,
     size_list,
 )
 
 # What `save_code` writes. A registered class needs no code from a repository, and a model that is loaded with it and
 # saved elsewhere would not take that code along.
 REPOSITORY_CODE = ("auto_map", "custom_pipelines")
-FORWARD_KEYWORDS = ("self", "labels", "modality_mask", "modulation")
+FORWARD_KEYWORDS = ("self", "labels", "modality_mask", "modulation", "sample_weight")
+SINGLE_LABEL, MULTI_LABEL, REGRESSION = TASKS
 
 
 def option(default: Any, help: str) -> Any:
@@ -74,11 +77,16 @@ class ModalitiesConfig(PreTrainedConfig):
             their summed losses to the training loss.
         own_head_when_alone (`bool`): whether, in evaluation, the answer comes from a modality's own classifier where a
             sample has no other modality; needs `auxiliary_loss_weight`.
+        class_weights (`list[float]`, *optional*): what the loss of each class is multiplied by, `num_labels` numbers
+            of at least 0; with several labels a sample, that of their "yes". The mean divides by the number of
+            samples, not by the sum of the weights.
 
     Raises:
-        ValueError: a modality's name or encoder config is not valid, the weight is negative, or there are no own
-            classifiers to answer.
+        ValueError: a modality's name or encoder config is not valid, a weight is negative, there are no own
+            classifiers to answer, or the models of this config do not solve this `problem_type`.
     """
+
+    problem_types: ClassVar[tuple[str, ...]] = (SINGLE_LABEL,)
 
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["features", "modality_mask", "auxiliary_logits"]
 
@@ -91,6 +99,9 @@ class ModalitiesConfig(PreTrainedConfig):
     )
     own_head_when_alone: bool = option(
         False, "In evaluation a modality's own classifier answers where a sample has no other modality."
+    )
+    class_weights: list[float] | None = option(
+        None, "What the loss of each class is multiplied by; with several labels a sample, that of their yes."
     )
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -119,11 +130,23 @@ class ModalitiesConfig(PreTrainedConfig):
             for name in REPOSITORY_CODE:
                 kwargs.pop(name, None)
         super().__post_init__(**kwargs)
-        if self.problem_type not in (None, "single_label_classification"):
+        if self.problem_type not in (None, *self.problem_types):
             raise ValueError(
-                f"problem_type must be single_label_classification or left out, found {self.problem_type!r}: the "
-                "models here tell one class out of several."
+                f"problem_type must be {' or '.join(self.problem_types)}, or left out, found {self.problem_type!r}: the "
+                f"models of a {type(self).__name__} solve no other."
             )
+        if self.class_weights is not None:
+            self.class_weights = number_list("class_weights", self.class_weights, self.num_labels)
+            if self.problem_type == REGRESSION or min(self.class_weights) < 0:
+                raise ValueError(
+                    f"class_weights must be numbers of at least 0, of classes, found {self.class_weights} and "
+                    f"problem_type {self.problem_type!r}. Leave them out, or weigh samples by a column sample_weight."
+                )
+
+    @property
+    def loss_options(self) -> dict[str, Any]:
+        """What makes the task that `problem_type` names."""
+        return {"class_weights": self.class_weights}
 
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
@@ -183,7 +206,13 @@ class MultimodalConfig(ModalitiesConfig):
         auxiliary_loss_weight (`float`, *optional*): gives every modality a classifier of its own on its feature, and
             adds this times their summed cross-entropies to the training loss. 0 keeps the heads out of the loss, for
             modulations that weigh them. Default: no such heads.
-        own_head_when_alone (`bool`): see [`ModalitiesConfig`].
+        own_head_when_alone (`bool`), class_weights (`list[float]`, *optional*): see [`ModalitiesConfig`].
+        problem_type (`str`, *optional*): `"single_label_classification"` (default), `"multi_label_classification"`
+            (labels: floats (batch, num_labels), 0 or 1) or `"regression"` (labels: floats (batch,) or (batch,
+            num_labels)); see [`Task`], [`MultiLabelTask`] and [`RegressionTask`].
+        label_mean, label_std (`list[float]`, *optional*): of a regression's labels, `num_labels` numbers each. The
+            heads then predict in standard deviations from the mean, which the loss is in; logits are in the labels'
+            units all the same. The trainer sets them by a `datasets.Dataset` to train on where they are left out.
         num_labels, id2label, label2id: as in every transformers config.
 
     Example:
@@ -204,6 +233,7 @@ class MultimodalConfig(ModalitiesConfig):
     """
 
     model_type = "multimodal"
+    problem_types = (SINGLE_LABEL, MULTI_LABEL, REGRESSION)
 
     fusion: str = option("concat", f"Fusion head: {', '.join(FUSIONS)}.")
     conditioning: str | None = option(
@@ -234,6 +264,8 @@ class MultimodalConfig(ModalitiesConfig):
         "How a modality's own prediction is estimated: auto (exact split, else zero_out), zero_out, or probe, a "
         "linear head beside the training.",
     )
+    label_mean: list[float] | None = option(None, "Of a regression's labels; default those of the training split.")
+    label_std: list[float] | None = option(None, "Their standard deviations; default those of the training split.")
 
     def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
@@ -254,6 +286,36 @@ class MultimodalConfig(ModalitiesConfig):
             check_size("shared_width", self.shared_width)
         if self.bias_split is not None:
             self._check_bias_split()
+        self._check_problem()
+
+    @property
+    def loss_options(self) -> dict[str, Any]:
+        if self.problem_type == REGRESSION:
+            return {"mean": self.label_mean, "std": self.label_std}
+        return super().loss_options
+
+    def _check_problem(self) -> None:
+        """What only one class out of several has, and what only numbers have."""
+        scale = {"label_mean": self.label_mean, "label_std": self.label_std}
+        given = [name for name, values in scale.items() if values is not None]
+        if given and (self.problem_type != REGRESSION or len(given) == 1):
+            raise ValueError(
+                f"label_mean and label_std belong together and to problem_type: regression, found {given} and "
+                f"problem_type {self.problem_type!r}. Give both or none."
+            )
+        for name in given:
+            setattr(self, name, number_list(name, scale[name], self.num_labels))
+        if self.label_std is not None and min(self.label_std) <= 0:
+            raise ValueError(f"label_std must be above 0, found {self.label_std}: a constant label needs no model.")
+        of_classes = self.fusion == "average_probabilities" or (
+            self.fusion == "shared" and self.shared_prediction == "entropy"
+        )
+        if of_classes and self.problem_type in (MULTI_LABEL, REGRESSION):
+            raise ValueError(
+                f"fusion {self.fusion!r} joins the probabilities of one class out of several"
+                f"{' (shared_prediction: entropy)' if self.fusion == 'shared' else ''}, which problem_type "
+                f"{self.problem_type!r} does not have. Use fusion: average_logits, or shared_prediction: mean."
+            )
 
     def _check_fusion(self) -> None:
         head = FUSIONS.find(self.fusion)

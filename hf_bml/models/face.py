@@ -61,6 +61,15 @@ class ModelFace:
         """The config's option that names another loss than the cross-entropy, `"name: value"`; None if none does."""
         return None
 
+    def standardise_labels(self, mean: list[float], std: list[float]) -> None:
+        """Takes the mean and standard deviation of the labels of a regression to train on, unless it has others; a
+        model that predicts in the labels' units by itself needs none.
+
+        Args:
+            mean: `num_labels` numbers.
+            std: the same, > 0.
+        """
+
     @property
     def wrapped_model(self) -> nn.Module | None:
         """The model that is saved in the place of this one; None if it is this one."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
+from ..ground.task import RegressionTask
 from .configuration_multimodal import MultimodalConfig
 from .encoders.build import build_encoder
 from .forward_view import call_detached
@@ -129,7 +130,20 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         """What each modality's own classifier predicts; a probe learns without the encoder noticing."""
         if not self._own_logits_are_trained:
             features = {name: feature.detach() for name, feature in features.items()}
-        return {name: head(self.own_feature(name, features[name])) for name, head in self.auxiliary_heads.items()}
+        return self._in_units(
+            {name: head(self.own_feature(name, features[name])) for name, head in self.auxiliary_heads.items()}
+        )
+
+    def _in_units(self, logits: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What heads say, in the units of the labels."""
+        if isinstance(self.task, RegressionTask):
+            return {name: self.task.in_units(each) for name, each in logits.items()}
+        return logits
+
+    def standardise_labels(self, mean: list[float], std: list[float]) -> None:
+        if isinstance(self.task, RegressionTask) and self.config.label_mean is None:
+            self.config.label_mean, self.config.label_std = mean, std
+            self.task.standardise(mean, std)
 
     def own_feature(self, modality: str, feature: Any) -> Any:
         return self.interaction.own(modality, feature)
@@ -138,11 +152,13 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
         predict = {"probe": self._classified, "zero_out": self.head.zero_out_logits}.get(
             self.config.unimodal_prediction, self.head.unimodal_logits
         )
-        return full_precision_scores(predict, current.shown, next(self.head.parameters()).dtype)
+        found = full_precision_scores(predict, current.shown, next(self.head.parameters()).dtype)
+        return found if predict == self._classified else self._in_units(found)
 
     @property
     def _split(self) -> Callable[[dict[str, Tensor]], dict[str, Tensor]] | None:
-        return self.head.unimodal_logits if self.head.splits_exactly else None
+        is_exact = self.head.splits_exactly and not isinstance(self.task, RegressionTask)
+        return self.head.unimodal_logits if is_exact else None
 
     def _join(self, current: Pass, keep_mask: Tensor | None) -> dict[str, Tensor]:
         return self.interaction(self.encoders, current.started, keep_mask)
@@ -150,7 +166,8 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
     def _predict(
         self, current: Pass, seen: dict[str, Tensor], keep_mask: Tensor | None, detached: bool = False
     ) -> Prediction:
-        return Prediction(call_detached(self.head, seen) if detached else self.head(seen))
+        logits = call_detached(self.head, seen) if detached else self.head(seen)
+        return Prediction(self.task.in_units(logits) if isinstance(self.task, RegressionTask) else logits)
 
     @property
     def gradient_enters_by_features(self) -> bool:
@@ -165,9 +182,17 @@ class MultimodalForClassification(MultimodalPreTrainedModel):
             return f"fusion {self.config.fusion!r} predicts the same from each modality alone. Use another fusion."
         if not self.interaction.features_are_unimodal:
             return self.why_not_fuse()
+        if isinstance(self.task, RegressionTask) and self.head.splits_exactly and len(self.encoders) > 1:
+            return (
+                "In a regression the prediction is the sum of the modalities' shares, so that each of them cannot fit "
+                "the labels by itself. Set auxiliary_loss_weight: 0 (classifiers of single modalities; heads: own of "
+                "multi_loss), or use fusion: average_logits or shared."
+            )
         return super().why_no_head_graph()
 
     def why_no_exact_split(self) -> str | None:
+        if isinstance(self.task, RegressionTask):
+            return "The mean of the labels, which a regression adds, is no modality's. Leave the method out."
         shares = self.config.bias_split
         if shares and not math.isclose(sum(shares.values()), 1):
             return f"The shares of its bias must sum to 1, found bias_split: {shares}."

@@ -106,6 +106,7 @@ class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
         labels: Tensor | None = None,
         modality_mask: Tensor | None = None,
         modulation: Modulating | None = None,
+        sample_weight: Tensor | None = None,
         question_type: Tensor | None = None,
         **modalities: Tensor | dict[str, Tensor] | None,
     ) -> QuestionAnsweringOutput:
@@ -114,10 +115,11 @@ class MultimodalForQuestionAnswering(MultimodalPreTrainedModel):
             labels: answers `(batch,)`, int64.
             modality_mask: as of [`MultimodalForClassification`].
             modulation: the same; its `modulate_features` sees tokens `(batch, length, dim)`, zero where padded.
+            sample_weight: as of [`MultimodalForClassification`].
             question_type: `(batch,)`, handed through.
             modalities: one keyword per modality, as of [`MultimodalForClassification`].
         """
-        output = super().forward(labels, modality_mask, modulation, **modalities)
+        output = super().forward(labels, modality_mask, modulation, sample_weight, **modalities)
         output["question_type"] = question_type
         return output
 

@@ -111,10 +111,13 @@ class MultimodalForSegmentClassification(MultimodalPreTrainedModel):
             for parameter in module.parameters():
                 init.uniform_(parameter, -bound, bound)
 
-    @property
-    def task(self) -> Task:
+    def _build_task(self) -> Task:
         """What the segments' losses are; PSP's similarity of branches is added to the joint one."""
-        return SOFT_MARGIN if self.config.segment_loss == "soft_margin" else CLASSIFICATION
+        return SOFT_MARGIN if self.config.segment_loss == "soft_margin" else super()._build_task()
+
+    @property
+    def _own_task(self) -> Task:
+        return CLASSIFICATION if self.config.segment_loss == "soft_margin" else self.task
 
     @property
     def other_loss(self) -> str | None:
@@ -142,8 +145,8 @@ class MultimodalForSegmentClassification(MultimodalPreTrainedModel):
             return call_detached(self.architecture, self.encoders, seen)
         return self.architecture(self.encoders, seen)
 
-    def _joint_loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
-        loss = super()._joint_loss(prediction, labels)
+    def _joint_loss(self, prediction: Prediction, labels: Tensor, weights: Tensor | None) -> Tensor:
+        loss = super()._joint_loss(prediction, labels, weights)
         if self.config.segment_loss != "pair_similarity":
             return loss
         background = prediction.logits.shape[-1] - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any, Protocol
@@ -101,6 +102,14 @@ def check_attention(options: Any) -> None:
     if options.hidden_size % options.num_heads:
         raise ValueError(f"hidden_size {options.hidden_size} must be a multiple of num_heads {options.num_heads}.")
     check_fraction("dropout", options.dropout)
+
+
+def number_list(name: str, values: Any, length: int) -> list[float]:
+    """`values` as a list of floats, checked: as many finite numbers as `length`."""
+    is_list = isinstance(values, Sequence) and not isinstance(values, str)
+    if not is_list or len(values) != length or not all(is_number(v) and math.isfinite(v) for v in values):
+        raise ValueError(f"{name} must be a list of {length} numbers, one a label (num_labels), found {values!r}.")
+    return [float(value) for value in values]
 
 
 def size_list(name: str, values: Any, least: int = 0) -> list[int]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.utils import ModelOutput
 
-from ..ground.task import cross_entropy
+from ..ground.task import CLASSIFICATION, TASKS, Task
 from .batch import buffers_before, check_inputs, presence, present_inputs, restore_buffers
 from .checkpointing import INSTEAD, keep_statistics
 from .encoders.base import Encoder
@@ -68,25 +68,35 @@ class MultimodalPreTrainedModel(ModelFace, SavedModel):
         has_own_heads = with_own_heads or self.config.auxiliary_loss_weight is not None
         heads = {name: nn.Linear(size, self.config.num_labels) for name, size in sizes.items() if has_own_heads}
         self.auxiliary_heads = nn.ModuleDict(heads)
+        self.task = self._build_task()
         self.post_init()
         self._no_split_modules = indivisible_modules(self)
         self._apply_requested()
+
+    def _build_task(self) -> Task:
+        """What the model's config asks of predictions."""
+        config = self.config
+        return TASKS[config.problem_type or CLASSIFICATION.problem_type](**config.loss_options)
 
     def forward(
         self,
         labels: Tensor | None = None,
         modality_mask: Tensor | None = None,
         modulation: Modulating | None = None,
+        sample_weight: Tensor | None = None,
         **modalities: Tensor | dict[str, Tensor] | None,
     ) -> Any:
         """
         Args:
-            labels: class indices `(batch,)`, or `(batch, segments)` of a model that labels segments.
+            labels: class indices `(batch,)`, or `(batch, segments)` of a model that labels segments; of other tasks
+                see [`Task`].
             modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality: its feature is zero
                 and it counts in no score. Absent inputs may hold anything finite, zeros by convention; in training
                 the encoder sees repeated present samples in their place, so that batch statistics are of real inputs,
                 and if there are none it keeps its running statistics.
             modulation: the trainer's `ModulationStack`, or anything with the methods of [`Modulating`].
+            sample_weight: `(batch,)`, what the losses of the samples are multiplied by; their mean divides by the
+                number of samples.
             modalities: one keyword per modality: a tensor (the encoder's main input), a dict of encoder keywords, or
                 None when every sample lacks it. Tensors have a row per sample.
         """
@@ -121,10 +131,10 @@ class MultimodalPreTrainedModel(ModelFace, SavedModel):
         restore_buffers(buffers)
         loss, losses = None, None
         if labels is not None:
-            loss = joint = self._joint_loss(prediction, labels)
+            loss = joint = self._joint_loss(prediction, labels, sample_weight)
             losses = {"joint": joint}
             if self.training and own_logits:
-                losses["auxiliary"] = self._auxiliary_loss(own_logits, labels, current.modality_mask)
+                losses["auxiliary"] = self._auxiliary_loss(own_logits, labels, current.modality_mask, sample_weight)
                 loss = loss + losses["auxiliary"]
         if keep_mask is None:
             shape = prediction.logits.shape[0], len(self.encoders)  # of a tensor, len() is a constant for torch.export
@@ -193,16 +203,21 @@ class MultimodalPreTrainedModel(ModelFace, SavedModel):
         """The head's exact split of features into logits by modality; None if it has none."""
         return None
 
-    def _joint_loss(self, prediction: Prediction, labels: Tensor) -> Tensor:
-        return self.task.loss(prediction.logits, labels)
+    def _joint_loss(self, prediction: Prediction, labels: Tensor, weights: Tensor | None) -> Tensor:
+        return self.task.loss(prediction.logits, labels, None, weights)
+
+    @property
+    def _own_task(self) -> Task:
+        """That of the modalities' own classifiers."""
+        return self.task
 
     def _auxiliary_loss(
-        self, auxiliary_logits: dict[str, Tensor], labels: Tensor, modality_mask: Tensor | None
+        self, auxiliary_logits: dict[str, Tensor], labels: Tensor, modality_mask: Tensor | None, weights: Tensor | None
     ) -> Tensor:
         """The summed losses of the modalities' own classifiers, each over the samples that have it."""
         weight = self.config.auxiliary_loss_weight
         losses = [
-            cross_entropy(logits, labels, None if modality_mask is None else modality_mask[:, column])
+            self._own_task.loss(logits, labels, None if modality_mask is None else modality_mask[:, column], weights)
             for column, logits in enumerate(auxiliary_logits.values())
         ]
         return (1.0 if weight is None else weight) * sum(losses)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..ground.task import CLASSIFICATION, Task
+from ..ground.task import CLASSIFICATION, Task, both
 from .running_mean import RunningMean
 from .step import MicroBatch
 
@@ -70,14 +70,15 @@ def score_totals(
         task: whose score it is.
 
     Returns:
-        `(3, modalities)`: summed true-class probability, correct predictions, predictions that count.
+        `(3, modalities)`: summed scores, correct predictions, predictions that count; those without a label do not.
     """
     logits = torch.stack(tuple(unimodal_logits.values()))
     scores, correct = task.score(logits, labels), task.correct(logits, labels)
-    if mask is None:
+    present = both(None if mask is None else _modality_first(mask, correct), task.counts(labels))
+    if present is None:
         parts = scores, correct.to(scores.dtype), torch.ones_like(scores)
     else:
-        present = _modality_first(mask, correct).expand_as(correct)
+        present = present.expand_as(correct)
         parts = torch.where(present, scores, 0.0), correct & present, present
     return torch.stack(parts).flatten(2).sum(2)
 
@@ -91,11 +92,13 @@ def loss_totals(logits: Mapping[str, Tensor], batch: MicroBatch, largest: float 
         largest: what the loss of a sample counts as at most.
 
     Returns:
-        `(2, modalities)`, detached: the summed loss of the samples that have the modality, and how many these are.
+        `(2, modalities)`, detached: the summed loss of the labelled samples that have the modality, and how many these
+        are.
     """
     losses = torch.stack([batch.task.losses(own.detach(), batch.labels) for own in logits.values()])
     losses = losses.clamp_max(largest)
-    present = torch.ones_like(losses) if batch.modality_mask is None else batch.modality_mask.t().to(losses.dtype)
+    mask = both(None if batch.modality_mask is None else batch.modality_mask.t(), batch.task.labelled(batch.labels))
+    present = torch.ones_like(losses) if mask is None else mask.expand_as(losses).to(losses.dtype)
     return torch.stack([torch.where(present > 0, losses, 0.0), present]).sum(2)
 
 
@@ -219,10 +222,13 @@ class DiscrepancyMonitor:
 
     Args:
         modalities: modality names, in the model's order.
+        task: whose scores these are; what it learns from the steps is part of the monitor's state.
     """
 
-    def __init__(self, modalities: Sequence[str]):
+    def __init__(self, modalities: Sequence[str], task: Task = CLASSIFICATION):
         self.modalities = tuple(modalities)
+        self.task = task
+        self._observed: Tensor | None = None  # for `task.learn`
         self.scores: Tensor | None = None
         self.ratios: Tensor | None = None
         self.observed: Tensor | None = None
@@ -235,17 +241,24 @@ class DiscrepancyMonitor:
         unimodal_logits: Mapping[str, Tensor],
         labels: Tensor,
         mask: Tensor | None = None,
-        task: Task = CLASSIFICATION,
+        task: Task | None = None,
         rows: Tensor | None = None,
     ) -> None:
-        """Adds one micro-batch; arguments as of [`score_totals`], and int64 `(rows,)`, the samples that the logits are
-        of, which stand for all; None for all."""
-        if rows is None:
-            totals = score_totals(unimodal_logits, labels, mask, task)
-        else:
-            totals = score_totals(unimodal_logits, labels[rows], None if mask is None else mask[rows], task)
-            totals = totals * (len(labels) / len(rows))
+        """Adds one micro-batch; arguments as of [`score_totals`], `task` by default the monitor's, and int64 `(rows,)`,
+        the samples that the logits are of, which stand for all; None for all."""
+        share = 1.0
+        if rows is not None:
+            share = len(labels) / len(rows)
+            labels, mask = labels[rows], None if mask is None else mask[rows]
+        totals = score_totals(unimodal_logits, labels, mask, self.task if task is None else task)
+        totals = totals if rows is None else totals * share
         self._pending = totals if self._pending is None else self._pending + totals
+        logits = torch.stack([each.detach() for each in unimodal_logits.values()])
+        everywhere = torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)
+        observed = self.task.observed(logits, labels, everywhere if mask is None else mask.bool().t())
+        if observed is not None:
+            observed = observed if rows is None else observed * share
+            self._observed = observed if self._observed is None else self._observed + observed
 
     @torch.no_grad()
     def step(self, reduce: Callable[[Tensor], Tensor] | None = None) -> None:
@@ -261,6 +274,9 @@ class DiscrepancyMonitor:
         self.scores, self.observed = score * count.amax(), count > 0  # as `comparable_scores`
         self.ratios = discrepancy_ratios(self.scores, self.observed)
         self._means.add({"balance/score": score, "balance/ratio": self.ratios, "unimodal/accuracy": accuracy})
+        if self._observed is not None:
+            observed, self._observed = self._observed, None
+            self.task.learn(observed if reduce is None else reduce(observed))
 
     def logs(self) -> dict[str, Tensor]:
         """Means since the last call: `balance/score_<m>` in [0, 1] (mean true-class probability),
@@ -274,12 +290,14 @@ class DiscrepancyMonitor:
             "ratios": self.ratios,
             "observed": self.observed,
             "means": self._means.state_dict(),
+            "task": self.task.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from `state_dict()`."""
         self.scores, self.ratios, self.observed = state["scores"], state["ratios"], state["observed"]
         self._means.load_state_dict(state["means"])
+        self.task.load_state_dict(state.get("task", {}))  # which earlier versions did not keep
 
 
 def _modality_first(mask: Tensor, like: Tensor) -> Tensor:

@@ -141,7 +141,8 @@ class MultimodalBalancedTrainer(
             modulations = build_modulations(args.modulations)
         self.modulation = ModulationStack(modulations, self.modalities)
         self.modulation.reset()
-        self.monitor = DiscrepancyMonitor(self.modalities)
+        self.face.task.forget()
+        self.monitor = DiscrepancyMonitor(self.modalities, self.face.task)
         self._step: Step | None = None  # while it is open
         self._separate: dict[str, dict[nn.Parameter, Tensor]] = {}
         self._state_before_step: dict[str, Any] | None = None
@@ -200,7 +201,7 @@ class MultimodalBalancedTrainer(
         unimodal_logits = outputs["unimodal_logits"]
         if self._step.turn == 0 and self._step.scored:
             mask, rows = outputs.get("modality_mask"), outputs.get("scored_rows")
-            self.monitor.update(unimodal_logits, labels, mask, self.face.task, rows)
+            self.monitor.update(unimodal_logits, labels, mask, rows=rows)
         losses = named_losses(loss, outputs)
         changed = self.modulation.modulate_losses(losses, outputs)
         if separate := self.modulation.needs.separate_gradients:

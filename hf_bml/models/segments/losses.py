@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ...ground.task import Task, at_least_float32, masked_mean
+from ...ground.task import Task, at_least_float32, weighted_mean
 
 
 def softmax_margins(logits: Tensor, labels: Tensor) -> Tensor:
@@ -32,8 +32,24 @@ class SoftMarginTask(Task):
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         return softmax_margins(logits, labels)
 
-    def loss(self, logits: Tensor, labels: Tensor, present: Tensor | None = None) -> Tensor:
-        return masked_mean(self.losses(logits, labels), present)
+    def loss(
+        self, logits: Tensor, labels: Tensor, present: Tensor | None = None, weights: Tensor | None = None
+    ) -> Tensor:
+        return weighted_mean(self.losses(logits, labels), present, weights)
+
+    def labelled(self, labels: Tensor) -> Tensor | None:
+        return None
+
+    def counts(self, labels: Tensor) -> Tensor | None:
+        return None
+
+    def expected(self, num_labels: int) -> str:
+        return f"integers in [0, {num_labels})"
+
+    def fits(self, labels: Tensor, num_labels: int) -> Tensor | None:
+        if labels.is_floating_point():
+            return None
+        return ((labels >= 0) & (labels < num_labels)).view(len(labels), -1).all(1)
 
 
 def event_similarities(first: Tensor, second: Tensor) -> Tensor:
