@@ -42,10 +42,10 @@ NEEDS = {  # in words
     "head_gradients": "head's gradient",
     "rows": "row numbers",
     "inputs": "inputs",
+    "classes": "one class",
+    "class_numbers": "class numbers",
     "trained_alone": "teachers",
     "optimizer": "optimizer",
-    "classes": "",  # the refusals say so
-    "class_numbers": "",
     "steps_per_batch": "M steps a batch",
     "model_options": "",
 }
@@ -55,6 +55,8 @@ PROPERTIES = {  # of the suite, in words; the others are refused by no method
     "fsdp2": "FSDP2",
     "segments": "segments",
     "questions": "questions",
+    "several labels": "several labels",
+    "regression": "regression",
     "balance": "`balance()`",
     "language model": "language models",
 }

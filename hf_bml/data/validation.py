@@ -17,9 +17,11 @@ def check_dataset_dict(dataset: DatasetDict | IterableDatasetDict, name: str) ->
     Args:
         dataset: splits train, validation and test, each with the same columns, among them `labels`: integers in
             [0, classes) if the column is a `ClassLabel`, otherwise >= 0; or a fixed number of them, one for each
-            segment of a clip. Where rows belong together (of one person, of one video), a column `group` of strings,
-            none missing, names what they belong to, so that the data set can be cut anew without cutting a group in
-            two. The rows of a streamed data set are not looked at.
+            segment of a clip. Several labels a sample are a list of a `ClassLabel` of any length, or of floats, one
+            for each label; a number to predict is a float, or a list of them. Where rows belong together (of one
+            person, of one video), a column `group` of strings, none missing, names what they belong to, so that the
+            data set can be cut anew without cutting a group in two. The rows of a streamed data set are not looked
+            at.
         name: shown in errors.
 
     Returns:
@@ -73,8 +75,12 @@ def _check_columns(dataset: DatasetDict | IterableDatasetDict, split: str, name:
 
 def _check_labels(dataset: DatasetDict, split: str, name: str) -> None:
     feature = dataset[split].features[LABELS]
-    if isinstance(feature, List) and feature.length > 0:
-        feature = feature.feature
+    if isinstance(feature, List) and (feature.length > 0 or isinstance(feature.feature, ClassLabel)):
+        is_ragged, feature = feature.length < 0, feature.feature
+        if is_ragged:
+            return  # the class numbers of several labels a sample, which the trainer checks
+    if isinstance(feature, Value) and "float" in feature.dtype:
+        return  # numbers, or a probability or bit a class: the model's task says which
     is_class_label = isinstance(feature, ClassLabel)
     if not is_class_label and not (isinstance(feature, Value) and "int" in feature.dtype):
         raise ValueError(
@@ -86,7 +92,7 @@ def _check_labels(dataset: DatasetDict, split: str, name: str) -> None:
     check_labels(dataset[split], where, upper, "Map the labels to 0, 1, ... or correct the class names.")
 
 
-def check_labels(dataset: Dataset, where: str, num_labels: float, remedy: str) -> None:
+def check_labels(dataset: Dataset, where: str, num_labels: float, remedy: str, unlabelled: int | None = None) -> None:
     """Checks that every row has a whole number in [0, num_labels), or as many as every other row, one per segment.
 
     Args:
@@ -94,6 +100,7 @@ def check_labels(dataset: Dataset, where: str, num_labels: float, remedy: str) -
         where: what the message begins with.
         num_labels: infinity if it is not known.
         remedy: what the message ends with.
+        unlabelled: the number of what has no label, which is allowed; None if every row needs one.
 
     Raises:
         ValueError: naming the row.
@@ -110,7 +117,8 @@ def check_labels(dataset: Dataset, where: str, num_labels: float, remedy: str) -
         raise ValueError(
             f"{where}: labels must be integers in [0, {num_labels}), found {labels.dtype}. {remedy}".strip()
         )
-    wrong = np.flatnonzero(((labels < 0) | (labels >= num_labels)).reshape(len(dataset), -1).any(1))
+    outside = ((labels < 0) | (labels >= num_labels)) & (labels != unlabelled)
+    wrong = np.flatnonzero(outside.reshape(len(dataset), -1).any(1))
     if len(wrong):
         raise ValueError(
             f"{where}: labels must be in [0, {num_labels}), found {labels[wrong[0]]} in row {wrong[0]} ({len(wrong)} "

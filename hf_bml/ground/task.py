@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+SAMPLE_WEIGHT = "sample_weight"  # the column of what a sample's losses are multiplied by
 UNLABELLED = -100  # the class number of what has no label, as in torch and transformers
 VARIANCE_MOMENTUM = 0.1  # share of an optimizer step in the running variance of a regression
 
@@ -31,7 +32,7 @@ def weighted_mean(losses: Tensor, present: Tensor | None, weights: Tensor | None
 
 
 def cross_entropies(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Cross-entropy of each sample in float32 or better, `(batch,)`; the mean over its labelled segments if it has any.
+    """Cross-entropy of each sample in float32 or better, `(batch,)`; the mean over its labelled segments if any.
 
     Args:
         logits: `(batch, num_labels)`, or `(batch, segments, num_labels)`.
@@ -167,6 +168,10 @@ class Task:
         """Whether a prediction is right, bool, shaped as the score."""
         return logits.argmax(-1) == (labels.argmax(-1) if labels.is_floating_point() else labels)
 
+    def nothing(self, like: Tensor) -> Tensor | float:
+        """The logits of a prediction from nothing: 0, of which all classes are as likely."""
+        return 0.0
+
     def expected(self, num_labels: int) -> str:
         """What labels are, in words."""
         return f"integers in [0, {num_labels}), -100 without a label, or probabilities of the {num_labels} classes"
@@ -181,7 +186,7 @@ class Task:
         return is_one.view(len(labels), -1).all(1)
 
     def observed(self, logits: Tensor, labels: Tensor, present: Tensor) -> Tensor | None:
-        """What `learn` takes of a micro-batch, to be summed over micro-batches and processes; None if it learns nothing.
+        """What `learn` takes of a micro-batch, to be summed over micro-batches and processes; None for nothing.
 
         Args:
             logits: of each modality, detached, `(modalities, batch, ...)`.
@@ -322,6 +327,10 @@ class RegressionTask(Task):
     def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
         squares = self.errors(logits, labels).square()
         return (squares <= self._spread(squares)).all(-1)
+
+    def nothing(self, like: Tensor) -> Tensor | float:
+        """The labels' mean."""
+        return 0.0 if self.mean is None else self.constant(self.mean, like)
 
     def expected(self, num_labels: int) -> str:
         return "a finite number a sample" if num_labels == 1 else f"{num_labels} finite numbers a sample"

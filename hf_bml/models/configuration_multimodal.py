@@ -132,8 +132,8 @@ class ModalitiesConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
         if self.problem_type not in (None, *self.problem_types):
             raise ValueError(
-                f"problem_type must be {' or '.join(self.problem_types)}, or left out, found {self.problem_type!r}: the "
-                f"models of a {type(self).__name__} solve no other."
+                f"problem_type must be {' or '.join(self.problem_types)}, or left out, found {self.problem_type!r}: "
+                f"the models of a {type(self).__name__} solve no other."
             )
         if self.class_weights is not None:
             self.class_weights = number_list("class_weights", self.class_weights, self.num_labels)

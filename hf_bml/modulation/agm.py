@@ -140,9 +140,11 @@ class AGM(Modulation):
     @torch.no_grad()
     def forward_losses(self, features: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
         def predict(kept: tuple[str, ...]) -> Tensor:
-            return at_least_float32(batch.fuse({name: batch.features[name] for name in kept}))
+            logits = at_least_float32(batch.fuse({name: batch.features[name] for name in kept}))
+            return logits - batch.task.nothing(logits)
 
         found = responses(tuple(batch.features), predict)
+        found = {name: own + batch.task.nothing(own) for name, own in found.items()}
         step.add(self.name, loss_totals(found, batch, LARGEST_LOSS))
         return {}
 

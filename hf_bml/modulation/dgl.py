@@ -71,7 +71,8 @@ class DGL(Modulation):
     def forward_losses(self, features: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
         excess: Tensor | float = 0.0
         if self.config.bias == "split":
-            excess = (1 - 1 / len(batch.features)) * batch.fuse({}, parameters="detached")
+            nothing = batch.fuse({}, parameters="detached")
+            excess = (1 - 1 / len(batch.features)) * (nothing - batch.task.nothing(nothing))
         losses = {
             name: batch.loss(batch.fuse({name: feature}, parameters="detached") - excess, batch.present(name))
             for name, feature in batch.features.items()

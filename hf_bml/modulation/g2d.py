@@ -67,7 +67,8 @@ class G2D(Prioritise):
     }
 
     def needs(self, modalities: Sequence[str]) -> Needs:
-        return super().needs(modalities) | Needs(inputs=True, trained_alone=True, fuse=True)
+        distils = bool(self.config.logit_weight)
+        return super().needs(modalities) | Needs(inputs=True, trained_alone=True, fuse=True, classes=distils)
 
     def attach(self, run: Run) -> None:
         self._teachers = Teachers(run, self.means.modalities)

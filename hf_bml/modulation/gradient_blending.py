@@ -40,7 +40,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..ground.task import Task
+from ..ground.task import Task, both
 from .base import Modulation, Title
 from .config import ModulationConfig, option
 from .step import JOINT, CopyLosses, MicroBatch, Needs, Run, SampleLosses, Step
@@ -113,6 +113,7 @@ def classifier_losses(output: Mapping[str, Any], labels: Tensor, name: str, task
         counts = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
     else:
         counts = mask[:, list(output["auxiliary_logits"]).index(name)]
+    counts = both(counts, task.labelled(labels))
     return task.losses(logits, labels), counts
 
 

@@ -127,7 +127,8 @@ class MBSD(MultiLoss):
             )
 
     def needs(self, modalities: Sequence[str]) -> Needs:
-        return super().needs(modalities) | Needs(classes=True)
+        by_number = self.config.form == "released"
+        return super().needs(modalities) | Needs(classes=True, class_numbers=by_number)
 
     def forward_losses(self, features: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
         logits = self.own_logits(batch)

@@ -140,7 +140,8 @@ class Relearning(Modulation):
     example_options: ClassVar = {"every": 1, "held_out": 0.25, "buffers": "blend", "reset_momentum": True}
 
     def needs(self, modalities: Sequence[str]) -> Needs:
-        return Needs(whole_model=True, separate_encoders=True, optimizer=self.config.reset_momentum)
+        resets = self.config.reset_momentum
+        return Needs(whole_model=True, separate_encoders=True, class_numbers=True, optimizer=resets)
 
     @property
     def held_out_fraction(self) -> float:

@@ -123,12 +123,12 @@ class SampleValuation(Modulation):
     }
     example_options: ClassVar = {"warmup": 0}
 
+    def needs(self, modalities: Sequence[str]) -> Needs:
+        return Needs(class_numbers=True)
+
     @property
     def first_epoch(self) -> float:
         return self.config.warmup
-
-    def needs(self, modalities: Sequence[str]) -> Needs:
-        return Needs(class_numbers=True)
 
     def forget(self) -> None:
         self._present: Tensor | None = None  # which modalities the samples have, for the level of modalities

@@ -37,10 +37,10 @@ class Needs:
         head_gradients: it asks for the group `head`.
         rows: it reads `MicroBatch.rows`.
         inputs: it reads `MicroBatch.inputs`.
+        classes: it takes logits for those of one class out of several (their softmax, their entropy).
+        class_numbers: it takes labels for class numbers, one for each prediction: no probabilities, none missing.
         trained_alone: it takes `Run.trained_alone` of every modality.
         optimizer: it reads `Step.optimizer`.
-        classes: it takes logits for those of one class out of several (their softmax, their entropy).
-        class_numbers: it takes labels for class numbers, one for each prediction.
         steps_per_batch: optimizer steps for each batch, at least 1.
         model_options: what the model's config must be set to.
     """
@@ -60,10 +60,10 @@ class Needs:
     head_gradients: bool = False
     rows: bool = False
     inputs: bool = False
-    trained_alone: bool = False
-    optimizer: bool = False
     classes: bool = False
     class_numbers: bool = False
+    trained_alone: bool = False
+    optimizer: bool = False
     steps_per_batch: int = 1
     model_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -168,7 +168,7 @@ class MicroBatch:
         unimodal_logits: per modality `(batch, num_labels)`, detached, float32, of the features as they came; `(batch,
             segments, num_labels)` of a model that labels segments. In `balance()` with `score_every` or
             `score_fraction` it may be empty, or be of some samples only: see `Needs.current_logits`.
-        labels: `(batch,)`, or `(batch, segments)`.
+        labels: `(batch,)`, or `(batch, segments)`; of other tasks, see [`Task`](../ground/task.py).
         modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality; None if none does.
         features: per modality `(batch, ..., dim)`, before any modulation, with a graph.
         inputs: per modality, as its encoder got them; for methods that ask for them.

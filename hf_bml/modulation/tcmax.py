@@ -74,7 +74,7 @@ class TCMax(Modulation):
     titles: ClassVar = {"normaliser": Title("log mean of exp logits", None), "loss": Title("loss", None)}
 
     def needs(self, modalities: Sequence[str]) -> Needs:
-        return Needs(head_graph=True, exact_split=True)
+        return Needs(head_graph=True, exact_split=True, classes=True)
 
     def modulate_features(
         self, features: dict[str, Tensor], batch: MicroBatch, keep_mask: Tensor | None, step: Step

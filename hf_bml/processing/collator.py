@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from ..ground.task import SAMPLE_WEIGHT, UNLABELLED
 from .transforms.base import Value
 
 
@@ -26,8 +27,12 @@ class MultimodalDataCollator:
     | rank 4 `(frames, channels, height, width)` | stacked tensor; as rank 2 when the number of frames varies |
     | dict of tensors (token ids) | dict; every key padded on its first axis to the longest sample |
 
-    Labels become `"labels": int64 (batch,)`; they may be missing from all samples (prediction). So do the columns
-    `passed_on`. Other columns are ignored.
+    Labels become `"labels": int64 (batch,)`, -100 where a sample has none; probabilities of the classes, a vector of
+    floats a sample, float32 (batch, num_labels). With `problem_type="multi_label_classification"` they become float32
+    (batch, num_labels), of vectors of floats as they are, or of the class numbers (integers) of each sample's labels;
+    with `"regression"` float32 (batch,) or (batch, num_labels). They may be missing from all samples (prediction).
+    `sample_weight` becomes float32 (batch,), and the columns `passed_on` as in `collate_numbers`. Other columns are
+    ignored.
 
     With `segments`, a sample is a clip cut into segments: every tensor has a row per segment and is stacked as it is,
     so all clips must agree in shape; the labels, one per segment, become int64 (batch, segments).
@@ -47,6 +52,7 @@ class MultimodalDataCollator:
         passed_on: other columns, of integers >= 0, such as the type of a question that the model takes, or of floats,
             such as weights of samples that a `compute_loss` takes.
         segments: whether samples are clips of segments, see above.
+        problem_type: as in the model's config; default one class out of several.
 
     Raises:
         ValueError: an invalid sample; the message names its index in the batch.
@@ -66,12 +72,14 @@ class MultimodalDataCollator:
         pad_token_id: int = 0,
         segments: bool = False,
         passed_on: Sequence[str] = (),
+        problem_type: str | None = None,
     ):
         self.segments = segments
         self.modalities = list(modalities)
         self.num_labels = num_labels
         self.pad_token_id = pad_token_id
         self.passed_on = list(passed_on)
+        self.problem_type = problem_type
         self._placeholders: dict[str, Value] = {}
 
     def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -86,11 +94,12 @@ class MultimodalDataCollator:
                 raise ValueError(f"modality {name!r}: {error}") from error
         if any("labels" in sample for sample in samples):
             labels = [sample.get("labels") for sample in samples]
-            collate = collate_segment_labels if self.segments else collate_labels
+            collate = collate_segment_labels if self.segments else COLLATE_LABELS[self.problem_type]
             batch["labels"] = collate(labels, self.num_labels)
             if self.segments:
                 check_segments(samples, self.modalities, batch["labels"].shape[1])
-        for column in self.passed_on:
+        weighed = [SAMPLE_WEIGHT] if SAMPLE_WEIGHT not in self.passed_on else []
+        for column in [*self.passed_on, *weighed]:
             if any(column in sample for sample in samples):
                 try:
                     batch[column] = collate_numbers([sample.get(column) for sample in samples])
@@ -194,6 +203,89 @@ def presence(samples: list[dict[str, Any]], modalities: list[str]) -> Tensor:
     return torch.tensor([[sample[name] is not None for name in modalities] for sample in samples])
 
 
+def collate_sample_labels(labels: list[Any], num_labels: int | None) -> Tensor:
+    """Class numbers -> int64 (batch,), -100 where there is none; float vectors -> float32 (batch, num_labels).
+
+    Raises:
+        ValueError: a label that is missing, no integer or out of range, or vectors of different lengths.
+    """
+    if is_float_vector(labels[0]):
+        return collate_vectors(labels, num_labels)
+    known = [label for label in labels if not is_unlabelled(label)]
+    if len(known) == len(labels):
+        return collate_labels(labels, num_labels)
+    numbers = iter(collate_labels(known, num_labels).tolist() if known else [])
+    return torch.tensor([UNLABELLED if is_unlabelled(label) else next(numbers) for label in labels])
+
+
+def is_float_vector(label: Any) -> bool:
+    """Whether a label is a list, array or tensor of floats."""
+    if isinstance(label, Tensor):
+        return label.ndim > 0 and label.is_floating_point()
+    if isinstance(label, np.ndarray):
+        return label.ndim > 0 and np.issubdtype(label.dtype, np.floating)
+    return isinstance(label, (list, tuple)) and bool(label) and all(isinstance(value, float) for value in label)
+
+
+def is_unlabelled(label: Any) -> bool:
+    """Whether a label is the class number -100."""
+    return np.ndim(label) == 0 and label is not None and not isinstance(label, str) and bool(label == UNLABELLED)
+
+
+def collate_vectors(labels: list[Any], length: int | None) -> Tensor:
+    """A vector of numbers a sample, of one length -> float32 (batch, length). Raises ValueError for anything else."""
+    for index, label in enumerate(labels):
+        if np.ndim(label) != 1 or len(label) != (len(labels[0]) if length is None else length):
+            expected = f"{'as many' if length is None else length} numbers a sample"
+            raise ValueError(f"sample {index}: expected {expected} as labels, found {label!r}.")
+    return _finite(torch.stack([torch.as_tensor(label, dtype=torch.float32) for label in labels]))
+
+
+def collate_bits(labels: list[Any], num_labels: int | None) -> Tensor:
+    """Several labels a sample -> float32 (batch, num_labels).
+
+    Args:
+        labels: per sample a vector of `num_labels` floats, or a list of the class numbers (integers) that apply.
+        num_labels: must be known for class numbers.
+
+    Raises:
+        ValueError: naming the sample.
+
+    Example:
+        >>> collate_bits([[0, 2], []], 3)
+        tensor([[1., 0., 1.],
+                [0., 0., 0.]])
+    """
+    if any(map(is_float_vector, labels)):
+        return collate_vectors(labels, num_labels)
+    rows = torch.zeros(len(labels), num_labels)
+    for index, label in enumerate(labels):
+        numbers = label.tolist() if isinstance(label, (Tensor, np.ndarray)) else label
+        is_list = isinstance(numbers, (list, tuple))
+        if (
+            not is_list
+            or len(set(numbers)) < len(numbers)
+            or not all(type(n) is int and 0 <= n < num_labels for n in numbers)
+        ):
+            raise ValueError(
+                f"sample {index}: expected different class numbers in [0, {num_labels}), or {num_labels} floats (0.0 "
+                f"or 1.0), as labels, found {label!r}."
+            )
+        rows[index, list(numbers)] = 1
+    return rows
+
+
+def collate_values(labels: list[Any], num_labels: int | None) -> Tensor:
+    """A number, or `num_labels` of them, a sample -> float32 (batch,) or (batch, num_labels). Raises ValueError for
+    anything else."""
+    if np.ndim(labels[0]) == 1:
+        return collate_vectors(labels, num_labels)
+    for index, label in enumerate(labels):
+        if label is None or isinstance(label, (str, bool)) or np.ndim(label):
+            raise ValueError(f"sample {index}: expected a number as label, found {label!r}.")
+    return _finite(torch.tensor([float(label) for label in labels]))
+
+
 def collate_labels(labels: list[Any], num_labels: int | None) -> Tensor:
     """Integer labels -> int64 (batch,). Raises ValueError for a missing, non-integer or out-of-range label."""
     upper = "num_labels" if num_labels is None else num_labels
@@ -228,6 +320,14 @@ def collate_numbers(values: list[Any]) -> Tensor:
     return collate_labels(values, None)
 
 
+COLLATE_LABELS = {
+    None: collate_sample_labels,
+    "single_label_classification": collate_sample_labels,
+    "multi_label_classification": collate_bits,
+    "regression": collate_values,
+}
+
+
 def collate_segment_labels(labels: list[Any], num_labels: int | None) -> Tensor:
     """A list of labels per sample -> int64 (batch, segments).
 
@@ -241,7 +341,7 @@ def collate_segment_labels(labels: list[Any], num_labels: int | None) -> Tensor:
             expected = f"{len(rows[0])} labels as in sample 0" if rows else "a list of labels, one per segment"
             raise ValueError(f"sample {index}: expected {expected}, found {row!r}. Label every segment of every clip.")
         try:
-            rows.append(collate_labels(row, num_labels))
+            rows.append(collate_sample_labels(row, num_labels))
         except ValueError as error:
             raise ValueError(f"sample {index}: {str(error).replace('sample', 'segment', 1)}") from error
     return torch.stack(rows)

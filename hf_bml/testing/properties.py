@@ -343,6 +343,8 @@ PROPERTIES: dict[str, Callable[[Subject], str | None]] = {
     "inactive window": inactive_window,
     "segments": _kind("segments"),
     "questions": _kind("questions"),
+    "several labels": _kind("several labels"),
+    "regression": _kind("regression"),
     "balance": _kind("balance"),
     "language model": _kind("language model"),
 }

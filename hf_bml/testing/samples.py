@@ -91,6 +91,30 @@ def classification_model(modalities: Sequence[str], options: Mapping[str, Any]) 
     return without_batch_norm(tiny_image_model(modalities, **options))
 
 
+def multi_label_model(modalities: Sequence[str], options: Mapping[str, Any]) -> nn.Module:
+    """As `classification_model`, of several labels a sample."""
+    return classification_model(modalities, {**options, "problem_type": "multi_label_classification"})
+
+
+def multi_label_data(modalities: Sequence[str], samples: int, dtype: torch.dtype) -> datasets.Dataset:
+    """As `tiny_image_dataset`; a sample's labels are its class and the next one."""
+    data = tiny_image_dataset(modalities, samples, dtype)
+    ones = nn.functional.one_hot(data["labels"][:], LABELS).float()
+    return data.remove_columns("labels").add_column("labels", (ones + ones.roll(1, 1)).tolist())
+
+
+def regression_model(modalities: Sequence[str], options: Mapping[str, Any]) -> nn.Module:
+    """As `classification_model`, of one number a sample."""
+    return classification_model(modalities, {**options, "problem_type": "regression", "num_labels": 1})
+
+
+def regression_data(modalities: Sequence[str], samples: int, dtype: torch.dtype) -> datasets.Dataset:
+    """As `tiny_image_dataset`; a sample's number is larger the larger its class."""
+    data = tiny_image_dataset(modalities, samples, dtype)
+    numbers = 70 + 10 * data["labels"][:].double() + torch.arange(samples) / samples
+    return data.remove_columns("labels").add_column("labels", numbers.tolist())
+
+
 def segment_model(modalities: Sequence[str], options: Mapping[str, Any]) -> nn.Module:
     """Features by segment and modality, joined by AVSDN."""
     torch.manual_seed(0)
@@ -239,6 +263,12 @@ KINDS = {
     ),
     "segments": Kind(("audio", "visual"), segment_model, segment_data, lambda name: segment_model((name,), {})),
     "questions": Kind(("text", "audio", "visual"), question_model, question_data),
+    "several labels": Kind(
+        ("audio", "visual"), multi_label_model, multi_label_data, lambda name: multi_label_model((name,), {})
+    ),
+    "regression": Kind(
+        ("audio", "visual"), regression_model, regression_data, lambda name: regression_model((name,), {})
+    ),
     "balance": Kind(("audio", "visual"), balanced_model, balanced_data),
     "language model": Kind(("text", "visual"), language_model, language_data),
 }

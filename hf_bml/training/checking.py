@@ -6,12 +6,15 @@ from functools import partial
 from typing import Any
 
 import datasets
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, Trainer
 
+from ..ground.task import SAMPLE_WEIGHT, RegressionTask
 from ..models.face import ModelFace
 from ..models.precision import in_precision
+from ..modulation import ModulationStack
 from .data_checks import checked_batch
 from .preflight import check_output
 
@@ -21,9 +24,11 @@ class CheckingTrainer(Trainer):
 
     Attributes:
         face: the model's.
+        modulation: its modulations.
     """
 
     face: ModelFace
+    modulation: ModulationStack
 
     @property
     def num_labels(self) -> int:
@@ -55,12 +60,14 @@ class CheckingTrainer(Trainer):
         collator = super()._get_collator_with_removed_columns(data_collator, description)
         if description not in ("Training", "Evaluation"):
             return collator
+        readers = self.modulation.who("class_numbers") if description == "Training" else ()
         return partial(
             checked_batch,
             collator=collator,
             num_labels=self.num_labels,
             description=description,
             task=self.face.task,
+            readers=readers,
         )
 
     def _set_signature_columns_if_needed(self) -> None:
@@ -71,7 +78,7 @@ class CheckingTrainer(Trainer):
                 "remove_unused_columns: true needs the names of the model's inputs, but its forward takes any (*args, "
                 "**kwargs). Leave it out, or name them in the forward."
             )
-        self._signature_columns = ["labels", "modality_mask", *columns]
+        self._signature_columns = ["labels", "modality_mask", SAMPLE_WEIGHT, *columns]
 
     def _prepare_input(self, data: Any) -> Any:
         """Also casts to the precision of `bf16_full_eval` and `fp16_full_eval`, in which the model is evaluated."""
@@ -92,3 +99,13 @@ def name_labels(config: PreTrainedConfig | None, dataset: Any) -> None:
     if names and config.id2label == {number: f"LABEL_{number}" for number in range(len(names))}:
         config.id2label = dict(enumerate(names))
         config.label2id = {name: number for number, name in enumerate(names)}
+
+
+def standardise_labels(face: ModelFace, dataset: Any) -> None:
+    """Gives the model of a regression that has none the mean and standard deviation of the labels of a data set."""
+    if not isinstance(face.task, RegressionTask) or not isinstance(dataset, datasets.Dataset):
+        return
+    labels = np.asarray(dataset.with_format(None).select_columns("labels")["labels"][:], dtype=np.float64)
+    labels = labels.reshape(len(labels), -1)
+    std = labels.std(0)
+    face.standardise_labels(labels.mean(0).tolist(), np.where(std > 0, std, 1.0).tolist())

@@ -14,7 +14,8 @@ import transformers
 
 from ..data.validation import check_labels
 from ..ground.language_model import IGNORED, LanguageModeling
-from ..ground.task import CLASSIFICATION, Task
+from ..ground.task import CLASSIFICATION, UNLABELLED, Task
+from ..processing.collator import COLLATE_LABELS
 from ..processing.raw_columns import numeric_rank
 
 
@@ -53,18 +54,30 @@ def prime_collator(collator: Any, train_dataset: Any, eval_dataset: Any) -> None
 
 
 def check_dataset(
-    dataset: Any, split: str, columns: Sequence[str], num_labels: int, task: Task = CLASSIFICATION
+    dataset: Any,
+    split: str,
+    columns: Sequence[str],
+    num_labels: int,
+    task: Task = CLASSIFICATION,
+    readers: Sequence[str] = (),
 ) -> None:
     """Checks that a dataset is not empty; of a `datasets.Dataset` also the input columns (one per modality, and for
-    training no empty one), integer labels in [0, num_labels) (of a language model as in `check_answers`), finite
-    numbers.
+    training no empty one), labels as the task has them, finite numbers.
+
+    Args:
+        dataset: or a dict of them.
+        split: for the messages.
+        columns: that it must have, beside `labels`.
+        num_labels: of the model.
+        task: of the model.
+        readers: modulations that read class numbers, which no row may lack then.
 
     Raises:
         ValueError: naming the split, what was expected and what was found.
     """
     if isinstance(dataset, dict):
         for name, part in dataset.items():
-            check_dataset(part, f"{split}[{name!r}]", columns, num_labels, task)
+            check_dataset(part, f"{split}[{name!r}]", columns, num_labels, task, readers)
         return
     if isinstance(dataset, Sized) and len(dataset) == 0:
         raise ValueError(f"{split} is empty: expected at least one sample.")
@@ -76,12 +89,7 @@ def check_dataset(
             f"{split} lacks the columns {missing}: expected one column per modality and `labels`, "
             f"found {dataset.column_names}. Rename the columns or the model's modalities."
         )
-    if isinstance(task, LanguageModeling):
-        labels = flat_tokens(arrow_column(dataset, "labels"))
-        if labels is not None:  # else the collator makes them
-            check_answers(*labels, split, task, num_labels)
-    else:
-        check_labels(dataset, split, num_labels, "The number of classes is the model's config.num_labels.")
+    check_task_labels(dataset, split, num_labels, task, readers)
     for column in columns:
         may_be_empty = dataset.data.column(column).null_count >= len(dataset)  # of all rows, shown or not
         if split == "train_dataset" and may_be_empty and np.all(arrow_column(dataset, column).is_null()):
@@ -145,6 +153,71 @@ def check_answers(lengths: np.ndarray, ids: np.ndarray, where: str, task: Langua
             f"{where}: row {counts.argmax()} has {counts.max()} labelled tokens, but the model was wrapped with "
             f"answer_tokens={task.longest}. Raise it, or cut the answers."
         )
+def check_task_labels(
+    dataset: datasets.Dataset, split: str, num_labels: int, task: Task, readers: Sequence[str]
+) -> None:
+    """Raises ValueError, naming the row, unless labels are as the task has them; see `check_dataset`, of a language
+    model `check_answers`."""
+    if isinstance(task, LanguageModeling):
+        labels = flat_tokens(arrow_column(dataset, "labels"))
+        if labels is not None:  # else the collator makes them
+            check_answers(*labels, split, task, num_labels)
+        return
+    feature = dataset.features["labels"]
+    is_soft = isinstance(feature, datasets.List | datasets.LargeList) and "float" in str(feature.feature)
+    if task.problem_type == CLASSIFICATION.problem_type and not is_soft:
+        ignored = not readers and task.counts(torch.zeros(1, dtype=torch.int64)) is not None
+        remedy = "The number of classes is the model's config.num_labels."
+        if readers:
+            remedy += f" {readers} read class numbers, so that every row needs one."
+        check_labels(dataset, split, num_labels, remedy, UNLABELLED if ignored else None)
+        return
+    rows = dataset.with_format(None).select_columns("labels")["labels"][:]
+    if any(row is None for row in rows):
+        raise ValueError(f"{split}: every sample needs a label, found none in {rows.count(None)} rows. Drop them.")
+    try:
+        labels = COLLATE_LABELS[task.problem_type](rows, num_labels)
+    except ValueError as error:
+        what = f"{split}, labels of {task.problem_type} with num_labels {num_labels}"
+        raise ValueError(f"{what}: {str(error).replace('sample', 'row', 1)}") from error
+    if error := label_error(labels, num_labels, task, readers):
+        raise ValueError(f"{split}: {error}")
+
+
+NO_CLASS_NUMBERS = (
+    "{names} read the labels as class numbers, one a sample, found {found}. Leave these methods out, or give each "
+    "training sample one class."
+)
+
+
+def label_error(
+    labels: torch.Tensor, num_labels: int, task: Task = CLASSIFICATION, readers: Sequence[str] = ()
+) -> str | None:
+    """What is wrong with the labels of a batch, None if nothing is; arguments as of `check_dataset`."""
+    is_single = task.problem_type == CLASSIFICATION.problem_type
+    if is_single and not labels.is_floating_point() and labels.dtype != torch.int64:
+        return (
+            f"labels must be integers in [0, {num_labels}) (torch.int64), found {labels.dtype}. Convert them to class "
+            "numbers."
+        )
+    fits = task.fits(labels, num_labels)
+    if fits is None:
+        kind = f"{labels.dtype} of shape {tuple(labels.shape)}"
+        return f"labels must be {task.expected(num_labels)}, found {kind}. The model's task is {task.problem_type}."
+    if not fits.all():
+        row = int((~fits).nonzero()[0])
+        wrong = labels[row]
+        if is_single and not labels.is_floating_point():
+            wrong = wrong.flatten()[((wrong < 0) | (wrong >= num_labels)).flatten()][0]
+            return (
+                f"labels must be in [0, {num_labels}) (config.num_labels), found {int(wrong)}. Leave such samples "
+                "out, number the classes from 0, or mark them with -100."
+            )
+        return f"labels must be {task.expected(num_labels)}, found {wrong.tolist()} in row {row}."
+    if readers and (labels.is_floating_point() or bool((labels == UNLABELLED).any())):
+        found = "probabilities of the classes" if labels.is_floating_point() else f"{UNLABELLED}, no label"
+        return NO_CLASS_NUMBERS.format(names=list(readers), found=found)
+    return None
 
 
 def arrow_column(dataset: datasets.Dataset, column: str) -> pa.ChunkedArray:
@@ -211,12 +284,17 @@ def flat_tokens(values: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray] | None
 
 
 def checked_batch(
-    rows: Sequence[Any], collator: Any, num_labels: int, description: str, task: Task = CLASSIFICATION
+    rows: Sequence[Any],
+    collator: Any,
+    num_labels: int,
+    description: str,
+    task: Task = CLASSIFICATION,
+    readers: Sequence[str] = (),
 ) -> dict[str, Any]:
     """A collator's batch.
 
     Raises:
-        ValueError: its labels are not integers in [0, num_labels); of a language model see `check_answers`.
+        ValueError: its labels are not what the task has; see `check_dataset`.
     """
     texts = [row["labels"] for row in rows if isinstance(row, Mapping) and isinstance(row.get("labels"), str)]
     if texts:
@@ -225,26 +303,11 @@ def checked_batch(
     labels = batch.get("labels") if isinstance(batch, Mapping) else None
     if not isinstance(labels, torch.Tensor):
         return batch
-    if labels.dtype != torch.int64:
-        raise ValueError(
-            f"{description} data: labels must be integers in [0, {num_labels}) (torch.int64), found {labels.dtype}. "
-            "Convert them to class numbers."
-        )
-    if isinstance(task, LanguageModeling):
-        if labels.dim() != 2:
-            raise ValueError(
-                f"{description} data: expected tokens as labels, (batch, length), found shape {tuple(labels.shape)}. "
-                "Leave task='causal_lm' and 'seq2seq_lm' to models that predict tokens."
-            )
+    if isinstance(task, LanguageModeling) and task.fits(labels, num_labels) is not None:
         lengths = np.full(len(labels), labels.shape[1])
         check_answers(lengths, labels.flatten().numpy(), f"{description} data", task, num_labels)
-        return batch
-    wrong = labels[(labels < 0) | (labels >= num_labels)]
-    if len(wrong):
-        raise ValueError(
-            f"{description} data: labels must be in [0, {num_labels}) (config.num_labels), found {int(wrong[0])}. "
-            "Leave such samples out, or number the classes from 0."
-        )
+    elif error := label_error(labels, num_labels, task, readers):
+        raise ValueError(f"{description} data: {error}")
     return batch
 
 

@@ -13,18 +13,44 @@ from torch import Tensor, nn
 from torch._functorch import config as compiled_graphs
 from transformers import Trainer
 
-from ..ground.task import Task
+from ..ground.task import Task, both
 from ..modulation.step import AUXILIARY, JOINT, UNIMODAL
+
+WEIGHTS_UNSEEN = (
+    "The data has a column sample_weight, but label_smoothing_factor or compute_loss_func replaces the loss, which "
+    "would not see it. Smooth the labels in the data (probabilities of the classes), or weigh in a compute_loss."
+)
 
 
 def minimised_loss(
-    trainer: Trainer, task: Task, labels: Tensor, num_items_in_batch: Tensor | int | None
+    trainer: Trainer,
+    task: Task,
+    labels: Tensor,
+    num_items_in_batch: Tensor | int | None,
+    weights: Tensor | None = None,
 ) -> Callable[[Tensor, Tensor | None], Tensor]:
     """What the trainer minimises: `compute_loss_func`, label smoothing, or the task's loss.
 
+    Args:
+        trainer: in training.
+        task: of its model.
+        labels: `(batch, ...)`.
+        num_items_in_batch: as of `Trainer.compute_loss`.
+        weights: the column `sample_weight`, `(batch,)`; None without it.
+
     Returns:
         a function of logits `(batch, ...)` and of the samples that count, bool `(batch,)` or None for all.
+
+    Raises:
+        ValueError: label smoothing of labels that are no class numbers, or sample weights that the loss would not see.
     """
+    if trainer.label_smoother is not None and labels.is_floating_point():
+        raise ValueError(
+            "label_smoothing_factor smooths class numbers, but the labels are probabilities of the classes already. "
+            "Smooth them in the data, (1 - e) y + e / num_labels, and leave label_smoothing_factor out."
+        )
+    if weights is not None and (trainer.label_smoother is not None or trainer.compute_loss_func is not None):
+        raise ValueError(WEIGHTS_UNSEEN)
     share = None  # of the labelled tokens of the whole batch that are in this micro-batch
     if task.counts_tokens and num_items_in_batch is not None:
         share = task.tokens(labels).double() / num_items_in_batch
@@ -41,8 +67,9 @@ def minimised_loss(
                 found = found * trainer.accelerator.num_processes  # as `Trainer.compute_loss` does
             return found
         if trainer.label_smoother is None:
-            found = task.loss(logits, labels, present)
+            found = task.loss(logits, labels, present, *([] if weights is None else [weights]))
             return found if share is None else share * found
+        present = both(present, task.labelled(labels))
         if present is None:
             return trainer.label_smoother({"logits": logits}, labels)
         some = present.any()  # with none, all count, times 0: the smoother divides by their number

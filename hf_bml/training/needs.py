@@ -12,6 +12,7 @@ import datasets
 from transformers import Trainer, TrainingArguments
 from transformers.integrations import is_deepspeed_zero3_enabled
 
+from ..ground.task import CLASSIFICATION
 from ..models.configuration_multimodal import ModalitiesConfig
 from ..models.face import ModelFace
 from ..modulation import ModulationStack
@@ -88,9 +89,9 @@ def check_task(face: ModelFace, stack: ModulationStack) -> None:
     """Raises ValueError if modulations take logits or labels for those of one class out of several, but the model's
     task has other ones."""
     names = list(dict.fromkeys([*stack.who("classes"), *stack.who("class_numbers")]))
-    if names and face.task.counts_tokens:
+    if names and face.task.problem_type != CLASSIFICATION.problem_type:
         raise ValueError(
-            f"{names} are defined for one class out of several, but the model's task is language modeling. Use "
+            f"{names} are defined for one class out of several, but the model's task is {face.task.problem_type}. Use "
             "methods that follow the task's own loss and score, such as opm, ogm, mod_drop or multi_loss."
         )
 

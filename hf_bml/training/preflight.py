@@ -6,14 +6,17 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import datasets
 import torch
 from torch import nn
 from transformers import Trainer, TrainingArguments
 
+from ..ground.task import CLASSIFICATION, SAMPLE_WEIGHT
 from ..models import BalancedModel
 from ..models.face import ModelFace, face_of
 from ..models.wrappers import check_bare, check_saved_whole, is_adapted, without_adapter
 from ..modulation import Modulation
+from .losses import WEIGHTS_UNSEEN
 from .training_args import own_arguments
 
 
@@ -118,13 +121,26 @@ def warn_if_not_compiled(trainer: Trainer) -> None:
 def check_own_loss(trainer: Trainer) -> None:
     """Raises ValueError if a loss computed outside the model would replace more than the cross-entropy of its logits:
     the training of its own classifiers, or another loss that its config names."""
+    task, rows = trainer.face.task, trainer.train_dataset
+    if trainer.args.label_smoothing_factor and task.problem_type != CLASSIFICATION.problem_type:
+        raise ValueError(
+            f"label_smoothing_factor smooths one class out of several, but the model's task is {task.problem_type}. "
+            "Leave it out; labels of multi_label_classification can be smoothed in the data, (1 - e) y + e / 2."
+        )
     if trainer.label_smoother is None and trainer.compute_loss_func is None:
         return
-    if trainer.face.task.counts_tokens:
+    if task.counts_tokens:
         raise ValueError(
-            "The model is a language model, whose own loss label_smoothing_factor or compute_loss_func would replace, "
-            "and the labels that its scores need would not reach it. Leave these out, or smooth in the model's loss."
+            "The model is a language model, whose own loss compute_loss_func would replace, and the labels that its "
+            "scores need would not reach it. Leave it out, or change the model's loss."
         )
+    if task.class_weights is not None:
+        raise ValueError(
+            "The model's config has class_weights, but label_smoothing_factor or compute_loss_func replaces that "
+            "loss. Leave one of the two out, or smooth the labels in the data (probabilities of the classes)."
+        )
+    if isinstance(rows, datasets.Dataset) and SAMPLE_WEIGHT in rows.column_names:
+        raise ValueError(WEIGHTS_UNSEEN)
     if trainer.face.auxiliary_heads:
         raise ValueError(
             "The model has auxiliary heads, which its own loss trains, but label_smoothing_factor or "

@@ -11,8 +11,6 @@ from transformers.debug_utils import DebugOption
 
 from .training_args import CHECKPOINTING
 
-SINGLE_LABEL = (None, "single_label_classification")
-
 
 def check_options(trainer: Trainer) -> None:
     """Raises ValueError for the first training argument, or option of the model's config, that cannot be followed."""
@@ -62,12 +60,12 @@ def refusals(trainer: Trainer) -> Iterator[str]:
     sizes = {name: parallel[name] for name in ("tp_size", "cp_size", "sp_size") if name in parallel}
     if any(size > 1 for size in sizes.values()):
         yield f"parallelism_config {sizes} splits one sequence or layer over processes. Use DDP, FSDP2 or DeepSpeed."
-    config = trainer.face.config
+    config, solved = trainer.face.config, trainer.face.task.problem_type
     problem_type = None if config is None else config.problem_type
-    if problem_type not in SINGLE_LABEL:
+    if problem_type not in (None, solved):
         yield (
-            f"The model's config has problem_type: {problem_type}, but the trainer needs a model that tells one class "
-            "out of several. Set single_label_classification, or leave it out."
+            f"The model's config has problem_type: {problem_type}, but the model's task is {solved}. Set it before "
+            f"the model is built; of a model of your own, set its attribute `task` (hf_bml.ground.task), or {solved}."
         )
     if args.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
         yield from length_refusals(trainer)

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from transformers import PrinterCallback, Trainer, TrainerCallback
 from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
-from ..ground.task import masked_mean
+from ..ground.task import SAMPLE_WEIGHT, weighted_mean
 from ..modulation import CopyLosses
 from ..modulation.step import SampleLosses
 from .epochs import loader_of
@@ -117,7 +117,8 @@ class SideTrainer(SteppedTrainer):
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, **_: Any
     ) -> Tensor | tuple[Tensor, Any]:
         outputs = model(**inputs)
-        total = sum(masked_mean(*loss(outputs, inputs["labels"])) for loss in self.losses.values())
+        weights, labels = inputs.get(SAMPLE_WEIGHT), inputs["labels"]
+        total = sum(weighted_mean(*loss(outputs, labels), weights) for loss in self.losses.values())
         return (total, outputs) if return_outputs else total
 
     @torch.no_grad()
@@ -131,6 +132,8 @@ class SideTrainer(SteppedTrainer):
                 outputs = self.model(**inputs)
             pairs = [loss(outputs, inputs["labels"]) for loss in losses.values()]
             values = torch.stack([values for values, _ in pairs], dim=1)  # (batch, losses)
+            if SAMPLE_WEIGHT in inputs:
+                values = values * inputs[SAMPLE_WEIGHT].unsqueeze(1)
             counts = torch.stack([counts for _, counts in pairs], dim=1)
             values, counts = self.accelerator.gather_for_metrics((values, counts))
             values, counts = values.cpu().double(), counts.cpu()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..ground.seams import check_seams
+from ..ground.task import SAMPLE_WEIGHT
 from ..models.encoders.build import token_limits
 from ..models.face import face_of
 from ..models.wrappers import without_adapter
@@ -24,8 +25,15 @@ from ..modulation import (
     build_modulations,
 )
 from ..modulation.step import AUXILIARY, JOINT
-from .checking import CheckingTrainer, name_labels
-from .data_checks import check_collatable, check_collator, check_dataset, check_tokens, prime_collator
+from .checking import CheckingTrainer, name_labels, standardise_labels
+from .data_checks import (
+    NO_CLASS_NUMBERS,
+    check_collatable,
+    check_collator,
+    check_dataset,
+    check_tokens,
+    prime_collator,
+)
 from .epochs import KEEP, ROW
 from .finite import FiniteTrainer
 from .held_out import HoldingOutTrainer
@@ -113,8 +121,9 @@ class MultimodalBalancedTrainer(
         self._prepare_balancing()
         check_given_optimizer(self, self.modulation)
         warn_if_not_compiled(self)
+        readers = {"train_dataset": self.modulation.who("class_numbers"), "eval_dataset": []}
         for split, dataset in (("train_dataset", self.train_dataset), ("eval_dataset", self.eval_dataset)):
-            check_dataset(dataset, split, self.face.required_columns, self.num_labels, self.face.task)
+            check_dataset(dataset, split, self.face.required_columns, self.num_labels, self.face.task, readers[split])
             check_tokens(dataset, split, token_limits(self.face.encoders))
         check_collatable(self.train_dataset, "train_dataset", self.face.required_columns, self.data_collator)
         check_collatable(self.eval_dataset, "eval_dataset", self.face.required_columns, self.data_collator)
@@ -152,6 +161,7 @@ class MultimodalBalancedTrainer(
         check_own_loss(self)
         check_options(self)
         name_labels(self.face.config, self.train_dataset)
+        standardise_labels(self.face, self.train_dataset)
         self.plan_for(self.modulation)
         for modulation in self.modulation:
             modulation.attach(TrainerRun(self))
@@ -188,7 +198,10 @@ class MultimodalBalancedTrainer(
         if "labels" not in inputs:
             raise ValueError(f"A training batch needs `labels`, found {sorted(inputs)}.")
         labels, keep = inputs["labels"], inputs.pop(KEEP, None)
-        loss_function = minimised_loss(self, self.face.task, labels, options.get("num_items_in_batch"))
+        weights, names = inputs.get(SAMPLE_WEIGHT), self.modulation.who("class_numbers")
+        if names and labels.is_floating_point():
+            raise ValueError(NO_CLASS_NUMBERS.format(names=names, found="probabilities of the classes"))
+        loss_function = minimised_loss(self, self.face.task, labels, options.get("num_items_in_batch"), weights)
         batch = MicroBatch({}, labels, rows=inputs.pop(ROW, None), task=self.face.task, loss_function=loss_function)
         if self.loss_is_scaled_for_ga:
             batch.weight = 1 / self.current_gradient_accumulation_steps

@@ -13,7 +13,7 @@ from transformers import PreTrainedConfig
 
 from ...ground.language_model import LanguageModeling
 from ...ground.suggestion import did_you_mean
-from ...ground.task import CLASSIFICATION, Task
+from ...ground.task import CLASSIFICATION, SAMPLE_WEIGHT, TASKS, Task
 from ..checkpointing import checkpoint_balanced, why_not_balanced, without_checkpointing
 from ..configuration_multimodal import check_modality_name
 from ..forward_view import ForwardView
@@ -32,8 +32,7 @@ from .outputs import (
 )
 from .replay import FurtherCallError
 
-TASKS: dict[str, Callable[[int | None], Task]] = {  # from the most labelled tokens of a sample
-    "classification": lambda answer_tokens: CLASSIFICATION,
+LANGUAGE_TASKS: dict[str, Callable[[int | None], Task]] = {  # from the most labelled tokens of a sample
     "causal_lm": lambda answer_tokens: LanguageModeling(1, answer_tokens),
     "seq2seq_lm": lambda answer_tokens: LanguageModeling(0, answer_tokens),
 }
@@ -86,7 +85,8 @@ def balance(
     Args:
         model: whose output holds logits `(batch, num_labels)`. It gets the batch as it comes; `labels` only if its
             forward names that parameter. Its loss is its output's `loss`, which should be a mean over the batch, or
-            the first item of a tuple if that is a scalar; without one it is the cross-entropy. A PEFT model is saved
+            the first item of a tuple if that is a scalar; without one it is that of the task, which is the one that
+            `model.config.problem_type` names, else classification. A PEFT model is saved
             as PEFT does, the adapter alone.
         modalities: per modality the path of its encoder inside the model, as in `model.get_submodule` (of a PEFT
             model: inside the model that it adapts); or several paths of modules that run one after the other, whose
@@ -218,15 +218,20 @@ class BalancedModel(CheckedModel):
             )
         self.features, self.placeholders = dict(features or {}), dict(placeholders or {})
         self.logits = logits
-        if task not in TASKS:
-            raise ValueError(f"Unknown task {task!r}.{did_you_mean(task, TASKS)} There are {list(TASKS)}.")
-        if answer_tokens is not None and (task == "classification" or not is_size(answer_tokens, least=1)):
+        tasks = ["classification", *LANGUAGE_TASKS]
+        if task not in tasks:
+            raise ValueError(f"Unknown task {task!r}.{did_you_mean(task, tasks)} There are {tasks}.")
+        if answer_tokens is not None and (task not in LANGUAGE_TASKS or not is_size(answer_tokens, least=1)):
             raise ValueError(
                 f"answer_tokens must be an integer of at least 1, of a language model, found {answer_tokens!r} with "
                 f"task={task!r}. Leave it out, or give the most labelled tokens of a sample."
             )
-        self.task, self._task_name, self._answer_tokens = TASKS[task](answer_tokens), task, answer_tokens
+        self._task_name, self._answer_tokens = task, answer_tokens
         config = own_config(inner)
+        if task in LANGUAGE_TASKS:
+            self.task = LANGUAGE_TASKS[task](answer_tokens)
+        else:
+            self.task = TASKS.get(None if self.config is None else self.config.problem_type, Task)()
         if self.task.counts_tokens:
             self.accepts_loss_kwargs = True
             self.loss_type = "ForCausalLM" if task == "causal_lm" else None
@@ -235,7 +240,8 @@ class BalancedModel(CheckedModel):
         self.num_labels = getattr(config, "num_labels", None) if num_labels is None else num_labels  # of any class
         if self.num_labels is None:
             raise ValueError(f"{type(model).__name__} has no config.num_labels: pass num_labels to balance().")
-        if not is_size(self.num_labels, least=2):
+        is_single = self.task.problem_type == CLASSIFICATION.problem_type
+        if not is_size(self.num_labels, least=2 if is_single else 1):
             raise ValueError(
                 f"num_labels must be an integer of at least 2, found {self.num_labels!r}: a modality's score is the "
                 "probability of the true class, and that of a single class is always 1. Let a model with one logit x "
@@ -243,7 +249,7 @@ class BalancedModel(CheckedModel):
                 "logits=lambda output: nn.functional.pad(output.logits, (1, 0))."
             )
         named = keywords(inner)
-        self.takes_labels = "labels" in named
+        self.takes_labels, self.takes_weights = "labels" in named, SAMPLE_WEIGHT in named
         if self.task.counts_tokens and not self.takes_labels:
             raise ValueError(
                 f"task={task!r} needs a model with a loss of its own, but the forward of {type(inner).__name__} takes "
@@ -254,7 +260,7 @@ class BalancedModel(CheckedModel):
                 f"placeholders are tokens of `input_ids`, which the forward of {type(inner).__name__} does not take. "
                 "Leave them out."
             )
-        self.input_columns = [name for name in named if name != "labels"]
+        self.input_columns = [name for name in named if name not in ("labels", SAMPLE_WEIGHT)]
         self.required_columns = [name for name in self.input_columns if named[name].default is inspect.Parameter.empty]
 
     @property
@@ -323,31 +329,37 @@ class BalancedModel(CheckedModel):
         modulation: Any = None,
         num_items_in_batch: Tensor | int | None = None,
         score_modalities: bool = True,
+        sample_weight: Tensor | None = None,
         **inputs: Any,
     ) -> MultimodalClassifierOutput:
         """
         Args:
-            labels: class indices `(batch,)`; of a language model tokens `(batch, length)`.
+            labels: class indices `(batch,)`, or what the task of the model's `config.problem_type` has; of a language
+                model tokens `(batch, length)`.
             modality_mask: bool `(batch, modalities)`, False where a sample lacks a modality: its encoder's output is
                 zero and it counts in no score. In eval mode the output has it as `keep_mask` only.
             modulation: as for [`MultimodalForClassification`].
             num_items_in_batch: labelled tokens of the whole batch, over all micro-batches and processes, by which the
                 loss of a language model is divided; None: those of this one.
             score_modalities: whether to predict from each modality alone; else `unimodal_logits` is empty.
+            sample_weight: as for [`MultimodalForClassification`]; for a model that takes it, or no labels.
             inputs: keywords of the wrapped model.
         """
         if labels is not None and self.takes_labels:
             inputs = {**inputs, "labels": labels}
         self._counts = {name: (inputs["input_ids"] == token).sum(1) for name, token in self.placeholders.items()}
+        if sample_weight is not None and self.takes_weights:
+            inputs = {**inputs, SAMPLE_WEIGHT: sample_weight}
         if not self._structure_is_checked:
             self._check_structure(inputs)
         mask = self._presence(modality_mask)
+        options = mask, modulation, num_items_in_batch, score_modalities, sample_weight
         if self._is_called_once:
             try:
-                return self._forward(labels, mask, modulation, num_items_in_batch, score_modalities, inputs)
+                return self._forward(labels, *options, inputs)
             except FurtherCallError:  # as in a loop over frames, of which the first batch had one
                 self._is_called_once = False  # from here on; this batch begins again, its modulations too
-        return self._forward(labels, mask, modulation, num_items_in_batch, score_modalities, inputs)
+        return self._forward(labels, *options, inputs)
 
     def _forward(
         self,
@@ -356,6 +368,7 @@ class BalancedModel(CheckedModel):
         modulation: Any,
         num_items_in_batch: Tensor | int | None,
         score_modalities: bool,
+        sample_weight: Tensor | None,
         inputs: Mapping[str, Any],
     ) -> MultimodalClassifierOutput:
         """The forward; `inputs` may hold the labels."""
@@ -397,7 +410,12 @@ class BalancedModel(CheckedModel):
             self._check_rows(outputs, earlier, inputs)
         loss = loss_of(result) if self.takes_labels else None
         if loss is None and labels is not None:
-            loss = self.task.loss(joint, labels)
+            loss = self.task.loss(joint, labels, None, sample_weight)
+        elif loss is not None and sample_weight is not None and not self.takes_weights:
+            raise ValueError(
+                f"The data has a column {SAMPLE_WEIGHT}, but the loss of {type(self.model).__name__} is its own and "
+                "does not see it. Let its forward take sample_weight, or no labels, or take the column out."
+            )
         if loss is not None and num_items_in_batch is not None:
             loss = loss * (self.task.tokens(labels).to(loss.dtype) / num_items_in_batch)
         if keep_mask is None:

@@ -386,7 +386,7 @@ def changed(**columns):
         ({}, {"labels": torch.full((4, 9), 60)}, r"train_dataset: labels must be tokens in \[0, 50\), or -100 .* 60"),
         ({}, {"labels": torch.full((4, 9), 3)}, r"train_dataset: row 0 has 9 labelled tokens.*answer_tokens=2"),
         ({}, {"labels": torch.full((4, 9), -100)}, r"every label of row 0 is -100.*max_length"),
-        ({"label_smoothing_factor": 0.1}, {}, r"language model, whose own loss label_smoothing_factor"),
+        ({"label_smoothing_factor": 0.1}, {}, r"smooths one class out of several, but the model's task is language"),
     ],
 )
 def test_refused_in_training(training_args, options, columns, message):
