@@ -7,29 +7,40 @@ from typing import Any
 
 from .row import Row
 
-PERCENTAGES = ("accuracy", "event_accuracy", "mean_average_precision", "f1_")
+PERCENTAGES = ("accuracy", "event_accuracy", "mean_average_precision", "f1_", "hamming_loss")
+NUMBERS = ("mae", "rmse", "correlation")  # of a regression
+LOWER_IS_BETTER = ("loss", "ece", "hamming", "mae", "rmse")  # and what begins so, before a _
 MEASURED = "robust/"  # the beginning of what is measured beside a run's own metrics, fractions too
 NO_QUANTITIES = ("seed", "fold")
 HIDDEN = ("mean_average_precision_classes",)
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether less of a metric, of either split, is better: the loss, a calibration error."""
-    name = metric.removeprefix("validation_").rpartition("/")[2]
-    return name == "loss" or name.partition("_")[0] == "ece"
+    """Whether less of a metric, of either split, is better: the loss, an error."""
+    return metric.removeprefix("validation_").rpartition("/")[2].partition("_")[0] in LOWER_IS_BETTER
 
 
 def validation_metric(rows: Iterable[Row], metric: str) -> str:
-    """The validation split's name of a test metric; its accuracy, if the metric has none there."""
+    """The validation split's name of a test metric; the first one that the rows have, if the metric has none there."""
     name = f"validation_{metric}"
-    return name if all(name in run for row in rows for run in row.runs) else "validation_accuracy"
+    return name if all(name in run for row in rows for run in row.runs) else first_validation_metric(rows)
+
+
+def first_validation_metric(rows: Iterable[Row]) -> str:
+    """What tells on validation how good runs are: the accuracy; of a regression the mean absolute error."""
+    runs = [run for row in rows for run in row.runs]
+    is_regression = any("validation_mae" in run for run in runs) and not any(
+        "validation_accuracy" in run for run in runs
+    )
+    return "validation_mae" if is_regression else "validation_accuracy"
 
 
 def shown_metrics(rows: Iterable[Row]) -> list[str]:
-    """The metrics of a table: accuracies, mAP, F1 and ratios, in the order in which they first appear."""
-    prefixes = (*PERCENTAGES, "ratio_")
+    """The metrics of a table: accuracies, mAP, F1, errors and ratios, in the order in which they first appear."""
+    rows = list(rows)
+    prefixes = (*PERCENTAGES, *NUMBERS, "ratio_")
     names = dict.fromkeys(name for row in rows for run in row.runs for name in run if name.startswith(prefixes))
-    return ["validation_accuracy", *[name for name in names if name not in HIDDEN]]
+    return [first_validation_metric(rows), *[name for name in names if name not in HIDDEN]]
 
 
 def scale_and_digits(metric: str) -> tuple[int, int]:

@@ -68,7 +68,9 @@ def sensitivity_table(sweep: Sweep, metric: str) -> str:
         metric: of the choice; its validation and test values come first.
     """
     key = validation_metric(sweep.rows, metric)
-    metrics = list(dict.fromkeys([key, metric, *[m for m in shown_metrics(sweep.rows) if m != "validation_accuracy"]]))
+    metrics = list(
+        dict.fromkeys([key, metric, *[m for m in shown_metrics(sweep.rows) if not m.startswith("validation_")]])
+    )
     chosen = best_row(sweep.rows, metric)
     names = short_names(list(sweep.options))
     header = [*names.values(), "seeds", *metrics, CHOSEN]

@@ -54,9 +54,11 @@ def main(arguments: list[str]) -> None:
     from ..study.parser import recipe_parser, series_options
     from ..study.plan import common_folder
     from ..study.processes import end_processes
+    from ..study.run_model import recipe_task
     from ..study.series import run_series
     from ..study.setting_search import choose_settings
     from ..study.shard import shard_of
+    from ..study.tasks import check_tells_classes
 
     parser = comparison_parser(recipe_parser, DESCRIPTION)
     chosen = series_options(parser, arguments)
@@ -69,6 +71,8 @@ def main(arguments: list[str]) -> None:
             check_writable(chosen.records.parent)
     select = chosen.select or chosen.compare
     check_measured(select, chosen.compare, chosen.columns, chosen.corruptions, chosen.robustness)
+    if chosen.robustness:
+        check_tells_classes(recipe_task(recipes[0]).problem_type)
     search, final = measures(select, chosen.corruptions, recipes) if chosen.robustness else ([], [])
     plan = choose_settings(contenders, select, search, shard)
     options = {"columns": chosen.columns, "records": chosen.records, "after": final, "shard": shard}

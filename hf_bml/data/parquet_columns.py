@@ -35,7 +35,8 @@ def released_dataset(
         file: below the data folder.
         data_dir: see `find_data_file`.
         columns: others that are read.
-        modality_columns: from these to the modalities, in order. Rows without any are left out.
+        modality_columns: from these to the modalities, in order, and to `labels` in the place of the file's. Rows
+            without any modality, or without a label, are left out.
         how: see `note_held_out`.
         num_classes: rows of further classes are left out; None for none.
 
@@ -49,9 +50,11 @@ def released_dataset(
     path = find_data_file(file, data_dir)
     table = read_columns(path, [*columns, "label", "label_name", "group", "split"])
     found = dict(modality_columns(table, path))
-    is_present = np.any([np.asarray(pc.is_valid(values)) for values, _ in found.values()], axis=0)
     names = class_label(table, path).names[:num_classes]
-    found[LABELS] = table["label"], ClassLabel(names=names)
+    labels = found.pop(LABELS, (table["label"], ClassLabel(names=names)))
+    is_present = np.any([np.asarray(pc.is_valid(values)) for values, _ in found.values()], axis=0)
+    is_present &= np.asarray(pc.is_valid(labels[0]))
+    found[LABELS] = labels
     found[GROUP] = group_column(table, "group", path), Value("string")
     kept = is_present & (table["label"].to_numpy() < len(names))
     row_splits = [split if keep else None for split, keep in zip(released_splits(table, path), kept, strict=True)]

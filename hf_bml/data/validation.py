@@ -79,7 +79,8 @@ def _check_labels(dataset: DatasetDict, split: str, name: str) -> None:
         is_ragged, feature = feature.length < 0, feature.feature
         if is_ragged:
             return  # the class numbers of several labels a sample, which the trainer checks
-    if isinstance(feature, Value) and "float" in feature.dtype:
+    kind = feature.feature if isinstance(feature, List) else feature
+    if isinstance(kind, Value) and "float" in kind.dtype:
         return  # numbers, or a probability or bit a class: the model's task says which
     is_class_label = isinstance(feature, ClassLabel)
     if not is_class_label and not (isinstance(feature, Value) and "int" in feature.dtype):

@@ -9,14 +9,15 @@ from .accuracy import accuracy
 from .f1 import f1_score
 from .mean_average_precision import mean_average_precision
 from .unimodal_accuracy import accuracies_alone
-from .validation import split_predictions, validated_scores
+from .validation import labelled, split_predictions, validated_scores
 
 
 def classification_metrics(eval_prediction: EvalPrediction) -> dict[str, float]:
     """Joint and uni-modal metrics of a multimodal classifier.
 
     Args:
-        eval_prediction: `label_ids` of shape (n,), and `predictions`: logits of shape (n, classes), or a tuple of
+        eval_prediction: `label_ids` of shape (n,), -100 where a sample has no label, or probabilities of the classes
+            (n, classes), of which the largest counts; and `predictions`: logits of shape (n, classes), or a tuple of
             these, `{modality: (n, classes)}` and optionally a bool keep mask (n, modalities), as the evaluation loop
             returns them for a model with `unimodal_logits` and `keep_mask`.
 
@@ -30,7 +31,10 @@ def classification_metrics(eval_prediction: EvalPrediction) -> dict[str, float]:
             `predictions`.
     """
     predictions, unimodal_logits, keep_mask = split_predictions(eval_prediction.predictions)
-    logits, labels = validated_scores(predictions, eval_prediction.label_ids)
+    labels, logits, unimodal_logits, keep_mask = labelled(
+        eval_prediction.label_ids, predictions, unimodal_logits, keep_mask
+    )
+    logits, labels = validated_scores(logits, labels)
     map_value, num_present = mean_average_precision(softmax(logits, axis=1), labels)
     metrics = {
         "accuracy": accuracy(logits, labels),

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from transformers import EvalPrediction
 
+from ..ground.task import UNLABELLED
 from .accuracy import accuracy
 from .unimodal_accuracy import accuracies_alone
-from .validation import predicted_classes, split_predictions, validated_labels, validated_scores
+from .validation import labelled, predicted_classes, split_predictions, validated_labels, validated_scores
 
 TYPE_PREFIX = "accuracy_on_"
 
@@ -71,7 +72,12 @@ def question_answering_metrics(
             `predictions`.
     """
     logits, unimodal_logits, keep_mask, types = split_predictions(eval_prediction.predictions, ("question_type",))
-    logits, labels = validated_scores(logits, eval_prediction.label_ids)
+    if types is not None:
+        types = np.asarray(types)[np.asarray(eval_prediction.label_ids) != UNLABELLED]
+    labels, logits, unimodal_logits, keep_mask = labelled(
+        eval_prediction.label_ids, logits, unimodal_logits, keep_mask
+    )
+    logits, labels = validated_scores(logits, labels)
     metrics = {"accuracy": accuracy(logits, labels)}
     if types is not None:
         found = accuracy_by_type(logits, labels, types)

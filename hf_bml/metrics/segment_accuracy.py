@@ -10,15 +10,16 @@ from datasets import Features, List, Value
 from numpy.typing import ArrayLike
 from transformers import EvalPrediction
 
+from ..ground.task import UNLABELLED
 from .unimodal_accuracy import accuracies_alone
 from .validation import split_predictions, validated_scores
 
 
 def flat_segments(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (n, segments, classes) and labels (n, segments) with one row per segment.
+    """Scores (n, segments, classes) and labels (n, segments) with one row per segment that has a label (not -100).
 
     Returns:
-        scores, float64 (n * segments, classes), and labels, int64 (n * segments,).
+        scores, float64 (labelled segments, classes), and labels, int64 (labelled segments,).
 
     Raises:
         ValueError: other shapes, NaN, or a label out of range.
@@ -29,7 +30,8 @@ def flat_segments(logits: ArrayLike, labels: ArrayLike) -> tuple[np.ndarray, np.
             f"Expected scores of shape (n, segments, classes) and labels of shape (n, segments), found {logits.shape} "
             f"and {labels.shape}. Pass one row of scores and one label per segment."
         )
-    return validated_scores(logits.reshape(-1, logits.shape[-1]), labels.ravel())
+    known = labels.ravel() != UNLABELLED
+    return validated_scores(logits.reshape(-1, logits.shape[-1])[known], labels.ravel()[known])
 
 
 def segment_accuracy(logits: ArrayLike, labels: ArrayLike) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from ..ground.task import UNLABELLED
 
 
 def split_predictions(predictions: Any, also: Sequence[str] = ()) -> tuple[Any, ...]:
@@ -31,6 +33,26 @@ def split_predictions(predictions: Any, also: Sequence[str] = ()) -> tuple[Any, 
             f"{[type(item).__name__ for item in items]}. List other model outputs in keys_to_ignore_at_inference."
         )
     return logits, unimodal_logits or {}, None if keep_mask is None else np.asarray(keep_mask), *others
+
+
+def labelled(
+    labels: ArrayLike, logits: ArrayLike, unimodal_logits: Mapping[str, ArrayLike], keep_mask: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], np.ndarray | None]:
+    """Labels as class numbers, and the predictions of the samples that have one.
+
+    Args:
+        labels: class numbers `(n,)`, -100 where a sample has none; or probabilities of the classes, floats (n,
+            classes), of which the largest is taken.
+        logits, unimodal_logits, keep_mask: see `split_predictions`.
+    """
+    labels, logits = np.asarray(labels), np.asarray(logits)
+    if labels.ndim == 2 and np.issubdtype(labels.dtype, np.floating):
+        labels = labels.argmax(axis=1)
+    known = labels != UNLABELLED if labels.ndim == 1 and len(labels) == len(logits) else np.ones(len(labels), bool)
+    if known.all():
+        return labels, logits, dict(unimodal_logits), keep_mask
+    own = {name: np.asarray(values)[known] for name, values in unimodal_logits.items()}
+    return labels[known], logits[known], own, None if keep_mask is None else keep_mask[known]
 
 
 def validated_labels(labels: ArrayLike, num_classes: int | None = None) -> np.ndarray:

@@ -17,7 +17,7 @@ from ..ground.suggestion import did_you_mean
 from .dotted_options import recipe_options, split_dotted
 from .fingerprint import fingerprint
 from .methods import Method, check_used, option_text, parse_method
-from .metric_checks import check_compared_metric
+from .metric_checks import compared_metric
 from .model_checks import check_model
 from .parser import RecipeParser
 from .parts import alone_changes
@@ -102,7 +102,7 @@ def plan_methods(
                 raise ValueError(f"{path}, {method.label}: {error}") from error
     if not contenders:
         raise ValueError(" ".join(left_out))
-    check_compared_metric(chosen.compare, contenders[0].trials[0].recipe)
+    chosen.compare = compared_metric(chosen.compare, contenders[0].trials[0].recipe)
     for option in searched:
         if option not in used:
             raise ValueError(f"--search: no method has the option {option!r}. Write METHOD.OPTION, or *.OPTION.")

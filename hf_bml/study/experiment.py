@@ -45,7 +45,8 @@ RESULTS = (
 
 
 def label_names(dataset: DatasetDict) -> tuple[list[str] | None, int]:
-    """Class names (None for plain integer labels) and the number of classes, from the training split.
+    """Class names (None for plain numbers) and how many there are, from the training split; of numbers to predict, or
+    of a number for each class, how many a sample has.
 
     Raises:
         ValueError: a stream of plain integers, whose number of classes is not known beforehand.
@@ -61,6 +62,8 @@ def label_names(dataset: DatasetDict) -> tuple[list[str] | None, int]:
             f"{feature}. Cast it to ClassLabel(names=[...])."
         )
     labels = dataset["train"].with_format(None).select_columns("labels")["labels"][:]
+    if "float" in feature.dtype:
+        return None, np.size(labels[0])
     return None, int(np.max(labels)) + 1
 
 
@@ -93,7 +96,7 @@ def run(recipe: Recipe, *callbacks: TrainerCallback) -> dict[str, Any]:
     modalities = list(model.encoders)
     check_best_metric(recipe, modalities, model.config.num_labels, type_names(recipe_task(recipe), dataset))
     for split in ("train", "validation", "test"):
-        check_dataset(dataset[split], split, modalities, model.config.num_labels)
+        check_dataset(dataset[split], split, modalities, model.config.num_labels, model.task)
     if recipe.training.process_index == 0:
         print(data_line(recipe.data.dataset, dataset, model.config.num_labels), flush=True)
     trainer = build_trainer(recipe, dataset, model, processor)

@@ -28,6 +28,7 @@ from .run_model import build_config, recipe_task
 
 # What `explicit` keeps although it is the Trainer's default; a run of an older version was hashed without it.
 TRAINER_RHYTHM = {"logging_strategy": "steps", "logging_steps": 500, "save_strategy": "steps", "save_steps": 500}
+LATER = ("class_weights", "label_mean", "label_std")  # options without which earlier versions hashed a model
 
 
 def fingerprint(recipe: Recipe) -> str:
@@ -82,7 +83,8 @@ def model_options(recipe: Recipe) -> Any:
     if recipe.model.model_name_or_path is not None:
         return recipe.model.model_name_or_path
     config = build_config(recipe)
-    options = canonical({name: vars(config)[name] for name in recipe_task(recipe).options})
+    given = {name: vars(config)[name] for name in recipe_task(recipe).options}
+    options = canonical({name: value for name, value in given.items() if value is not None or name not in LATER})
     start = {} if recipe.model.from_unimodal is None else {"from_unimodal": recipe.model.from_unimodal}
     return {**options, **start, "order": config.modality_order, "task": recipe.model.task}
 

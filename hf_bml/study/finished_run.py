@@ -28,6 +28,7 @@ from .parser import train_parser
 from .recipe import Recipe, parse_recipe
 from .run_data import build_data
 from .run_model import build_model
+from .tasks import check_tells_classes
 
 
 @dataclass
@@ -210,6 +211,7 @@ def predict(
     Raises:
         ValueError: no label, NaN in logits, or outputs that are not a classification of samples or segments.
     """
+    check_tells_classes(trainer.face.task.problem_type)
     ignored = [*trainer.model.config.keys_to_ignore_at_inference, "question_type"]
     if with_features:
         ignored.remove("features")

@@ -22,7 +22,8 @@ def metric_names(
         types: the names of the types of questions; None while they are not known, or without any.
     """
     names = [name for name in recipe_task(recipe).metric_names if name != "f1_binary" or num_labels in (None, 2)]
-    return [*names, *type_metric_names(types or ()), "loss", *[f"accuracy_{modality}" for modality in modalities]]
+    alone = [f"{name}_{modality}" for modality in modalities for name in recipe_task(recipe).unimodal_names]
+    return [*names, *type_metric_names(types or ()), "loss", *alone]
 
 
 def is_type_metric(recipe: Recipe, metric: str) -> bool:
@@ -47,14 +48,18 @@ def compared_metrics(recipe: Recipe) -> list[str]:
     return [
         *metric_names(recipe, modalities),
         *[f"ratio_{modality}" for modality in modalities],
-        "validation_accuracy",
+        f"validation_{recipe_task(recipe).metric_names[0]}",
     ]
 
 
-def check_compared_metric(metric: str, recipe: Recipe) -> None:
-    """`--compare` names something that the first recipe's runs yield."""
+def compared_metric(metric: str, recipe: Recipe) -> str:
+    """What `--compare` names, which the first recipe's runs must yield; by default the first metric of their task."""
+    names = recipe_task(recipe).metric_names
+    if metric == "accuracy" and metric not in names:
+        return names[0]
     if not is_type_metric(recipe, metric) and "/" not in metric:  # which is measured after the run
         check_metric("--compare", metric, compared_metrics(recipe))
+    return metric
 
 
 def check_metric(option: str, metric: str, valid: Sequence[str], prefix: str = "") -> None:

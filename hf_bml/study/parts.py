@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from ..models import FUSIONS
+from ..models import FUSIONS, MultimodalConfig
 from ..models.fusion import AverageLogitsHead
 from ..models.pretrained import MultimodalPreTrainedModel
 from ..modulation import build_modulations
 from .recipe import Recipe
 from .recipe_blocks import BLOCKS
+from .tasks import TASKS
 
 JOINT_OPTIONS = (  # what joins or balances modalities
     *("modulations", "fusion", "conditioning", "interaction", "interaction_options", "bias_split"),
@@ -29,7 +30,7 @@ def alone_changes(recipe: Recipe, modality: str) -> dict[str, Any]:
         ValueError: the recipe starts from a checkpoint or solves another task, so that it does not say what a model of
             one modality is.
     """
-    if recipe.model.model_name_or_path is not None or recipe.model.task != "classification":
+    if recipe.model.model_name_or_path is not None or TASKS[recipe.model.task].config_class is not MultimodalConfig:
         found = recipe.model.model_name_or_path or f"task {recipe.model.task}"
         raise ValueError(f"expected a recipe that describes a classifier from scratch, found {found}.")
     changes = {**JOINT_ONLY, **NOT_PUSHED, "modalities": {modality: recipe.model.modalities[modality]}}
@@ -59,6 +60,11 @@ def check_start(recipe: Recipe) -> None:
         alone_changes(recipe, modality)
     if model.from_unimodal != "models":
         return
+    if model.task == "regression" and model.label_mean is None:
+        raise ValueError(
+            "from_unimodal: models joins regressions, which must have one scale. Set label_mean and label_std to "
+            "those of the training labels."
+        )
     if not issubclass(FUSIONS.find(model.fusion), AverageLogitsHead):
         raise ValueError(
             f"from_unimodal: models needs a head that averages, found fusion {model.fusion!r}. Set fusion: "

@@ -13,7 +13,7 @@ from ..training.checkpoint import AUTO, LAST, resume_request
 from .checks import check_recipe
 from .fingerprint import fingerprint
 from .methods import method_of
-from .metric_checks import check_compared_metric
+from .metric_checks import compared_metric
 from .parser import RecipeParser
 from .parts import alone_changes, methods_without_teachers
 from .recipe import Recipe, parse_recipe
@@ -51,7 +51,7 @@ def plan_recipes(parser: RecipeParser, chosen: argparse.Namespace, arguments: Se
                 plan_parts(recipe, partial(parse_recipe, parser, path, arguments), root)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-    check_compared_metric(chosen.compare, plan[0][1])
+    chosen.compare = compared_metric(chosen.compare, plan[0][1])
     check_resume([recipe for _, recipe in plan])
     return plan
 

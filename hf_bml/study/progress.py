@@ -62,6 +62,7 @@ class CompactProgressCallback(ProgressCallback):
             shown = f", ratio {', '.join(ratios)}" if len(ratios) > 1 else ""
             return f"epoch {logs.get('epoch', 0):6.2f}  train loss {logs['loss']:.4f}{shown}"
         if "eval_loss" in logs:
-            accuracy = f", accuracy {logs['eval_accuracy']:.4f}" if "eval_accuracy" in logs else ""
+            found = next((name for name in ("accuracy", "mae") if f"eval_{name}" in logs), None)
+            accuracy = "" if found is None else f", {found} {logs[f'eval_{found}']:.4f}"
             return f"epoch {logs.get('epoch', 0):6.2f}  validation loss {logs['eval_loss']:.4f}{accuracy}"
         return ""

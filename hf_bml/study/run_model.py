@@ -11,7 +11,7 @@ from ..models.configuration_multimodal import ModalitiesConfig
 from ..models.pretrained import MultimodalPreTrainedModel
 from .methods import model_options_of
 from .recipe import Recipe
-from .tasks import TASKS, Task
+from .tasks import TASKS, Task, task_name
 
 
 def recipe_task(recipe: Recipe) -> Task:
@@ -29,7 +29,7 @@ def checkpoint_config(name_or_path: str) -> ModalitiesConfig:
         config = AutoConfig.from_pretrained(name_or_path)
     except OSError as error:
         raise ValueError(f"model_name_or_path {name_or_path!r} is not a checkpoint: {reason_of(error)}.") from error
-    if type(config) not in [task.config_class for task in TASKS.values()]:
+    if task_name(config) is None:
         raise ValueError(
             f"model_name_or_path {name_or_path!r}: expected a multimodal model, found {config.model_type}."
         )
@@ -38,9 +38,8 @@ def checkpoint_config(name_or_path: str) -> ModalitiesConfig:
 
 def check_checkpoint_task(recipe: Recipe) -> None:
     """Raises ValueError if the checkpoint that the recipe starts from is one of another task."""
-    found = type(checkpoint_config(recipe.model.model_name_or_path))
-    if found is not recipe_task(recipe).config_class:
-        task = next(name for name, task in TASKS.items() if task.config_class is found)
+    task = task_name(checkpoint_config(recipe.model.model_name_or_path))
+    if task != recipe.model.task:
         raise ValueError(
             f"model_name_or_path {recipe.model.model_name_or_path!r} is a model of task {task}, but the recipe has "
             f"task: {recipe.model.task}. Set task: {task}."
@@ -77,7 +76,7 @@ def build_config(recipe: Recipe, **options: Any) -> ModalitiesConfig:
     for name, chosen in (recipe.training.modulations or {}).items():
         needed = model_options_of(name, chosen).items()
         given |= {option: value for option, value in needed if option in given and option not in recipe.explicit}
-    return task.config_class(**{**given, **options})
+    return task.config_class(**{**given, **task.config_options, **options})
 
 
 def build_model(recipe: Recipe, class_names: list[str] | None, num_labels: int) -> MultimodalPreTrainedModel:

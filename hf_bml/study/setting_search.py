@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ..analysis.metric_names import MEASURED
+from ..analysis.metric_names import MEASURED, first_validation_metric
 from ..analysis.references import best_run
 from ..analysis.robustness import with_common_dominant
 from .after_run import AfterRun
@@ -48,7 +48,7 @@ def choose_settings(
         row.search.append({"setting": trial.setting, **found[place]})
     tried, _ = with_common_dominant([replace(contender.row, runs=contender.row.search) for contender in searches])
     for contender, row in zip(searches, tried, strict=True):
-        chosen_by = key if any(key in run for run in row.runs) else "validation_accuracy"
+        chosen_by = key if any(key in run for run in row.runs) else first_validation_metric([row])
         contender.row.search = [{"chosen_by": chosen_by, **run} for run in row.runs]
     plan: Plan = []
     for contender in contenders:

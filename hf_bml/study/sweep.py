@@ -26,7 +26,7 @@ from ..ground.disk import disk_errors_named
 from ..ground.suggestion import did_you_mean
 from .fingerprint import fingerprint
 from .methods import option_text
-from .metric_checks import check_compared_metric
+from .metric_checks import compared_metric
 from .parser import RecipeParser
 from .plan import Plan, check_name, check_series, plan_seeds
 from .recipe_blocks import OPTION_NAMES
@@ -73,7 +73,7 @@ def plan_sweep(parser: RecipeParser, chosen: argparse.Namespace, arguments: Sequ
         sweep.rows.append(row)
         add(row, *applied(setting))
     check_different(plan)
-    check_compared_metric(chosen.compare, plan[0][1])
+    chosen.compare = compared_metric(chosen.compare, plan[0][1])
     return sweep, plan
 
 

@@ -9,7 +9,13 @@ from typing import Any
 from transformers import EvalPrediction, PreTrainedConfig
 
 from ..ground.suggestion import did_you_mean
-from ..metrics import classification_metrics, question_answering_metrics, segment_classification_metrics
+from ..metrics import (
+    classification_metrics,
+    multi_label_metrics,
+    question_answering_metrics,
+    regression_metrics,
+    segment_classification_metrics,
+)
 from ..models import (
     MultimodalConfig,
     MultimodalForClassification,
@@ -18,7 +24,7 @@ from ..models import (
     QuestionAnsweringConfig,
     SegmentClassificationConfig,
 )
-from ..models.configuration_multimodal import ModalitiesConfig
+from ..models.configuration_multimodal import SINGLE_LABEL, ModalitiesConfig
 from ..models.pretrained import MultimodalPreTrainedModel
 
 
@@ -29,11 +35,14 @@ class Task:
     Attributes:
         config_class: of the model; its own fields are the task's model options.
         model_class: has the face of `MultimodalForClassification`.
-        metrics: for `Trainer(compute_metrics=...)`; yields at least `accuracy` and, where the modalities have
-            predictions of their own, `accuracy_<modality>`.
-        metric_names: what `metrics` yields, without those of single modalities. `f1_binary` exists for two classes.
+        metrics: for `Trainer(compute_metrics=...)`; yields at least the first of `metric_names` and, where the
+            modalities have predictions of their own, the same of each, `accuracy_<modality>`.
+        metric_names: what `metrics` yields, without those of single modalities; runs are compared by the first one.
+            `f1_binary` exists for two classes.
         collator_options: keywords of `MultimodalDataCollator`. If a column in `passed_on` holds classes, `metrics`
             takes their names as `type_names`.
+        unimodal_names: of the metrics that `metrics` also yields for each modality, `<name>_<modality>`.
+        problem_type: of the config; None for one class out of several.
     """
 
     config_class: type[ModalitiesConfig]
@@ -41,6 +50,13 @@ class Task:
     metrics: Callable[[EvalPrediction], dict[str, float]]
     metric_names: tuple[str, ...]
     collator_options: Mapping[str, Any] = field(default_factory=dict)
+    unimodal_names: tuple[str, ...] = ("accuracy",)
+    problem_type: str | None = None
+
+    @property
+    def config_options(self) -> dict[str, Any]:
+        """What the task sets in the model's config."""
+        return {} if self.problem_type is None else {"problem_type": self.problem_type}
 
     @property
     def options(self) -> dict[str, Field]:
@@ -55,6 +71,23 @@ TASKS: dict[str, Task] = {
         MultimodalForClassification,
         classification_metrics,
         ("accuracy", "mean_average_precision", "mean_average_precision_classes", "f1_weighted", "f1_binary"),
+    ),
+    "multi_label_classification": Task(
+        MultimodalConfig,
+        MultimodalForClassification,
+        multi_label_metrics,
+        ("accuracy", "hamming_loss", "f1_micro", "f1_macro", "mean_average_precision"),
+        {"problem_type": "multi_label_classification"},
+        problem_type="multi_label_classification",
+    ),
+    "regression": Task(
+        MultimodalConfig,
+        MultimodalForClassification,
+        regression_metrics,
+        ("mae", "rmse", "correlation"),
+        {"problem_type": "regression"},
+        ("mae", "correlation"),
+        problem_type="regression",
     ),
     "question_answering": Task(
         QuestionAnsweringConfig,
@@ -94,3 +127,22 @@ def check_task_options(name: str, given: Iterable[str]) -> None:
                 f"the option {option!r} belongs to the task {' and '.join(owners)}, but the recipe has task: {name}, "
                 f"whose model options are {own}. Leave it out, or set task: {' or '.join(owners)}."
             )
+
+
+def task_name(config: ModalitiesConfig) -> str | None:
+    """The task that a model's config is for; None if it is for none."""
+    for name, task in TASKS.items():
+        if type(config) is task.config_class and (config.problem_type or SINGLE_LABEL) == (
+            task.problem_type or SINGLE_LABEL
+        ):
+            return name
+    return None
+
+
+def check_tells_classes(problem_type: str | None) -> None:
+    """Raises ValueError for a problem type other than one class out of several."""
+    if (problem_type or SINGLE_LABEL) != SINGLE_LABEL:
+        raise ValueError(
+            "analyse, probe, missing and robustness look at models that tell one class out of several, found "
+            f"{problem_type}. Use hf-bml evaluate and compare, which have its own metrics."
+        )

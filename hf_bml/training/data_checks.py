@@ -195,7 +195,7 @@ def label_error(
 ) -> str | None:
     """What is wrong with the labels of a batch, None if nothing is; arguments as of `check_dataset`."""
     is_single = task.problem_type == CLASSIFICATION.problem_type
-    if is_single and not labels.is_floating_point() and labels.dtype != torch.int64:
+    if is_single and labels.dtype != torch.int64 and (labels.dim() < 2 or not labels.is_floating_point()):
         return (
             f"labels must be integers in [0, {num_labels}) (torch.int64), found {labels.dtype}. Convert them to class "
             "numbers."

@@ -24,9 +24,18 @@ def test_returns_a_sound_dataset_unchanged():
     assert check_dataset_dict(sound, "mine") is sound
 
 
-def test_accepts_plain_integers():
-    features = Features({"text": Value("string"), "labels": Value("int32")})
-    splits = {split: rows([0, 7], features) for split in ("train", "validation", "test")}
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [
+        (Value("int32"), [0, 7]),
+        (Value("float32"), [71.5, 80.0]),
+        (List(Value("float32")), [[0.0, 1.0], [1.0, 1.0]]),
+        (List(ClassLabel(names=["loud", "near"])), [[0, 1], []]),
+    ],
+)
+def test_accepts_plain_integers_numbers_and_several_labels(kind, labels):
+    features = Features({"text": Value("string"), "labels": kind})
+    splits = {split: rows(labels, features) for split in ("train", "validation", "test")}
     check_dataset_dict(DatasetDict(splits), "mine")
 
 
@@ -51,7 +60,7 @@ def test_accepts_plain_integers():
         (
             DatasetDict(
                 {
-                    split: rows([0.0], Features({"text": Value("string"), "labels": Value("float32")}))
+                    split: rows(["yes"], Features({"text": Value("string"), "labels": Value("string")}))
                     for split in ("train", "validation", "test")
                 }
             ),

@@ -235,7 +235,7 @@ class Rows(Dataset):
 
 
 BAD_LABELS = {
-    "ignored": (torch.tensor(-100), r"must be in \[0, 3\) \(config.num_labels\), found -100"),
+    "negative": (torch.tensor(-1), r"must be in \[0, 3\) \(config.num_labels\), found -1"),
     "large": (torch.tensor(3), r"must be in \[0, 3\) \(config.num_labels\), found 3"),
     "float": (torch.tensor(1.0), r"integers in \[0, 3\) \(torch.int64\), found torch.float32"),
     "short": (torch.tensor(1, dtype=torch.int32), r"found torch.int32. Convert them"),

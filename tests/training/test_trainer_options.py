@@ -147,7 +147,9 @@ def test_it_is_refused_when_the_trainer_is_built(training_args, name):
 def test_a_problem_type(training_args, problem_type):
     model = tiny_model()
     model.config.problem_type = problem_type
-    with pytest.raises(ValueError, match=f"problem_type: {problem_type}, but the model's task is single_label_classification"):
+    with pytest.raises(
+        ValueError, match=f"problem_type: {problem_type}, but the model's task is single_label_classification"
+    ):
         MultimodalBalancedTrainer(model, training_args())
     model.config.problem_type = "single_label_classification"
     MultimodalBalancedTrainer(model, training_args())
