@@ -81,7 +81,7 @@ def test_recipe(path, tmp_path, parser):
     text = path.read_text(encoding="utf-8")
     assert text.startswith(f"# hf-bml train recipes/{path.relative_to(ROOT)}\n")
     recipe = parse_recipe(parser, path, [str(path), "--output_dir", str(tmp_path), "--use_cpu", "true"])
-    assert recipe.data.dataset == re.sub("_(bert|features|pool|vit)$", "", path.parent.name)
+    assert recipe.data.dataset == re.sub("_(bert|features|heart_rate|pool|vit)$", "", path.parent.name)
     check_dataset_options(recipe)
     if all(
         processor["type"] != "tokens" for processor in (recipe.data.processors or {}).values()

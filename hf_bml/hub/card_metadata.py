@@ -11,6 +11,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from ..data import dataset_names
 from ..data.description import describe_dataset
+from ..models.configuration_multimodal import SINGLE_LABEL
 from .facts import CardFacts
 
 METRICS = {  # id on the Hub and name, where they are not the metric's own
@@ -19,6 +20,10 @@ METRICS = {  # id on the Hub and name, where they are not the metric's own
     "f1_weighted": ("f1", "F1, weighted"),
     "f1_macro": ("f1", "F1, macro"),
     "f1_binary": ("f1", "F1"),
+    "f1_micro": ("f1", "F1, micro"),
+    "mae": ("mae", "mean absolute error"),
+    "rmse": ("rmse", "root mean squared error"),
+    "correlation": ("pearsonr", "Pearson's correlation"),
 }
 
 
@@ -86,7 +91,9 @@ def card_data(facts: CardFacts, options: CardOptions, about: Mapping[str, Any]) 
 
 def task_name(facts: CardFacts) -> str:
     """`multimodal-classification`, or that of another task of the recipe."""
-    return f"multimodal-{facts.settings.get('task', 'classification')}".replace("_", "-")
+    known = facts.config.get("problem_type") or "classification"
+    known = "classification" if known == SINGLE_LABEL else known
+    return f"multimodal-{facts.settings.get('task', known)}".replace("_", "-")
 
 
 def is_score(metric: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..analysis.metric_names import NUMBERS
 from ..analysis.summary import markdown_table, percent
 from ..models import ENCODERS, QUESTION_ANSWERING_ARCHITECTURES, SEGMENT_ARCHITECTURES
 from .card_metadata import is_score, metric_id
@@ -71,16 +72,27 @@ def modulation_table(facts: CardFacts) -> str:
     return markdown_table(("modulation", "values"), rows) if rows else ""
 
 
+def is_number(metric: str) -> bool:
+    """Whether a metric is a number in the units of the labels, or a correlation, no fraction."""
+    return metric.startswith(NUMBERS)
+
+
+def score(metric: str, value: float | None) -> str:
+    """A metric's value as a table has it: a fraction times 100."""
+    return f"{value:.2f}" if value is not None and is_number(metric) else percent(value)
+
+
 def score_table(facts: CardFacts) -> str:
     """A row per metric of all modalities together, a column per split."""
     splits = sorted(facts.results)
     metrics = {name: None for split in splits for name in facts.results[split] if is_score(name)}
     rows = [
-        (metric_id(metric, ())[1], *(percent(facts.results[split].get(metric)) for split in splits))
+        (metric_id(metric, ())[1], *(score(metric, facts.results[split].get(metric)) for split in splits))
         for metric in metrics
         if not any(metric.endswith(f"_{modality}") for modality in facts.modalities)
     ]
-    return markdown_table(("all modalities together, times 100", *splits), rows) if rows else ""
+    times = "" if any(map(is_number, metrics)) else ", times 100"
+    return markdown_table((f"all modalities together{times}", *splits), rows) if rows else ""
 
 
 def modality_table(facts: CardFacts) -> str:
@@ -92,12 +104,13 @@ def modality_table(facts: CardFacts) -> str:
         for modality in facts.modalities
         if metric.endswith(f"_{modality}")
     }
-    columns = [f"{metric_id(metric, ())[1]} times 100, {split}" for split, metric in found]
+    times = {metric: "" if is_number(metric) else " times 100" for _, metric in found}
+    columns = [f"{metric_id(metric, ())[1]}{times[metric]}, {split}" for split, metric in found]
     if not (columns or facts.ratios):
         return ""
     rows = []
     for modality in facts.modalities:
-        scores = [percent(facts.results[split].get(f"{metric}_{modality}")) for split, metric in found]
+        scores = [score(metric, facts.results[split].get(f"{metric}_{modality}")) for split, metric in found]
         ratio = facts.ratios.get(modality)
         rows.append((f"{modality} alone", *scores, "-" if ratio is None else f"{ratio:.2f}"))
     return markdown_table(("modality", *columns, "final discrepancy ratio"), rows)

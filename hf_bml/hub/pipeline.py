@@ -47,12 +47,15 @@ class MultimodalClassificationPipeline(Pipeline):
         model: a model whose logits are `(batch, num_labels)`, with `encoders` by modality.
         processor: a [`MultimodalProcessor`], or the folder or Hub id that holds one; default the model's own.
         top_k: labels per input, best first; None for all. Default 5.
-        function_to_apply: "softmax", "sigmoid" or "none". Default softmax; sigmoid for a model with one label.
+        function_to_apply: "softmax", "sigmoid" or "none". Default by the model's `problem_type`: softmax, sigmoid for
+            several labels a sample, none for a regression, whose scores are the values themselves; sigmoid for a
+            classifier with one label.
         return_unimodal: also return what each modality alone says, see below. Default False.
         kwargs: as for every transformers pipeline: `device`, `batch_size`, `num_workers`, ...
 
     The last three options can also be given in a call. Per input, a call returns `[{"label": str, "score": float},
-    ...]`; with `return_unimodal`, `{"joint": that list, "unimodal": {modality: such a list, or None if absent}}`.
+    ...]`, best first; of a regression all values, in their order. With `return_unimodal`, `{"joint": that list,
+    "unimodal": {modality: such a list, or None if absent}}`.
 
     Raises:
         ValueError: no processor, one that does not fit the model, an unknown modality or option, an input without any
@@ -203,7 +206,13 @@ class MultimodalClassificationPipeline(Pipeline):
         """What a call returns for one input."""
         if not model_outputs["usable"][0]:
             return None
-        function = FUNCTIONS[function_to_apply or ("sigmoid" if self.model.config.num_labels == 1 else "softmax")]
+        config = self.model.config
+        default, ranked = ("softmax" if config.num_labels > 1 else "sigmoid"), best
+        if config.problem_type == "multi_label_classification":
+            default = "sigmoid"
+        elif config.problem_type == "regression":
+            default, ranked = "none", listed
+        function = FUNCTIONS[function_to_apply or default]
         scores = function(model_outputs["logits"][0])
         joint = ranked(scores, self.model.config.id2label, top_k)
         if not return_unimodal:
@@ -281,7 +290,12 @@ def load_processor(processor: Any, model: Any) -> Any:
         raise ValueError(f"Expected a usable processor in {name!r}, found: {error} {remedy}") from error
 
 
-def ranked(scores: Tensor, names: Mapping[int, str], top_k: int | None) -> list[dict[str, Any]]:
+def listed(values: Tensor, names: Mapping[int, str], top_k: int | None) -> list[dict[str, Any]]:
+    """Values `(labels,)` as `{"label", "score"}`, in the order of the labels; all of them."""
+    return [{"label": names[index], "score": value} for index, value in enumerate(values.tolist())]
+
+
+def best(scores: Tensor, names: Mapping[int, str], top_k: int | None) -> list[dict[str, Any]]:
     """Scores `(labels,)` as `{"label", "score"}`, best first, ties in the order of the labels; at most `top_k`."""
     values, order = scores.sort(descending=True, stable=True)
     pairs = list(zip(order.tolist(), values.tolist(), strict=True))[:top_k]

@@ -28,6 +28,7 @@ RATE = 8000
 AUDIO = {"type": "log_spectrogram", "sampling_rate": RATE, "duration": 0.5, "window_length": 128, "overlap": 64}
 PROCESSORS = {"audio": AUDIO, "visual": {"type": "video", "num_frames": 2, "size": 16}}
 NAMES = {0: "dog", 1: "bell", 2: "rain"}
+STANDARD = {"label_mean": [70.0] * 3, "label_std": [2.0] * 3}  # of a regression's labels
 
 
 def make_model(**options):
@@ -99,11 +100,18 @@ def test_options(folder, clip):
     assert [entry["score"] for entry in sigmoid] == sorted(logits.sigmoid().tolist(), reverse=True)
 
 
-@pytest.mark.parametrize("problem_type", ["multi_label_classification", "regression"])
-def test_a_problem_type_that_no_model_is_trained_for(problem_type):
-    with pytest.raises(ValueError, match=f"must be single_label_classification or left out, found '{problem_type}'"):
-        make_model(problem_type=problem_type)
-    assert make_model(problem_type="single_label_classification").config.num_labels
+@pytest.mark.parametrize(("problem_type", "options"), [("multi_label_classification", {}), ("regression", STANDARD)])
+def test_other_tasks(folder, clip, problem_type, options):
+    model = make_model(problem_type=problem_type, **options).eval()
+    classify = pipeline(TASK, model=model, processor=MultimodalProcessor(PROCESSORS), device="cpu")
+    result = classify(clip, return_unimodal=True)
+    output = model(**classify.processor.prepare(audio=clip, visual=clip))
+    for name, logits in {"joint": output.logits, **output.unimodal_logits}.items():
+        found = result["joint"] if name == "joint" else result["unimodal"][name]
+        values = logits[0].sigmoid() if problem_type != "regression" else logits[0]
+        expected = [{"label": NAMES[label], "score": value} for label, value in enumerate(values.tolist())]
+        assert found == (expected if options else sorted(expected, key=lambda entry: -entry["score"]))
+        assert not options or all(abs(entry["score"] - 70) < 30 for entry in found)
 
 
 def test_forms_of_input(classify, clip, folder):

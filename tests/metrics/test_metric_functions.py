@@ -142,7 +142,7 @@ def test_probabilities_are_computed_in_float64():
         (np.zeros((0, 3)), [], r"n >= 1, found shape \(0, 3\)"),
         (np.zeros(3), [0, 1, 2], r"shape \(n, classes\)"),
         (np.zeros((2, 3)), [0, 3], r"labels in \[0, 3\), found 3"),
-        (np.zeros((2, 3)), [0, -100], r"labels in \[0, 3\), found -100"),
+        (np.zeros((2, 3)), [0, -1], r"labels in \[0, 3\), found -1"),
         (np.zeros((2, 3)), [0.0, 1.0], "integer labels, found float64"),
         (np.zeros((2, 3)), [0], "2 predictions and 1 labels"),
         ([[0.0, 1.0], [np.nan, 0.0]], [0, 1], "found NaN in row 1"),
@@ -174,3 +174,14 @@ def test_invalid_predictions_and_averages():
 def test_docstring_examples(name):
     results = doctest.testmod(importlib.import_module(f"hf_bml.metrics.{name}"))
     assert results.attempted > 0 and results.failed == 0
+
+
+def test_samples_without_a_label_count_in_nothing():
+    logits, labels = np.array([[2.0, 0.0], [0.0, 2.0], [0.0, 2.0]]), np.array([0, 1, -100])
+    alone, keep = {"audio": -logits}, np.ones((3, 1), bool)
+    found = classification_metrics(SimpleNamespace(predictions=(logits, alone, keep), label_ids=labels))
+    assert found["accuracy"] == 1.0 and found["accuracy_audio"] == 0.0
+    soft = classification_metrics(
+        SimpleNamespace(predictions=logits[:2], label_ids=np.array([[0.9, 0.1], [0.4, 0.6]]))
+    )
+    assert soft["accuracy"] == 1.0

@@ -208,3 +208,44 @@ def test_a_bad_column_that_is_passed_on(second, message):
     collator = MultimodalDataCollator(["a"], passed_on=["kind"])
     with pytest.raises(ValueError, match=f"column 'kind': sample 1: .*{message}"):
         collator([{"a": torch.zeros(1), "kind": 0}, {"a": torch.zeros(1), **second}])
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "labels", "expected"),
+    [
+        (None, [1, -100], [1, -100]),
+        (None, [-100, -100], [-100, -100]),
+        (None, [[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]], [[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]]),
+        ("multi_label_classification", [[0, 2], []], [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]]),
+        ("multi_label_classification", [torch.tensor([1]), [2, 0]], [[0.0, 1.0, 0.0], [1.0, 0.0, 1.0]]),
+        ("multi_label_classification", [[0.0, 1.0, 0.5], [1.0, 1.0, 1.0]], [[0.0, 1.0, 0.5], [1.0, 1.0, 1.0]]),
+        ("regression", [1, torch.tensor(2.5)], [1.0, 2.5]),
+        ("regression", [[1, 2, 3], [4.0, 5.0, 6.0]], [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),
+    ],
+)
+def test_labels_of_every_task(problem_type, labels, expected):
+    collator = MultimodalDataCollator(["a"], num_labels=3, problem_type=problem_type)
+    rows = [{"a": torch.zeros(1), "labels": each, "sample_weight": 0.5} for each in labels]
+    batch = collator(rows)
+    assert batch["labels"].tolist() == expected
+    assert batch["labels"].is_floating_point() == (problem_type is not None or isinstance(labels[0], list))
+    assert batch["sample_weight"].tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "labels", "message"),
+    [
+        ("multi_label_classification", [[0, 3]], r"different class numbers in \[0, 3\)"),
+        ("multi_label_classification", [[1, 0, 1]], "3 floats"),  # bits as integers
+        ("multi_label_classification", [[1.0, 0.0]], "expected 3 numbers a sample"),
+        ("multi_label_classification", [None], "different class numbers"),
+        ("regression", ["loud"], "expected a number as label"),
+        ("regression", [None], "expected a number as label"),
+        ("regression", [float("nan")], "expected finite values"),
+        (None, [0, None], "expected an integer label"),
+    ],
+)
+def test_labels_that_a_task_does_not_have(problem_type, labels, message):
+    collator = MultimodalDataCollator(["a"], num_labels=3, problem_type=problem_type)
+    with pytest.raises(ValueError, match=message):
+        collator([{"a": torch.zeros(1), "labels": each} for each in labels])

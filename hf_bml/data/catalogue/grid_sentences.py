@@ -17,8 +17,8 @@ Columns
 
 Splits: those of the file, by SHA-1 of the clip's name: train 700, validation 100, test 200.
 
-Pitfalls: one speaker only, so nothing is learned about new voices or faces. To answer no to everything is right for 3/4
-of the bits right.
+Pitfalls: one speaker only, so nothing is learned about new voices or faces. To answer no to everything is right for
+three bits out of four.
 """
 
 from __future__ import annotations
