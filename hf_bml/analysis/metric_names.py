@@ -35,6 +35,12 @@ def first_validation_metric(rows: Iterable[Row]) -> str:
     return "validation_mae" if is_regression else "validation_accuracy"
 
 
+def compared_by(rows: Iterable[Row], metric: str) -> str:
+    """The metric that rows are compared by; in the place of the default, `accuracy`, their first one, if they have
+    none."""
+    return first_validation_metric(list(rows)).removeprefix("validation_") if metric == "accuracy" else metric
+
+
 def shown_metrics(rows: Iterable[Row]) -> list[str]:
     """The metrics of a table: accuracies, mAP, F1, errors and ratios, in the order in which they first appear."""
     rows = list(rows)

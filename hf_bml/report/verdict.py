@@ -78,7 +78,9 @@ def verdict(run: Evidence, first: Evidence | None = None) -> list[str]:
     if common:
         run, first = run.over(common), first.over(common)
     robust = robustness_sentences(run, first)
-    if first is None:
+    if math.isnan(run.row.mean("accuracy")):
+        accuracy = error_sentence(run, first)
+    elif first is None:
         accuracy = f"Test accuracy {percent(run.row.mean('accuracy'))}{spread_text(run)}."
     else:
         accuracy = accuracy_sentence(run, first)
@@ -205,6 +207,21 @@ def accuracy_sentence(run: Evidence, first: Evidence, metric: str = "accuracy", 
     if found.high < 0:
         return f"{text}: worse, beyond the noise between {unit}s {evidence}."
     return f"{text}: within noise {evidence}."
+
+
+def error_sentence(run: Evidence, first: Evidence | None) -> str:
+    """The mean absolute error of a regression, and its change; empty of runs that have none."""
+    new = run.row.mean("mae")
+    if math.isnan(new):
+        return ""
+    if first is None:
+        return f"Test mean absolute error {new:.2f}."
+    text = f"Test mean absolute error {first.row.mean('mae'):.2f} → {new:.2f}"
+    found = difference(run.row, first.row, "mae")
+    if found is None or math.isnan(found.low):
+        return f"{text}."
+    common = counted(len(set(run.row.units) & set(first.row.units)), run.row)
+    return f"{text} (95 % interval of the paired difference {found.low:+.2f} to {found.high:+.2f}, {common})."
 
 
 def counted(count: int, row: Row) -> str:

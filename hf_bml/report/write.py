@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..analysis.metric_names import compared_by
 from ..analysis.row import PLAIN
 from ..study.finished_run import check_split
 from ..study.metric_checks import check_metric
@@ -47,6 +48,7 @@ def write_report(
     if output.exists() and not output.is_dir():
         raise ValueError(f"--output {str(output)!r} is a file; expected a folder.")
     groups, unfinished = read_groups(run_dirs)
+    compare = compared_by([group.row for group in groups], compare)
     check_metric("--compare", compare, sorted({name for group in groups for run in group.row.runs for name in run}))
     try:
         from ..figures.style import run_styles

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..analysis.metric_names import metric_names
+from ..analysis.metric_names import compared_by, metric_names
 from ..analysis.records import read_records, rows_of
 from ..ground.disk import check_writable
 from .comparison import check_control
@@ -40,7 +40,7 @@ def write_collected(
     rows = rows_of(read_records(collect))
     if not rows:
         raise ValueError(f"--collect: {', '.join(map(str, collect))} hold no run but those of searches.")
-    known = metric_names(rows)
+    known, compare = metric_names(rows), compared_by(rows, compare)
     for option, metric in (("--compare", compare), *(("--columns", column) for column in columns)):
         check_metric(option, metric, known)
     check_control(control, rows)

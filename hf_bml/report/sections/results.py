@@ -9,6 +9,7 @@ from typing import Any
 
 from ...analysis.comparison_notes import comparison_notes
 from ...analysis.comparison_table import INTERVAL, comparison_cells
+from ...analysis.metric_names import NUMBERS
 from ...figures.dots import plot_accuracies
 from ...study.run_groups import RunGroup
 from ..figure_folder import FigureFolder
@@ -37,6 +38,8 @@ def result_parts(groups: Sequence[RunGroup], metric: str, figures: FigureFolder)
         text = f"Dots of the accuracies of {listed(row.label for row in rows)}."
         parts.append(figures.draw("accuracy", caption, text, plot_accuracies, rows, styled=False))
     unit = "Test split; accuracies, mAP and F1 times 100"
+    if metric in NUMBERS:
+        unit = "Test split; errors in the units of the labels"
     spread = f", mean ± standard deviation over {rows[0].unit}s" if any(len(row.runs) > 1 for row in rows) else ""
     parts.append(Table(f"{unit}{spread}.", header, lines))
     notes = [note for note in comparison_notes(rows, metric)[1:] if "Student" not in note]
