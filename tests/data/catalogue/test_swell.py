@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hf_bml.data import load_multimodal_dataset
-from hf_bml.data.catalogue.swell import FILE, SIZES, load
+from hf_bml.data.catalogue.swell import FILE, SIZES, heart_rates, load
 
 RELEASED = {"train": "train", "validation": "valid", "test": "test"}
 
@@ -70,3 +70,27 @@ def test_unknown_number_of_classes(num_classes):
 def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match="swell"):
         load(data_dir=tmp_path)
+
+
+def test_heart_rate_as_the_target(require_data_file):
+    frame = pd.read_parquet(require_data_file(FILE), columns=["split", "physiology", "has_physiology"])
+    dataset = load(target="heart_rate")
+    assert list(dataset["train"].features) == ["computer", "facial", "posture", "labels", "group"]
+    assert dataset.num_rows == {"train": 776, "validation": 129, "test": 585}
+    variability = frame["physiology"].str[1]
+    measured = frame[frame["has_physiology"] & (variability != variability.mode()[0])]
+    for split, rows in dataset.items():
+        expected = measured[measured["split"] == RELEASED[split]]["physiology"].str[0]
+        assert rows["labels"][:] == pytest.approx(expected.tolist())
+    with pytest.raises(ValueError, match=r"modalities out of .*'computer', 'facial', 'posture'.*'physiology'"):
+        load(["physiology"], target="heart_rate")
+    with pytest.raises(ValueError, match="target must be"):
+        load(target="skin")
+
+
+def test_filled_in_heart_rates_are_missing():
+    physiology = np.array(
+        [[71.0, 0.04, 1.0], [71.0, 0.05, 2.0], [80.0, 0.06, 3.0], [71.0, 0.04, 4.0], [90.0, 0.1, 5.0]]
+    )
+    values, kind = heart_rates(physiology, np.array([True, True, True, True, False]))
+    assert values.to_pylist() == [None, 71.0, 80.0, None, None] and kind.dtype == "float32"
