@@ -39,7 +39,7 @@ def fold_of_rows(labels: ArrayLike, groups: ArrayLike | None, folds: int) -> np.
     """The fold of every row: the classes are spread evenly, and a group is never divided.
 
     Args:
-        labels: integers `(rows,)`.
+        labels: `(rows,)`, class numbers; or floats, numbers to predict, which are not spread.
         groups: `(rows,)`; None where any two rows may be in different folds.
         folds: their number, at least 3.
 
@@ -52,6 +52,8 @@ def fold_of_rows(labels: ArrayLike, groups: ArrayLike | None, folds: int) -> np.
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold  # slow to import
 
     labels = np.asarray(labels)
+    if np.issubdtype(labels.dtype, np.floating):
+        labels = np.zeros(len(labels), np.int64)
     if groups is None:
         largest = int(np.unique(labels, return_counts=True)[1].max())
         if largest < folds:
@@ -124,7 +126,9 @@ def with_protocol(
             f"{name}: expected rows that can be counted, found a stream. Load the data without streaming."
         )
     if np.ndim(dataset["train"][LABELS][0]):
-        raise ValueError(f"{name}: expected one label per row, found one per segment. Leave {name} out.")
+        raise ValueError(f"{name}: expected one label per row, found several. Leave {name} out.")
+    if per_class is not None and np.issubdtype(np.asarray(dataset["train"][LABELS][:1]).dtype, np.floating):
+        raise ValueError("train_per_class: expected class numbers, found numbers to predict. Leave train_per_class out.")
     facts: dict[str, Any] = {}
     if folds is not None:
         facts |= {"folds": folds, "fold": fold, "groups": GROUP in dataset["train"].column_names}
