@@ -41,8 +41,8 @@ def note_held_out(splits: DatasetDict | IterableDatasetDict, how: str) -> Datase
     return splits
 
 
-def data_line(name: str, splits: DatasetDict | IterableDatasetDict, classes: int) -> str:
-    """What a run trains on, in a line: rows per split, classes, what was held out and grouped by.
+def data_line(name: str, splits: DatasetDict | IterableDatasetDict, classes: int | None) -> str:
+    """What a run trains on, in a line: rows per split, classes (None of numbers), what was held out and grouped by.
 
     Example:
         >>> pets = DatasetDict({"train": Dataset.from_dict({"labels": [0, 1]})})
@@ -54,7 +54,7 @@ def data_line(name: str, splits: DatasetDict | IterableDatasetDict, classes: int
     else:
         rows = ", ".join(f"{split} {len(own)}" for split, own in splits.items()) + " rows"
     how = record(splits["train"]).get(HELD_OUT, AS_GIVEN)
-    return f"{name}: {rows}; {classes} classes; {how}"
+    return f"{name}: {rows}; {'' if classes is None else f'{classes} classes; '}{how}"
 
 
 def record(dataset: Dataset) -> dict[str, str | list[str]]:

@@ -128,7 +128,9 @@ def with_protocol(
     if np.ndim(dataset["train"][LABELS][0]):
         raise ValueError(f"{name}: expected one label per row, found several. Leave {name} out.")
     if per_class is not None and np.issubdtype(np.asarray(dataset["train"][LABELS][:1]).dtype, np.floating):
-        raise ValueError("train_per_class: expected class numbers, found numbers to predict. Leave train_per_class out.")
+        raise ValueError(
+            "train_per_class: expected class numbers, found numbers to predict. Leave train_per_class out."
+        )
     facts: dict[str, Any] = {}
     if folds is not None:
         facts |= {"folds": folds, "fold": fold, "groups": GROUP in dataset["train"].column_names}

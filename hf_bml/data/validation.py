@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, IterableDatasetDict, List, Value
 
+from ..ground.task import UNLABELLED
 from .splits import SPLITS
 
 LABELS = "labels"
@@ -16,12 +17,12 @@ def check_dataset_dict(dataset: DatasetDict | IterableDatasetDict, name: str) ->
 
     Args:
         dataset: splits train, validation and test, each with the same columns, among them `labels`: integers in
-            [0, classes) if the column is a `ClassLabel`, otherwise >= 0; or a fixed number of them, one for each
-            segment of a clip. Several labels a sample are a list of a `ClassLabel` of any length, or of floats, one
-            for each label; a number to predict is a float, or a list of them. Where rows belong together (of one
-            person, of one video), a column `group` of strings, none missing, names what they belong to, so that the
-            data set can be cut anew without cutting a group in two. The rows of a streamed data set are not looked
-            at.
+            [0, classes) if the column is a `ClassLabel`, otherwise >= 0, or -100 for none; or a fixed number of them,
+            one for each segment of a clip. Several labels a sample are a list of a `ClassLabel` of any length, or of
+            floats, one for each label; a number to predict is a float, or a list of them. Where rows belong together
+            (of one person, of one video), a column `group` of strings, none missing, names what they belong to, so
+            that the data set can be cut anew without cutting a group in two. The rows of a streamed data set are not
+            looked at.
         name: shown in errors.
 
     Returns:
@@ -90,7 +91,8 @@ def _check_labels(dataset: DatasetDict, split: str, name: str) -> None:
         )
     where = f"split '{split}' of data set '{name}'"
     upper = feature.num_classes if is_class_label else np.inf
-    check_labels(dataset[split], where, upper, "Map the labels to 0, 1, ... or correct the class names.")
+    remedy = "Map the labels to 0, 1, ... or correct the class names."
+    check_labels(dataset[split], where, upper, remedy, UNLABELLED)
 
 
 def check_labels(dataset: Dataset, where: str, num_labels: float, remedy: str, unlabelled: int | None = None) -> None:

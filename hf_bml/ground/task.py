@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 SAMPLE_WEIGHT = "sample_weight"  # the column of what a sample's losses are multiplied by
 UNLABELLED = -100  # the class number of what has no label, as in torch and transformers
+SINGLE_LABEL, MULTI_LABEL, REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 VARIANCE_MOMENTUM = 0.1  # share of an optimizer step in the running variance of a regression
 
 
@@ -115,7 +116,7 @@ class Task:
         counts_tokens: whether labels are tokens, each of which counts alike in the loss, whatever sample it is of.
     """
 
-    problem_type: ClassVar[str] = "single_label_classification"
+    problem_type: ClassVar[str] = SINGLE_LABEL
     counts_tokens: ClassVar[bool] = False
 
     def __init__(self, class_weights: Sequence[float] | None = None):
@@ -221,7 +222,7 @@ class MultiLabelTask(Task):
         class_weights: what the loss of a label's "yes" is multiplied by, `(num_labels,)` (torch's `pos_weight`).
     """
 
-    problem_type = "multi_label_classification"
+    problem_type = MULTI_LABEL
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         logits = at_least_float32(logits)
@@ -275,7 +276,7 @@ class RegressionTask(Task):
         std: their standard deviation, > 0; default 1.
     """
 
-    problem_type = "regression"
+    problem_type = REGRESSION
 
     def __init__(self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None):
         super().__init__()
@@ -292,13 +293,17 @@ class RegressionTask(Task):
         if self.mean is None or self.std is None:
             return standardised
         values = at_least_float32(standardised)
-        return self.constant(self.mean, values) + self.constant(self.std, values) * values
+        return self._scale(self.mean, values) + self._scale(self.std, values) * values
+
+    def _scale(self, values: tuple[float, ...], like: Tensor) -> Tensor | float:
+        """One number as it is, so that it is part of a compiled graph; of several a tensor."""
+        return values[0] if len(values) == 1 else self.constant(values, like)
 
     def errors(self, logits: Tensor, labels: Tensor) -> Tensor:
         """z, shaped as `logits`, in float32 or better."""
         logits = at_least_float32(logits)
         errors = logits - labels.reshape(len(labels), -1).to(logits.dtype)
-        return errors if self.std is None else errors / self.constant(self.std, logits)
+        return errors if self.std is None else errors / self._scale(self.std, logits)
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         return self.errors(logits, labels).square().mean(-1)
@@ -330,7 +335,7 @@ class RegressionTask(Task):
 
     def nothing(self, like: Tensor) -> Tensor | float:
         """The labels' mean."""
-        return 0.0 if self.mean is None else self.constant(self.mean, like)
+        return 0.0 if self.mean is None else self._scale(self.mean, like)
 
     def expected(self, num_labels: int) -> str:
         return "a finite number a sample" if num_labels == 1 else f"{num_labels} finite numbers a sample"

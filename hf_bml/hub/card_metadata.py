@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from ..data import dataset_names
 from ..data.description import describe_dataset
-from ..models.configuration_multimodal import SINGLE_LABEL
+from ..ground.task import SINGLE_LABEL
 from .facts import CardFacts
 
 METRICS = {  # id on the Hub and name, where they are not the metric's own

@@ -13,7 +13,7 @@ from transformers import CONFIG_MAPPING, PreTrainedConfig
 
 from ..ground.repository_code import keep_code, own_code_only
 from ..ground.suggestion import check_name, registered_names_only
-from ..ground.task import TASKS
+from ..ground.task import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from .encoders.build import build_encoder_config
 from .fusion import FUSIONS, SHARED_PREDICTIONS
 from .interaction import INTERACTIONS
@@ -33,7 +33,6 @@ from .options import (
 # saved elsewhere would not take that code along.
 REPOSITORY_CODE = ("auto_map", "custom_pipelines")
 FORWARD_KEYWORDS = ("self", "labels", "modality_mask", "modulation", "sample_weight")
-SINGLE_LABEL, MULTI_LABEL, REGRESSION = TASKS
 
 
 def option(default: Any, help: str) -> Any:

@@ -81,6 +81,11 @@ class SegmentClassificationConfig(ModalitiesConfig):
                 raise ValueError(f"architecture {self.architecture!r}: {error}") from error
         self.segment_loss = "cross_entropy" if self.segment_loss is None else self.segment_loss
         check_name("segment_loss", self.segment_loss, SEGMENT_LOSSES)
+        if self.segment_loss == "soft_margin" and self.class_weights is not None:
+            raise ValueError(
+                "segment_loss 'soft_margin' does not weigh classes, found class_weights. Leave them out, or use "
+                "cross_entropy."
+            )
         if self.segment_loss == "pair_similarity" and not architecture.has_branches:
             raise ValueError(
                 "segment_loss 'pair_similarity' compares the branches of psp, which architecture "

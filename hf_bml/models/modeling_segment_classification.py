@@ -20,7 +20,7 @@ from .prediction import Prediction
 from .pretrained import MultimodalPreTrainedModel, Pass
 from .segments import SEGMENT_ARCHITECTURES
 from .segments.inputs import build_segment_input
-from .segments.losses import SoftMarginTask, pair_similarity_loss
+from .segments.losses import EverySegmentTask, SoftMarginTask, pair_similarity_loss
 
 SOFT_MARGIN = SoftMarginTask()
 
@@ -113,7 +113,11 @@ class MultimodalForSegmentClassification(MultimodalPreTrainedModel):
 
     def _build_task(self) -> Task:
         """What the segments' losses are; PSP's similarity of branches is added to the joint one."""
-        return SOFT_MARGIN if self.config.segment_loss == "soft_margin" else super()._build_task()
+        if self.config.segment_loss == "soft_margin":
+            return SOFT_MARGIN
+        if self.config.segment_loss == "pair_similarity":
+            return EverySegmentTask(**self.config.loss_options)
+        return super()._build_task()
 
     @property
     def _own_task(self) -> Task:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, DatasetDict, IterableDatasetDict, LargeList, List
+from datasets import ClassLabel, DatasetDict, IterableDatasetDict, LargeList, List, Value
 from transformers import TrainerCallback
 
 from ..data import data_report
 from ..data.data_report import data_line
 from ..ground.disk import check_writable, disk_errors_named
+from ..ground.task import REGRESSION
 from ..hub.card import CURVES_NAME
 from ..hub.environment import environment
 from ..hub.facts import last_ratios
@@ -52,6 +53,8 @@ def label_names(dataset: DatasetDict) -> tuple[list[str] | None, int]:
         ValueError: a stream of plain integers, whose number of classes is not known beforehand.
     """
     feature = column_types(dataset)["labels"]
+    if isinstance(feature, Value) and "float" in feature.dtype:
+        return None, 1
     while isinstance(feature, (List, LargeList)):  # a label per segment
         feature = feature.feature
     if isinstance(feature, ClassLabel):
@@ -98,7 +101,8 @@ def run(recipe: Recipe, *callbacks: TrainerCallback) -> dict[str, Any]:
     for split in ("train", "validation", "test"):
         check_dataset(dataset[split], split, modalities, model.config.num_labels, model.task)
     if recipe.training.process_index == 0:
-        print(data_line(recipe.data.dataset, dataset, model.config.num_labels), flush=True)
+        classes = None if model.config.problem_type == REGRESSION else model.config.num_labels
+        print(data_line(recipe.data.dataset, dataset, classes), flush=True)
     trainer = build_trainer(recipe, dataset, model, processor)
     clock = EpochClock()
     if not isinstance(dataset, IterableDatasetDict):  # a stream has no epochs

@@ -9,6 +9,7 @@ from typing import Any
 from transformers import EvalPrediction, PreTrainedConfig
 
 from ..ground.suggestion import did_you_mean
+from ..ground.task import SINGLE_LABEL
 from ..metrics import (
     classification_metrics,
     multi_label_metrics,
@@ -24,7 +25,7 @@ from ..models import (
     QuestionAnsweringConfig,
     SegmentClassificationConfig,
 )
-from ..models.configuration_multimodal import SINGLE_LABEL, ModalitiesConfig
+from ..models.configuration_multimodal import ModalitiesConfig
 from ..models.pretrained import MultimodalPreTrainedModel
 
 

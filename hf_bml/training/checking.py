@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,8 @@ from ..models.precision import in_precision
 from ..modulation import ModulationStack
 from .data_checks import checked_batch
 from .preflight import check_output
+
+KEPT = ("labels", SAMPLE_WEIGHT)  # what is not cast for an evaluation
 
 
 class CheckingTrainer(Trainer):
@@ -82,10 +85,13 @@ class CheckingTrainer(Trainer):
 
     def _prepare_input(self, data: Any) -> Any:
         """Also casts to the precision of `bf16_full_eval` and `fp16_full_eval`, in which the model is evaluated."""
-        data, args = super()._prepare_input(data), self.args
+        args = self.args
         if self.is_in_train or not (args.bf16_full_eval or args.fp16_full_eval):
-            return data
-        return in_precision(data, torch.float16 if args.fp16_full_eval else torch.bfloat16)
+            return super()._prepare_input(data)
+        if isinstance(data, Mapping) and "labels" in data:  # which keep their precision, as weights do
+            kept = {name: super(CheckingTrainer, self)._prepare_input(data[name]) for name in KEPT if name in data}
+            return {**{name: self._prepare_input(value) for name, value in data.items() if name not in kept}, **kept}
+        return in_precision(super()._prepare_input(data), torch.float16 if args.fp16_full_eval else torch.bfloat16)
 
 
 def name_labels(config: PreTrainedConfig | None, dataset: Any) -> None:

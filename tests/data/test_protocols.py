@@ -89,3 +89,12 @@ def test_what_cannot_be_cut():
     streams = IterableDatasetDict({split: rows.to_iterable_dataset() for split, rows in splits().items()})
     with pytest.raises(ValueError, match="folds: expected rows that can be counted, found a stream"):
         with_protocol(streams, None, 3, 0, 0)
+
+
+def test_numbers_to_predict_are_cut_by_group_alone():
+    labels, groups = np.linspace(60, 90, 12), np.repeat(list("abcd"), 3)
+    fold = fold_of_rows(labels, groups, 4)
+    assert len({(group, number) for group, number in zip(groups, fold, strict=True)}) == 4
+    assert sorted(np.bincount(fold_of_rows(labels, None, 3)).tolist()) == [4, 4, 4]
+    with pytest.raises(ValueError, match="numbers to predict"):
+        with_protocol(splits(labels=[0.5] * 4), 2, None, 0, 0)

@@ -26,16 +26,8 @@ def softmax_margins(logits: Tensor, labels: Tensor) -> Tensor:
     return losses.view(len(labels), -1).mean(1)
 
 
-class SoftMarginTask(Task):
-    """Labels the segments of a clip, and is trained with `softmax_margins`."""
-
-    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return softmax_margins(logits, labels)
-
-    def loss(
-        self, logits: Tensor, labels: Tensor, present: Tensor | None = None, weights: Tensor | None = None
-    ) -> Tensor:
-        return weighted_mean(self.losses(logits, labels), present, weights)
+class EverySegmentTask(Task):
+    """Labels the segments of a clip, all of which must have a class."""
 
     def labelled(self, labels: Tensor) -> Tensor | None:
         return None
@@ -50,6 +42,18 @@ class SoftMarginTask(Task):
         if labels.is_floating_point():
             return None
         return ((labels >= 0) & (labels < num_labels)).view(len(labels), -1).all(1)
+
+
+class SoftMarginTask(EverySegmentTask):
+    """Labels the segments of a clip, and is trained with `softmax_margins`."""
+
+    def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return softmax_margins(logits, labels)
+
+    def loss(
+        self, logits: Tensor, labels: Tensor, present: Tensor | None = None, weights: Tensor | None = None
+    ) -> Tensor:
+        return weighted_mean(self.losses(logits, labels), present, weights)
 
 
 def event_similarities(first: Tensor, second: Tensor) -> Tensor:
