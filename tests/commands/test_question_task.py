@@ -14,7 +14,7 @@ from hf_bml.cli import main as cli
 from hf_bml.commands.train import main
 from hf_bml.study.checks import check_recipe
 from hf_bml.study.finished_run import evaluate
-from hf_bml.study.metric_checks import check_best_metric, check_compared_metric
+from hf_bml.study.metric_checks import check_best_metric, compared_metric
 from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import parse_recipe
 
@@ -153,7 +153,7 @@ def test_the_accuracy_on_a_type_of_question_can_choose_the_best_model():
         recipe = parse("--metric_for_best_model", metric)
         check_recipe(recipe)
         check_best_metric(recipe, ["text"], 3, TYPES)
-        check_compared_metric(metric.removeprefix("eval_"), recipe)
+        compared_metric(metric.removeprefix("eval_"), recipe)
 
 
 def test_a_type_that_the_data_lacks():
@@ -168,4 +168,4 @@ def test_classification_knows_no_types_of_questions():
     with pytest.raises(ValueError, match="unknown metric"):
         check_recipe(recipe)
     with pytest.raises(ValueError, match="unknown metric"):
-        check_compared_metric("accuracy_on_audio_counting", recipe)
+        compared_metric("accuracy_on_audio_counting", recipe)

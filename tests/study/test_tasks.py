@@ -62,7 +62,9 @@ def test_the_options_are_those_of_the_tasks_config(parse, other):
     [(["--fusion", "film"], YAML), ([], YAML + "fusion: concat\n"), (["--interaction_options.stages=1"], YAML)],
 )
 def test_an_option_of_another_task(parse, other, arguments, text):
-    with pytest.raises(ValueError, match=r"'(fusion|interaction_options)' belongs to the task classification, but"):
+    with pytest.raises(
+        ValueError, match=r"'(fusion|interaction_options)' belongs to the task classification and .*, but"
+    ):
         parse("--task", "other", *arguments, text=text)
 
 
@@ -74,7 +76,7 @@ def test_an_option_of_another_task_for_classification(parse, other):
 def test_metrics_are_the_tasks(parse, other):
     assert metric_checks.metric_names(parse("--task", "other"), ["a"], 2) == ["accuracy", "loss", "accuracy_a"]
     with pytest.raises(ValueError, match="unknown metric 'f1_weighted'"):
-        metric_checks.check_compared_metric("f1_weighted", parse("--task", "other"))
+        metric_checks.compared_metric("f1_weighted", parse("--task", "other"))
 
 
 def test_a_checkpoint_of_another_task(parse, other, tmp_path):
@@ -87,3 +89,14 @@ def test_a_checkpoint_of_another_task(parse, other, tmp_path):
 
 def test_the_task_is_part_of_what_a_run_computes(parse, other):
     assert fingerprint(parse()) != fingerprint(parse("--task", "other"))
+
+
+def test_checkpoints_and_metrics_of_a_problem_type(parse, tmp_path):
+    regression = parse("--task", "regression")
+    run_model.build_model(regression, None, 1).save_pretrained(tmp_path / "checkpoint")
+    with pytest.raises(ValueError, match="model of task regression, but the recipe has task: classification"):
+        model_checks.check_model(parse("--model_name_or_path", str(tmp_path / "checkpoint")))
+    names = metric_checks.metric_names(regression, ["a"])
+    assert names == ["mae", "rmse", "correlation", "loss", "mae_a", "correlation_a"]
+    assert metric_checks.compared_metric("accuracy", regression) == "mae"
+    assert metric_checks.compared_metric("accuracy", parse()) == "accuracy"
