@@ -95,7 +95,8 @@ def test_recipe(path, tmp_path, parser):
     assert list(model.encoders) == list(recipe.model.modalities)
     raw = {name for name, encoder in recipe.model.modalities.items() if encoder["type"] != "features"}
     assert set(recipe.data.processors or {}) >= raw
-    assert recipe.training.metric_for_best_model == "accuracy", "select on validation"
+    metric = {"multi_label_classification": "f1_micro", "regression": "mae"}.get(recipe.model.task, "accuracy")
+    assert recipe.training.metric_for_best_model == metric, "select on validation"
     assert recipe.training.eval_strategy == "epoch"
     if "ogm" in (recipe.training.modulations or {}):
         assert recipe.training.optim == "sgd", "Adam cancels OGM's scale"

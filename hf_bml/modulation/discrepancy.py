@@ -244,8 +244,8 @@ class DiscrepancyMonitor:
         task: Task | None = None,
         rows: Tensor | None = None,
     ) -> None:
-        """Adds one micro-batch; arguments as of [`score_totals`], `task` by default the monitor's, and int64 `(rows,)`,
-        the samples that the logits are of, which stand for all; None for all."""
+        """Adds one micro-batch; arguments as of [`score_totals`], the task by default the monitor's, and int64
+        `(rows,)`, the samples that the logits are of, which stand for all; None for all."""
         share = 1.0
         if rows is not None:
             share = len(labels) / len(rows)
