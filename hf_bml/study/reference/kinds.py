@@ -27,6 +27,7 @@ from ...ground.declared import (
     usage_of,
 )
 from ...ground.suggestion import did_you_mean
+from ...ground.task import TASKS as PROBLEMS
 from ...models import ENCODERS, FUSIONS, MultimodalConfig
 from ...models.interaction import INTERACTIONS
 from ...models.question_answering import QUESTION_ANSWERING_ARCHITECTURES
@@ -118,6 +119,9 @@ def defaults(options: Iterable[Option]) -> dict[str, Any]:
 def task_part(name: str) -> Part:
     """A task, with the options of its model."""
     task = TASKS[name]
+    if task.problem_type is not None:
+        notes = ["The model and its options are those of `classification`."]
+        return part_of(name, PROBLEMS[task.problem_type], [], {"task": name}, notes)
     options = options_of(task.config_class, task.options)
     return part_of(name, task.model_class, options, usage_of(task.config_class))
 
