@@ -121,7 +121,9 @@ def task_part(name: str) -> Part:
     task = TASKS[name]
     if task.problem_type is not None:
         notes = ["The model and its options are those of `classification`."]
-        return part_of(name, PROBLEMS[task.problem_type], [], {"task": name}, notes)
+        return part_of(
+            name, PROBLEMS[task.problem_type], [], {"task": name, **(usage_of(task.config_class) or {})}, notes
+        )
     options = options_of(task.config_class, task.options)
     return part_of(name, task.model_class, options, usage_of(task.config_class))
 
