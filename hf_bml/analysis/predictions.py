@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike
 
+from ..ground.task import UNLABELLED
 from ..metrics.validation import validated_scores
-
-IGNORED_LABEL = -100
 
 
 @dataclass
@@ -65,7 +64,7 @@ def as_predictions(
             f"; found labels {labels.shape} with logits {logits.shape}."
         )
     segments = labels.shape[1] if labels.ndim == 2 else 1
-    counted = labels.reshape(-1) != IGNORED_LABEL
+    counted = labels.reshape(-1) != UNLABELLED
     samples = np.repeat(np.arange(len(labels)), segments)[counted]
 
     def rows(values: ArrayLike, what: str) -> np.ndarray:

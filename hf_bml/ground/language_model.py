@@ -7,9 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .task import Task, at_least_float32
-
-IGNORED = -100  # as torch's cross-entropy and transformers have it
+from .task import UNLABELLED, Task, at_least_float32
 
 
 class LanguageModeling(Task):
@@ -39,7 +37,7 @@ class LanguageModeling(Task):
         sample that has fewer also places without a label. Static shapes, no host sync."""
         length = labels.shape[1] - self.shift
         order = torch.arange(length, device=labels.device)
-        order = torch.where(labels[:, self.shift :] != IGNORED, order, order - length)
+        order = torch.where(labels[:, self.shift :] != UNLABELLED, order, order - length)
         return order.topk(min(self.longest, length), dim=1).indices.sort(1).values + self.shift
 
     def targets(self, labels: Tensor) -> Tensor:
@@ -60,7 +58,7 @@ class LanguageModeling(Task):
             return logits[:, : logits.shape[1] - self.shift]
         return logits.take_along_dim(self.places(labels).unsqueeze(-1) - self.shift, 1)
 
-    def by_place(self, values: Tensor, labels: Tensor, fill: float = IGNORED) -> Tensor:
+    def by_place(self, values: Tensor, labels: Tensor, fill: float = UNLABELLED) -> Tensor:
         """Values of the targets `(batch, targets)` where their labels are, `(batch, length)`; `fill` elsewhere."""
         found = values.new_full(labels.shape, fill)
         if self.longest is None:
@@ -73,11 +71,11 @@ class LanguageModeling(Task):
         targets, logits = self.targets(labels), at_least_float32(logits)
         chosen = targets.clamp_min(0).expand(logits.shape[:-1]).unsqueeze(-1)
         found = logits.gather(-1, chosen).squeeze(-1) - logits.logsumexp(-1)
-        return torch.where(targets != IGNORED, found, 0.0)
+        return torch.where(targets != UNLABELLED, found, 0.0)
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean over a sample's labelled tokens, `(batch,)`; 0 if it has none."""
-        counts = (self.targets(labels) != IGNORED).sum(1)
+        counts = (self.targets(labels) != UNLABELLED).sum(1)
         return -self.log_probabilities(logits, labels).sum(1) / counts.clamp_min(1)
 
     def loss(
@@ -85,7 +83,7 @@ class LanguageModeling(Task):
     ) -> Tensor:
         """The mean over all labelled tokens, each times the weight `(batch,)` of its sample, of the samples that are
         present; 0-d, 0 if there are none."""
-        labelled = self.targets(labels) != IGNORED
+        labelled = self.targets(labels) != UNLABELLED
         values = -self.log_probabilities(logits, labels)
         if weights is not None:
             values = values * weights.unsqueeze(1).to(values.dtype)
@@ -97,18 +95,18 @@ class LanguageModeling(Task):
     @torch.no_grad()
     def score(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The mean probability of a sample's labelled tokens, `(..., batch)`."""
-        labelled = self.targets(labels) != IGNORED
+        labelled = self.targets(labels) != UNLABELLED
         probabilities = torch.where(labelled, self.log_probabilities(logits, labels).exp(), 0.0)
         return probabilities.sum(-1) / labelled.sum(-1).clamp_min(1)
 
     def correct(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Whether every labelled token of a sample is the most probable one, bool `(..., batch)`."""
         targets = self.targets(labels)
-        return ((logits.argmax(-1) == targets) | (targets == IGNORED)).all(-1) & (targets != IGNORED).any(-1)
+        return ((logits.argmax(-1) == targets) | (targets == UNLABELLED)).all(-1) & (targets != UNLABELLED).any(-1)
 
     def labelled(self, labels: Tensor) -> Tensor:
         """Which samples have a labelled token, bool `(batch,)`."""
-        return (self.targets(labels) != IGNORED).any(1)
+        return (self.targets(labels) != UNLABELLED).any(1)
 
     def counts(self, labels: Tensor) -> Tensor:
         """The same, shaped as the score: a sample has one."""
@@ -116,14 +114,14 @@ class LanguageModeling(Task):
 
     def expected(self, num_labels: int) -> str:
         """What labels are, in words."""
-        return f"tokens in [0, {num_labels}), {IGNORED} where none is asked for"
+        return f"tokens in [0, {num_labels}), {UNLABELLED} where none is asked for"
 
     def fits(self, labels: Tensor, num_labels: int) -> Tensor | None:
         """Which samples' labels are as they must be, bool `(batch,)`; None if dtype or shape are not."""
         if labels.dtype != torch.int64 or labels.dim() != 2:
             return None
-        return ((labels >= 0) & (labels < num_labels) | (labels == IGNORED)).all(1)
+        return ((labels >= 0) & (labels < num_labels) | (labels == UNLABELLED)).all(1)
 
     def tokens(self, labels: Tensor) -> Tensor:
         """How many tokens of a batch are labelled, 0-d."""
-        return (self.targets(labels) != IGNORED).sum()
+        return (self.targets(labels) != UNLABELLED).sum()

@@ -9,7 +9,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 from transformers import EvalPrediction
 
-from ..ground.language_model import IGNORED, LanguageModeling
+from ..ground.language_model import LanguageModeling
+from ..ground.task import UNLABELLED
 from .validation import split_predictions
 
 
@@ -63,7 +64,7 @@ def language_model_metrics(eval_prediction: EvalPrediction) -> dict[str, float]:
     metrics = answer_metrics(tokens, labels)
     for column, (name, own) in enumerate(alone.items()):
         present = np.ones(len(labels), bool) if keep_mask is None else keep_mask[:, column].astype(bool)
-        labelled = (labels != IGNORED) & present[:, None]
+        labelled = (labels != UNLABELLED) & present[:, None]
         if not labelled.any():
             continue
         found = answer_metrics(np.asarray(own)[present], labels[present])
@@ -83,10 +84,10 @@ def answer_metrics(tokens: ArrayLike, labels: ArrayLike) -> dict[str, float]:
         {'token_accuracy': 0.75, 'answer_accuracy': 0.5}
     """
     tokens, labels = np.asarray(tokens), np.asarray(labels)
-    labelled = labels != IGNORED
+    labelled = labels != UNLABELLED
     if tokens.shape != labels.shape or not labelled.any():
         raise ValueError(
-            f"Expected tokens (n, length) for labels of this shape, some of them not {IGNORED}, found shapes "
+            f"Expected tokens (n, length) for labels of this shape, some of them not {UNLABELLED}, found shapes "
             f"{tokens.shape} and {labels.shape} with {int(labelled.sum())} labelled tokens. Leave "
             "preprocess_logits_for_metrics out, and check that max_length does not cut the answers off."
         )

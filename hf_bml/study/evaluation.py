@@ -27,7 +27,7 @@ from .recipe_yaml import write_recipe
 from .resumption import METRICS_NAME
 from .run_data import build_data
 from .run_model import checkpoint_config
-from .tasks import TASKS
+from .tasks import task_name
 
 SOURCE = ("path", "name", "data_dir", "data_files", "revision")  # options of from_columns that say where the rows are
 OTHERS = ("use_cpu", "per_device_eval_batch_size", "dataloader_num_workers", "bf16_full_eval", "fp16_full_eval")
@@ -124,7 +124,7 @@ def recipe_of_model(model: str | Path, output: Path, arguments: Sequence[str]) -
             f"{model} does not say what it was trained on; expected data such as --dataset_options.path clips.parquet "
             "--dataset_options.label mood, or --dataset NAME."
         )
-    options = {"task": next(name for name, task in TASKS.items() if isinstance(config, task.config_class))}
+    options = {"task": task_name(config)}
     if not any(argument.partition("=")[0] == "--dataset" for argument in arguments):
         columns = {modality: modality for modality in config.modalities}
         options |= {"dataset": FROM_COLUMNS, "dataset_options": {"modalities": columns}}

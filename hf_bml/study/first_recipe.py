@@ -139,7 +139,8 @@ def check_label(rows: Dataset, label: str) -> None:
             )
         raise ValueError(
             f"Expected classes (names or integers) in the label {label!r}, found {kind.dtype}, such as {given[0]}: "
-            "that is a regression, which from_columns does not load. Make classes of it, such as low and high."
+            "that is a regression, which from_columns does not load. Make classes of it, such as low and high; or "
+            "write a recipe with task: regression and dataset: package.module:function of your own, with float labels."
         )
 
 

@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from ..data.validation import check_labels
-from ..ground.language_model import IGNORED, LanguageModeling
+from ..ground.language_model import LanguageModeling
 from ..ground.task import CLASSIFICATION, UNLABELLED, Task
 from ..processing.collator import COLLATE_LABELS
 from ..processing.raw_columns import numeric_rank
@@ -136,16 +136,16 @@ def check_answers(lengths: np.ndarray, ids: np.ndarray, where: str, task: Langua
         vocabulary: how many tokens there are.
     """
     rows = np.repeat(np.arange(len(lengths)), lengths)
-    wrong = np.flatnonzero((ids != IGNORED) & ((ids < 0) | (ids >= vocabulary)))
+    wrong = np.flatnonzero((ids != UNLABELLED) & ((ids < 0) | (ids >= vocabulary)))
     if len(wrong):
         raise ValueError(
-            f"{where}: labels must be tokens in [0, {vocabulary}), or {IGNORED} where none is asked for, found "
+            f"{where}: labels must be tokens in [0, {vocabulary}), or {UNLABELLED} where none is asked for, found "
             f"{ids[wrong[0]]} in row {rows[wrong[0]]}. Use the tokenizer of the model."
         )
-    counts = np.bincount(rows[ids != IGNORED], minlength=len(lengths))
+    counts = np.bincount(rows[ids != UNLABELLED], minlength=len(lengths))
     if not counts.all():
         raise ValueError(
-            f"{where}: every label of row {counts.argmin()} is {IGNORED}: no token is asked for. Check that "
+            f"{where}: every label of row {counts.argmin()} is {UNLABELLED}: no token is asked for. Check that "
             "max_length does not cut the answer off, or leave such rows out."
         )
     if task.longest is not None and counts.max(initial=0) > task.longest:
@@ -153,6 +153,8 @@ def check_answers(lengths: np.ndarray, ids: np.ndarray, where: str, task: Langua
             f"{where}: row {counts.argmax()} has {counts.max()} labelled tokens, but the model was wrapped with "
             f"answer_tokens={task.longest}. Raise it, or cut the answers."
         )
+
+
 def check_task_labels(
     dataset: datasets.Dataset, split: str, num_labels: int, task: Task, readers: Sequence[str]
 ) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from transformers import HfArgumentParser, LlamaConfig, LlamaForCausalLM, set_seed
 
 from hf_bml import BalancedModel, BalancedTrainingArguments, MultimodalBalancedTrainer, balance
-from hf_bml.ground.language_model import IGNORED
+from hf_bml.ground.task import UNLABELLED
 from hf_bml.metrics import language_model_metrics
 
 from .questions import load
@@ -93,7 +93,7 @@ def with_answers(rows: Dataset, vocabulary: dict[str, int]) -> Dataset:
             [vocabulary.get(word, UNKNOWN) for word in words_of(text)] for text in (row["text"], names[row["labels"]])
         )
         asked = [*answer, END]
-        return {"input_ids": [*question, ANSWER, *asked], "labels": [IGNORED] * (len(question) + 1) + asked}
+        return {"input_ids": [*question, ANSWER, *asked], "labels": [UNLABELLED] * (len(question) + 1) + asked}
 
     mapped = rows.remove_columns(["question_type", "agrees"]).rename_column("labels", "answer")
     return mapped.map(lambda row: written({**row, "labels": row["answer"]}), remove_columns=["text", "answer"])
@@ -107,7 +107,7 @@ def collate(rows: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         return torch.tensor([row[name] + [fill] * (length - len(row[name])) for row in rows])
 
     ids = padded("input_ids", PAD)
-    batch = {"input_ids": ids, "attention_mask": (ids != PAD).long(), "labels": padded("labels", IGNORED)}
+    batch = {"input_ids": ids, "attention_mask": (ids != PAD).long(), "labels": padded("labels", UNLABELLED)}
     return batch | {name: torch.tensor([row[name] for row in rows]) for name in ("audio", "visual")}
 
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from transformers import AutoModelForImageTextToText, AutoProcessor, HfArgumentParser, ProcessorMixin, set_seed
 
 from hf_bml import BalancedTrainingArguments, MultimodalBalancedTrainer, balance
-from hf_bml.ground.language_model import IGNORED
+from hf_bml.ground.task import UNLABELLED
 from hf_bml.metrics import language_model_metrics
 
 
@@ -115,7 +115,7 @@ class Collator:
         batch = {
             "input_ids": padded(pairs, tokenizer.pad_token_id),
             "attention_mask": padded([([1] * len(a), [1] * len(b)) for a, b in pairs], 0),
-            "labels": padded([([IGNORED] * len(a), b) for a, b in pairs], IGNORED),
+            "labels": padded([([UNLABELLED] * len(a), b) for a, b in pairs], UNLABELLED),
         }
         for name, value in encoded.items():
             by_token = len(value) == len(ids) and all(len(v) == len(i) for v, i in zip(value, ids, strict=True))

@@ -96,7 +96,7 @@ def test_a_recipe_of_four_modalities_trains(table, tmp_path, capsys):
     "arguments, message",
     [
         (["--text", "word", *MOOD], "Did you mean 'words'"),
-        (["--text", "words", "--label", "pulse"], "float64, such as 60.5: that is a regression"),
+        (["--text", "words", "--label", "pulse"], "write a recipe with task: regression"),
         (["--text", "words", "--label", "gaps"], "'gaps' in every row, found none in 1"),
         (["--text", "words", "--label", "id"], "found 25 different values of 'id'"),
         (["--text", "words"], "Expected a column 'label'"),
