@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def recipe(tmp_path, monkeypatch, request):
 
 @pytest.mark.parametrize("recipe", TASKS, indirect=True)
 def test_a_task_from_training_to_report(recipe, capsys):
-    _, _, metrics, compared = TASKS[recipe]
+    kind, _, metrics, compared = TASKS[recipe]
     assert (
         main(["compare", "mine.yaml", "--modulations", "none", "opm", "--seeds", "0", "1", "--output_dir=runs"]) == 0
     )
@@ -79,6 +80,11 @@ def test_a_task_from_training_to_report(recipe, capsys):
     assert main(["evaluate", str(run), "--split", "validation"]) == 0
     assert compared in capsys.readouterr().out
     assert json.loads((run / "metrics_validation.json").read_text()) == pytest.approx(result["validation"])
+    shutil.copytree(run, "alone", ignore=shutil.ignore_patterns("config.yaml", "metrics*"))  # which say what it is
+    assert main(["evaluate", "alone", "--dataset", "my_labels:load", f"--dataset_options.kind={kind}"]) == 0
+    found = json.loads(next(Path("alone").glob("metrics_test_*-*.json")).read_text())["metrics"]
+    assert found == pytest.approx(result["test"])
+    capsys.readouterr()
     assert main(["card", str(run)]) == 0
     card = (run / "README.md").read_text()
     assert ("regression of a and b" if recipe == "regression" else "with 3 labels") in card

@@ -176,6 +176,13 @@ def test_smoothing_leaves_unlabelled_samples_out(training_args):
         assert torch.equal(value, start[name]), name
 
 
+def test_an_evaluation_in_half_precision_keeps_the_labels(training_args):
+    labels = [1000.0 + row for row in range(32)]  # bfloat16 would have every fourth one
+    options, data = {"problem_type": NUMBERS, "num_labels": 1}, labelled(labels, sample_weight=WEIGHTS)
+    trainer = trainer_of(training_args, options, data, bf16_full_eval=True)
+    assert trainer.predict(trainer.train_dataset).label_ids.ravel().tolist() == labels
+
+
 class Plain(nn.Module):
     """A model of another package; with `own_loss` it returns a loss."""
 

@@ -26,6 +26,7 @@ from hf_bml.modulation.ogm import gradient_coefficients
 from hf_bml.testing import check
 from hf_bml.testing.samples import KINDS
 from hf_bml.testing.training import Setting, subject_of, train
+from hf_bml.training.data_checks import checked_batch
 
 IMAGE, START, END = 49, 47, 48  # tokens
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -268,6 +269,19 @@ def test_methods_that_compare_classes_are_refused(name):
     with pytest.raises(ValueError, match=rf"\['{name}'\] are defined for one class out of several"):
         train(subject_of(name, {"prototypes": "online"} if name == "pmr" else {}), Setting("language model", steps=1))
     assert check(name, "language model") is not None
+
+
+def test_weights_that_a_language_model_s_own_loss_does_not_see():
+    model = KINDS["language model"].model(("text", "visual"), {})
+    batch = KINDS["language model"].data(("text", "visual"), 8, torch.float64)[:8]
+    with pytest.raises(ValueError, match="the loss of PlainLanguageModel is its own and does not see it"):
+        model(**batch, sample_weight=torch.ones(8))
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(4, 9), torch.zeros(4, dtype=torch.int64)])
+def test_labels_that_are_no_tokens(labels):
+    with pytest.raises(ValueError, match=r"Training data: labels must be tokens in \[0, 50\).*is language modeling"):
+        checked_batch([], lambda rows: {"labels": labels}, 50, "Training", LanguageModeling(1))
 
 
 def test_a_step_waits_for_nothing():
