@@ -86,8 +86,8 @@ def balance(
         model: whose output holds logits `(batch, num_labels)`. It gets the batch as it comes; `labels` only if its
             forward names that parameter. Its loss is its output's `loss`, which should be a mean over the batch, or
             the first item of a tuple if that is a scalar; without one it is that of the task, which is the one that
-            `model.config.problem_type` names, else classification. A PEFT model is saved
-            as PEFT does, the adapter alone.
+            `model.config.problem_type` names, else classification. A PEFT model is saved as PEFT does, the adapter
+            alone.
         modalities: per modality the path of its encoder inside the model, as in `model.get_submodule` (of a PEFT
             model: inside the model that it adapts); or several paths of modules that run one after the other, whose
             parameters count together and the last of which yields the feature.
