@@ -124,8 +124,9 @@ def check_task_options(name: str, given: Iterable[str]) -> None:
     for option in given:
         owners = [other for other, task in TASKS.items() if option in task.options]
         if owners and option not in own:
+            named = f"task {owners[0]}" if len(owners) == 1 else f"tasks {', '.join(owners)}"
             raise ValueError(
-                f"the option {option!r} belongs to the task {' and '.join(owners)}, but the recipe has task: {name}, "
+                f"the option {option!r} belongs to the {named}, but the recipe has task: {name}, "
                 f"whose model options are {own}. Leave it out, or set task: {' or '.join(owners)}."
             )
 

@@ -137,7 +137,7 @@ def parse(*arguments):
         (["--metric_for_best_model", "event_accuracy"], "unknown metric 'event_accuracy'"),
         (["--metric_for_best_model", "accuracy_audo"], "Did you mean 'accuracy_audio'"),
         (["--modulations", '{"greedy": {}}'], "gates of MMTM"),
-        (["--fusion", "sum"], "'fusion' belongs to the task classification"),
+        (["--fusion", "sum"], "'fusion' belongs to the tasks classification"),
     ],
 )
 def test_refused_before_anything_is_loaded(arguments, message):

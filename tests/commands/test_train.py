@@ -290,7 +290,7 @@ def test_evaluate_leaves_the_training_folder_alone(own, tmp_path, monkeypatch, c
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["evaluate", "nowhere"], "config.yaml"),
+        (["evaluate", "nowhere"], "'nowhere' is not a checkpoint"),
         (["evaluate", "nowhere", "--split", "valid"], "Did you mean 'validation'"),
         (["trian"], "Did you mean 'train'"),
     ],

@@ -70,7 +70,10 @@ def test_a_good_recipe_passes_without_data_weights_or_random_draws(parse, monkey
         ),
         (["--head_init_std", "0"], "head_init_std must be a number above 0"),
         (["--processors.text", "{type: tokens, tokenizer: /nowhere}"], "the tokenizer '/nowhere' .* no such folder"),
-        (["--processors.text", "{type: tokens}"], "'text': type 'tokens' needs the option 'tokenizer'"),
+        (
+            ["--modalities.text={type: lstm, vocab_size: 9}", "--processors.text={type: tokens}"],
+            "'text': type 'tokens' needs the option 'tokenizer'",
+        ),
         (["--processors.audio.duration", "3s"], r"'audio': duration must be float \| null, found '3s'"),
         (["--processors.audio.window_length", "'128'"], r"window_length must be int \| null, found '128'"),
         (["--report_to", "wandb"], "report_to: wandb is not installed. pip install wandb, or .* report_to: none"),

@@ -63,13 +63,13 @@ def test_the_options_are_those_of_the_tasks_config(parse, other):
 )
 def test_an_option_of_another_task(parse, other, arguments, text):
     with pytest.raises(
-        ValueError, match=r"'(fusion|interaction_options)' belongs to the task classification and .*, but"
+        ValueError, match=r"'(fusion|interaction_options)' belongs to the tasks classification, .*, but"
     ):
         parse("--task", "other", *arguments, text=text)
 
 
 def test_an_option_of_another_task_for_classification(parse, other):
-    with pytest.raises(ValueError, match=r"'architecture' belongs to the task .*other, but.* set task: .*other"):
+    with pytest.raises(ValueError, match=r"'architecture' belongs to the tasks .*other, but.* set task: .*other"):
         parse("--architecture", "tall")
 
 
