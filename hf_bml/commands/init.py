@@ -37,7 +37,8 @@ def main(arguments: list[str]) -> str:
     modalities = dict(chosen.modalities or [])
     if len(modalities) != len(chosen.modalities or []):
         raise ValueError(f"expected every modality once, found {[name for name, _ in chosen.modalities]}.")
-    found = first_recipe(source, modalities, chosen.label, chosen.group, chosen.media_dir)
+    label = chosen.label if len(chosen.label) > 1 else chosen.label[0]
+    found = first_recipe(source, modalities, label, chosen.group, chosen.media_dir, chosen.numbers)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(f"# hf-bml train {output}\n{found.text}", encoding="utf-8")
     further = f"\nthen: hf-bml compare {output} --modulations none opm balanced" if len(modalities) > 1 else ""
@@ -75,7 +76,15 @@ def build_parser() -> argparse.ArgumentParser:
         help="once for each modality; the kind (audio, image, frames, video, text, vector, sequence) is looked up in "
         "the column unless it is given",
     )
-    parser.add_argument("--label", default="label", help="column of the class (default: label)")
+    parser.add_argument(
+        "--label",
+        nargs="+",
+        default=["label"],
+        metavar="COLUMN",
+        help="column of the class, of lists of classes, or of numbers with a fraction to predict; or several columns, "
+        "of 0 and 1, one for each class (default: label)",
+    )
+    parser.add_argument("--numbers", action="store_true", help="the label is a number to predict, or several")
     parser.add_argument("--group", help="column whose equal values stay in one split, such as the speaker")
     parser.add_argument("--output", type=Path, help="the recipe (default: DATASET.yaml in the current folder)")
     parser.add_argument("--force", action="store_true", help="overwrite it")

@@ -24,7 +24,7 @@ def undecoded(rows: Dataset | IterableDataset) -> Dataset | IterableDataset:
 
 
 def check_columns(
-    rows: Dataset | IterableDataset, modalities: Mapping[str, str], label: str, group: str | None, name: str
+    rows: Dataset | IterableDataset, modalities: Mapping[str, str], labels: Sequence[str], group: str | None, name: str
 ) -> None:
     """Raises ValueError for a column that the source lacks, naming the closest one."""
     if rows.features is None:
@@ -32,7 +32,7 @@ def check_columns(
     fields = [
         f"{column}.{field}" for column, kind in rows.features.items() if isinstance(kind, dict) for field in kind
     ]
-    for column in [*modalities.values(), label, *([group] if group else [])]:
+    for column in [*modalities.values(), *labels, *([group] if group else [])]:
         valid = list(rows.features) if column in modalities.values() else [*rows.features, *fields]
         if column not in valid:
             raise ValueError(
@@ -139,7 +139,7 @@ def class_names(kinds: Mapping[str, Any], labels: Mapping[str, Sequence[Any]], n
     found = {split: {class_name(kind, value) for value in set(labels[split])} for split, kind in kinds.items()}
     declared = declared_names(kinds, name)
     of_train = set(kinds["train"].names) if isinstance(kinds["train"], ClassLabel) else set()
-    _check_classes_of_train({**found, "train": found["train"] | of_train}, name)
+    check_classes_of_train({**found, "train": found["train"] | of_train}, name)
     return list(dict.fromkeys([*declared, *map(str, sorted(others))]))
 
 
@@ -160,12 +160,13 @@ def declared_names(kinds: Mapping[str, Any], name: str) -> list[str]:
     """
     names = {split: kind.names for split, kind in kinds.items() if isinstance(kind, ClassLabel)}
     if "train" in names:
-        _check_classes_of_train(names, name)
+        check_classes_of_train(names, name)
     ordered = sorted(names, key=lambda split: split != "train")
     return list(dict.fromkeys(known for split in ordered for known in names[split]))
 
 
-def _check_classes_of_train(classes: Mapping[str, Collection[str]], name: str) -> None:
+def check_classes_of_train(classes: Mapping[str, Collection[str]], name: str) -> None:
+    """Raises ValueError if a split has classes, but none of those of train."""
     for split, found in classes.items():
         if found and not set(found) & set(classes["train"]):
             raise ValueError(

@@ -6,7 +6,8 @@ Source and licence: the user's. `from_columns` takes a loaded `datasets` object,
 Columns
     One per modality, under the modality's name. Audio and video stay undecoded, `{"bytes", "path"}`.
     labels: `ClassLabel`. Names of classes that the source does not declare are sorted, so they do not depend on the
-        order of the rows.
+        order of the rows. Several classes a row are a list of a `ClassLabel` (`task: multi_label_classification`),
+        numbers a float32 or a list of them (`task: regression`).
     group: with the option `group`, what it says of each row, as a string; not in a stream.
 
 Splits: those of the source. A missing validation or test split is held out of train, in the order of the SHA-1 of the
@@ -36,7 +37,6 @@ from typing import Any
 
 from datasets import (
     Audio,
-    ClassLabel,
     Dataset,
     DatasetDict,
     Features,
@@ -48,9 +48,10 @@ from datasets import (
     concatenate_datasets,
 )
 
-from .columns import check_columns, class_name, class_names, column_values, field_of, group_part, undecoded
+from .columns import check_columns, column_values, group_part, undecoded
 from .data_report import add_to_report, note_held_out, split_report
 from .joined_columns import join_sources
+from .label_columns import Label, label_columns, label_of, label_reader, label_values, other_classes, read_labels
 from .sources import DataFiles, read_source, table_folders
 from .splits import SPLITS, held_out_groups
 from .streamed_columns import streamed
@@ -64,7 +65,7 @@ AnyDataset = Dataset | DatasetDict | IterableDataset | IterableDatasetDict | str
 def load(
     path: str = "parquet",
     modalities: dict[str, str] | None = None,
-    label: str = "label",
+    label: str | list[str] = "label",
     name: str | None = None,
     data_dir: str | None = None,
     data_files: DataFiles = None,
@@ -74,6 +75,7 @@ def load(
     join_on: str | list[str] | None = None,
     splits: dict[str, str] | None = None,
     classes: list[str] | None = None,
+    numbers: bool = False,
     types: dict[str, str] | None = None,
     media_dir: str | os.PathLike | None = None,
     group: str | None = None,
@@ -94,7 +96,7 @@ def load(
         streaming: read while training, without a local copy.
         join: more sources, each the same arguments (`path`, `name`, `data_dir`, `data_files`, `revision`).
         join_on: see `from_columns`.
-        splits, classes, types, media_dir, group, group_pattern, validation_fraction, test_fraction: see
+        splits, classes, numbers, types, media_dir, group, group_pattern, validation_fraction, test_fraction: see
             `from_columns`.
 
     Returns:
@@ -115,6 +117,7 @@ def load(
         join_on=join_on,
         splits=splits,
         classes=classes,
+        numbers=numbers,
         types=types,
         media_dir=media_dir,
         group=group,
@@ -143,12 +146,13 @@ def load_hub(
 def from_columns(
     dataset: AnyDataset | Sequence[AnyDataset],
     modalities: Mapping[str, str],
-    label: str = "label",
+    label: Label = "label",
     *,
     data_files: DataFiles = None,
     join_on: str | Sequence[str] | None = None,
     splits: Mapping[str, str] | None = None,
     classes: Sequence[str] | None = None,
+    numbers: bool = False,
     types: Mapping[str, str] | None = None,
     media_dir: str | os.PathLike | None = None,
     group: str | None = None,
@@ -167,12 +171,17 @@ def from_columns(
             column may serve twice.
         label: column of the class: names, integers, booleans or a `ClassLabel`. `"json.emotion"` is a field of the
             column `json`. Splits may declare other classes, or the same in another order: names count, not indices.
+            Floats are numbers to predict. Lists are several classes a row: names or integers, of which any apply, or
+            a 0 or 1 for each of `classes` (lists of floats, of booleans, or all of equally many integers 0 and 1).
+            `[happy, loud]` are columns of 0 and 1, one for each class. Every row needs a label; a list may be empty.
         data_files: of a folder, Hub id or format such as "csv": file patterns, one for all or one per split.
         join_on: key column, or one for each source. The key of an audio, video or image column is its file's stem.
             The first of several rows with one key is taken; repeated and unmatched keys, and rows without a key, are
             left out and reported. Sources that both have the label column must agree on the joined rows.
         splits: the source's name of "train", "validation" and "test", where it is another one.
-        classes: class names in the order of their indices. Rows of other classes are left out and reported.
+        classes: class names in the order of their indices. Rows of other classes are left out and reported; of
+            several classes a row, the other names are.
+        numbers: whether integers and lists, or the columns of `label`, are numbers to predict, as floats are.
         types: "audio", "video" or "image" for modalities whose column holds file paths as text. Rows whose file does
             not exist are left out and reported; without a path, the row lacks the modality.
         media_dir: folder that such paths are relative to; None takes that of the table that names them, where it is
@@ -193,10 +202,10 @@ def from_columns(
 
     Raises:
         FileNotFoundError: there is no such file, folder or data set on the Hub, or none of a split's media files.
-        ValueError: a column, split, class or label is missing; `group_pattern` does not match a row; labels are not
-            classes, or a split has none of train's; the sources cannot be joined; the fractions leave nothing. While a
-            stream is read: a row has no label or an unknown one; a split must be held out without `group`, and a file
-            is known by its path alone.
+        ValueError: a column, split, class or label is missing; `group_pattern` does not match a row; labels are
+            neither classes nor numbers, or a split has none of train's classes; the sources cannot be joined; the
+            fractions leave nothing. While a stream is read: a row has no label or an unknown one; a split must be held
+            out without `group`, and a file is known by its path alone.
     """
     parts = [dataset] if isinstance(dataset, str) or not isinstance(dataset, Sequence) else dataset
     if data_files is not None and (len(parts) > 1 or not _is_name(parts[0])):
@@ -213,6 +222,7 @@ def from_columns(
         join_on=join_on,
         splits=splits,
         classes=classes,
+        numbers=numbers,
         types=types,
         media_dir=media_dir,
         group=group,
@@ -227,11 +237,12 @@ def _from_sources(
     sources: Sequence[Dataset | DatasetDict | IterableDataset | IterableDatasetDict],
     folders: Sequence[Mapping[str, Path]],
     modalities: Mapping[str, str],
-    label: str,
+    label: Label,
     *,
     join_on: str | Sequence[str] | None,
     splits: Mapping[str, str] | None,
     classes: Sequence[str] | None,
+    numbers: bool,
     types: Mapping[str, str] | None,
     media_dir: str | os.PathLike | None,
     group: str | None,
@@ -248,7 +259,7 @@ def _from_sources(
     """
     names = [split_names(source, splits, dataset_name) for source in sources]
     sources = [named_splits(source, own) for source, own in zip(sources, names, strict=True)]
-    tables = sources[0]
+    tables, columns = sources[0], label_columns(label)
     streaming = any(isinstance(rows, IterableDataset) for source in sources for rows in source.values())
     if len(sources) > 1:
         if streaming or join_on is None:
@@ -259,13 +270,18 @@ def _from_sources(
         keys = [join_on] * len(sources) if isinstance(join_on, str) else join_on
         tables = {
             split: join_sources(
-                [source[split] for source in sources], keys, list(modalities.values()), label, dataset_name, split
+                [source[split] for source in sources],
+                keys,
+                list(modalities.values()),
+                columns,
+                dataset_name,
+                split,
             )
             for split in tables
             if all(split in source for source in sources)
         }
     for rows in tables.values():
-        check_columns(rows, modalities, label, group, dataset_name)
+        check_columns(rows, modalities, columns, group, dataset_name)
     part_of = group_part(group, group_pattern, dataset_name)
     fractions = {"test": test_fraction, "validation": validation_fraction}
     held_out = " and ".join(split for split in SPLITS if split not in tables)
@@ -276,22 +292,19 @@ def _from_sources(
             raise ValueError(
                 f"Expected media or plain values to stream, found types={dict(types)}. Drop one of the two."
             )
-        splits = streamed(tables, modalities, label, classes, group, part_of, fractions, dataset_name)
+        splits = streamed(tables, modalities, label, classes, numbers, group, part_of, fractions, dataset_name)
         return note_held_out(splits, how)
-    kinds = {split: field_of(rows.features, label) for split, rows in tables.items()}
-    labels = {split: column_values(rows, label) for split, rows in tables.items()}
-    found = class_names(kinds, labels, dataset_name)
-    index = {name: number for number, name in enumerate(classes or found)}
-    if not index.keys() & set(found):
-        raise ValueError(f"Expected the classes {list(index)} in '{dataset_name}', found {found}. Correct classes.")
+    kinds = {split: label_of(rows.features, label) for split, rows in tables.items()}
+    given = {split: label_values(rows, label) for split, rows in tables.items()}
+    reader = label_reader(kinds, label, classes, numbers, given, dataset_name)
     result, groups = {}, {}
     for split, rows in tables.items():
-        given = [class_name(kinds[split], value) for value in labels[split]]
+        labels = read_labels(reader, split, given[split], dataset_name)
         own = {of[theirs[split]] for of, theirs in zip(folders, names, strict=True) if theirs[split] in of}
         places = [Path(media_dir)] if media_dir is not None else [*(own if len(own) == 1 else ()), Path()]
         chosen = modality_columns(rows, modalities, types or {}, places)
-        ids = [index.get(name, 0) for name in given]
-        chosen = chosen.add_column("labels", ids, feature=ClassLabel(names=list(index)))
+        filled = [0 if read is None else read for read in labels]  # of one class, whose other rows are left out
+        chosen = chosen.add_column("labels", filled, feature=reader.feature)
         absent = absent_files(chosen, types or {})
         if absent and len(absent) == len(chosen):
             looked_in = " and ".join(str(place.absolute()) for place in places)
@@ -299,14 +312,15 @@ def _from_sources(
                 f"Expected the files that split '{split}' of '{dataset_name}' names in {looked_in}, found none of "
                 f"{len(absent)}, such as '{absent[0]}'. Pass media_dir=FOLDER."
             )
-        keep = [row for row, name in enumerate(given) if name in index and row not in absent]
+        keep = [row for row, read in enumerate(labels) if read is not None and row not in absent]
         values = list(map(part_of, range(len(rows)) if group is None else column_values(rows, group)))
         if group is not None and GROUP not in modalities:
             chosen = chosen.add_column(GROUP, values, feature=Value("string"))
         result[split] = chosen.select(keep)
         groups[split] = [values[row] for row in keep]
         report = {**split_report(rows), "missing files": sorted(absent.values())}
-        for reason, items in {**report, "other classes": sorted(set(given) - set(index))}.items():
+        report |= {"other classes": other_classes(reader, split, given[split])}
+        for reason, items in report.items():
             add_to_report(result[split], dataset_name, split, reason, items)
     for split, fraction in fractions.items():
         if split not in result:

@@ -6,14 +6,20 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datasets import Dataset, concatenate_datasets
+import numpy as np
+from datasets import Dataset, LargeList, List, Value, concatenate_datasets
 
 from .columns import class_name, column_values, field_of, has_column
 from .data_report import add_to_report, shortened
 
 
 def join_sources(
-    sources: Sequence[Dataset], keys: Sequence[str], wanted: Sequence[str], label: str, name: str, split: str
+    sources: Sequence[Dataset],
+    keys: Sequence[str],
+    wanted: Sequence[str],
+    labels: Sequence[str],
+    name: str,
+    split: str,
 ) -> Dataset:
     """Rows of all sources with equal keys side by side, in the order of the first source.
 
@@ -24,13 +30,13 @@ def join_sources(
         sources: one split of each source.
         keys: key column of each source; that of a media column is its file's stem.
         wanted: columns that must not occur in two sources. Of others the first source's is kept.
-        label: column of the class; sources that have it must agree.
+        labels: columns of the label; sources that have one must agree.
         name: shown in errors.
         split: shown in errors.
 
     Raises:
         ValueError: a key column is missing, no key is in all sources, a wanted column is in two, or two sources give a
-            joined row another class.
+            joined row another label.
     """
     positions: list[dict[str, int]] = []
     repeated, without = [], []
@@ -53,7 +59,8 @@ def join_sources(
             f"Expected common keys in the columns {list(keys)} of '{name}', split '{split}', found {first} in the "
             f"first and {second} in the second source. Correct join_on."
         )
-    check_labels_agree(sources, positions, common, label, name, split)
+    for label in labels:
+        check_labels_agree(sources, positions, common, label, name, split)
     parts: list[Dataset] = []
     for source, position in zip(sources, positions, strict=True):
         taken = {column for part in parts for column in part.column_names}
@@ -86,6 +93,22 @@ def key_text(key: Any) -> str | None:
     return None if key is None else str(key) or None
 
 
+def label_text(kind: Any, value: Any) -> str | None:
+    """How labels are compared: classes by name, in any order of a list of names, floats in their precision of 32 bit;
+    None for a missing one.
+
+    Example:
+        >>> from datasets import List, Value
+        >>> label_text(Value("float64"), 60.0), label_text(List(Value("string")), ["b", "a"])
+        ('60', "['a', 'b']")
+    """
+    if isinstance(kind, List | LargeList):
+        of_numbers = isinstance(kind.feature, Value) and "string" not in kind.feature.dtype
+        texts = None if value is None else [label_text(kind.feature, part) for part in value]
+        return None if texts is None else str(texts if of_numbers else sorted(map(str, texts)))
+    return key_text(float(np.float32(value))) if isinstance(value, float) else class_name(kind, value)
+
+
 def check_labels_agree(
     sources: Sequence[Dataset],
     positions: Sequence[Mapping[str, int]],
@@ -94,14 +117,14 @@ def check_labels_agree(
     name: str,
     split: str,
 ) -> None:
-    """Raises ValueError where two sources give a joined row another class; a missing label is compatible with any."""
+    """Raises ValueError where two sources give a joined row another label; a missing label is compatible with any."""
     seen: dict[str, tuple[int, str]] = {}
     for number, (source, position) in enumerate(zip(sources, positions, strict=True)):
         if not has_column(source, label):
             continue
         kind, values, differing = field_of(source.features, label), column_values(source, label), []
         for key in common:
-            found = class_name(kind, values[position[key]])
+            found = label_text(kind, values[position[key]])
             if found is not None and seen.setdefault(key, (number, found))[1] != found:
                 differing.append((key, found))
         if differing:

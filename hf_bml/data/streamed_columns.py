@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Features, IterableDataset, IterableDatasetDict
+from datasets import Features, IterableDataset, IterableDatasetDict
 
-from .columns import class_name, declared_names, field_of
-from .data_report import shortened
+from .columns import field_of
+from .label_columns import Label, label_of, label_reader
 from .splits import SPLITS
 
 
 def streamed(
     splits: Mapping[str, IterableDataset],
     modalities: Mapping[str, str],
-    label: str,
+    label: Label,
     classes: Sequence[str] | None,
+    numbers: bool,
     group: str | None,
     part_of: Callable[[Any], str],
     fractions: Mapping[str, float],
@@ -37,8 +38,9 @@ def streamed(
     Args:
         splits: undecoded, train at least.
         modalities: column of each modality.
-        label: column of the class.
+        label: column of the label, or several.
         classes: class names, rows of other classes are left out; None takes those that the label column declares.
+        numbers: see `from_columns`.
         group: column whose equal values stay in one split; of media, the stems of the files. None takes the content of
             the modalities' columns.
         part_of: from that column's value to the group, see `group_part`.
@@ -51,27 +53,29 @@ def streamed(
             split must be held out, and a row tells nothing that stays the same to decide by.
     """
     features = splits["train"].features
-    kinds = {split: field_of(rows.features, label) for split, rows in splits.items()}
-    names = list(classes or declared_names(kinds, name))
-    if not names:
-        raise ValueError(
-            f"Expected the classes of '{name}' for streaming, found the type {kinds['train']}. Pass classes=[...]."
-        )
+    kinds = {split: label_of(rows.features, label) for split, rows in splits.items()}
+    reader = label_reader(kinds, label, classes, numbers, None, name)
 
-    index = {known: number for number, known in enumerate(names)}
+    def read(row: dict[str, Any], split: str) -> Any:
+        value = label_of(row, label)
+        try:
+            found = reader.read(split, value)
+        except ValueError as error:
+            raise ValueError(f"Split '{split}' of '{name}': {error}.") from error
+        given = reader.names_in(split, value) if found is None else []
+        if found is None and not (given and classes):
+            raise ValueError(
+                f"Expected {reader.expected} in every row of split '{split}' of '{name}', found {value!r}. Drop these "
+                f"rows{', or pass classes' if given else ''}."
+            )
+        return found
 
     def is_known(row: dict[str, Any], split: str) -> bool:
-        given = class_name(kinds[split], field_of(row, label))
-        if given is None or (not classes and given not in index):
-            raise ValueError(
-                f"Expected a label of {shortened(names)} in every row of split '{split}' of '{name}', found "
-                f"{field_of(row, label)!r}. Drop these rows{', or pass classes' if given else ''}."
-            )
-        return given in index
+        return read(row, split) is not None
 
     def convert(row: dict[str, Any], split: str) -> dict[str, Any]:
         media = {modality: row[column] for modality, column in modalities.items()}
-        return {**media, "labels": index[class_name(kinds[split], field_of(row, label))]}
+        return {**media, "labels": read(row, split)}
 
     def is_within(row: dict[str, Any], start: float, end: float) -> bool:
         key = content_key(row, modalities.values(), name) if group is None else part_of(group_key(row, group, name))
@@ -90,7 +94,7 @@ def streamed(
     if held_out:
         ranges["train"] = (start, 1.0)
     target = Features({**{modality: features[column] for modality, column in modalities.items()}})
-    target["labels"] = ClassLabel(names=names)
+    target["labels"] = reader.feature
     result = {}
     for split in SPLITS:
         source = split if split in splits else "train"

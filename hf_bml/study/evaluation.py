@@ -16,6 +16,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from ..data.loading import FROM_COLUMNS
 from ..data.sources import FORMATS, read_source
 from ..data.splits import SPLITS
+from ..ground.task import REGRESSION
 from .checks import check_recipe
 from .dotted_options import split_dotted
 from .experiment import CONFIG_NAME, label_names, without_prefix
@@ -26,7 +27,7 @@ from .recipe_blocks import DataArguments
 from .recipe_yaml import write_recipe
 from .resumption import METRICS_NAME
 from .run_data import build_data
-from .run_model import checkpoint_config
+from .run_model import checkpoint_config, recipe_task
 from .tasks import task_name
 
 SOURCE = ("path", "name", "data_dir", "data_files", "revision")  # options of from_columns that say where the rows are
@@ -143,7 +144,7 @@ def given_options(data: DataArguments, arguments: Sequence[str]) -> set[str]:
 
 def other_data(recipe: Recipe, given: Collection[str], same_dataset: bool) -> DataArguments:
     """What a recipe says of other data than the run's own: neither cut into folds nor thinned, all rows of
-    `from_columns` where the source has one split, and classes in the model's order.
+    `from_columns` where the source has one split, and classes in the model's order, or numbers.
 
     Args:
         recipe: of the run, with the options of a command line.
@@ -157,7 +158,9 @@ def other_data(recipe: Recipe, given: Collection[str], same_dataset: bool) -> Da
             options = {key: value for key, value in options.items() if key not in SOURCE or key in given}
         elif "data_files" in given and (is_file(options.get("path")) or is_file(options["data_files"])):
             options.pop("path", None)
-        if "classes" not in given:
+        if recipe_task(recipe).problem_type == REGRESSION:
+            options.setdefault("numbers", True)  # a column of whole numbers too
+        elif "classes" not in given:
             options["classes"] = class_names_of(str(recipe.model.model_name_or_path))
         if "splits" not in given and not options.get("streaming"):
             source = {key: options[key] for key in SOURCE if key in options}

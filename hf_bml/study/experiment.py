@@ -34,6 +34,7 @@ from .recipe_yaml import write_recipe
 from .resumption import METRICS_NAME, TRAINING_NAME, goes_on_from_another, resume_point, training_identity
 from .run_data import build_data, protocol_facts
 from .run_model import build_model, recipe_task
+from .tasks import check_label_type
 
 CONFIG_NAME = "config.yaml"
 AFTER_NAME = "after_run.json"  # what `run_plan` measures beside the run's own metrics
@@ -55,6 +56,8 @@ def label_names(dataset: DatasetDict) -> tuple[list[str] | None, int]:
     feature = column_types(dataset)["labels"]
     if isinstance(feature, Value) and "float" in feature.dtype:
         return None, 1
+    if isinstance(feature, List) and feature.length > 0 and feature.feature in (Value("float32"), Value("float64")):
+        return None, feature.length
     while isinstance(feature, (List, LargeList)):  # a label per segment
         feature = feature.feature
     if isinstance(feature, ClassLabel):
@@ -94,6 +97,7 @@ def run(recipe: Recipe, *callbacks: TrainerCallback) -> dict[str, Any]:
     if recipe.training.process_index == 0:
         check_writable(folder)
     dataset, processor = build_data(recipe)
+    check_label_type(recipe.model.task, column_types(dataset)["labels"])
     model = build_model(recipe, *label_names(dataset))
     load_parts(model, recipe)
     modalities = list(model.encoders)

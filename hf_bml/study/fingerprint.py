@@ -17,6 +17,7 @@ from importlib.metadata import version
 from typing import Any
 
 from ..data import dataset_function
+from ..data.loading import FROM_COLUMNS
 from ..data.location import DATA_VARIABLE
 from ..hub.hidden_paths import WITHOUT_EFFECT
 from ..modulation import build_modulations
@@ -29,6 +30,7 @@ from .run_model import build_config, recipe_task
 # What `explicit` keeps although it is the Trainer's default; a run of an older version was hashed without it.
 TRAINER_RHYTHM = {"logging_strategy": "steps", "logging_steps": 500, "save_strategy": "steps", "save_steps": 500}
 LATER = ("class_weights", "label_mean", "label_std")  # options without which earlier versions hashed a model
+LATER_OF_COLUMNS = {"numbers": False}  # the same, of from_columns
 
 
 def fingerprint(recipe: Recipe) -> str:
@@ -41,7 +43,6 @@ def canonical_options(recipe: Recipe) -> dict[str, Any]:
     """What the fingerprint is made of, JSON-able but for values that YAML alone knows, such as dates."""
     elsewhere = {f.name for block in (ModelArguments, DataArguments) for f in fields(block)}
     elsewhere |= {"seed", "modulations", *WITHOUT_EFFECT}
-    load = dataset_function(recipe.data.dataset)
     return {
         "versions": [version("hf_bml"), version("transformers")],  # transformers has the defaults of what is not given
         "processes": recipe.training.world_size,
@@ -51,7 +52,7 @@ def canonical_options(recipe: Recipe) -> dict[str, Any]:
             [modulation.name, canonical(asdict(modulation.config))]  # a list, as their order counts
             for modulation in build_modulations(recipe.training.modulations)
         ],
-        "dataset": [recipe.data.dataset, canonical(with_defaults(load, recipe.data.dataset_options or {}))],
+        "dataset": [recipe.data.dataset, canonical(dataset_options(recipe.data))],
         **buffer_of_streams(recipe.data),
         **protocol(recipe.data),
         "data_folder": os.environ.get(DATA_VARIABLE) or None,
@@ -64,6 +65,13 @@ def canonical_options(recipe: Recipe) -> dict[str, Any]:
             {k: v for k, v in recipe.explicit.items() if k not in elsewhere and (k, v) not in TRAINER_RHYTHM.items()}
         ),
     }
+
+
+def dataset_options(data: DataArguments) -> dict[str, Any]:
+    """The options of the data set with their defaults, but later ones that have no effect."""
+    options = with_defaults(dataset_function(data.dataset), data.dataset_options or {})
+    later = LATER_OF_COLUMNS.items() if data.dataset == FROM_COLUMNS else ()
+    return {name: value for name, value in options.items() if (name, value) not in later}
 
 
 def buffer_of_streams(data: DataArguments) -> dict[str, int]:

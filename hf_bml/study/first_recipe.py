@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import yaml
-from datasets import Dataset, Value
+from datasets import ClassLabel, Dataset, List, Value
 
 from ..data.columns import check_columns, column_values, field_of
 from ..data.data_report import shortened
 from ..data.from_columns import TYPES, load, named_splits, split_names
+from ..data.label_columns import Label, label_columns
 from ..data.sources import read_source
 from ..data.splits import SPLITS
 from .column_kinds import Fitting, fitting, kind_of
@@ -41,20 +42,21 @@ class FirstRecipe:
 def first_recipe(
     source: Mapping[str, Any],
     modalities: Mapping[str, tuple[str, str | None]],
-    label: str,
+    label: Label,
     group: str | None = None,
     media_dir: str | None = None,
+    numbers: bool = False,
 ) -> FirstRecipe:
     """Looks at the data and writes a recipe that trains on it.
 
     Args:
         source: `path`, `name`, `data_files`, `revision` of `from_columns`, those that are given.
         modalities: column and kind (see KINDS; None to look) of each.
-        label, group, media_dir: see `from_columns`.
+        label, group, media_dir, numbers: see `from_columns`.
 
     Raises:
         FileNotFoundError: the data or its files are not there.
-        ValueError: a column is missing or cannot be used, or the label is not a class.
+        ValueError: a column is missing or cannot be used, or the label tells no rows apart.
     """
     name = str(source["path"])
     given = read_source(**source)
@@ -66,8 +68,9 @@ def first_recipe(
         raise ValueError(
             f"Expected at least one modality, found none. The columns of '{name}': {list(rows.features)}."
         )
-    check_columns(rows, columns, label, group, name)
-    check_label(rows, label)
+    check_columns(rows, columns, label_columns(label), group, name)
+    for column in label_columns(label):
+        check_label(rows, column)
     kinds = {}
     for modality, (column, kind) in modalities.items():
         kinds[modality] = kind or kind_of(rows.features[column], some_values(rows, column), column)
@@ -83,6 +86,7 @@ def first_recipe(
     options = {
         **source,
         **{"modalities": columns, "label": label},
+        **({"numbers": True} if numbers else {}),
         **({"types": types} if types else {}),
         **({"media_dir": media_dir} if media_dir is not None else {}),
         **({"group": group} if group is not None else {}),
@@ -93,16 +97,10 @@ def first_recipe(
     found = {}
     for modality, kind in kinds.items():
         found[modality] = fitting(kind, some_values(train, modality, len(train) if kind == "text" else LOOKED_AT))
-    counts = Counter(train["labels"])
-    if len(counts) < 2 or len(counts) > len(train) / 2:
-        raise ValueError(
-            f"Expected a label with at least two classes, each in several rows, found {len(counts)} different values "
-            f"of {label!r} in {len(train)} rows: {shortened(train.features['labels'].names)}. Choose another column."
-        )
+    task, about = label_task(train, label)
     has_video = "video" in kinds.values()
     sizes = ", ".join(f"{split} {len(own)}" for split, own in dataset.items())
     how = f" ({' and '.join(held_out)} held out of train)" if held_out else ""
-    chance = max(counts.values()) / len(train)
     width = max(map(len, ["label", *columns]))
     batches = list(train.select_columns(list(columns)).with_format("arrow").iter(1000))
     gaps = {modality: sum(batch[modality].null_count for batch in batches) for modality in columns}
@@ -113,10 +111,10 @@ def first_recipe(
             + (f"; missing in {gaps[modality]} rows" if gaps[modality] else "")
             for modality, fit in found.items()
         ),
-        f"  {'label':{width}}  {label}: {len(counts)} classes, the largest is {chance:.0%} of train",
-        *notes(rows, {*columns.values(), label}, group),
+        f"  {'label':{width}}  {', '.join(label_columns(label))}: {about}",
+        *notes(rows, {*columns.values(), *label_columns(label)}, group),
     ]
-    text = recipe_text(seen[0], options, found, *length_of(len(train), has_video))
+    text = recipe_text(seen[0], task, options, found, *length_of(len(train), has_video))
     return FirstRecipe(text, seen)
 
 
@@ -128,20 +126,44 @@ def some_values(rows: Dataset, column: str, count: int = LOOKED_AT) -> list[Any]
 
 
 def check_label(rows: Dataset, label: str) -> None:
-    """Raises ValueError unless a label is a class: a number with fractions is refused."""
+    """Raises ValueError if some rows of a float label have none, which would make numbers of a table's classes too."""
     kind = field_of(rows.features, label)
     if isinstance(kind, Value) and "float" in kind.dtype:
-        values = column_values(rows, label)
-        given = [value for value in values if value is not None and not np.isnan(value)]
-        if len(given) < len(values) and all(value == round(value) for value in given):
+        missing = [row for row, value in enumerate(column_values(rows, label)) if value is None or np.isnan(value)]
+        if missing:
             raise ValueError(
-                f"Expected the label {label!r} in every row, found none in {len(values) - len(given)}. Drop them."
+                f"Expected the label {label!r} in every row, found none in {len(missing)}: {shortened(missing)}. Drop "
+                "them."
             )
+
+
+def label_task(train: Dataset, label: Label) -> tuple[str, str]:
+    """The task that labels are of, and what they are, in words.
+
+    Raises:
+        ValueError: all rows have the same label, or nearly each a class of its own.
+    """
+    feature, labels = train.features["labels"], train["labels"][:]
+    several = isinstance(feature, List) and isinstance(feature.feature, ClassLabel)
+    if not several and not isinstance(feature, ClassLabel):
+        numbers = np.asarray(labels, dtype=float).reshape(len(labels), -1)
+        if not np.ptp(numbers, axis=0).all():
+            raise ValueError(f"Expected different numbers in {label!r}, found {labels[0]} everywhere. Choose another.")
+        of_each = f"{numbers.shape[1]} numbers a row" if numbers.shape[1] > 1 else "numbers"
+        about = f"{of_each} from {numbers.min():.4g} to {numbers.max():.4g}, the mean is {numbers.mean():.4g}"
+        return "regression", about
+    counts = Counter(number for own in labels for number in own) if several else Counter(labels)
+    names = (feature.feature if several else feature).names
+    if len(counts) < (1 if several else 2) or len(counts) > len(train) / 2:
+        or_numbers = ", or --numbers" if all(name.lstrip("-").isdigit() for name in names) else ""
         raise ValueError(
-            f"Expected classes (names or integers) in the label {label!r}, found {kind.dtype}, such as {given[0]}: "
-            "that is a regression, which from_columns does not load. Make classes of it, such as low and high; or "
-            "write a recipe with task: regression and dataset: package.module:function of your own, with float labels."
+            f"Expected a label with at least two classes, each in several rows, found {len(counts)} different values "
+            f"of {label!r} in {len(train)} rows: {shortened(names)}. Choose another column{or_numbers}."
         )
+    share = max(counts.values()) / len(train)
+    if several:
+        return "multi_label_classification", f"{len(names)} labels, the most frequent is that of {share:.0%} of train"
+    return "classification", f"{len(counts)} classes, the largest is {share:.0%} of train"
 
 
 def length_of(rows: int, has_video: bool) -> tuple[int, int]:
@@ -169,11 +191,14 @@ def notes(rows: Dataset, used: set[str], group: str | None) -> list[str]:
     return found
 
 
-def recipe_text(about: str, options: Mapping[str, Any], found: Mapping[str, Fitting], batch: int, epochs: int) -> str:
+def recipe_text(
+    about: str, task: str, options: Mapping[str, Any], found: Mapping[str, Fitting], batch: int, epochs: int
+) -> str:
     """The YAML of a recipe with comments.
 
     Args:
         about: a line about the data.
+        task: what is predicted.
         options: of `from_columns`.
         found: what fits each modality.
         batch, epochs: of the training.
@@ -185,7 +210,8 @@ def recipe_text(about: str, options: Mapping[str, Any], found: Mapping[str, Fitt
         "validation_fraction": "held out of train, as there is no such split",
         "test_fraction": "the same; what has the same `group: COLUMN` stays in one split",
     }
-    lines = [f"# {about}", "dataset: from_columns", "dataset_options:"]
+    is_default = task == "classification"
+    lines = [f"# {about}", *([] if is_default else [f"task: {task}"]), "dataset: from_columns", "dataset_options:"]
     for option, value in options.items():
         comment = f" # {comments[option]}" if option in comments else ""
         lines.append(f"  {option}: {flow(value)}{comment}")
@@ -196,6 +222,8 @@ def recipe_text(about: str, options: Mapping[str, Any], found: Mapping[str, Fitt
     for modality, fit in found.items():
         lines.append(f"  {modality}: {flow(fit.encoder)}")
     lines += [f"  # {hint}" for hint in hints(found)]
+    if len(found) > 1 and task == "regression":
+        lines.append("fusion: average_logits # the shares of a sum do not predict by themselves")
     if len(found) > 1:
         lines.append("modulations: {opm: {}} # holds the dominant modality back; {} trains without")
     return "\n".join(lines) + TRAINING.format(batch=batch, epochs=epochs)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
+from datasets import ClassLabel, LargeList, List, Value
 from transformers import EvalPrediction, PreTrainedConfig
 
 from ..ground.suggestion import did_you_mean
@@ -139,6 +140,22 @@ def task_name(config: ModalitiesConfig) -> str | None:
         ):
             return name
     return None
+
+
+def check_label_type(task: str, feature: Any) -> None:
+    """Raises ValueError if labels are of another task than the recipe's: numbers, one class, or several."""
+    is_list = isinstance(feature, List | LargeList)
+    if isinstance(feature, Value) and "float" in feature.dtype:
+        found, fitting = "a float a row", "regression"
+    elif isinstance(feature, ClassLabel):
+        found, fitting = "one class a row", "classification"
+    elif is_list and isinstance(feature.feature, ClassLabel):
+        found, fitting = "several classes a row", "multi_label_classification"
+    else:
+        return
+    if task in ("classification", "multi_label_classification", "regression") and task != fitting:
+        numbers = ", or, of from_columns, numbers: true for numbers" if task == "regression" and not is_list else ""
+        raise ValueError(f"expected labels of task: {task}, found {found}. Set task: {fitting}{numbers}.")
 
 
 def check_tells_classes(problem_type: str | None) -> None:

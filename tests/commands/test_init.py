@@ -43,6 +43,7 @@ def table(tmp_path, monkeypatch):
     table["mood"] = [["sad", "glad"][row % 2] for row in rows]
     table["pulse"] = [60.5 + row for row in rows]
     table["gaps"] = [None if row == 3 else row % 2 for row in rows]
+    table["same"], table["loud"], table["calm"] = 0.5, [row % 2 for row in rows], [row % 3 == 0 for row in rows]
     table["speaker"], table["id"] = [row // 4 for row in rows], list(rows)
     table.to_csv(tmp_path / "my.csv", index=False)
     return table
@@ -96,9 +97,9 @@ def test_a_recipe_of_four_modalities_trains(table, tmp_path, capsys):
     "arguments, message",
     [
         (["--text", "word", *MOOD], "Did you mean 'words'"),
-        (["--text", "words", "--label", "pulse"], "write a recipe with task: regression"),
         (["--text", "words", "--label", "gaps"], "'gaps' in every row, found none in 1"),
         (["--text", "words", "--label", "id"], "found 25 different values of 'id'"),
+        (["--text", "words", "--label", "same"], "Expected different numbers in 'same'"),
         (["--text", "words"], "Expected a column 'label'"),
         (MOOD, "at least one modality"),
         (["--audio", "png:sound", *MOOD], "kind of a modality must be one of"),
@@ -113,6 +114,28 @@ def test_bad_input_is_one_line_and_writes_nothing(table, tmp_path, capsys, argum
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("hf-bml init: ") and message in error
     assert not (tmp_path / "my.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    "label, task, about, metric",
+    [
+        (["pulse"], "regression", "pulse: numbers from 60.5 to 9", "mae"),
+        (["loud", "calm"], "multi_label_classification", "loud, calm: 2 labels, the most frequent", "f1_micro"),
+        (["id", "--numbers"], "regression", "id: numbers from 0 to 3", "mae"),
+    ],
+)
+def test_other_labels_are_other_tasks(table, tmp_path, capsys, label, task, about, metric):
+    assert main(["init", "--dataset", "my.csv", "--text", "words", "--image", "png", "--label", *label]) == 0
+    assert about in capsys.readouterr().out
+    recipe = read_recipe("my.yaml")
+    assert recipe["task"] == task and ("fusion" in recipe) == (task == "regression")
+    assert main(["train", "my.yaml", "--output_dir", "run", *QUICK]) == 0
+    assert metric in json.loads((tmp_path / "run" / "metrics.json").read_text())["test"]
+    table.round({"pulse": 0}).astype({"pulse": int}).to_csv(tmp_path / "other.csv", index=False)
+    assert main(["evaluate", "run", "--dataset_options.path", "other.csv", "--use_cpu", "true"]) == 0
+    assert f"{metric} " in capsys.readouterr().out
+    (found,) = (tmp_path / "run").glob("metrics_*other*.json")
+    assert json.loads(found.read_text())["rows"] == 40
 
 
 def test_few_rows_are_seen_often_in_small_batches():

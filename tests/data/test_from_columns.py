@@ -115,6 +115,83 @@ def test_labels_of_any_kind(values, kind, names, labels):
     assert dataset["test"]["labels"][:] == labels
 
 
+NUMBER, NAMED = Value("float32"), List(ClassLabel(names=["a", "b"]))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(
+    ("columns", "options", "kind", "labels"),
+    [
+        ({"label": [0.5, 2.0, -1.0]}, {}, NUMBER, [0.5, 2.0, -1.0]),
+        ({"label": [3, 1, 2]}, {"numbers": True}, NUMBER, [3.0, 1.0, 2.0]),
+        (
+            {"x": [3, 1, 2], "y": [0.5, 0.0, 1.0]},
+            {"label": ["x", "y"], "numbers": True},
+            List(NUMBER, length=2),
+            [[3.0, 0.5], [1.0, 0.0], [2.0, 1.0]],
+        ),
+        ({"label": [["b"], [], ["b", "a", "b"]]}, {"classes": ["a", "b"]}, NAMED, [[1], [], [0, 1]]),
+        ({"label": [["c", "b"], [], ["a"]]}, {"classes": ["a", "b"]}, NAMED, [[1], [], [0]]),
+        ({"label": [[0.0, 1.0], [0.0, 0.0], [1.0, 1.0]]}, {"classes": ["a", "b"]}, NAMED, [[1], [], [0, 1]]),
+        ({"a": [False, False, True], "b": [1, 0, 1]}, {"label": ["a", "b"]}, NAMED, [[1], [], [0, 1]]),
+        (
+            {"a": [False, False, True], "b": [1.0, 0.0, 1.0]},
+            {"label": ["a", "b"], "classes": ["b"]},
+            List(ClassLabel(names=["b"])),
+            [[0], [], [0]],
+        ),
+    ],
+)
+def test_numbers_and_several_classes_a_row(columns, options, kind, labels, streaming):
+    rows = Dataset.from_dict({"text": list("xyz"), **columns})
+    source = DatasetDict(train=rows, validation=rows, test=rows)
+    if streaming:
+        source = IterableDatasetDict({split: own.to_iterable_dataset() for split, own in source.items()})
+    dataset = check_dataset_dict(from_columns(source, {"text": "text"}, **options), "mine")
+    assert dataset["test"].features["labels"] == kind
+    assert [row["labels"] for row in dataset["test"]] == labels
+
+
+@pytest.mark.parametrize(
+    ("values", "names", "labels"),
+    [
+        ([["b"], ["c", "a"]], ["a", "b", "c"], [[1], [0, 2]]),
+        ([[10, 2], [3]], ["2", "3", "10"], [[0, 2], [1]]),
+        ([[0, 1, 1], [1, 0, 0]], ["0", "1", "2"], [[1, 2], [0]]),  # equally many, 0 and 1 only
+    ],
+)
+def test_names_of_several_classes_a_row(values, names, labels):
+    rows = Dataset.from_dict({"text": ["x", "y"], "label": values})
+    dataset = from_columns(DatasetDict(train=rows, validation=rows, test=rows), {"text": "text"})
+    assert dataset["train"].features["labels"] == List(ClassLabel(names=names))
+    assert dataset["train"]["labels"][:] == labels
+
+
+def test_names_that_classes_lack_are_reported():
+    rows = Dataset.from_dict({"text": list("xyz"), "label": [["c", "b"], [], ["a"]]})
+    dataset = from_columns(DatasetDict(train=rows, validation=rows, test=rows), {"text": "text"}, classes=["a"])
+    assert dataset.num_rows["train"] == 3
+    assert data_report(dataset)["train"] == {"other classes": ["b", "c"]}
+
+
+def test_numbers_and_several_classes_are_held_out_by_group_and_joined():
+    moods = [["sad"], ["sad", "glad"]] * 10
+    dataset = from_columns(clips(mood=moods), MODALITIES, label="mood", group="speaker")
+    assert [len({row // 2 for row in numbers(rows)}) for rows in dataset.values()] == [8, 1, 1]
+    for rows in dataset.values():
+        assert rows["labels"][:] == [[[1], [0, 1]][row % 2] for row in numbers(rows)]
+    left = texts(list("1234"), mood=[0.1, 0.2, 0.3, 0.4])
+    right = texts(list("4321"), "other", mood=np.float32([0.4, 0.3, 0.2, 0.1]))
+    joined = from_columns([left, right], **JOINED)
+    assert sorted(value for rows in joined.values() for value in rows["labels"]) == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    several = texts(list("1234"), mood=[["a", "b"], ["b"], [], ["a"]])
+    agreeing = texts(list("1234"), "other", mood=[["b", "a"], ["b"], [], ["a"]])
+    assert len(joined_texts(from_columns([several, agreeing], **JOINED))) == 4
+    for first, other in ((left, [0.1, 0.2, 0.5, 0.4]), (several, [["a"], ["b"], [], ["a"]])):
+        with pytest.raises(ValueError, match="Expected one label 'mood' for each joined row"):
+            from_columns([first, texts(list("1234"), "other", mood=other)], **JOINED)
+
+
 def labelled(names, kind=None):
     """One row per class name, the name in `text` too."""
     rows = Dataset.from_dict({"text": list(names), "mood": list(names)})
@@ -523,7 +600,23 @@ def test_paths_alone_do_not_hold_out_of_a_stream():
         (clips(), {"validation_fraction": 1.5}, "fraction in"),
         (clips(), {"label": "speaker", "group": "missing"}, "'missing'"),
         (clips(4, mood=["sad", None, "glad", None]), {}, "'train'.*2 rows: 1, 3"),
-        (clips(4, mood=[0.5, 1.0, 2.0, 0.0]), {}, "classes.*float64"),
+        (clips(4, mood=[0.5, 1.0, 2.0, 0.0]), {"classes": ["1.0"]}, "classes.*float64"),
+        (clips(4, mood=[0.5, None, float("nan"), 0.0]), {}, "finite number.*'train'.*2 rows: 1, 2"),
+        (clips(4), {"numbers": True}, "numbers as labels.*string"),
+        (clips(4), {"label": "speaker", "numbers": True, "classes": ["1"]}, r"found classes=\['1'\]"),
+        (clips(4), {"label": []}, "list of columns"),
+        (clips(4), {"label": ["speaker", "moods"]}, "'moods'.*Did you mean 'mood'"),
+        (clips(4, loud=[0, 1, 2, 0]), {"label": ["speaker", "loud"]}, "row 2: expected a 0 or 1.*found 1, 2.*numbers"),
+        (clips(4, mood=[["sad"], None, [None], []]), {}, "labels out of sad.*2 rows: 1, 2"),
+        (clips(4, mood=[[0.5, 1.0]] * 4), {}, "row 0: expected a 0 or 1.*numbers: true"),
+        (clips(4, mood=[[0.5], [0.5, 1.0]] * 2), {"numbers": True}, "row 1: expected 1 numbers, found 2"),
+        (clips(4, mood=[[True, False]] * 4), {"classes": ["sad"]}, r"each of the classes \['sad'\].*\[2\] a row"),
+        (clips(4, mood=[["sad"]] * 4), {"classes": ["glad"]}, r"\['glad'\].*found \['sad'\]"),
+        (
+            DatasetDict(train=clips(4, mood=[["sad"]] * 4), test=clips(4, mood=[["glad"]] * 4)),
+            {},
+            "classes of train, sad, in split 'test'",
+        ),
         ([clips(), clips()], {}, "join_on=None"),
         ([clips(), clips()], {"join_on": "id"}, "key column 'id'"),
         ([clips(), clips()], {"join_on": "speaker"}, r"\['mp4', 'wav'\] in one source"),

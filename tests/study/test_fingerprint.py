@@ -6,9 +6,10 @@ import pytest
 from recipe_parts import DIGITS
 
 from hf_bml.study import fingerprint as module
-from hf_bml.study.fingerprint import canonical, fingerprint
+from hf_bml.study.fingerprint import canonical, dataset_options, fingerprint
 from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import parse_recipe
+from hf_bml.study.recipe_blocks import DataArguments
 
 YAML = (
     DIGITS
@@ -115,3 +116,10 @@ def test_canonical():
         "b": [1, 2.5, True],
     }
     assert list(canonical({"b": 1, "a": 2})) == ["a", "b"]
+
+
+def test_later_options_of_a_data_set_do_not_change_earlier_hashes():
+    given = {"path": "clips.csv", "modalities": {"text": "words"}}
+    assert "numbers" not in dataset_options(DataArguments(dataset="from_columns", dataset_options=given))
+    found = dataset_options(DataArguments(dataset="from_columns", dataset_options={**given, "numbers": True}))
+    assert found["numbers"] is True and found["label"] == "label"

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from datasets import ClassLabel, List, Value
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
 from hf_bml.models.configuration_multimodal import ModalitiesConfig
@@ -10,7 +11,7 @@ from hf_bml.study import metric_checks, model_checks, run_model
 from hf_bml.study.fingerprint import fingerprint
 from hf_bml.study.parser import train_parser
 from hf_bml.study.recipe import parse_recipe
-from hf_bml.study.tasks import TASKS, Task
+from hf_bml.study.tasks import TASKS, Task, check_label_type
 
 YAML = "dataset: digits\nmodalities:\n  a: {type: conv, channels: [2]}\nuse_cpu: true\n"
 
@@ -100,3 +101,21 @@ def test_checkpoints_and_metrics_of_a_problem_type(parse, tmp_path):
     assert names == ["mae", "rmse", "correlation", "loss", "mae_a", "correlation_a"]
     assert metric_checks.compared_metric("accuracy", regression) == "mae"
     assert metric_checks.compared_metric("accuracy", parse()) == "accuracy"
+
+
+@pytest.mark.parametrize(
+    "feature, fitting",
+    [
+        (ClassLabel(names=["a", "b"]), "classification"),
+        (List(ClassLabel(names=["a", "b"])), "multi_label_classification"),
+        (Value("float32"), "regression"),
+    ],
+)
+def test_labels_of_another_task_are_named(feature, fitting):
+    for task in ("classification", "multi_label_classification", "regression"):
+        if task == fitting:
+            check_label_type(task, feature)
+        else:
+            with pytest.raises(ValueError, match=f"labels of task: {task}, found .*Set task: {fitting}"):
+                check_label_type(task, feature)
+    check_label_type("segment_classification", List(ClassLabel(names=["a", "b"])))
