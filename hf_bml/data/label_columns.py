@@ -177,6 +177,10 @@ def _several_reader(
     if _are_bits(kinds, values):
         lengths = {split: _length(kind, values and values[split]) for split, kind in kinds.items()}
         known = max(lengths.values()) if values is not None or classes is None else len(classes)
+        if values is None and known < 0:  # nothing says how many there are
+            raise ValueError(
+                f"Expected the classes of '{name}' for streaming, found {kinds['train']}. Pass classes=[...]."
+            )
         columns = label_columns(label) if isinstance(kinds["train"], tuple) else None
         of_bits = columns or classes or list(map(str, range(known)))
         if known < 1 or not {*lengths.values()} <= {len(of_bits), -1}:
