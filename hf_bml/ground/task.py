@@ -210,7 +210,22 @@ class Task:
         """Continues from `state_dict()`."""
 
 
-class MultiLabelTask(Task):
+class WholeSampleTask(Task):
+    """Each sample has one loss, whatever its label is a vector of, and no part of it is missing."""
+
+    def loss(
+        self, logits: Tensor, labels: Tensor, present: Tensor | None = None, weights: Tensor | None = None
+    ) -> Tensor:
+        return weighted_mean(self.losses(logits, labels), present, weights)
+
+    def labelled(self, labels: Tensor) -> Tensor | None:
+        return None
+
+    def counts(self, labels: Tensor) -> Tensor | None:
+        return None
+
+
+class MultiLabelTask(WholeSampleTask):
     """Several yes-or-no labels a sample: binary cross-entropy, the mean over the labels, of logits of "yes".
 
     The score of a sample is the mean probability of its true bits, `mean_k y_k p_k + (1 - y_k)(1 - p_k)` with p the
@@ -232,17 +247,6 @@ class MultiLabelTask(Task):
         )
         return losses.mean(-1)
 
-    def loss(
-        self, logits: Tensor, labels: Tensor, present: Tensor | None = None, weights: Tensor | None = None
-    ) -> Tensor:
-        return weighted_mean(self.losses(logits, labels), present, weights)
-
-    def labelled(self, labels: Tensor) -> Tensor | None:
-        return None
-
-    def counts(self, labels: Tensor) -> Tensor | None:
-        return None
-
     @torch.no_grad()
     def score(self, logits: Tensor, labels: Tensor) -> Tensor:
         yes = at_least_float32(logits).sigmoid()
@@ -260,7 +264,7 @@ class MultiLabelTask(Task):
         return ((labels >= 0) & (labels <= 1)).all(1)
 
 
-class RegressionTask(Task):
+class RegressionTask(WholeSampleTask):
     """Numbers: the mean squared error, in units of the labels' standard deviation, of logits in the labels' own units.
 
     With z = (logit - label) / std the loss of a sample is the mean of z^2 over its numbers. Its score is ours, the
@@ -307,17 +311,6 @@ class RegressionTask(Task):
 
     def losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         return self.errors(logits, labels).square().mean(-1)
-
-    def loss(
-        self, logits: Tensor, labels: Tensor, present: Tensor | None = None, weights: Tensor | None = None
-    ) -> Tensor:
-        return weighted_mean(self.losses(logits, labels), present, weights)
-
-    def labelled(self, labels: Tensor) -> Tensor | None:
-        return None
-
-    def counts(self, labels: Tensor) -> Tensor | None:
-        return None
 
     def _spread(self, like: Tensor) -> Tensor | float:
         """v, on the device of `like`."""

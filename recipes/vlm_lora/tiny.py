@@ -1,7 +1,7 @@
 """A tiny LLaVA of random weights with its processor, and questions about real digits, to try the recipe offline.
 
-python -m recipes.vlm_lora.tiny /tmp/vlm
-python -m recipes.vlm_lora.train --model /tmp/vlm --dataset /tmp/vlm/digits.parquet --output_dir /tmp/vlm/run
+python -m recipes.vlm_lora.tiny runs/vlm
+python -m recipes.vlm_lora.train --model runs/vlm --dataset runs/vlm/digits.parquet --output_dir runs/vlm/run
 
 The images are scikit-learn's handwritten digits (1,797 of 8 x 8, real); every one is asked three questions: which
 digit it is, whether it is even, and whether it is above four.
