@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..ground.seams import check_seams
-from .balanced.wrap import BalancedModel, balance
+from .balanced.balance import balance
+from .balanced.wrap import BalancedModel
 from .configuration_multimodal import MultimodalConfig
 from .configuration_question_answering import QuestionAnsweringConfig
 from .configuration_segment_classification import SegmentClassificationConfig
