@@ -17,17 +17,16 @@ exists wins over a name. A recipe of your own may extend one: `extends: digits/c
 WIDTH = 119  # of a line of the list
 
 
-@command("recipes")
-def main(arguments: list[str]) -> None:
-    """Prints the list, a recipe, or where it was copied to."""
+@command("recipes", is_text_only=True)
+def main(arguments: list[str]) -> str:
+    """Returns the list, a recipe, or where it was copied to."""
     chosen = build_parser().parse_args(arguments)
     if chosen.action in (None, "list"):
-        print(recipe_list(chosen.folder if chosen.action else None))
-        return
-    from ..study.recipe_yaml import standalone_text  # slow to import, as returning a text would be
+        return recipe_list(chosen.folder if chosen.action else None)
+    from ..study.recipe_yaml import standalone_text  # slow to import
 
     text = standalone_text(chosen.recipe)
-    print(text.rstrip("\n") if chosen.action == "show" else copy(chosen.recipe, text, chosen.to, chosen.force))
+    return text.rstrip("\n") if chosen.action == "show" else copy(chosen.recipe, text, chosen.to, chosen.force)
 
 
 def build_parser() -> argparse.ArgumentParser:

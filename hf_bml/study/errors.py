@@ -12,6 +12,7 @@ from functools import wraps
 from typing import NoReturn
 
 BAD_INPUT = 2  # the exit status, as argparse's
+NOBODY_READS = 141  # as a program's that SIGPIPE ends: `hf-bml options | head`
 
 
 class OneLineErrors(argparse.ArgumentParser):
@@ -26,7 +27,10 @@ Function = Callable[[list[str]], str | None]
 
 
 def command(
-    name: str, *further: type[Exception], help_parser: Callable[[], argparse.ArgumentParser] | None = None
+    name: str,
+    *further: type[Exception],
+    help_parser: Callable[[], argparse.ArgumentParser] | None = None,
+    is_text_only: bool = False,
 ) -> Callable[[Function], Callable[..., int]]:
     """Makes the `main` of `hf-bml NAME` out of a function of its arguments: it returns 0, or 2 with one line on stderr
     for bad input. If the function returns a text, the processes end, and the main one prints it.
@@ -35,6 +39,7 @@ def command(
         name: of the command.
         further: errors that are bad input, beside ValueError and OSError.
         help_parser: makes the parser whose help is printed, where that of the function takes seconds to make.
+        is_text_only: needs neither torch nor transformers, which take seconds to import.
     """
 
     def made(function: Function) -> Callable[..., int]:
@@ -45,16 +50,20 @@ def command(
             if wants_help and help_parser is not None:
                 help_parser().print_help()
                 return 0
-            if not wants_help:
+            if not wants_help and not is_text_only:
                 quiet_libraries()
             try:
                 text = function(arguments)
                 if text is not None:
-                    from .processes import end_processes  # slow to import
+                    if not is_text_only:
+                        from .processes import end_processes  # slow to import
 
-                    end_processes()
+                        end_processes()
                     if is_main_process():
-                        print(text)
+                        print(text, flush=True)
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor at exit, when it is flushed
+                return NOBODY_READS
             except (ValueError, OSError, *further) as error:
                 print_error(f"hf-bml {name}", error)
                 return BAD_INPUT

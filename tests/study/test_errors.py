@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import os
+
 import datasets
 import pytest
 
-from hf_bml.study.errors import OneLineErrors, one_line, print_error, quiet_libraries
+from hf_bml.study.errors import NOBODY_READS, OneLineErrors, command, one_line, print_error, quiet_libraries
 
 WORKER = """Caught ValueError in DataLoader worker process 0.
 Original Traceback (most recent call last):
@@ -40,3 +42,18 @@ def test_a_log_file_gets_no_bars_of_datasets(monkeypatch, is_terminal):
         assert datasets.are_progress_bars_disabled() != is_terminal
     finally:
         datasets.disable_progress_bars()  # as in all tests
+
+
+def test_a_reader_that_leaves_ends_a_command_without_a_word(monkeypatch, capfd):
+    class Closed:
+        def write(self, text):
+            raise BrokenPipeError
+
+        def fileno(self):
+            return unread
+
+    with open(os.devnull, "w") as some:
+        unread = some.fileno()
+        monkeypatch.setattr("sys.stdout", Closed())
+        assert command("listing", is_text_only=True)(lambda arguments: "text")([]) == NOBODY_READS
+    assert capfd.readouterr() == ("", "")
