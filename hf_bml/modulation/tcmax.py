@@ -10,26 +10,31 @@ of over the classes of a sample. For f = sum_m u^m it factorises: A^m[y] = sum_j
 
     log (1 / (B^M C)) sum_y prod_m A^m[y]
 
-so that no combination is ever formed. In terms of the loss that the training minimises, whatever it is (label
+so that no combination is ever formed. For other heads, `shuffles` times B combinations are drawn, of each modality's
+samples independently of the others'. In terms of the loss that the training minimises, whatever it is (label
 smoothing, a loss of your own), L is that loss - mean_i logsumexp f(phi_i) + the normaliser. A constant in L, which
 differs in the authors' code, changes no training.
 
 Usage:      `modulations: {tcmax: {}}`
-Values:     no options of its own.
+Values:     `shuffles: null`, all combinations. The authors' code draws 256 to 1,024 pairs for heads that are no sum: 4
+            to 16 shuffles of batches of 64.
 Relations:  drops of OPM and ModDrop apply to all terms. Multi-loss can be added.
-Limits:     the joint logits must be a sum of unimodal ones (`fusion: concat` without hidden layers, `sum`, `shared`
-            with `shared_prediction: sum`, ...). The combinations are those of a micro-batch of one process:
-            accumulation and several processes give other losses than the big batch, and a micro-batch of one sample
-            gives the plain loss. Predictions are the usual softmax, which assumes classes that are equally frequent.
+Limits:     without `shuffles`, the joint logits must be a sum of unimodal ones (`fusion: concat` without hidden
+            layers, `sum`, `shared` with `shared_prediction: sum`, ...); with them, the head runs once more for each.
+            The combinations are those of a micro-batch of one process: accumulation and several processes give other
+            losses than the big batch, and a micro-batch of one sample gives the plain loss. Predictions are the usual
+            softmax, which assumes classes that are equally frequent.
 
 A sample that lacks a modality, or has it dropped, counts in no A^m, B being the number of those that have it; in the
-first term it has the modality's share of the bias. This treatment is ours.
+first term it has the modality's share of the bias. What is drawn stands in the places of samples that have all
+modalities (in all places if none has). This treatment is ours.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -37,7 +42,20 @@ from torch import Tensor
 
 from ..ground.task import at_least_float32
 from .base import Modulation, Title
+from .config import ModulationConfig, check_count, option
 from .step import JOINT, MicroBatch, Needs, Step
+
+
+@dataclass
+class TCMaxConfig(ModulationConfig):
+    """Options of TCMax.
+
+    Args:
+        shuffles: combinations that are drawn for each sample of a micro-batch, for any head, at least 1; None takes
+            all of them, exactly, of a head that sums the modalities' logits.
+    """
+
+    shuffles: int | None = option(None, "Combinations drawn for each sample; default all, exactly.", check_count)
 
 
 def log_mean_of_combinations(logits: Mapping[str, Tensor], present: Tensor | None = None) -> Tensor:
@@ -62,6 +80,22 @@ def log_mean_of_combinations(logits: Mapping[str, Tensor], present: Tensor | Non
     return torch.stack(parts).sum(0).logsumexp(0) - math.log(parts[0].shape[-1])
 
 
+def drawn(draws: Tensor, present: Tensor) -> Tensor:
+    """For each place of a batch one of the samples that are present, uniformly, int64 `(batch,)`; any if none is.
+
+    Args:
+        draws: from [0, 1), `(batch,)`.
+        present: bool `(batch,)`.
+
+    Example:
+        >>> drawn(torch.tensor([0.1, 0.6, 0.9]), torch.tensor([True, False, True]))
+        tensor([0, 2, 2])
+    """
+    counts = present | ~present.any()
+    count = counts.sum()
+    return counts.int().argsort(descending=True, stable=True)[(draws * count).long().minimum(count - 1)]
+
+
 class TCMax(Modulation):
     """Replaces the normaliser of the joint prediction by that over all combinations of the micro-batch's features.
 
@@ -69,12 +103,15 @@ class TCMax(Modulation):
     """
 
     name = "tcmax"
+    config_class = TCMaxConfig
+    config: TCMaxConfig
     phase = "add_losses"
     accumulation = "per_micro_batch"
     titles: ClassVar = {"normaliser": Title("log mean of exp logits", None), "loss": Title("loss", None)}
 
     def needs(self, modalities: Sequence[str]) -> Needs:
-        return Needs(head_graph=True, exact_split=True, classes=True)
+        is_exact = self.config.shuffles is None
+        return Needs(head_graph=is_exact, exact_split=is_exact, fuse=not is_exact, classes=True)
 
     def modulate_features(
         self, features: dict[str, Tensor], batch: MicroBatch, keep_mask: Tensor | None, step: Step
@@ -83,7 +120,32 @@ class TCMax(Modulation):
         return features
 
     def forward_losses(self, features: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
-        return {self.name: batch.weight * log_mean_of_combinations(batch.split(features), batch.scratch[self.name])}
+        keep_mask = batch.scratch[self.name]
+        if self.config.shuffles is None:
+            normaliser = log_mean_of_combinations(batch.split(features), keep_mask)
+        else:
+            normaliser = self._of_drawn_combinations(self.config.shuffles, features, keep_mask, batch, step)
+        return {self.name: batch.weight * normaliser}
+
+    def _of_drawn_combinations(
+        self, shuffles: int, features: dict[str, Tensor], keep_mask: Tensor | None, batch: MicroBatch, step: Step
+    ) -> Tensor:
+        """As `log_mean_of_combinations`, of those that are drawn."""
+        some = next(iter(features.values()))
+        generator = step.generator(self.name, some.device)
+        kept = some.new_ones(len(some), len(features), dtype=torch.bool) if keep_mask is None else keep_mask
+        complete = (kept | ~kept.any(0)).all(1)
+        counts = complete | ~complete.any()
+        parts = []
+        for _ in range(shuffles):
+            combined = {}
+            for (name, feature), present in zip(features.items(), kept.unbind(1), strict=True):
+                draws = torch.rand(len(feature), device=feature.device, generator=generator)
+                combined[name] = feature[drawn(draws, present)]
+            logits = batch.fuse(combined, keep_mask)
+            parts.append(torch.where(counts, at_least_float32(logits).logsumexp(-1), -torch.inf))
+        found = torch.cat(parts)
+        return found.logsumexp(0) - (len(parts) * counts.sum() * logits.shape[-1]).log()
 
     def modulate_losses(self, losses: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
         normaliser = at_least_float32(batch.output["logits"]).logsumexp(-1)

@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from hf_bml import MultimodalBalancedTrainer
 from hf_bml.modulation import MicroBatch, ModDrop, ModulationStack, MultiLoss, Needs, Step, TCMax
-from hf_bml.modulation.tcmax import log_mean_of_combinations
+from hf_bml.modulation.tcmax import drawn, log_mean_of_combinations
 from hf_bml.testing import check
 from hf_bml.training.losses import named_losses
 
@@ -59,6 +59,37 @@ def test_it_is_the_mean_over_all_combinations_of_what_is_there(modalities):
     order = torch.tensor([2, 0, 3, 1])
     shuffled = {**logits, "audio": logits["audio"][order]}
     assert_close(log_mean_of_combinations(shuffled), log_mean_of_combinations(logits))
+
+
+def test_samples_are_drawn_of_those_that_are_there():
+    draws = torch.linspace(0, 1, 9)[:8]
+    assert drawn(draws, torch.tensor([False, True, True, False] * 2)).tolist() == [1, 1, 2, 2, 5, 5, 6, 6]
+    assert drawn(draws, torch.ones(8, dtype=torch.bool)).tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    assert drawn(draws, torch.zeros(8, dtype=torch.bool)).tolist() == [0, 1, 2, 3, 4, 5, 6, 7]
+    last = torch.full((3,), 1 - 2**-24)  # times 3, it is 3 in float32
+    assert drawn(last, torch.ones(3, dtype=torch.bool)).tolist() == [2, 2, 2]
+
+
+def test_drawn_combinations_come_close_to_all_of_them():
+    labels = torch.tensor([0, 2, 1, 1])
+    mask = torch.ones(4, 3, dtype=torch.bool)
+    mask[:2, 1] = mask[:, 2] = False
+    exact, *_ = losses_of([TCMax()], labels, mask)
+    few, *_ = losses_of([TCMax(shuffles=2000)], labels, mask)  # 8,000 of 8 combinations
+    assert_close(few["tcmax"], exact["tcmax"], atol=0.02, rtol=0)
+    assert_close(few["joint"], exact["joint"])
+
+
+def test_a_head_with_hidden_layers():
+    """All combinations, one by one, are those of the drawn normaliser's limit."""
+    labels = torch.tensor([0, 2, 1, 1])
+    found, output, model = losses_of([TCMax(shuffles=2000)], labels, head_hidden_sizes=[4])
+    combinations = torch.cartesian_prod(*[torch.arange(4)] * 3).unbind(1)
+    features = {name: own[rows] for (name, own), rows in zip(output.features.items(), combinations, strict=True)}
+    everything = model.head(features)
+    assert_close(found["tcmax"], everything.exp().mean().log(), atol=0.02, rtol=0)
+    found["tcmax"].backward()
+    assert model.head.get_parameter("classifier.0.weight").grad.any()
 
 
 def losses_of(methods, labels, modality_mask=None, **options):
@@ -142,7 +173,14 @@ class OnSharedHead(OnBoundedVotes):
     options: ClassVar = {"fusion": "shared", "shared_prediction": "sum"}
 
 
-@pytest.mark.parametrize("method", [OnBoundedVotes, OnSharedHead])
-@pytest.mark.parametrize("property", ["accumulation", "1 to 4 modalities", "missing modalities"])
+class Drawn(OnBoundedVotes):
+    options: ClassVar = {"head_hidden_sizes": [4]}
+
+    def __init__(self, shuffles=2, **options):
+        super().__init__(shuffles=shuffles, **options)
+
+
+@pytest.mark.parametrize("method", [OnBoundedVotes, OnSharedHead, Drawn])
+@pytest.mark.parametrize("property", ["accumulation", "1 to 4 modalities", "missing modalities", "resuming"])
 def test_other_heads_in_training(method, property):
     assert check(method, property) is None
