@@ -94,14 +94,13 @@ threads = [threading.Thread(target=importlib.import_module, args=[name]) for nam
 
 
 @pytest.mark.parametrize(
-    ("before", "options"),
+    "before",
     [
-        ("import hf_bml", ["-O"]),
-        ("import transformers, hf_bml, importlib; importlib.reload(hf_bml)", []),
-        (f"{OTHER_FINDER}from hf_bml.models import MultimodalConfig", []),
-        (THREADS, []),
+        "import hf_bml, transformers, importlib; importlib.reload(hf_bml)",
+        f"{OTHER_FINDER}from hf_bml.models import MultimodalConfig",
+        THREADS,
     ],
 )
-def test_what_is_registered(folder, before, options):
+def test_what_is_registered(folder, before):
     names = "MultimodalConfig MultimodalForClassification MultimodalProcessor MultimodalClassificationPipeline"
-    assert run(*options, "-c", before + USE.format(folder=str(folder))) == names
+    assert run("-c", before + USE.format(folder=str(folder))) == names

@@ -324,8 +324,9 @@ def test_two_processes(recipe, tmp_path):
     assert math.isfinite(metrics["test"]["loss"])
     assert done.stdout.count("test split") == done.stdout.count(": training") == 1  # the main process reports
 
-    again = subprocess.run(
-        [*command, "--fusion", "conact"], capture_output=True, text=True, env=environment, timeout=280
-    )
-    assert again.returncode != 0
-    assert again.stderr.count("hf-bml train: ") == 1
+
+@pytest.mark.parametrize(("rank", "messages"), [("0", 1), ("1", 0)])
+def test_bad_input_of_several_processes_is_told_once(recipe, tmp_path, monkeypatch, capsys, rank, messages):
+    monkeypatch.setenv("RANK", rank)
+    assert main(["train", str(recipe), "--output_dir", str(tmp_path / "run"), "--fusion", "conact"]) == 2
+    assert capsys.readouterr().err.count("hf-bml train: ") == messages
