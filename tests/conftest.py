@@ -29,6 +29,9 @@ from hf_bml.data import find_data_file
 
 torch.set_num_threads(1)
 datasets.disable_progress_bars()
+# Its formatters look for torchvision's VideoReader, which is no more, at every tensor: a search of all folders of
+# modules each time, half of what a tiny training takes.
+datasets.config.TORCHVISION_AVAILABLE = False
 
 
 def pytest_collection_finish():
