@@ -40,6 +40,14 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def survivors_frozen():
+    """What a file has imported, compiled or kept for good is not searched again by every train() of later files."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """With `-m system`, as CI runs it after installing the system's packages, a test that would be skipped fails."""
