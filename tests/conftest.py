@@ -29,10 +29,21 @@ from hf_bml.data import find_data_file
 
 torch.set_num_threads(1)
 datasets.disable_progress_bars()
+# Its formatters look for torchvision's VideoReader, which is no more, at every tensor: a search of all folders of
+# modules each time, half of what a tiny training takes.
+datasets.config.TORCHVISION_AVAILABLE = False
 
 
 def pytest_collection_finish():
     """Each train() collects garbage, which takes a second with all that was imported and collected."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def survivors_frozen():
+    """What a file has imported, compiled or kept for good is not searched again by every train() of later files."""
+    yield
     gc.collect()
     gc.freeze()
 

@@ -60,9 +60,6 @@ RUNS: dict[str, Run] = {
     "opm+ogm_ge ddp 4": Run("opm+ogm_ge", micro_batches=4),
     "own loss": Run("ogm_ge", own_loss=True),
     "own loss in micro-batches": Run("ogm_ge", own_loss=True, micro_batches=2),
-    "compiled ddp": Run("opm+ogm_ge", **COMPILED),
-    "compiled fsdp2": Run("opm+ogm", fsdp=2, **COMPILED),
-    "compiled graph ddp": Run("opm+graph", **COMPILED),
     "no clipping fsdp2": Run("opm+ogm", fsdp=2, arguments={"max_grad_norm": 0}),
     "last step is half a batch": Run("opm+ogm_ge", samples=36, micro_batches=2),
     "last batch is filled up": Run("opm+ogm_ge", samples=36),
@@ -76,6 +73,9 @@ RUNS: dict[str, Run] = {
     "fsdp1 opm": Run("opm", fsdp=1, micro_batches=2, **FLOAT32),
     "fsdp1 graph": Run("graph", fsdp=1, **FLOAT32),
     "fsdp1 opm+graph": Run("opm+graph", fsdp=1, **FLOAT32),
+    "compiled ddp": Run("opm+ogm_ge", **COMPILED),
+    "compiled fsdp2": Run("opm+ogm", fsdp=2, **COMPILED),
+    "compiled graph ddp": Run("opm+graph", **COMPILED),
 }
 BF16 = {
     f"{modulations} {backend}": Run(modulations, dtype=torch.float32, arguments={"bf16": True}, **options)
@@ -202,7 +202,6 @@ def main(folder: Path) -> None:
     gc.freeze()  # as in conftest.py
     outcome = {
         "world_size": dist.get_world_size(),
-        "runs": {name: train(run) for name, run in RUNS.items()},
         "bf16": {name: train(run) for name, run in BF16.items()},
         "own_draws": {name: train(run) for name, run in OWN_DRAWS.items()},
         "shards": {
@@ -214,6 +213,8 @@ def main(folder: Path) -> None:
         "methods": {f"{name} {cut}": method(name, folder, 2, cut) for name in METHODS for cut in (1, 2)},
         "modality_of_none": modality_of_none(folder),
         "messages": messages(folder),
+        # last, and of them the compiled ones: the garbage that every training collects is sought in what they keep
+        "runs": {name: train(run) for name, run in RUNS.items()},
     }
     torch.save(outcome, folder / f"rank{rank}.pt")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import datasets
 import torch
@@ -43,6 +44,7 @@ def tiny_model(modalities=("audio", "visual"), seed=0, dtype=torch.float32, **op
     return MultimodalForClassification(tiny_config(modalities, **options)).to(dtype)
 
 
+@lru_cache  # to make one, and its fingerprint, takes as long as a few steps of a tiny training
 def tiny_dataset(modalities=("audio", "visual"), samples=32, num_labels=3, seed=0, dtype=torch.float32):
     """Class-dependent vectors, the first modality far more discriminative than the others."""
     generator = torch.Generator().manual_seed(seed)

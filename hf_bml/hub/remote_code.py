@@ -18,7 +18,8 @@ import ast
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -166,16 +167,22 @@ def needed_modules(modules: Iterable[str]) -> list[str]:
         module = pending.pop()
         if module not in found:
             found.add(module)
-            pending += [target for _, target in package_imports(module)]
+            pending += [target for *_, target in package_imports(module)]
     return sorted(found)
 
 
-def package_imports(module: str) -> Iterator[tuple[ast.ImportFrom, str]]:
-    """The imports of a module out of the package, anywhere in it, with the module that each names."""
+def package_imports(module: str) -> tuple[tuple[int, int, str], ...]:
+    """The imports of a module out of the package, anywhere in it: line, column, and the module that it names."""
     path = source_path(module)
+    return _imports(module, path, path.read_text(encoding="utf-8"))
+
+
+@cache  # a training that pushes at every save adds the same code each time
+def _imports(module: str, path: Path, source: str) -> tuple[tuple[int, int, str], ...]:
     parts = module.split(".")
     package = parts if path.name == "__init__.py" else parts[:-1]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    found = []
+    for node in ast.walk(ast.parse(source)):
         absolute = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and not node.level:
             absolute = [node.module]
@@ -189,7 +196,8 @@ def package_imports(module: str) -> Iterator[tuple[ast.ImportFrom, str]]:
                 f"{path}, line {node.lineno}: expected names imported out of a module, found an import of a module, "
                 "which transformers does not follow. Import its names."
             )
-        yield node, target
+        found.append((node.lineno, node.col_offset, target))
+    return tuple(found)
 
 
 def source_path(module: str) -> Path:
@@ -212,13 +220,18 @@ def flat_source(module: str) -> str:
     """The source of a module with a header, its imports out of the package renamed."""
     path = source_path(module)
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    for node, target in package_imports(module):
-        line = lines[node.lineno - 1]
-        indent, rest = line[: node.col_offset], line[node.col_offset :]
+    for number, column, target in package_imports(module):
+        line = lines[number - 1]
+        indent, rest = line[:column], line[column:]
         if RELATIVE_IMPORT.match(rest) is None:
-            raise ValueError(f"{path}, line {node.lineno}: expected `from ... import` on one line, found {line!r}.")
-        lines[node.lineno - 1] = indent + RELATIVE_IMPORT.sub(f"from .{flat_name(target)} import", rest, count=1)
-    return HEADER.format(version=version(PACKAGE.name), path=path.relative_to(PACKAGE).as_posix()) + "".join(lines)
+            raise ValueError(f"{path}, line {number}: expected `from ... import` on one line, found {line!r}.")
+        lines[number - 1] = indent + RELATIVE_IMPORT.sub(f"from .{flat_name(target)} import", rest, count=1)
+    return HEADER.format(version=_version(PACKAGE.name), path=path.relative_to(PACKAGE).as_posix()) + "".join(lines)
+
+
+@cache
+def _version(package: str) -> str:
+    return version(package)
 
 
 def _is_ours(found: type) -> bool:

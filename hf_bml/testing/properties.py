@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from .processes import two_processes
-from .samples import MODALITIES
+from .samples import KINDS, MODALITIES
 from .training import (
     NEVER,
+    DataOf,
     Outcome,
     PropertyTrainer,
     Setting,
@@ -314,7 +315,14 @@ def plain_training(subject: Subject) -> None:
     """
     setting = Setting(dtype=torch.float32, fixed_draws=False)
     own = train(subject, setting)
-    plain = train(subject, Setting(dtype=torch.float32, fixed_draws=False, plain=True))
+    method = subject.build()
+    needs = method.needs(KINDS[setting.kind].modalities)
+    asked = {
+        "model_options": dict(needs.model_options),
+        "held_out": method.held_out_fraction,
+        "steps_per_batch": needs.steps_per_batch,
+    }
+    plain = trained(Subject(DataOf, asked), setting)
     claim_same(own.weights, plain.weights, 0, "against plain training")
 
 

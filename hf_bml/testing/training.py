@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -93,7 +93,6 @@ class Setting:
         fsdp2: shard the model over the processes.
         missing: let samples lack modalities; what the absent inputs hold, None if every sample has all.
         steps: optimizer steps.
-        plain: without the modulation, but with what it asks of the model and of the data.
         fixed_draws: let random draws depend on step and row alone, not on how a batch is cut.
         dtype: of model and data.
         own_loss: give the trainer a `compute_loss_func`, which divides a sum by the number of items in the batch.
@@ -106,7 +105,6 @@ class Setting:
     fsdp2: bool = False
     missing: float | None = None
     steps: int = 5
-    plain: bool = False
     fixed_draws: bool = True
     dtype: torch.dtype = torch.float64
     own_loss: bool = False
@@ -125,27 +123,29 @@ def flat(state: Any, prefix: str = "") -> dict[str, Any]:
 
 
 class DataOf(Modulation):
-    """Does nothing at any time, but asks for the data that another modulation has.
+    """Does nothing at any time, but asks for the model and the data that another modulation asks for.
 
     Args:
-        method: the other one.
-        needs: its needs.
+        model_options: those that the other needs.
+        held_out: its held-out fraction.
+        steps_per_batch: those that it takes.
     """
 
     name = "data_of"
     phase = "features"
 
-    def __init__(self, method: Modulation, needs: Needs):
+    def __init__(self, model_options: Mapping[str, Any], held_out: float, steps_per_batch: int):
         super().__init__(**NEVER)
-        self._share, self._steps_per_batch = method.held_out_fraction, needs.steps_per_batch
+        self._needs = Needs(model_options=model_options, steps_per_batch=steps_per_batch)
+        self._held_out = held_out
 
     def needs(self, modalities: Sequence[str]) -> Needs:
-        return Needs(steps_per_batch=self._steps_per_batch)
+        return self._needs
 
     @property
     def held_out_fraction(self) -> float:
         """That of the other."""
-        return self._share
+        return self._held_out
 
 
 class RowDraws(TorchFunctionMode):
@@ -299,6 +299,13 @@ def with_missing(dataset: Dataset, modalities: tuple[str, ...], value: float) ->
     return Dataset.from_dict({**arrays, "modality_mask": mask.numpy()}).with_format("torch", dtype=None)
 
 
+@lru_cache
+def data_of(kind: str, modalities: tuple[str, ...], dtype: torch.dtype, missing: float | None) -> Dataset:
+    """The data of a setting, made once: it takes as long as a few optimizer steps."""
+    dataset = KINDS[kind].data(modalities, SAMPLES, dtype)
+    return dataset if missing is None else with_missing(dataset, modalities, missing)
+
+
 def collate(rows: list[dict[str, Any]], modalities: tuple[str, ...]) -> dict[str, Any]:
     """Stacks rows; a modality that the whole batch lacks is None."""
     batch = default_data_collator(rows)
@@ -365,18 +372,15 @@ def build_trainer(subject: Subject, setting: Setting, folder: str, **changes: An
     modalities = setting.modalities or kind.modalities
     method = subject.build(**changes)
     needs = method.needs(modalities)
-    dataset = kind.data(modalities, SAMPLES, setting.dtype)
-    collator = default_data_collator
-    if setting.missing is not None:
-        dataset = with_missing(dataset, modalities, setting.missing)
-        collator = partial(collate, modalities=modalities)
+    dataset = data_of(setting.kind, modalities, setting.dtype, setting.missing)
+    collator = default_data_collator if setting.missing is None else partial(collate, modalities=modalities)
     arguments = arguments_of(setting, folder)
     if needs.trained_alone:
         arguments.trained_alone = save_teachers(setting, folder)
     trainer = PropertyTrainer(
         kind.model(modalities, needs.model_options).to(setting.dtype),
         arguments,
-        [DataOf(method, needs) if setting.plain else method],
+        [method],
         train_dataset=dataset,
         eval_dataset=dataset,
         data_collator=collator,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import io
 import json
 import shlex
 import warnings
@@ -10,12 +11,14 @@ import warnings
 import pytest
 from datasets import ClassLabel
 from huggingface_hub import ModelCard
+from PIL import Image
 from safetensors.torch import load
 from tiny import tiny_dataset, tiny_model
 from transformers import Trainer, TrainerCallback
 
 from hf_bml import MultimodalBalancedTrainer, MultimodalProcessor
 from hf_bml.commands.push import main as push_main
+from hf_bml.figures import curves
 from hf_bml.hub.card_metadata import CardOptions
 from hf_bml.hub.push import PushError
 
@@ -26,6 +29,14 @@ PROCESSORS = {
 }
 ATTEMPTS = 6  # of huggingface_hub, for one request; of many files it then tries parts, so that code is left out
 OF_THE_MODEL = {"README.md", "config.json", "curves.png", "model.safetensors", "processor_config.json"}
+
+
+@pytest.fixture(autouse=True)
+def plot_curves(monkeypatch):
+    """The function, in whose place trainings get a small picture: drawing takes longer than such a training."""
+    function = curves.plot_curves
+    monkeypatch.setattr(curves, "plot_curves", lambda *arguments: Image.new("RGB", (3, 3)).save(arguments[2]))
+    return function
 
 
 def make_trainer(training_args, **options):
@@ -57,13 +68,15 @@ def same_weights(files, model):
 
 
 @pytest.mark.filterwarnings("error:Not pushed")
-def test_every_save_and_the_end(own_hub, training_args):
+def test_every_save_and_the_end(own_hub, training_args, monkeypatch, plot_curves):
+    monkeypatch.setattr(curves, "plot_curves", plot_curves)
     trainer = make_trainer(training_args, hub_always_push=True, eval_strategy="steps", eval_steps=4)
     trainer.card_options = CardOptions(license="mit")
     trainer.train()
     assert own_hub.messages == [*(f"Training in progress, step {step}" for step in (4, 8)), "End of training"]
     first, last = pushed(own_hub, position=1), pushed(own_hub)
     assert without_code(first) == without_code(last) == OF_THE_MODEL
+    assert Image.open(io.BytesIO(last["curves.png"])).size[0] > 500
     assert not same_weights(first, trainer.model) and same_weights(last, trainer.model)
     during, after = (ModelCard(files["README.md"].decode()) for files in (first, last))
     assert "The training is still running**: these are the weights of step 4 of 8." in during.text
