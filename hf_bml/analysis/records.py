@@ -80,7 +80,7 @@ def read_records(paths: Sequence[str | Path]) -> list[dict[str, Any]]:
             if json.dumps(found.setdefault(key, record)) != json.dumps(record):  # NaN is not equal to itself
                 raise ValueError(
                     f"{place}: expected one run of a row and seed, found another one than {places[key]}: {key}. Give "
-                    "files of one recipe per data set, or compare the other one under another --name."
+                    "files of one recipe per data set, or compare a copy of the other recipe under another name."
                 )
             places.setdefault(key, place)
     return list(found.values())
