@@ -210,9 +210,7 @@ def test_trains_with_the_papers_modulations(architecture, modulations, training_
     assert metrics["eval_accuracy"] > 0.5
 
 
-@pytest.mark.parametrize(
-    ("name", "architecture"), list(zip(MODULATIONS, itertools.cycle(ARCHITECTURES), strict=False))
-)
+@pytest.mark.parametrize(("name", "architecture"), list(zip(MODULATIONS, itertools.cycle(ARCHITECTURES))))
 def test_every_modulation_works_or_says_why_not(architecture, name, training_args):
     options = dict(MODULATIONS[name].example_options)
     needs = MODULATIONS[name](**options).needs(())

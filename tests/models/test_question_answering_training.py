@@ -116,9 +116,7 @@ def test_questions_that_lack_a_modality_train(architecture, training_args):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize(
-    ("name", "architecture"), list(zip(MODULATIONS, itertools.cycle(ARCHITECTURES), strict=False))
-)
+@pytest.mark.parametrize(("name", "architecture"), list(zip(MODULATIONS, itertools.cycle(ARCHITECTURES))))
 def test_every_modulation_trains_or_says_why_not(architecture, name, training_args):
     model = tiny_question_model(architecture, **MODULATIONS[name]().needs(()).model_options)
     args = training_args(modulations={name: {}}, max_steps=2)
