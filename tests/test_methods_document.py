@@ -64,6 +64,7 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [  # that change what a method needs
     ("opm", {"timing": "current"}),
     ("ogm", {"placement": "graph"}),
     ("multi_loss", {"heads": "own"}),
+    ("tcmax", {"shuffles": 4}),
     ("mbsd", {"heads": "own"}),
     ("lfm", {"schedule": "learned"}),
     ("mmpareto", {"heads": "split"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,8 @@ def tables():
 def test_the_page_shows_what_the_records_say(tables):
     page = (FOLDER / "RESULTS.md").read_text(encoding="utf-8")
     assert page.split(tables.shared.MARK)[1].strip() == tables.all_tables(), "run recipes/methods/tables.py --write"
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]*)\)", page)
+    assert len(pictures) == len(set(pictures)) >= len(SETS) and all((FOLDER / each).is_file() for each in pictures)
 
 
 @pytest.mark.parametrize("name", SETS)

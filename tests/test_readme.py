@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import datasets
 import pytest
 import yaml
 
@@ -50,14 +51,15 @@ def run_here(program: str) -> None:
 def test_the_python_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     program = "\n".join(text for language, text in BLOCKS if language == "python" and text not in FILES.values())
-    assert program.count("for seed in (0, 1, 2):") == 1
-    run_here(program.replace("(0, 1, 2)", "(1,)"))
+    monkeypatch.setattr(datasets.config, "TORCHVISION_AVAILABLE", True)  # as users have it
+    run_here(program)
     said = capsys.readouterr().out
     assert "balance/ratio_audio" in said
     found = re.findall(r"^seed (\d), (plain|balanced): test accuracy ([\d.]+)%$", said, flags=re.MULTILINE)
-    assert [(seed, method) for seed, method, _ in found] == [("1", "plain"), ("1", "balanced")]
-    plain, balanced = (float(value) for *_, value in found)
-    assert balanced > plain, "the README says that it helps"
+    accuracy = {(seed, method): float(value) for seed, method, value in found}
+    assert len(accuracy) == 6
+    for seed in "012":  # by 3 points and more
+        assert accuracy[seed, "balanced"] > accuracy[seed, "plain"], f"the README says that it helps; {accuracy}"
 
 
 def test_the_method_in_one_sitting_trains_and_is_tested(tmp_path):

@@ -10,24 +10,28 @@ of over the classes of a sample. For f = sum_m u^m it factorises: A^m[y] = sum_j
 
     log (1 / (B^M C)) sum_y prod_m A^m[y]
 
-so that no combination is ever formed. For other heads, `shuffles` times B combinations are drawn, of each modality's
-samples independently of the others'. In terms of the loss that the training minimises, whatever it is (label
-smoothing, a loss of your own), L is that loss - mean_i logsumexp f(phi_i) + the normaliser. A constant in L, which
-differs in the authors' code, changes no training.
+so that no combination is ever formed. For other heads, combinations are drawn, of each modality's samples
+independently of the others'. In terms of the loss that the training minimises, whatever it is (label smoothing, a loss
+of your own), L is that loss - mean_i logsumexp f(phi_i) + the normaliser. A constant in L, which differs in the
+authors' code, changes no training.
 
 Usage:      `modulations: {tcmax: {}}`
 Values:     `shuffles: null`, all combinations. The authors' code draws 256 to 1,024 pairs for heads that are no sum: 4
             to 16 shuffles of batches of 64.
 Relations:  drops of OPM and ModDrop apply to all terms. Multi-loss can be added.
 Limits:     without `shuffles`, the joint logits must be a sum of unimodal ones (`fusion: concat` without hidden
-            layers, `sum`, `shared` with `shared_prediction: sum`, ...); with them, the head runs once more for each.
-            The combinations are those of a micro-batch of one process: accumulation and several processes give other
-            losses than the big batch, and a micro-batch of one sample gives the plain loss. Predictions are the usual
-            softmax, which assumes classes that are equally frequent.
+            layers, `sum`, `shared` with `shared_prediction: sum`, ...). With them, the head, in `balance()` all behind
+            the encoders, runs once more for each, and all of it is kept for the backward pass; what is no feature (an
+            attention mask, a question) stays that of the place. The combinations are those of a micro-batch of one
+            process: accumulation and several processes give other losses than the big batch, and a micro-batch of one
+            sample gives the plain loss. Predictions are the usual softmax, which assumes classes that are equally
+            frequent.
 
 A sample that lacks a modality, or has it dropped, counts in no A^m, B being the number of those that have it; in the
-first term it has the modality's share of the bias. What is drawn stands in the places of samples that have all
-modalities (in all places if none has). This treatment is ours.
+first term the head predicts without it, a linear one with its share of the bias. What is drawn stands in the places of
+samples that have all modalities that any sample of the micro-batch has, `shuffles` in each place. If there is no such
+sample, it stands in all places, without the modalities that a place lacks: a mean over combinations of what is there.
+With segments, a combination has the same segment of all its samples. This treatment is ours.
 """
 
 from __future__ import annotations
@@ -131,25 +135,35 @@ class TCMax(Modulation):
         self, shuffles: int, features: dict[str, Tensor], keep_mask: Tensor | None, batch: MicroBatch, step: Step
     ) -> Tensor:
         """As `log_mean_of_combinations`, of those that are drawn."""
+        samples = len(batch.labels)
+        if longer := {name: len(own) for name, own in features.items() if len(own) != samples}:
+            raise ValueError(
+                f"tcmax combines features of different samples, but the {samples} of this batch have {longer} rows of "
+                "features: a sample may have any number (balance(placeholders=...)). Leave tcmax out."
+            )
         some = next(iter(features.values()))
         generator = step.generator(self.name, some.device)
-        kept = some.new_ones(len(some), len(features), dtype=torch.bool) if keep_mask is None else keep_mask
+        kept = some.new_ones(samples, len(features), dtype=torch.bool) if keep_mask is None else keep_mask
         complete = (kept | ~kept.any(0)).all(1)
         counts = complete | ~complete.any()
         parts = []
         for _ in range(shuffles):
             combined = {}
             for (name, feature), present in zip(features.items(), kept.unbind(1), strict=True):
-                draws = torch.rand(len(feature), device=feature.device, generator=generator)
+                draws = torch.rand(samples, device=feature.device, generator=generator)
                 combined[name] = feature[drawn(draws, present)]
-            logits = batch.fuse(combined, keep_mask)
-            parts.append(torch.where(counts, at_least_float32(logits).logsumexp(-1), -torch.inf))
+            predictions = at_least_float32(batch.fuse(combined, keep_mask)).flatten(1)
+            parts.append(torch.where(counts, predictions.logsumexp(1), -torch.inf))
         found = torch.cat(parts)
-        return found.logsumexp(0) - (len(parts) * counts.sum() * logits.shape[-1]).log()
+        return found.logsumexp(0) - (shuffles * counts.sum() * predictions.shape[1]).log()
 
     def modulate_losses(self, losses: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
-        normaliser = at_least_float32(batch.output["logits"]).logsumexp(-1)
-        joint = losses[JOINT] - batch.mean(normaliser)
+        samples = len(batch.labels)
+        normaliser = at_least_float32(batch.output["logits"]).logsumexp(-1).view(samples, -1)  # one, or one a segment
+        counts = batch.task.counts(batch.labels)
+        counts = torch.ones_like(normaliser) if counts is None else counts.view(samples, -1).to(normaliser.dtype)
+        normaliser = (normaliser * counts).sum(1) / counts.sum(1).clamp_min(1)  # as in the loss
+        joint = losses[JOINT] - batch.mean(normaliser, batch.task.labelled(batch.labels))
         logged = {"tcmax/normaliser": losses[self.name], "tcmax/loss": joint + losses[self.name]}
         self.means.add({name: value.detach() / batch.weight for name, value in logged.items()})
         return {**losses, JOINT: joint}

@@ -39,7 +39,7 @@ def command(
         name: of the command.
         further: errors that are bad input, beside ValueError and OSError.
         help_parser: makes the parser whose help is printed, where that of the function takes seconds to make.
-        is_text_only: needs neither torch nor transformers, which take seconds to import.
+        is_text_only: only returns a text, so that no library is silenced, and no processes are ended.
     """
 
     def made(function: Function) -> Callable[..., int]:
@@ -54,24 +54,30 @@ def command(
                 quiet_libraries()
             try:
                 text = function(arguments)
-                if text is not None:
-                    if not is_text_only:
-                        from .processes import end_processes  # slow to import
+                if text is not None and not is_text_only:
+                    from .processes import end_processes  # slow to import
 
-                        end_processes()
-                    if is_main_process():
-                        print(text, flush=True)
-            except BrokenPipeError:
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nor at exit, when it is flushed
-                return NOBODY_READS
+                    end_processes()
             except (ValueError, OSError, *further) as error:
                 print_error(f"hf-bml {name}", error)
                 return BAD_INPUT
-            return 0
+            return print_text(text) if text is not None and is_main_process() else 0
 
         return main
 
     return made
+
+
+def print_text(text: str) -> int:
+    """Prints a command's text; returns its exit status, `NOBODY_READS` if that is so."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        unread = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(unread, sys.stdout.fileno())  # for what Python flushes at its end
+        os.close(unread)
+        return NOBODY_READS
+    return 0
 
 
 def quiet_libraries() -> None:

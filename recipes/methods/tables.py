@@ -51,7 +51,7 @@ def short(label: str) -> str:
 
 def all_sets() -> dict[str, tuple[list[Row], list[str]]]:
     """Those that have records here."""
-    return {path.name: rows_of_set(path.name) for path in sorted(FOLDER.iterdir()) if path.is_dir()}
+    return {path.parent.name: rows_of_set(path.parent.name) for path in sorted(FOLDER.glob(f"*/{RECIPE}.jsonl"))}
 
 
 def ranks_of(sets: Sets) -> dict[str, Ranks]:
@@ -70,7 +70,8 @@ def all_tables() -> str:
     if len(pooled) > 1:
         chapters.append(f"## Pooled: {', '.join(pooled)}\n\n{shared.pooled_differences(pooled)}")
     for title, ranks in ranks_of(sets).items():
-        picture = "![Mean ranks and critical difference](ranks.png)\n\n" if title == "one missing" else ""
+        is_drawn = title == "one missing" and ranks.critical_difference is not None
+        picture = "![Mean ranks and critical difference](ranks.png)\n\n" if is_drawn else ""
         chapters.append(f"## Ranks: {title}\n\n{picture}{ranks_text(ranks, title)}")
     caption = "Accuracy on clean data, with one modality missing and with noise"
     for name, (rows, notes) in found.items():

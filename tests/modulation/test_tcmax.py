@@ -75,7 +75,7 @@ def test_drawn_combinations_come_close_to_all_of_them():
     mask = torch.ones(4, 3, dtype=torch.bool)
     mask[:2, 1] = mask[:, 2] = False
     exact, *_ = losses_of([TCMax()], labels, mask)
-    few, *_ = losses_of([TCMax(shuffles=2000)], labels, mask)  # 8,000 of 8 combinations
+    few, *_ = losses_of([TCMax(shuffles=2000)], labels, mask)  # 4,000, two of the four places have all there is
     assert_close(few["tcmax"], exact["tcmax"], atol=0.02, rtol=0)
     assert_close(few["joint"], exact["joint"])
 
@@ -90,6 +90,24 @@ def test_a_head_with_hidden_layers():
     assert_close(found["tcmax"], everything.exp().mean().log(), atol=0.02, rtol=0)
     found["tcmax"].backward()
     assert model.head.get_parameter("classifier.0.weight").grad.any()
+
+
+def test_without_a_sample_that_has_everything():
+    """Places then predict from what they have: here all of one of two modalities."""
+    labels = torch.tensor([0, 2, 1, 1])
+    mask = torch.tensor([[True, False, False], [False, True, False]]).repeat(2, 1)
+    found, _, model = losses_of([TCMax(shuffles=3)], labels, mask)
+    assert torch.isfinite(found["tcmax"])
+    found["tcmax"].backward()
+    assert torch.isfinite(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])).all()
+
+
+@pytest.mark.parametrize("shuffles", [None, 2])
+def test_samples_without_a_label_count_in_the_normaliser_only(shuffles):
+    labels = torch.tensor([0, 2, -100, 1])
+    found, output, _ = losses_of([TCMax(shuffles=shuffles)], labels)
+    rows = torch.tensor([0, 1, 3])
+    assert_close(found["joint"], -output.logits[rows].gather(1, labels[rows, None]).mean())
 
 
 def losses_of(methods, labels, modality_mask=None, **options):
@@ -178,6 +196,28 @@ class Drawn(OnBoundedVotes):
 
     def __init__(self, shuffles=2, **options):
         super().__init__(shuffles=shuffles, **options)
+
+
+class AnyHead(TCMax):
+    """Drawn combinations for a model as the property suite has it."""
+
+    def __init__(self, shuffles=2, **options):
+        super().__init__(shuffles=shuffles, **options)
+
+
+@pytest.mark.parametrize("property", ["balance", "segments", "questions", "bf16", "skipped fp16 step"])
+def test_drawn_combinations_of_other_models(property):
+    assert check(AnyHead, property) is None
+
+
+def test_features_that_are_not_one_row_a_sample_are_refused():
+    method, labels = TCMax(shuffles=1), torch.tensor([0, 1])
+    features = {"image": torch.zeros(5, 3), "text": torch.zeros(2, 3)}
+    batch = MicroBatch({}, labels, features=features)
+    method.bind(("image", "text"))
+    method.modulate_features(features, batch, None, Step(("image", "text")))
+    with pytest.raises(ValueError, match=r"the 2 of this batch have \{'image': 5\} rows"):
+        method.forward_losses(features, batch, Step(("image", "text")))
 
 
 @pytest.mark.parametrize("method", [OnBoundedVotes, OnSharedHead, Drawn])

@@ -5,7 +5,7 @@ import os
 import datasets
 import pytest
 
-from hf_bml.study.errors import NOBODY_READS, OneLineErrors, command, one_line, print_error, quiet_libraries
+from hf_bml.study.errors import BAD_INPUT, NOBODY_READS, OneLineErrors, command, one_line, print_error, quiet_libraries
 
 WORKER = """Caught ValueError in DataLoader worker process 0.
 Original Traceback (most recent call last):
@@ -44,7 +44,8 @@ def test_a_log_file_gets_no_bars_of_datasets(monkeypatch, is_terminal):
         datasets.disable_progress_bars()  # as in all tests
 
 
-def test_a_reader_that_leaves_ends_a_command_without_a_word(monkeypatch, capfd):
+@pytest.mark.parametrize("is_text_only", [True, False])
+def test_a_reader_that_leaves_ends_a_command_without_a_word(monkeypatch, capfd, is_text_only):
     class Closed:
         def write(self, text):
             raise BrokenPipeError
@@ -54,6 +55,15 @@ def test_a_reader_that_leaves_ends_a_command_without_a_word(monkeypatch, capfd):
 
     with open(os.devnull, "w") as some:
         unread = some.fileno()
-        monkeypatch.setattr("sys.stdout", Closed())
-        assert command("listing", is_text_only=True)(lambda arguments: "text")([]) == NOBODY_READS
+        with monkeypatch.context() as patch:
+            patch.setattr("sys.stdout", Closed())
+            assert command("listing", is_text_only=is_text_only)(lambda arguments: "text")([]) == NOBODY_READS
     assert capfd.readouterr() == ("", "")
+
+
+def test_another_broken_pipe_is_an_error(capsys):
+    def broken(arguments):
+        raise BrokenPipeError(32, "Broken pipe", "worker")
+
+    assert command("listing")(broken)([]) == BAD_INPUT
+    assert "hf-bml listing: " in capsys.readouterr().err

@@ -108,13 +108,14 @@ class BalancedForward(CheckedModel):
         keep_mask = mask
         if modulation is not None:
             keep_mask = modulation.keep_modalities(self._view(outputs, earlier, inputs, unimodal_logits, mask))
+        seen = outputs
         if runs_again:
             seen = self._kept(outputs, keep_mask)
             if modulation is not None:
                 seen = self._modulated(seen, modulation, keep_mask)
             with self._replayed(seen, earlier):
                 result = self._run(inputs)
-        further = modulation.forward_losses(self._features(outputs)) if modulation is not None else {}
+        further = modulation.forward_losses(self._features(seen)) if modulation is not None else {}
         joint = self._logits(result)
         if not self._rows_are_checked and len(joint) > 1:
             self._check_rows(outputs, earlier, inputs)
