@@ -50,7 +50,10 @@ def named_options(specification: str | Mapping[str, Any] | None) -> dict[str, An
     """
     if isinstance(specification, str):
         if specification.startswith("{"):
-            return json.loads(specification)
+            try:
+                return json.loads(specification)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"modulations must be JSON of a mapping, found {specification!r} ({error}).") from error
         return {name: {} for name in specification.split("+")}
     if not isinstance(specification, Mapping | None):
         raise ValueError(

@@ -14,7 +14,8 @@ import numpy as np
 from ..analysis.references import is_control
 from ..analysis.row import Row
 from ..ground.suggestion import did_you_mean
-from .dotted_options import recipe_options, split_dotted
+from ..modulation.bundles import named_options
+from .dotted_options import recipe_options
 from .fingerprint import fingerprint
 from .methods import Method, check_used, option_text, parse_method
 from .metric_checks import compared_metric
@@ -195,16 +196,18 @@ def methods_of(path: str, chosen: argparse.Namespace, arguments: Sequence[str]) 
     Raises:
         ValueError: a method is given twice, or options were given for a modulation that no method contains.
     """
-    options, _ = recipe_options(path, arguments)
-    defaults = options.get("modulations") or {}
-    if not isinstance(defaults, Mapping) or not all(isinstance(d, Mapping | None) for d in defaults.values()):
+    options, dotted, _ = recipe_options(path, arguments)
+    try:
+        defaults = named_options(options.get("modulations"))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if not all(isinstance(given, Mapping | None) for given in defaults.values()):
         raise ValueError(f"{path}: modulations must be a mapping from name to options, found {defaults!r}.")
     methods = [parse_method(text, defaults) for text in chosen.modulations]
     labels = [method.label for method in methods]
     twice = {label for label in labels if labels.count(label) > 1}
     if twice:
         raise ValueError(f"--modulations: {', '.join(sorted(twice))} is given twice.")
-    _, dotted = split_dotted(arguments)
     check_used(methods, [name[1] for name, _ in dotted if name[0] == "modulations"])
     return methods
 

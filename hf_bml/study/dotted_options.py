@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from ..ground.suggestion import did_you_mean
-from .recipe_blocks import OPTION_NAMES
+from ..modulation.bundles import named_options
+from .recipe_blocks import OPTION_NAMES, read_json
 from .recipe_yaml import RecipeLoader, read_recipe
 
 
@@ -44,7 +45,17 @@ def split_dotted(arguments: Sequence[str]) -> tuple[list[str], list[tuple[list[s
 
 
 def set_nested(options: dict[str, Any], path: Sequence[str], value: Any) -> None:
-    """Sets `options[path[0]][path[1]]... = value`, creating mappings on the way."""
+    """Sets `options[path[0]][path[1]]... = value`, creating mappings on the way and reading one that is JSON, or names
+    of modulations.
+
+    Raises:
+        ValueError: what the path leads through is not a mapping.
+    """
+    whole = options.get(path[0])
+    if path[0] == "modulations" and isinstance(whole, str):
+        options[path[0]] = named_options(whole)
+    elif isinstance(whole, str) and whole.startswith("{"):
+        options[path[0]] = read_json(path[0], whole)
     for key in path[:-1]:
         if options.get(key) is None:
             options[key] = {}
@@ -54,8 +65,12 @@ def set_nested(options: dict[str, Any], path: Sequence[str], value: Any) -> None
     options[path[-1]] = value
 
 
-def recipe_options(path: str | Path, arguments: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """A recipe's YAML with the dotted options of a command line, and that command line's other arguments.
+def recipe_options(
+    path: str | Path, arguments: Sequence[str]
+) -> tuple[dict[str, Any], list[tuple[list[str], Any]], list[str]]:
+    """A recipe's YAML with the dotted options of a command line, these options, and the other arguments.
+
+    Those win over a whole mapping wherever that stands: set them again on one that the other arguments give.
 
     Raises:
         ValueError, FileNotFoundError: see `read_recipe`; a dotted option that does not exist or is not a mapping.
@@ -66,4 +81,4 @@ def recipe_options(path: str | Path, arguments: Sequence[str]) -> tuple[dict[str
         if nested[0] not in OPTION_NAMES:
             raise ValueError(f"unknown option --{'.'.join(nested)}.{did_you_mean(nested[0], OPTION_NAMES)}")
         set_nested(options, nested, value)
-    return options, others
+    return options, dotted, others

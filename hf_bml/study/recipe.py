@@ -16,7 +16,7 @@ from ..modulation.bundles import bundled_model_options
 from ..processing import PROCESSORS
 from ..training.training_args import DICT_FIELDS, BalancedTrainingArguments
 from .command_lines import recipes_come_first
-from .dotted_options import recipe_options
+from .dotted_options import recipe_options, set_nested
 from .recipe_blocks import BLOCKS, OPTION_NAMES, DataArguments, ModelArguments, TaskArguments
 from .rhythm import RHYTHM, default_rhythm
 from .tasks import TASKS, check_task_options
@@ -56,7 +56,7 @@ def parse_recipe(
     Raises:
         ValueError, FileNotFoundError: see `recipe_options`, and the blocks' own validation.
     """
-    options, others = recipe_options(path, arguments)
+    options, dotted, others = recipe_options(path, arguments)
     defaults: dict[str, Any] = {}
     for action in parser._actions:  # the second action of a switch is its --no_ form
         is_text = isinstance(action.default, str)  # which argparse converts
@@ -78,6 +78,9 @@ def parse_recipe(
         raise ValueError(f"unknown option {unknown[0]!r}.{hint} See hf-bml options.")
     chosen = {**{name: vars(namespace)[name] for name in sorted(OPTION_NAMES)}, **(changes or {})}
     try:
+        for nested, value in dotted:
+            if nested[0] not in (changes or {}):
+                set_nested(chosen, nested, value)
         bundled = bundled_model_options(chosen["modulations"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

@@ -142,10 +142,15 @@ def parse_json_fields(arguments: Any) -> None:
     for name in (name for name, hint in hints.items() if dict in map(get_origin, get_args(hint))):
         value = vars(arguments)[name]
         if isinstance(value, str):
-            try:
-                value = json.loads(value)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"--{name} must be a JSON mapping, found {value!r} ({error}).") from error
+            value = read_json(name, value)
         if value is not None and not isinstance(value, Mapping):
             raise ValueError(f"{name} must be a mapping, found {value!r}.")
         setattr(arguments, name, value)
+
+
+def read_json(name: str, text: str) -> Any:
+    """What a command line's JSON says; ValueError, naming the option, where it is not JSON."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--{name} must be a JSON mapping, found {text!r} ({error}).") from error

@@ -150,6 +150,14 @@ def test_a_changed_recipe_is_a_new_run_and_old_ones_stay(compare, own, tmp_path)
     assert len(list((tmp_path / "runs").glob("none-*"))) == 2
 
 
+def test_a_recipe_may_name_its_modulations_only(compare, own, tmp_path):
+    own.write_text(own.read_text() + "modulations: opm+balanced\n")
+    assert [modulations for modulations, _ in compare("--modulations", "none", "opm:q_base=0.4")] == [
+        None,
+        {"opm": {"q_base": 0.4}},
+    ]
+
+
 def test_options_of_the_recipe_and_of_dotted_names(compare, own, tmp_path):
     own.write_text(own.read_text() + "modulations:\n  opm: {q_base: 0.2, lam: 0.7}\n")
     dotted = ["--modulations.opm.lam", "0.3", "--modulations.ogm.alpha=0.1"]

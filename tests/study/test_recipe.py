@@ -65,6 +65,30 @@ def test_dotted_names_reach_into_mappings(recipe_file):
     assert recipe.model.modalities["audio"]["channels"] == [2, 4]
 
 
+@pytest.mark.parametrize(
+    ("whole", "found"),
+    [
+        (["--modulations", "opm"], {"opm": {"q_base": 0.8}}),
+        (["--modulations=ogm+opm"], {"ogm": {}, "opm": {"q_base": 0.8}}),
+        (["--modulations", '{"opm": {"lam": 0.1}}'], {"opm": {"lam": 0.1, "q_base": 0.8}}),
+    ],
+)
+def test_dotted_names_reach_into_a_mapping_that_the_command_line_gives(recipe_file, whole, found):
+    dotted = ["--modulations.opm.q_base", "0.8"]
+    for arguments in ([*whole, *dotted], [*dotted, *whole]):
+        recipe = parse(recipe_file, *arguments)
+        assert recipe.training.modulations == recipe.explicit["modulations"] == found
+    whole = ["--dataset_options", '{"grouped": false}']
+    recipe = parse(recipe_file, "--dataset_options.snr_db", "10", *whole)
+    assert recipe.data.dataset_options == recipe.explicit["dataset_options"] == {"grouped": False, "snr_db": 10}
+
+
+def test_a_dotted_name_reaches_into_a_bundle(recipe_file):
+    recipe_file.write_text(YAML.replace("modulations:\n  opm: {q_base: 0.5}", "modulations: balanced"))
+    recipe = parse(recipe_file, "--modulations.mod_drop.p", "0.2")
+    assert recipe.training.modulations["mod_drop"]["p"] == 0.2 and "multi_loss" in recipe.training.modulations
+
+
 def test_changes_win_over_the_yaml_and_the_command_line(recipe_file):
     changes = {"seed": 5, "modulations": {"ogm": {}}, "interaction": "mmtm", "fusion": "concat"}
     recipe = parse(recipe_file, "--seed", "3", "--modulations.opm.lam", "0.1", "--fusion", "sum", changes=changes)
@@ -182,6 +206,8 @@ def test_merge_keys(recipe_file):
         (["--modulations.opm", "{"], "--modulations.opm: '{' is not YAML"),
         (["--max_steps", "many"], "invalid int value: 'many'"),
         (["--processors", "{audio"], "--processors must be a JSON mapping"),
+        (["--processors", "{audio", "--processors.audio.type", "x"], "--processors must be a JSON mapping"),
+        (["--modulations", "{opm"], "modulations must be JSON of a mapping, found '{opm'"),
     ],
 )
 def test_bad_command_line(recipe_file, arguments, message):
