@@ -53,7 +53,9 @@ def named_options(specification: str | Mapping[str, Any] | None) -> dict[str, An
             try:
                 return json.loads(specification)
             except json.JSONDecodeError as error:
-                raise ValueError(f"modulations must be JSON of a mapping, found {specification!r} ({error}).") from error
+                raise ValueError(
+                    f"modulations must be JSON of a mapping, found {specification!r} ({error})."
+                ) from error
         return {name: {} for name in specification.split("+")}
     if not isinstance(specification, Mapping | None):
         raise ValueError(

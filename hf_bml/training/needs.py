@@ -112,7 +112,9 @@ def check_head(face: ModelFace, stack: ModulationStack, kind: str) -> None:
         ("exact_split", face.why_no_exact_split()),
     ):
         if reason and (names := stack.who(need)):
-            raise ValueError(f"{names} need the head as a function of the features. {reason}")
+            drawn = "tcmax" in names and not face.why_not_fuse()
+            instead = " Or give tcmax `shuffles`, with which it takes this head." if drawn else ""
+            raise ValueError(f"{names} need the head as a function of the features. {reason}{instead}")
     if (names := stack.who("own_heads")) and not face.trains_own_heads:
         raise ValueError(
             f"{names} train a classifier of its own for each modality, which this {kind} does not have. Set "

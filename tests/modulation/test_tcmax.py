@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
 from hf_bml import MultimodalBalancedTrainer
-from hf_bml.modulation import MicroBatch, ModDrop, ModulationStack, MultiLoss, Needs, Step, TCMax
+from hf_bml.modulation import OPM, MicroBatch, ModDrop, ModulationStack, MultiLoss, Needs, Step, TCMax
 from hf_bml.modulation.tcmax import drawn, log_mean_of_combinations
 from hf_bml.testing import check
 from hf_bml.training.losses import named_losses
@@ -80,6 +80,16 @@ def test_drawn_combinations_come_close_to_all_of_them():
     assert_close(few["joint"], exact["joint"])
 
 
+def test_drawn_combinations_contain_nothing_that_opm_drops():
+    labels = torch.arange(12) % 3
+    scores = {"scores": torch.tensor([0.9, 0.3, 0.3]), "ratios": torch.tensor([3.0, 0.5, 0.5])}
+    exact, output, _ = losses_of([OPM(), TCMax()], labels, **scores)
+    few, same, _ = losses_of([OPM(), TCMax(shuffles=2000)], labels, **scores)
+    assert 0 < output.keep_mask[:, 0].sum() < len(labels)  # some samples have lost the dominant modality
+    assert torch.equal(output.keep_mask, same.keep_mask)
+    assert_close(few["tcmax"], exact["tcmax"], atol=0.02, rtol=0)  # 0.1 apart if dropped features were drawn
+
+
 def test_a_head_with_hidden_layers():
     """All combinations, one by one, are those of the drawn normaliser's limit."""
     labels = torch.tensor([0, 2, 1, 1])
@@ -110,12 +120,12 @@ def test_samples_without_a_label_count_in_the_normaliser_only(shuffles):
     assert_close(found["joint"], -output.logits[rows].gather(1, labels[rows, None]).mean())
 
 
-def losses_of(methods, labels, modality_mask=None, **options):
+def losses_of(methods, labels, modality_mask=None, scores=None, ratios=None, **options):
     model = tiny_model(NAMES, **options)
     torch.nn.init.normal_(model.head.get_parameter("classifier.0.bias"))
     inputs = {name: torch.arange(float(len(labels) * size)).view(-1, size).sin() for name, size in SIZES.items()}
     stack = ModulationStack(methods, NAMES)
-    stack.begin_step(Step(NAMES))
+    stack.begin_step(Step(NAMES, scores=scores, ratios=ratios))
     stack.begin_micro_batch(MicroBatch({}, labels))
     output = model.train()(**inputs, labels=labels, modality_mask=modality_mask, modulation=stack)
     return stack.modulate_losses(named_losses(output.loss, output), output), output, model
@@ -167,8 +177,8 @@ def test_beside_multi_loss():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"head_hidden_sizes": [4]}, r"\['tcmax'\] need .* must be the sum"),
-        ({"fusion": "film"}, r"\['tcmax'\] need .* must be the sum"),
+        ({"head_hidden_sizes": [4]}, r"\['tcmax'\] need .* must be the sum.* give tcmax `shuffles`"),
+        ({"fusion": "film"}, r"\['tcmax'\] need .* must be the sum.* give tcmax `shuffles`"),
         ({"bias_split": {"audio": 1.0, "visual": 1.0}}, "shares of its bias must sum to 1"),
     ],
 )
