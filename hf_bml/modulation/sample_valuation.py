@@ -15,14 +15,16 @@ Usage:      `modulations: {sample_valuation: {}}`, or `{level: modality}`, which
             grows with the gap of the mean contributions, copies with the lower modality only.
 Values:     `warmup: 5`, `alpha: 1.0` and `part: 0.2` are the authors' code's.
 Cost:       a pass over the training split, or a part of it, before every epoch; for three modalities or more one for
-            every further coalition: 4 passes for M = 3, 11 for M = 4.
+            every further coalition: 4 passes for M = 3, 11 for M = 4. With `level: modality` the part is the same
+            samples before every epoch; the first time, one more pass finds which modalities all have.
 Relations:  the coalitions of one modality are its own predictions (`unimodal_logits`), which drive OPM and OGM, too.
 
 The authors read all samples and all copies in an epoch, of up to five times the length for two modalities. Here an
 epoch keeps its length, which schedules and `max_steps` count: it reads as many entries as there are samples, drawn
 without replacement from samples and copies. Our reading, where there is more than one: for labels by segment, v is the
-share of segments that are right, times |S|; a sample that lacks a modality is valued by those it has; for more than
-two modalities at the level of modalities, each is compared to the one that contributes most.
+share of segments that are right, times |S|; a sample that lacks a modality is valued by those it has, and a mean
+contribution is that of the samples that have the modality; for more than two modalities at the level of modalities,
+each is compared to the one that contributes most.
 """
 
 from __future__ import annotations
@@ -51,13 +53,14 @@ class SampleValuationConfig(ModulationConfig):
         level: `"sample"`: copies by a sample's own contributions; `"modality"`: by their means.
         warmup: epochs of plain training before the first valuation, at least 0.
         alpha: at the level of modalities, how many copies a gap of the means adds, at least 0.
-        part: share of the training split that is valued at the level of modalities, in (0, 1].
+        part: share of the training split that is valued at the level of modalities, in (0, 1]; the same samples before
+            every epoch.
     """
 
     level: str = option("sample", "Whose contributions decide: sample's, or modality means.", ("sample", "modality"))
     warmup: float = option(5, "Epochs of plain training before the first valuation.", "[0, inf]")
     alpha: float = option(1.0, "How many copies a gap adds (level: modality), >= 0.", "[0, inf)")
-    part: float = option(0.2, "Share of the samples valued (level: modality), in (0, 1].", "(0, 1]")
+    part: float = option(0.2, "Share of the samples valued, always the same (level: modality).", "(0, 1]")
 
 
 def contributions(values: Tensor) -> Tensor:
@@ -108,8 +111,8 @@ def added_shares(means: Tensor, alpha: float) -> Tensor:
 class SampleValuation(Modulation):
     """Adds copies of samples with the modalities that contribute little to them.
 
-    Logs, of an epoch that it plans, `sample_valuation/contribution_<m>` (mean phi) and `sample_valuation/copies_<m>`
-    (copies per sample, of which the epoch draws).
+    Logs, of an epoch that it plans, `sample_valuation/contribution_<m>` (mean phi of the samples that have the
+    modality) and `sample_valuation/copies_<m>` (copies per sample, of which the epoch draws).
     """
 
     name = "sample_valuation"
@@ -138,20 +141,22 @@ class SampleValuation(Modulation):
         if epoch < self.config.warmup or len(modalities) == 1:
             return None
         by_sample = self.config.level == "sample"
-        values, present = self._values(modalities, 1.0 if by_sample else self.config.part)
+        values, valued = self._values(modalities, 1.0 if by_sample else self.config.part)
         found = contributions(values)
+        counts = valued.sum(0)
+        means = (found * valued).sum(0) / counts.clamp_min(1)
         generator = seeded_generator(self.name, torch.device("cpu"), self._run.seed, epoch)
         if by_sample:
-            rows, numbers = torch.arange(len(found)), copies(found) * present
+            rows, numbers = torch.arange(len(found)), copies(found) * valued
         else:
             if self._present is None:
                 self._present = self._run.collect("train", ["keep_mask"])["keep_mask"].bool()
             rows, present = torch.arange(len(self._present)), self._present
-            shares = added_shares(found.mean(0), self.config.alpha)
+            shares = added_shares(means, self.config.alpha) * (counts > 0)  # what was not valued gets no copies
             places = torch.rand(present.shape, generator=generator).argsort(0).argsort(0)
             numbers = (places < shares * len(rows)).long() * present
         device = next(self._run.model.parameters()).device
-        logged = {"contribution": found.mean(0), "copies": numbers.double().mean(0)}
+        logged = {"contribution": means, "copies": numbers.double().mean(0)}
         self.means.add({f"{self.name}/{key}": value.float().to(device) for key, value in logged.items()})
         return drawn_plan(rows, numbers, generator) if numbers.any() else None
 

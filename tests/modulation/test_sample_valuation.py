@@ -161,6 +161,35 @@ def test_the_level_of_modalities_looks_at_a_part():
     assert plan.keep[:, 1].all() and not plan.keep.all()
 
 
+def test_means_are_of_the_samples_that_have_a_modality():
+    """All predictions are right, and visual is missing in half: each contributes 1 to every sample that has it."""
+    everything_right = {name: [1] * 30 for name in ("all", "audio", "visual")}
+    present = torch.ones(30, 2, dtype=torch.bool)
+    present[:15, 1] = False
+    for level in ("modality", "sample"):
+        plan, logs = planned(Fixed(everything_right, present), level=level)
+        assert plan is None
+        for name in ("audio", "visual"):
+            assert logs[f"sample_valuation/contribution_{name}"] == 1
+            assert logs[f"sample_valuation/copies_{name}"] == 0
+
+
+def test_a_modality_that_no_valued_sample_has_gets_no_copies():
+    """Audio and visual contribute 0.5 and 1.5; text, of which nothing is known, others than those valued have."""
+    names = ("audio", "visual", "text")
+    right = {"all": [1, 1], "audio": [0, 0], "visual": [1, 1], "text": [0, 0]}
+    right |= {"audio+visual": [1, 1], "audio+text": [0, 0], "visual+text": [1, 1]}
+    run = Fixed(right, torch.tensor([[True, True, False]] * 2), names)
+    method = SampleValuation(level="modality", part=0.5, alpha=5.0)
+    method.bind(names)
+    method.attach(run)
+    method._present = torch.ones(2, 3, dtype=torch.bool)
+    method.plan_epoch(5)
+    logs = method.logs()
+    assert [logs[f"sample_valuation/contribution_{name}"].item() for name in names] == [0.5, 1.5, 0]
+    assert [logs[f"sample_valuation/copies_{name}"].item() for name in names] == [1, 0, 0]
+
+
 def test_labels_by_segment_count_by_their_share():
     run = Fixed({name: [1] for name in ("all", "audio", "visual")})
     found = run.collect("train", ["logits", "unimodal_logits", "labels", "keep_mask"])
