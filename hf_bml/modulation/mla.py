@@ -15,11 +15,13 @@ Values:     none beside the projection; the paper trains with SGD, 100 epochs, l
 Relations:  replaces the losses, so methods that add some are excluded. Features that are projected to the classifier's
             width have that projection trained in their own turn.
 Limits:     M optimizer steps, and M passes, for each batch: `max_steps` and schedules by steps count them all, epochs
-            are M times as long in steps. One linear classifier, so no `head_hidden_sizes`. With a single modality it
-            does nothing.
+            are M times as long in steps. One linear classifier, so no `head_hidden_sizes`. BatchNorm's running
+            statistics are not gradients and follow the data in frozen encoders, too. With a single modality it does
+            nothing.
 
 Preset `released` has the authors' code's P: the numerator is divided, entry by entry, by the matrix a + (P r) r^T, and
-P by its Frobenius norm after each update.
+P by its Frobenius norm after each update. As there, P is updated before it projects the gradient of the same turn, and
+the first turn of the training does neither.
 """
 
 from __future__ import annotations
@@ -151,10 +153,12 @@ class MLA(Modulation):
             return
         gradient = self._head.classifier[-1].weight.grad
         local = gradient.to_local() if isinstance(gradient, DTensor) else gradient  # FSDP2 shards by classes
-        if self._projection is not None:
-            local.copy_(local.to(self._projection.dtype) @ self._projection.T)
         *_, count = total = step.total(f"{self.name}/feature")
         mean, a = total[:-1] / count.clamp_min(1), 0.1 ** (1 + step.epoch % 1)
-        before = torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
-        before = before if self._projection is None else self._projection
-        self._projection = torch.where(count > 0, PROJECTIONS[self.config.projection](before, mean, a), before)
+        first, released = self._projection is None, self.config.projection == "released"
+        before = torch.eye(len(mean), dtype=mean.dtype, device=mean.device) if first else self._projection
+        after = torch.where(count > 0, PROJECTIONS[self.config.projection](before, mean, a), before)
+        if not first:
+            used = after if released else before
+            local.copy_(local.to(used.dtype) @ used.T)
+        self._projection = before if first and released else after

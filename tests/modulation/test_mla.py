@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from tiny_images import tiny_image_dataset, tiny_image_model
 from torch import nn
 
 from hf_bml import MultimodalBalancedTrainer
-from hf_bml.modulation import MLA, Gradients, Step
+from hf_bml.modulation import MLA, Gradients, MicroBatch, Step
 from hf_bml.modulation.mla import released_projection, updated_projection
 
 R = torch.tensor([1.0, 2.0])
@@ -61,13 +62,13 @@ class Head(nn.Module):
             parameter.grad = torch.ones_like(parameter)
 
 
-def turn(method, number, feature):
+def turn(method, number, feature, epoch=0.0):
     """Gradients of classifier, visual's projection and both encoders after one turn, on one sample's feature."""
     encoders = {name: [nn.Parameter(torch.ones(3))] for name in ("audio", "visual")}
     for [parameter] in encoders.values():
         parameter.grad = torch.ones(3)
     method._head = Head()
-    step = Step(("audio", "visual"), turn=number)
+    step = Step(("audio", "visual"), turn=number, epoch=epoch)
     step.add("mla/feature", torch.cat([feature, torch.ones(1)]))
     method.modulate_gradients(Gradients(encoders), step)
     grads = [own[0].grad is not None for own in encoders.values()]
@@ -87,6 +88,43 @@ def test_turns_and_the_order_of_projecting_and_updating():
     free = MLA(projection="none")
     turn(free, 0, R)
     assert free.state_dict()["projection"] is None
+
+
+def test_the_released_order_updates_first_and_leaves_the_first_turn_out():
+    method = MLA(preset="released")
+    weight, _, encoders = turn(method, 0, R)
+    assert torch.equal(weight, torch.ones(2, 2)) and encoders == [True, False]
+    resumed = MLA(preset="released")
+    resumed.load_state_dict(method.state_dict())
+    weight, *_ = turn(resumed, 1, R)
+    expected = released_projection(torch.eye(2), R, 0.1)
+    torch.testing.assert_close(resumed.state_dict()["projection"], expected)
+    torch.testing.assert_close(weight, torch.ones(2, 2) @ expected.T)
+    weight, *_ = turn(resumed, 0, torch.tensor([3.0, -1.0]))
+    expected = released_projection(expected, torch.tensor([3.0, -1.0]), 0.1)
+    torch.testing.assert_close(weight, torch.ones(2, 2) @ expected.T)
+
+
+def test_a_falls_within_an_epoch():
+    method = MLA()
+    turn(method, 0, R, epoch=3.5)
+    expected = updated_projection(torch.eye(2), R, 0.1**1.5)
+    torch.testing.assert_close(method.state_dict()["projection"], expected)
+
+
+def test_the_mean_feature_is_that_of_the_samples_that_have_the_modality():
+    """Over both micro-batches; features of absent samples are zero."""
+    method = MLA()
+    method._head = Head()
+    step = Step(("audio", "visual"))
+    for feature, mask in (([[1.0, 0], [0, 0]], [[1, 1], [0, 1]]), ([[2.0, 3], [0, 3]], [[1, 0], [1, 1]])):
+        features = {"audio": torch.tensor(feature), "visual": torch.ones(2, 3)}
+        view = SimpleNamespace(head_graph=lambda: {"audio": torch.zeros(2, 2)})
+        batch = MicroBatch({}, torch.tensor([0, 1]), torch.tensor(mask).bool(), features, view=view)
+        method.forward_losses({}, batch, step)
+    method.modulate_gradients(Gradients({"audio": [], "visual": []}), step)
+    expected = updated_projection(torch.eye(2), torch.tensor([1.0, 2.0]), 0.1)
+    torch.testing.assert_close(method.state_dict()["projection"], expected)
 
 
 def test_each_turn_moves_its_encoder_and_the_classifier_alone(training_args):
