@@ -16,8 +16,9 @@ Values:     w1 5 (4 on AVE), w2 1, agreement 0.5, 4 epochs for each phase; SGD 0
             phase's gradient is about w1 times the plain one, so lower a learning rate that was chosen without.
 Relations:  replaces the losses in the first phase, so methods that add some are excluded. The loss that is reported
             there is without the samples' weights, which act on its gradient.
-Limits:     both phases count as epochs of the training. In the first, the others' encoders are frozen; so is what
-            only they use of the head, but for weight decay. With a single modality it does nothing.
+Limits:     both phases count as epochs of the training. In the first, the others' encoders are frozen, but for
+            BatchNorm's running statistics, which follow the data; what only they use of the head has a gradient of
+            zero, so that weight decay still acts on it. With a single modality it does nothing.
 
 Preset `released` follows the authors' code: no agreement, and the loss of the first phase is divided by the number of
 classes.
@@ -34,7 +35,7 @@ from torch import Tensor
 
 from .base import Modulation, Title
 from .config import ModulationConfig, check_range, option
-from .step import Gradients, MicroBatch, Needs, Step
+from .step import Gradients, MicroBatch, Needs, Run, Step
 from .teachers import divergence
 
 
@@ -48,7 +49,9 @@ class ReconBoostConfig(ModulationConfig):
         agreement: weight of the divergence from the modality of the stage before, at least 0.
         alternating_epochs: of a stage's first phase, > 0.
         joint_epochs: of its second phase, at least 0.
-        reset_momentum: forget the optimizer's state when a phase begins.
+        reset_momentum: forget the optimizer's state when a phase begins. Without it, the others' projections to a
+            shared width are frozen in a first phase, weight decay included; in other heads momentum moves what only
+            the others use.
         mean_over_classes: divide the loss of the first phase by the number of classes (released code).
     """
 
@@ -131,12 +134,19 @@ class ReconBoost(Modulation):
         names = ("alternating_epochs", "joint_epochs")
         return [*super().options_in_epochs, *(f"{name}={vars(self.config)[name]:g}" for name in names)]
 
+    def attach(self, run: Run) -> None:
+        super().attach(run)
+        modules = dict(run.model.named_modules())
+        found = {name: modules.get(f"head.projections.{name}") for name in run.face.encoders}
+        self._projections = {name: module for name, module in found.items() if module is not None}
+
     def forget(self) -> None:
         self._stage: list[Any] | None = None  # see `stage_of`; a list, as in a checkpoint
 
     def begin_step(self, step: Step) -> None:
         stage = list(stage_of(step.epoch, self.config.alternating_epochs, self.config.joint_epochs))
-        if self._stage not in (None, stage) and self.config.reset_momentum and len(step.modalities) > 1:
+        begins = self._stage != stage and step.step  # the training's first step has no state to forget
+        if begins and self.config.reset_momentum and len(step.modalities) > 1:
             step.optimizer.state.clear()
         self._stage = stage
 
@@ -186,5 +196,8 @@ class ReconBoost(Modulation):
         name = self._alone(step)
         for each in step.modalities if name is not None else ():
             if each != name:
-                for parameter in gradients.parameters[each]:
+                frozen = [*gradients.parameters[each]]
+                if not self.config.reset_momentum and each in self._projections:  # which momentum would move
+                    frozen += self._projections[each].parameters()
+                for parameter in frozen:
                     parameter.grad = None

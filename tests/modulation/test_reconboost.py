@@ -17,10 +17,9 @@ SHARED = {"fusion": "shared", "shared_prediction": "sum"}
 NAMES = ("audio", "visual")
 
 
-def trainer_of(args, modalities=NAMES):
-    return MultimodalBalancedTrainer(
-        tiny_image_model(modalities, **SHARED), args, train_dataset=tiny_image_dataset(modalities)
-    )
+def trainer_of(args, modalities=NAMES, **options):
+    model = tiny_image_model(modalities, **SHARED, **options)
+    return MultimodalBalancedTrainer(model, args, train_dataset=tiny_image_dataset(modalities))
 
 
 def test_the_losses_of_the_worked_example():
@@ -60,9 +59,9 @@ def test_the_gradient_is_that_of_the_weighted_mean(preset):
     """In the first stage nothing comes before, so there is no agreement."""
     losses, gradients, logits, labels = first_phase(ReconBoost(preset=preset))
     weighted = (torch.tensor([4.4, 4.5]) * CLASSIFICATION.losses(logits["audio"], labels)).mean()
-    assert weighted.item() == pytest.approx(0.733866, abs=1e-6)
-    divisor = {"paper": 1, "released": 2}[preset]
-    [expected] = torch.autograd.grad(weighted / divisor, [logits["audio"]])
+    weighted = weighted / {"paper": 1, "released": 2}[preset]
+    assert weighted.item() == pytest.approx({"paper": 0.733866, "released": 0.366933}[preset], abs=1e-6)
+    [expected] = torch.autograd.grad(weighted, [logits["audio"]])
     torch.testing.assert_close(gradients["audio"], expected)
     assert gradients["visual"] is None and list(losses) == ["audio"]
 
@@ -91,6 +90,29 @@ def test_the_agreement_with_the_stage_before():
     mask = torch.tensor([[False, True], [True, True]])
     losses, *_ = first_phase(ReconBoost(), stage=1, mask=mask)
     torch.testing.assert_close(losses["reconboost agreement"].detach(), 0.5 * (p * (p / q).log())[1].sum())
+
+
+def test_three_modalities_one_of_which_a_sample_lacks():
+    """Stage 3 trains audio again and compares it with text; the others know what the sum of their logits says."""
+    names = ("audio", "visual", "text")
+    logits, labels = hand_computed_case()
+    logits = {**logits, "text": torch.tensor([[0.3, -0.2], [2.0, -1.0]])}
+    logits["audio"].requires_grad_()
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    method = ReconBoost(alternating_epochs=1.0, joint_epochs=1.0)
+    method.bind(names)
+    step = Step(names, epoch=6.0)
+    method.begin_step(step)
+    losses = method.forward_losses({}, MicroBatch(logits, labels, mask, view=View(logits)), step)
+    others = torch.stack([logits["visual"][0] + logits["text"][0], logits["visual"][1]])
+    weights = 5 - others.softmax(1)[[0, 1], labels]
+    [expected] = torch.autograd.grad(
+        (weights * CLASSIFICATION.losses(logits["audio"], labels)).mean(), [logits["audio"]]
+    )
+    [found] = torch.autograd.grad(losses["audio"], [logits["audio"]])
+    torch.testing.assert_close(found, expected)
+    p, q = logits["audio"][0].softmax(0), logits["text"][0].softmax(0)  # of the sample that has both
+    torch.testing.assert_close(losses["reconboost agreement"], 0.5 * (p * (p / q).log()).sum())
 
 
 def test_the_weight_falls_with_what_the_others_know():
@@ -127,6 +149,36 @@ def test_what_moves_in_which_phase(training_args):
     ]
     assert moved == [{"audio"}, {"audio", "visual"}, {"visual"}, {"audio", "visual"}]
     assert momenta == [0] * 5
+
+
+@pytest.mark.parametrize(
+    ("options", "audio", "visual"),
+    [
+        ({"alternating_epochs": 0.25, "reset_momentum": False}, [True, True, False, True], [False, True, True, True]),
+        (
+            {"alternating_epochs": 0.5, "start": 1, "unit": "steps"},
+            [True, True, True, False],
+            [True, False, True, True],
+        ),
+    ],
+)
+def test_momentum_does_not_move_a_projection_of_the_others(training_args, options, audio, visual):
+    """By step, whether the projections to a shared width move: kept from a step for all, or from before a window."""
+    args = training_args(
+        modulations={"reconboost": {"joint_epochs": 0.25, **options}}, max_steps=5, per_device_train_batch_size=12
+    )
+    trainer = trainer_of(args, shared_width=5)
+    weights, step = [], trainer.training_step
+
+    def recorded(*arguments, **options):
+        weights.append(copy.deepcopy(trainer.model.head.projections.state_dict()))
+        return step(*arguments, **options)
+
+    trainer.training_step = recorded
+    trainer.train()
+    for name, expected in (("audio", audio), ("visual", visual)):
+        own = [state[f"{name}.weight"] for state in weights]
+        assert [not torch.equal(before, after) for before, after in itertools.pairwise(own)] == expected
 
 
 def test_momentum_may_be_kept(training_args):
