@@ -54,7 +54,7 @@ class RelearningConfig(ModulationConfig):
         held_out: share of the training split that is held out, in (0, 1).
         fraction: share of the rest that is looked at, in (0, 1].
         buffers: `"keep"`, or `"blend"` those of floating point, such as BatchNorm's statistics, as the parameters.
-        reset_momentum: forget what the optimizer knows of an encoder's parameters.
+        reset_momentum: forget what the optimizer knows of the parameters of an encoder that is pulled back.
     """
 
     every: float = option(20, "Epochs between two diagnoses, and before the first, > 0.", "(0, inf]")
@@ -195,6 +195,8 @@ class Relearning(Modulation):
         by_key = {key: dict(zip(step.modalities, value.tolist(), strict=True)) for key, value in found.items()}
         self._diagnoses.append({"epoch": float(step.epoch), **by_key})
         for modality, rate in by_key["rate"].items():
+            if not rate:
+                continue
             for name, value in self._blended(self._run.face.encoders[modality]).items():
                 value.lerp_(self._start[modality][name].to(value), rate)
                 if self.config.reset_momentum:

@@ -120,6 +120,25 @@ def test_no_gap_changes_nothing(training_args):
     assert all(torch.equal(weights["before"][name], value) for name, value in weights["after"].items())
 
 
+@pytest.mark.parametrize("purities", [(0.7, 0.7), (0.0, 0.9)])
+def test_momentum_stays_where_nothing_is_pulled_back(training_args, purities):
+    """No gap; or no sample of a split has audio. Visual is pulled back."""
+    diagnoses = {"audio": purities, "visual": (0.9, 0.6)}
+    trainer, [found], _, weights = diagnosed(training_args, purities=diagnoses, reset_momentum=True)
+    assert found["rate"]["audio"] == 0 < found["rate"]["visual"]
+    assert weights["momentum"] >= set(trainer.model.encoders["audio"].parameters())
+    assert not weights["momentum"] & set(trainer.model.encoders["visual"].parameters())
+
+
+def test_diagnoses_are_every_so_many_epochs_and_no_more_than_wanted(training_args):
+    """After 0.5 and 1 epochs of three steps: before the third step and the fourth."""
+    args = training_args(modulations={"relearning": {"every": 0.5, "times": 2, "held_out": 0.25}}, max_steps=7)
+    trainer = MultimodalBalancedTrainer(tiny_model(), args, train_dataset=tiny_dataset(samples=32))
+    trainer.train()
+    [method] = trainer.modulation
+    assert [found["epoch"] for found in method.summary()["diagnoses"]] == pytest.approx([2 / 3, 1])
+
+
 def test_frozen_parameters_stay_out_of_the_copy(training_args):
     model = tiny_image_model()
     model.encoders["audio"].requires_grad_(False)
