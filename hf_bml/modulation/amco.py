@@ -12,6 +12,9 @@ Usage:      `modulations: {amco: {}}`; `{level: features}` sets floor(p D) of a 
 Values:     `ramp: 0.3` and, of two modalities, `threshold: 0.5` are BalanceBenchmark's.
 Relations:  it adds a loss per modality, as multi_loss does, so the two exclude each other. OPM drops whole modalities,
             by how right they are; here it is by how much they say.
+Limits:     `level: logits` takes off what the head makes of the features as they came. With `head_dropout`, or beside
+            methods that change features, such as `dropout`, the joint logits hold something else, so that a masked
+            class does not count as exactly 0; `level: features` masks what the head itself sees.
 
 The equations are those of BalanceBenchmark (GeWu-Lab/BalanceBenchmark at 4c1482f). Preset `released` follows its
 schedule: in epoch n, l grows by n / 10 at every step, from 0, so that from epoch 3 on all classes are masked from the

@@ -11,7 +11,8 @@ Values:     `schedule: fitted`, the authors' polynomial for 200 epochs, stretche
 Relations:  p^m is of the modality's own classifier where the model trains such (auxiliary_loss_weight), else of the
             joint head's share; the authors average two such classifiers, here CE is of the model's own prediction. The
             losses of other methods keep their weights, and count as CE where alpha is learned.
-Limits:     `learned` needs the whole model on every process, and a backward pass more a step.
+Limits:     `learned` needs the whole model on every process, and a backward pass more a step. With one optimizer step
+            an epoch its alpha moves every second epoch only, by gradients of the same samples.
 
 `schedule: learned` follows the exact gradient of a look-ahead by one step of plain SGD: with g_cls and g_align the
 gradients of CE and JS in the first step of an epoch, eta the learning rate, and g_val that of CE in the next step, on

@@ -60,6 +60,60 @@ def test_the_threshold_by_number_of_modalities(modalities, expected):
     assert given.threshold == 0.7
 
 
+def test_a_modality_depends_by_the_shares_of_the_last_closed_step():
+    """Sums over micro-batches, divided by counts: 1.7 / 2 of audio; text, which no sample has, is never masked."""
+    names, method = ("audio", "visual", "text"), AMCo(threshold=0.8, ramp=0.1)
+    method.bind(names)
+    first, second = (Step(names, step=number, max_steps=2) for number in (1, 2))
+    assert dependent(method, first) == []
+    for share in (0.9, 0.8):
+        first.add("amco/shares", torch.tensor([[share, 1 - share, 0.0], [1.0, 1.0, 0.0]]))
+    assert dependent(method, first) == []
+    method.end_step(first)
+    assert dependent(method, second) == ["audio"]
+    second.add("amco/shares", torch.tensor([[1.5, 0.5, 0.0], [2.0, 2.0, 0.0]]))
+    method.end_step(second)
+    assert dependent(method, second) == []  # 0.75
+    assert method.state_dict()["shares"].tolist() == [0.75, 0.25, 0]
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"), [((0.5, 0.5), []), ((0.51, 0.49), ["audio"]), ((0.2, 0.8), ["visual"])]
+)
+def test_a_prediction_depends_on_one_modality_at_most(shares, expected):
+    """With a threshold of 0.5, as of two modalities."""
+    method = AMCo(ramp=0.1)
+    method.bind(NAMES)
+    step = Step(NAMES, step=1, max_steps=2)
+    step.add("amco/shares", 4 * torch.tensor([shares, (1.0, 1.0)]))
+    method.end_step(step)
+    assert dependent(method, step) == expected
+
+
+def dependent(method, step):
+    """The modalities of which something is masked in a step."""
+    method.begin_step(step)
+    masks = method._masks(dict.fromkeys(step.modalities, 3), step, torch.device("cpu"))
+    return [name for name, mask in masks.items() if mask.any()]
+
+
+def test_one_modality_has_its_own_loss_beside_the_joint_one():
+    """Nothing is compared, so nothing is masked."""
+    model, method = tiny_model(("audio",)), AMCo(threshold=0.0, ramp=0.1)
+    stack = ModulationStack([method], ("audio",))
+    for number in range(2):
+        step = Step(("audio",), step=number, max_steps=2)
+        stack.begin_step(step)
+        stack.begin_micro_batch(MicroBatch({}, LABELS))
+        output = model.train()(audio=BATCH["audio"], labels=LABELS, modulation=stack)
+        found = stack.modulate_losses(named_losses(output.loss, output), output)
+        method.end_step(step)
+        expected = cross_entropy(output.logits, LABELS)
+        assert list(found) == ["joint", "audio"]
+        torch.testing.assert_close(found["joint"], expected)
+        torch.testing.assert_close(found["audio"], expected)
+
+
 def losses_of(method, *others, shares=(0.9, 0.1), step=2, mask=None):
     """What a training step of twelve minimises, by name, the model and its output."""
     model = tiny_model()

@@ -74,6 +74,13 @@ def test_the_loss(options, alpha):
     assert logs == pytest.approx({"lfm/weight": alpha, "lfm/divergence": divergence.item()}, abs=1e-6)
 
 
+def test_the_loss_of_the_swapped_divergence():
+    found, output = losses_of(tiny_model(), LFM(preset="released", schedule="linear"), middle())
+    swapped, plain = (jensen_shannon(*output.unimodal_logits.values(), swap).mean() for swap in (True, False))
+    torch.testing.assert_close(found["lfm"], swapped)
+    assert not torch.isclose(swapped, plain)
+
+
 def test_both_ends_of_the_linear_schedule():
     first, last = (
         losses_of(tiny_model(), LFM(schedule="linear"), Step(("audio", "visual"), step=n, max_steps=20))[0]["joint"]
@@ -130,6 +137,8 @@ def test_the_learned_weight_looks_one_step_ahead(scale):
     assert close(0.2, torch.tensor([5.0, 5.0]), torch.zeros(2)) == pytest.approx(0.45)  # once an epoch
     close(1.0, torch.tensor([0.9, 0.0]), torch.zeros(2))
     assert close(1.1, torch.tensor([1e3, 0.0]), torch.zeros(2)) == pytest.approx(0.95)
+    close(2.0, torch.tensor([0.9, 0.0]), torch.zeros(2))
+    assert close(2.1, torch.tensor([-1e4, 0.0]), torch.zeros(2)) == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize("property", ["accumulation", "resuming", "skipped fp16 step", "1 to 4 modalities"])
