@@ -4,7 +4,8 @@ from functools import partial
 
 import pytest
 import torch
-from tiny import hand_computed_batch, tiny_dataset, tiny_model
+from tiny import hand_computed_batch, tiny_model
+from tiny_images import tiny_image_dataset, tiny_image_model
 from torch.nn.functional import cross_entropy
 from torch.testing import assert_close
 
@@ -126,13 +127,18 @@ def test_losses_of_its_own_are_not_replaced(method):
     [
         ({"fusion": "product"}, r"\['dgl'\] .* fusion 'product' predicts the same from each modality"),
         ({"auxiliary_loss_weight": 1.0}, r"\['dgl'\] act where a modality's gradient enters its encoder"),
+        ({"interaction": "mmtm"}, r"\['dgl'\] act where a modality's gradient enters its encoder"),
+        (
+            {"interaction": "centralnet", "interaction_options": {"stages": 3}},
+            r"\['dgl'\] need the head as a function of .* interaction 'centralnet'",
+        ),
     ],
 )
 @pytest.mark.filterwarnings("ignore:fusion 'product'")
 def test_models_that_it_refuses(training_args, options, message):
     args = training_args(modulations={"dgl": {}})
     with pytest.raises(ValueError, match=message):
-        MultimodalBalancedTrainer(tiny_model(**options), args, train_dataset=tiny_dataset())
+        MultimodalBalancedTrainer(tiny_image_model(**options), args, train_dataset=tiny_image_dataset())
 
 
 @pytest.mark.parametrize(("options", "message"), [({"alpha": -1}, "alpha must be a number"), ({"bias": "b"}, "bias")])
