@@ -103,6 +103,10 @@ class CML(Modulation):
     def needs(self, modalities: Sequence[str]) -> Needs:
         return Needs(fuse=True, head_graph=True, classes=True)
 
+    @property
+    def options_in_epochs(self) -> list[str]:
+        return [*super().options_in_epochs, *(["order=epoch"] if self.config.order == "epoch" else [])]
+
     def begin_step(self, step: Step) -> None:
         drawn_for = step.step if self.config.order == "step" else int(step.epoch)
         self._order = list(range(len(step.modalities)))

@@ -188,6 +188,16 @@ class PMR(Modulation):
         self._sums: dict[str, Tensor] = {}  # of this epoch's training features
         self._scores: Tensor | None = None  # (2, modalities), summed scores and counts of the last step
 
+    @property
+    def first_epoch(self) -> float:
+        return 1.0 if self.config.prototypes == "online" else 0.0
+
+    @property
+    def options_in_epochs(self) -> list[str]:
+        config = self.config
+        entropies = [f"entropy_epochs={config.entropy_epochs:g}"] if config.mu and config.entropy_epochs else []
+        return [*super().options_in_epochs, f"prototypes={config.prototypes}", *entropies]
+
     def begin_step(self, step: Step) -> None:
         epoch = int(step.epoch)
         if epoch == self._epoch or len(step.modalities) == 1:

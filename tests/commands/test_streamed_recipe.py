@@ -126,6 +126,7 @@ def test_a_series_is_compared_and_reused(recipe, tmp_path, capsys):
             "gradient_blending holds 8% of the training split out",
         ),
         (["--modulations.opm.start", "2"], "opm counts in epochs (start=2)"),
+        (["--modulations.pmr.prototypes", "online"], "pmr counts in epochs (prototypes=online, entropy_epochs=5)"),
         (
             ["--processors", '{"audio": {"type": "ivector"}}', "--modalities.audio.input_size", "100"],
             "['audio'] learn from the training split",

@@ -110,6 +110,7 @@ def test_an_order_holds_for_a_step_or_an_epoch_and_is_the_same_on_every_process(
     by_step, by_epoch = orders(), orders(preset="released")
     assert by_step[::2] == by_step[1::2] and len(set(by_step)) > 3
     assert len(set(by_epoch[:8])) == len(set(by_epoch[8:])) == 1 and by_epoch[0] != by_epoch[-1]
+    assert CML().options_in_epochs == [] and CML(preset="released").options_in_epochs == ["order=epoch"]
 
 
 @pytest.mark.parametrize("property", [each for each in PROPERTIES if each not in TWO_PROCESSES])

@@ -129,6 +129,13 @@ def test_online(property):
     assert check(PMR, property, prototypes="online") is None
 
 
+def test_what_counts_in_epochs():
+    assert PMR(prototypes="online").options_in_epochs == ["prototypes=online", "entropy_epochs=5"]
+    assert PMR(mu=0, end=3).options_in_epochs == ["end=3", "prototypes=epoch"]
+    with pytest.warns(UserWarning, match="pmr waits for 1 epochs, but the training ends at 1"):
+        PMR(prototypes="online").warn_if_idle(dict.fromkeys(TWO), 1.0, 4)
+
+
 def test_released():
     config = PMR(preset="released").config
     assert (config.weights, config.mu) == ("switch", 0)
