@@ -42,7 +42,7 @@ from .config import ModulationConfig, option
 from .discrepancy import comparable_scores, snapped
 from .step import Gradients, MicroBatch, Needs, Step
 
-UNKNOWN = -1e4  # the logit of a class without a prototype
+BELOW = 40.0  # of a class without a prototype, its logit under the lowest of the others; e^-40 is 0 beside 1
 
 
 @dataclass
@@ -115,6 +115,8 @@ def moved_prototypes(prototypes: Tensor | None, sums: Tensor, momentum: float) -
 def prototype_logits(features: Tensor, prototypes: Tensor, temperature: float = 1.0) -> Tensor:
     """`-|phi_i - c_k| / temperature`, `(batch, ..., classes)`, float32 or better. No gradient at a distance of 0.
 
+    A class without a prototype has the lowest of the others minus 40, without a gradient; 0 if none has one.
+
     Args:
         features: `(batch, ..., dim)`.
         prototypes: `(classes, dim)`, NaN where a class has none.
@@ -129,7 +131,9 @@ def prototype_logits(features: Tensor, prototypes: Tensor, temperature: float = 
     rows, known = at_least_float32(features), ~prototypes.isnan().any(1)
     centres = prototypes.nan_to_num().to(rows.dtype)
     distances = torch.cdist(rows.flatten(0, -2), centres, compute_mode="donot_use_mm_for_euclid_dist")
-    logits = torch.where(known, -distances / temperature, UNKNOWN)
+    logits = -distances / temperature
+    lowest = torch.where(known, logits, torch.inf).amin(-1, keepdim=True).detach() - BELOW
+    logits = torch.where(known, logits, torch.where(known.any(), lowest, 0.0))
     return logits.view(*features.shape[:-1], len(prototypes))
 
 

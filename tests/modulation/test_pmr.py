@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from tiny import hand_computed_case, tiny_dataset, tiny_model
+from torch.nn.functional import cross_entropy
 
 from hf_bml import MultimodalBalancedTrainer
 from hf_bml.modulation import PMR, Gradients, MicroBatch, Step
@@ -103,6 +104,23 @@ def test_a_class_without_a_prototype_and_an_absent_modality_do_not_count():
     assert step.total("pmr")[1].tolist() == [1, 1]
     assert loss_of(with_state(scores=None), batch_of()) == {}  # before the first step has closed
     assert loss_of(with_state({}), batch_of()) == {}
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e6])
+def test_a_class_without_a_prototype_never_wins(scale):
+    """However far the others are; the loss is that of the others alone, its smoothing is bounded."""
+    nan = [torch.nan, torch.nan]
+    features, labels = torch.tensor([[1.0, 0.5], [0.2, 1.0]], requires_grad=True), torch.tensor([0, 2])
+    known = torch.tensor([[0.0, 0.0], [scale, 0.0]])
+    logits = prototype_logits(features, torch.tensor([[0.0, 0.0], nan, [scale, 0.0]]))
+    expected = prototype_logits(features, known)
+    losses = [cross_entropy(each, y) for each, y in ((logits, labels), (expected, labels // 2))]
+    assert torch.equal(*losses) and logits[:, 1].lt(expected.amin(1)).all()
+    assert torch.equal(*(torch.autograd.grad(loss, features, retain_graph=True)[0] for loss in losses))
+    assert torch.equal(entropies(logits), entropies(expected))
+    if scale == 1:
+        assert cross_entropy(logits, labels, label_smoothing=0.1) - losses[0] < 0.1 * 45 / 3
+    assert not prototype_logits(features, torch.tensor([nan, nan])).any()
 
 
 def test_the_temperature():
