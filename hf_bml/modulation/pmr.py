@@ -40,7 +40,7 @@ from ..ground.task import at_least_float32, masked_mean
 from .base import Modulation, Title
 from .config import ModulationConfig, option
 from .discrepancy import comparable_scores, snapped
-from .step import Gradients, MicroBatch, Needs, Step
+from .step import MicroBatch, Needs, Step
 
 BELOW = 40.0  # of a class without a prototype, its logit under the lowest of the others; e^-40 is 0 beside 1
 
@@ -183,8 +183,8 @@ class PMR(Modulation):
     }
 
     def needs(self, modalities: Sequence[str]) -> Needs:
-        # It closes a step, and takes features that the head predicts from.
-        return Needs(gradients=True, fuse=True, class_numbers=True)
+        # It takes features that the head predicts from.
+        return Needs(fuse=True, class_numbers=True)
 
     def forget(self) -> None:
         self._epoch = -1  # of the prototypes
@@ -266,7 +266,7 @@ class PMR(Modulation):
         return {self.name: loss}
 
     @torch.no_grad()
-    def modulate_gradients(self, gradients: Gradients, step: Step) -> None:
+    def end_step(self, step: Step) -> None:
         if len(step.modalities) == 1:
             return
         if self.config.prototypes == "online":

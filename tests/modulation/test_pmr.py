@@ -6,7 +6,7 @@ from tiny import hand_computed_case, tiny_dataset, tiny_model
 from torch.nn.functional import cross_entropy
 
 from hf_bml import MultimodalBalancedTrainer
-from hf_bml.modulation import PMR, Gradients, MicroBatch, Step
+from hf_bml.modulation import PMR, MicroBatch, Step
 from hf_bml.modulation.pmr import class_sums, entropies, moved_prototypes, prototype_logits, rebalancing_weights
 from hf_bml.testing import check
 
@@ -37,7 +37,7 @@ def test_the_hand_computed_case():
     pmr, batch, step = with_state(mu=0.0), batch_of(), Step(TWO)
     found = loss_of(pmr, batch, step)["pmr"]
     assert 0.147301 + found.item() == pytest.approx(1.239433, abs=2e-6)
-    pmr.modulate_gradients(Gradients({}), step)
+    pmr.end_step(step)
     torch.testing.assert_close(pmr.state_dict()["scores"], SCORES, atol=1e-6, rtol=0)
     logs = {key: value.item() for key, value in pmr.logs().items()}
     expected = {
@@ -136,7 +136,7 @@ def test_online_prototypes_are_the_means_of_the_last_epoch():
         step = Step(TWO, epoch=epoch)
         pmr.begin_step(step)
         assert loss_of(pmr, batch_of(), step) == {}
-        pmr.modulate_gradients(Gradients({}), step)
+        pmr.end_step(step)
     pmr.begin_step(Step(TWO, epoch=1.0))
     assert pmr.state_dict()["prototypes"]["audio"].tolist() == [[1, 0], [0, 1]]
     assert not pmr.state_dict()["sums"]
@@ -152,6 +152,10 @@ def test_what_counts_in_epochs():
     assert PMR(mu=0, end=3).options_in_epochs == ["end=3", "prototypes=epoch"]
     with pytest.warns(UserWarning, match="pmr waits for 1 epochs, but the training ends at 1"):
         PMR(prototypes="online").warn_if_idle(dict.fromkeys(TWO), 1.0, 4)
+
+
+def test_it_edits_no_gradients():
+    assert not PMR().needs(TWO).gradients
 
 
 def test_released():
