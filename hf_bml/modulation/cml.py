@@ -29,7 +29,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..ground.task import at_least_float32
+from ..ground.task import at_least_float32, both
 from .base import Modulation, Title
 from .config import ModulationConfig, option
 from .step import JOINT, MicroBatch, Needs, Step
@@ -53,18 +53,17 @@ class CMLConfig(ModulationConfig):
 
 
 def confidences(logits: Tensor) -> Tensor:
-    """The largest softmax probability of each sample, `(batch,)`, with a graph; the mean over its segments if any.
+    """The largest softmax probability of each prediction, `(batch, ...)`, with a graph.
 
     Args:
-        logits: `(batch, num_labels)`, or `(batch, segments, num_labels)`.
+        logits: `(batch, ..., num_labels)`.
 
     Example:
         >>> import torch
         >>> confidences(torch.tensor([[2.0, 0.0], [-1.0, 0.0]]))
         tensor([0.8808, 0.7311])
     """
-    found = at_least_float32(logits).softmax(-1).amax(-1)
-    return found.flatten(1).mean(1) if found.dim() > 1 else found
+    return at_least_float32(logits).softmax(-1).amax(-1)
 
 
 def kept_after(removed: int, order: Sequence[int], present: Tensor) -> Tensor:
@@ -135,7 +134,7 @@ class CML(Modulation):
         if len(stages) == 1:
             return losses
         rises = [
-            self._rise(confidences(fewer) - confidences(more), counts, batch)
+            self._rise(batch.by_sample(confidences(fewer) - confidences(more)), counts, batch)
             for (more, _), (fewer, counts) in itertools.pairwise(stages)
         ]
         rise = torch.stack(rises).sum()
@@ -145,4 +144,5 @@ class CML(Modulation):
     def _rise(self, differences: Tensor, counts: Tensor, batch: MicroBatch) -> Tensor:
         if self.config.compare == "sample":
             return batch.mean(differences.clamp_min(0), counts)
+        counts = both(counts, batch.task.labelled(batch.labels))
         return batch.weight * torch.where(counts, differences, 0.0).sum().clamp_min(0)

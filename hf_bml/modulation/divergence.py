@@ -16,12 +16,12 @@ def jensen_shannon(first: Tensor, second: Tensor, swapped: bool = False) -> Tens
         (KL(p || m) + KL(q || m)) / 2
 
     Args:
-        first: logits of p, `(batch, ..., classes)`.
+        first: logits of p, `(..., classes)`.
         second: logits of q, the same.
         swapped: `(KL(m || p) + KL(m || q)) / 2` instead, which has no upper bound.
 
     Returns:
-        `(batch,)`, float32 or better, with a graph; the mean over a sample's segments if it has any.
+        `(...)`, float32 or better, with a graph.
 
     Example:
         >>> import torch
@@ -31,5 +31,4 @@ def jensen_shannon(first: Tensor, second: Tensor, swapped: bool = False) -> Tens
     p, q = at_least_float32(first).log_softmax(-1), at_least_float32(second).log_softmax(-1)
     m = torch.logaddexp(p, q) - math.log(2)
     each = m.exp() * (2 * m - p - q) if swapped else p.exp() * (p - m) + q.exp() * (q - m)
-    found = each.sum(-1) / 2
-    return found.view(len(found), -1).mean(1)
+    return each.sum(-1) / 2

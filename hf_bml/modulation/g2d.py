@@ -3,8 +3,9 @@
     L = CE(o, y) + sum_m [a T^2 KL(softmax(z'^m / T) || softmax(o / T)) + b mean_{i,d} (phi_{i,d}^m - phi'_{i,d}^m)^2]
 
 z'^m and phi'^m are logits and features of a model of modality m that was trained alone, is frozen and in eval mode,
-and sees the same augmented input; o are the joint logits (ICCV 2025, github.com/rAIson-Lab/G2D). For a share of the
-training the encoders whose teachers predict better are frozen, as in `prioritise`, by the teachers' scores.
+and sees the same augmented input; o are the joint logits (ICCV 2025, github.com/rAIson-Lab/G2D). It also teaches
+samples without a label. For a share of the training the encoders whose teachers predict better are frozen, as in
+`prioritise`, by the teachers' scores.
 
 Usage:      `modulations: {g2d: {share: 0.5}}`; for the teachers see `umt`.
 Values:     a = b = T = 1 (`logit_weight`, `feature_weight`, `temperature`); share 0.5, the first 150 of 300 epochs.
@@ -44,7 +45,7 @@ class G2DConfig(PrioritiseConfig):
 
     logit_weight: float = option(1.0, "Weight of the distilled predictions, at least 0.", "[0, inf)")
     feature_weight: float = option(1.0, "Weight of the distilled features, at least 0.", "[0, inf)")
-    temperature: float = option(1.0, "Temperature of the distilled predictions, > 0.", "(0, inf]")
+    temperature: float = option(1.0, "Temperature of the distilled predictions, > 0.", "(0, inf)")
 
 
 class G2D(Prioritise):

@@ -33,7 +33,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ..ground.task import masked_mean
 from .base import Modulation, Title
 from .config import ModulationConfig, option
 from .divergence import jensen_shannon
@@ -59,7 +58,7 @@ class LFMConfig(ModulationConfig):
         "fitted", "Of the label loss's weight: fitted, linear, learned.", ("fitted", "linear", "learned")
     )
     initial: float = option(LOW, "First weight of schedule: learned, in [0.05, 0.95].", f"[{LOW}, {HIGH}]")
-    alpha_rate: float = option(1.0, "How fast schedule: learned moves, > 0.", "(0, inf]")
+    alpha_rate: float = option(1.0, "How fast schedule: learned moves, > 0.", "(0, inf)")
     divergence: str = option("jensen_shannon", "Divergence: jensen_shannon or swapped.", ("jensen_shannon", "swapped"))
 
     RELEASED: ClassVar[dict[str, Any]] = {"divergence": "swapped"}
@@ -150,11 +149,11 @@ class LFM(Modulation):
         for (first, own), (second, other) in itertools.combinations(batch.unimodal_graph.items(), 2):
             masks = [mask for mask in (batch.present(first), batch.present(second)) if mask is not None]
             each = jensen_shannon(own, other, self.config.divergence == "swapped")
-            found.append(masked_mean(each, torch.stack(masks).all(0) if masks else None))
+            found.append(batch.mean(each, torch.stack(masks).all(0) if masks else None))
         divergence = torch.stack(found).mean()
         weight = batch.scratch[self.name] = self._weight(step, divergence)
-        self.means.add({"lfm/weight": weight, "lfm/divergence": divergence.detach()})
-        return {self.name: 2 * (1 - weight) * divergence * batch.weight}
+        self.means.add({"lfm/weight": weight, "lfm/divergence": divergence.detach() / batch.weight})
+        return {self.name: 2 * (1 - weight) * divergence}
 
     def modulate_losses(self, losses: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
         if len(step.modalities) == 1:

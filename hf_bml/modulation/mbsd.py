@@ -54,7 +54,7 @@ class MBSDConfig(MultiLossConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("weight", self.weight, "(0, inf]")
+        check_range("weight", self.weight, "(0, inf)")
 
 
 def distances_and_divergences(
@@ -142,7 +142,7 @@ class MBSD(MultiLoss):
         return {**losses, self.name: self.config.distance * distance + self.config.distillation * divergence}
 
     def _terms(self, batch: MicroBatch, logits: dict[str, Tensor], first: str, second: str) -> list[Tensor]:
-        """The means over the samples that have both modalities, 0-d."""
+        """The means over the labelled samples that have both modalities, 0-d."""
         both = logits[first], logits[second]
         right = torch.stack([batch.task.correct(own.detach(), batch.labels) for own in both]).any(0)
         if self.config.form == "paper":
@@ -151,4 +151,4 @@ class MBSD(MultiLoss):
         else:
             found = released_distances_and_divergences(*both, batch.labels, right)
         present = None if batch.modality_mask is None else batch.present(first) & batch.present(second)
-        return [batch.mean(values.flatten(1).mean(1) if values.dim() > 1 else values, present) for values in found]
+        return [batch.mean(values, present) for values in found]

@@ -17,7 +17,8 @@ Cost:       2 M passes of the head a micro-batch, in the model's own mode.
 Limits:     the exchange stays within a micro-batch of one process, so accumulation makes another, smaller game; a
             micro-batch of one sample has none. The authors' contrastive and CEB terms are left out.
 
-A permutation is a random cycle through the samples that have the modality, so that none keeps its own feature.
+A permutation is a random cycle through the labelled samples that have the modality, so that none keeps its own
+feature.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..ground.task import masked_mean
+from ..ground.task import both
 from .base import Modulation, Title
 from .config import ModulationConfig, option
 from .divergence import jensen_shannon
@@ -50,8 +51,8 @@ class MCRConfig(ModulationConfig):
             `"collaborative"`.
     """
 
-    weight: float = option(1.0, "Weight of the divergences, >= 0.", "[0, inf]")
-    unimodal_weight: float = option(1.0, "Weight of the modalities' own losses, >= 0.", "[0, inf]")
+    weight: float = option(1.0, "Weight of the divergences, >= 0.", "[0, inf)")
+    unimodal_weight: float = option(1.0, "Weight of the modalities' own losses, >= 0.", "[0, inf)")
     game: str = option("greedy", "Game: greedy, independent or collaborative.", GAMES)
 
 
@@ -106,13 +107,14 @@ class MCR(Modulation):
             found = {name: config.unimodal_weight * loss for name, loss in own.items()}
         if config.weight and len(step.modalities) > 1:
             divergences = torch.stack([self._divergence(name, batch, step) for name in step.modalities])
-            self.means.add({"mcr/divergence": divergences.detach()})
-            found[self.name] = -config.weight * divergences.sum() * batch.weight
+            self.means.add({"mcr/divergence": divergences.detach() / batch.weight})
+            found[self.name] = -config.weight * divergences.sum()
         return found
 
     def _divergence(self, exchanged: str, batch: MicroBatch, step: Step) -> Tensor:
-        """The mean divergence of the samples that have the modality, 0-d."""
-        present, own = batch.present(exchanged), batch.features[exchanged]
+        """The mean divergence of the labelled samples that have the modality, 0-d, with the micro-batch's weight."""
+        present = both(batch.present(exchanged), batch.task.labelled(batch.labels))
+        own = batch.features[exchanged]
         draws = torch.rand(len(own), device=own.device, generator=step.generator(self.name, own.device))
         times = own.new_full((), GAMES[self.config.game])
         given = {
@@ -120,4 +122,4 @@ class MCR(Modulation):
             for name, feature in batch.features.items()
         }
         other = {**given, exchanged: own[cycle(draws, present)]}
-        return masked_mean(jensen_shannon(batch.fuse(given), batch.fuse(other)), present)
+        return batch.mean(jensen_shannon(batch.fuse(given), batch.fuse(other)), present)

@@ -36,7 +36,7 @@ from torch import Tensor
 from .base import Modulation, Title
 from .config import ModulationConfig, check_range, option
 from .step import Gradients, MicroBatch, Needs, Run, Step
-from .teachers import divergence
+from .teachers import divergences
 
 
 @dataclass
@@ -178,8 +178,8 @@ class ReconBoost(Modulation):
         if config.agreement and number:
             before = step.modalities[(number - 1) % len(step.modalities)]
             both = None if batch.modality_mask is None else present[name] & present[before]
-            distance = divergence(own, logits[before].detach(), 1.0, both)
-            losses[f"{self.name} agreement"] = config.agreement * batch.weight * distance
+            distance = batch.mean(divergences(own, logits[before].detach()), both)
+            losses[f"{self.name} agreement"] = config.agreement * distance
         return losses
 
     def modulate_losses(self, losses: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:

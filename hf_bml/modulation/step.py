@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..ground.task import CLASSIFICATION, Task, masked_mean
+from ..ground.task import CLASSIFICATION, Task, both, masked_mean
 
 UNIMODAL = "unimodal"  # the losses of all modalities together, for `Gradients.of`
 JOINT = "joint"  # the name of the model's own loss
@@ -215,13 +215,28 @@ class MicroBatch:
         return self.task.loss(logits, self.labels, present)
 
     def mean(self, values: Tensor, present: Tensor | None = None) -> Tensor:
-        """The mean of a penalty by sample, 0-d, weighted so that it counts in the optimizer step as `loss` does.
+        """The mean of a penalty over the samples that have a label, 0-d, weighted so that it counts in the optimizer
+        step as `loss` does.
 
         Args:
-            values: `(batch,)`, with a graph.
+            values: as of `by_sample`, with a graph.
             present: optional bool `(batch,)`; other samples do not count. 0 if there are none.
         """
-        return self.weight * masked_mean(values, present)
+        return self.weight * masked_mean(self.by_sample(values), both(present, self.task.labelled(self.labels)))
+
+    def by_sample(self, values: Tensor) -> Tensor:
+        """The mean over each sample's segments that have a label, `(batch,)`; 0 if it has none.
+
+        Args:
+            values: `(batch, segments)`, one for each prediction; or `(batch,)`, which stay as they are.
+        """
+        if values.dim() == 1:
+            return values
+        counts = self.task.counts(self.labels)
+        if counts is None:
+            return values.flatten(1).mean(1)
+        counts = counts.flatten(1)
+        return torch.where(counts, values.flatten(1), 0.0).sum(1) / counts.sum(1).clamp_min(1)
 
     def score(self, logits: Tensor) -> Tensor:
         """The task's score of logits `(batch, ...)`, in [0, 1], detached, float32."""
@@ -240,7 +255,8 @@ class MicroBatch:
         return self._open_view().head_graph()
 
     def split(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the joint head makes of each modality's feature, `(batch, num_labels)`; the joint logits are its sum.
+        """What the joint head makes of each modality's feature, `(batch, num_labels)`; the joint logits are its sum,
+        but for `head_dropout`.
 
         Args:
             features: per modality, such as `forward_losses` gets.

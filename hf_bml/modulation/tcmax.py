@@ -31,7 +31,8 @@ A sample that lacks a modality, or has it dropped, counts in no A^m, B being the
 first term the head predicts without it, a linear one with its share of the bias. What is drawn stands in the places of
 samples that have all modalities that any sample of the micro-batch has, `shuffles` in each place. If there is no such
 sample, it stands in all places, without the modalities that a place lacks: a mean over combinations of what is there.
-With segments, a combination has the same segment of all its samples. This treatment is ours.
+With segments, a combination has the same segment of all its samples. Samples without a label count in the normaliser
+alone. This treatment is ours.
 """
 
 from __future__ import annotations

@@ -42,9 +42,14 @@ def divergence(first: Tensor, second: Tensor, temperature: float, present: Tenso
         >>> divergence(torch.tensor([[0.9, 0.1]]).log(), torch.tensor([[0.931034, 0.068966]]).log(), 1.0)
         tensor(0.0066)
     """
-    first, second = ((at_least_float32(logits) / temperature).log_softmax(-1) for logits in (first, second))
-    each = (first.exp() * (first - second)).sum(-1)
+    each = divergences(first, second, temperature)
     return temperature**2 * masked_mean(each.view(len(each), -1).mean(1), present)
+
+
+def divergences(first: Tensor, second: Tensor, temperature: float = 1.0) -> Tensor:
+    """`KL(softmax(z / T) || softmax(z' / T))`, `(...)`, in float32 or better; arguments as of `divergence`."""
+    first, second = ((at_least_float32(logits) / temperature).log_softmax(-1) for logits in (first, second))
+    return (first.exp() * (first - second)).sum(-1)
 
 
 class Teachers:

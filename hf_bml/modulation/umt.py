@@ -2,8 +2,9 @@
 
     L = CE(o, y) + weight * sum_m mean_{i,d} (phi_{i,d}^m - phi'_{i,d}^m)^2
 
-phi' are the features of the teacher, before fusion, of the same augmented input; a teacher is frozen and in eval mode
-(Du et al., ICML 2023). The average of the teachers' own predictions is the row `ensemble` of `hf-bml compare`.
+phi' are the features of the teacher, before fusion, of the same augmented input; a teacher is frozen and in eval mode,
+and also teaches samples without a label (Du et al., ICML 2023). The average of the teachers' own predictions is the
+row `ensemble` of `hf-bml compare`.
 
 Usage:      `modulations: {umt: {weight: 10}}`. `hf-bml train` and `compare` train the teachers first, by the same
             recipe with one modality, and reuse them; others are named by `trained_alone: {audio: FOLDER, ...}`, which

@@ -82,6 +82,16 @@ def test_pairs_count_where_both_are_present():
     assert found["mbsd"].item() == 0
 
 
+def test_what_has_no_label_does_not_count():
+    logits, labels = hand_computed_case()
+    further = {name: torch.cat([own, torch.randn(3, 2)]) for name, own in logits.items()}
+    found, _ = losses(batch_of(further, torch.cat([labels, torch.full((3,), -100)])))
+    close(found["mbsd"], torch.tensor(0.384916 + 0.062855))
+    segments = {name: own.view(1, 5, 2) for name, own in further.items()}
+    found, _ = losses(batch_of(segments, torch.tensor([[0, 1, -100, -100, -100]])))
+    close(found["mbsd"], torch.tensor(0.384916 + 0.062855))
+
+
 class View:
     """Of the logits given."""
 

@@ -119,7 +119,9 @@ def test_the_draws_differ_between_steps_and_ranks_and_repeat():
         features = {name: torch.randn(16, 2, generator=torch.Generator().manual_seed(3)) for name in TWO}
         mcr = MCR(unimodal_weight=0.0)
         mcr.bind(TWO)
-        return mcr.forward_losses(features, batch_of(features), Step(TWO, **where))["mcr"].item()
+        batch = batch_of(features)
+        batch.labels = torch.zeros(16, dtype=torch.long)
+        return mcr.forward_losses(features, batch, Step(TWO, **where))["mcr"].item()
 
     assert draws(step=1) == draws(step=1)
     assert len({draws(step=1), draws(step=2), draws(step=1, rank=1), draws(step=1, seed=7)}) == 4
