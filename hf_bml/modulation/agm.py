@@ -53,7 +53,7 @@ class AGMConfig(ModulationConfig):
         cap: the largest difference of the leads that counts, > 0.
     """
 
-    alpha: float = option(1.0, "Strength of the gradient scaling, >= 0.", "[0, inf]")
+    alpha: float = option(1.0, "Strength of the gradient scaling, >= 0.", "[0, inf)")
     cap: float = option(10.0, "Largest difference of the leads that counts, > 0.", "(0, inf]")
 
 

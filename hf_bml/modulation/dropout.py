@@ -61,7 +61,7 @@ class CurriculumDropoutConfig(DropoutConfig):
     """
 
     gamma: float | None = option(
-        None, "How fast p is approached, per optimizer step; null: 10 / (all steps).", "(0, inf]"
+        None, "How fast p is approached, per optimizer step; null: 10 / (all steps).", "(0, inf)"
     )
 
 

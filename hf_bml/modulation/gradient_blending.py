@@ -64,7 +64,7 @@ class GradientBlendingConfig(ModulationConfig):
     mode: str = option("offline", "When to estimate the weights: offline or online.", ("offline", "online"))
     super_epoch: float = option(10.0, "Epochs between two estimates in mode online.", "(0, inf]")
     estimation_epochs: float | None = option(
-        None, "Epochs to train for an estimate; null: the whole run, or the super-epoch.", "(0, inf]"
+        None, "Epochs to train for an estimate; null: the whole run, or the super-epoch.", "(0, inf)"
     )
     held_out: float = option(0.08, "Share of the training split to hold out, in (0, 1).", "(0, 1)")
 

@@ -47,9 +47,9 @@ class InfoRegConfig(ModulationConfig):
         strength: factor of the regulation, >= 0.
     """
 
-    beta: float = option(1.0, "How fast the regulation grows with the lead, >= 0.", "[0, inf]")
+    beta: float = option(1.0, "How fast the regulation grows with the lead, >= 0.", "[0, inf)")
     threshold: float = option(0.05, "Relative growth of the Fisher trace that regulates.", "[-inf, 1)")
-    strength: float = option(1.0, "Factor of the regulation, >= 0.", "[0, inf]")
+    strength: float = option(1.0, "Factor of the regulation, >= 0.", "[0, inf)")
 
 
 def score_leads(scores: Tensor, observed: Tensor | None = None) -> Tensor:

@@ -58,7 +58,7 @@ class MMParetoConfig(MultiLossConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_range("weight", self.weight, "(0, inf]")
+        check_range("weight", self.weight, "(0, inf)")
 
 
 def inner(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:

@@ -64,7 +64,7 @@ class OGMConfig(DiscrepancyConfig):
         rescore_after_drop: sum the scores over the samples that kept a modality, after OPM's or ModDrop's drops.
     """
 
-    alpha: float = option(0.8, "Strength of the gradient scaling, >= 0.", "[0, inf]")
+    alpha: float = option(0.8, "Strength of the gradient scaling, >= 0.", "[0, inf)")
     noise: str = option("none", "Gradient noise: none or entry_std (OGM-GE).", ("none", "entry_std"))
     coefficient: str = option(
         "paper", "Form of the coefficient: paper, released or two_sided.", ("paper", "released", "two_sided")

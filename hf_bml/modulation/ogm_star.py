@@ -40,7 +40,7 @@ class OGMStarConfig(OGMConfig):
     """
 
     mode: str = option("adaptive", "How much to raise a gradient: adaptive or constant.", ("adaptive", "constant"))
-    constant: float = option(4.0, "The coefficient in mode constant, at least 1.", "[1, inf]")
+    constant: float = option(4.0, "The coefficient in mode constant, at least 1.", "[1, inf)")
 
     RELEASED: ClassVar[dict[str, Any]] = {**OGMConfig.RELEASED, "mode": "constant"}
     FURTHER_PRESETS: ClassVar[dict[str, dict[str, Any]]] = {}

@@ -61,8 +61,8 @@ class PMRConfig(ModulationConfig):
         temperature: of the distances, > 0.
     """
 
-    alpha: float = option(1.0, "Weight of the prototype losses, >= 0.", "[0, inf]")
-    mu: float = option(0.01, "Weight of the prototype entropies, >= 0.", "[0, inf]")
+    alpha: float = option(1.0, "Weight of the prototype losses, >= 0.", "[0, inf)")
+    mu: float = option(0.01, "Weight of the prototype entropies, >= 0.", "[0, inf)")
     entropy_epochs: float = option(5.0, "First epochs, in which the entropies count.", "[0, inf]")
     weights: str = option("ratio", "Weights of the losses: ratio or switch.", ("ratio", "switch"))
     prototypes: str = option("epoch", "Where prototypes come from: epoch or online.", ("epoch", "online"))

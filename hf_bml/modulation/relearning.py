@@ -59,7 +59,7 @@ class RelearningConfig(ModulationConfig):
 
     every: float = option(20, "Epochs between two diagnoses, and before the first, > 0.", "(0, inf]")
     times: int = option(3, "How many diagnoses there are, at least 1.", check_count)
-    lam: float = option(3.0, "How strongly a gap of the purities pulls back, > 0.", "(0, inf]")
+    lam: float = option(3.0, "How strongly a gap of the purities pulls back, > 0.", "(0, inf)")
     held_out: float = option(0.1, "Share of the training split to hold out, in (0, 1).", "(0, 1)")
     fraction: float = option(1.0, "Share of the rest that is looked at, in (0, 1].", "(0, 1]")
     buffers: str = option("keep", "What becomes of BatchNorm's statistics: keep or blend.", ("keep", "blend"))
