@@ -14,8 +14,8 @@ Values:     `weight: 1.0`. `heads: split`: o^m is the joint head's own share, W^
 Relations:  drops of ModDrop and OPM act on o, never on o^m; a modality that a sample lacks does not count in its loss.
             It takes the place of `auxiliary_loss_weight`. A method that replaces the losses (gradient_blending)
             excludes it.
-Limits:     it trusts every modality. One that looks good in training only, such as features that were fitted to the
-            training labels, costs accuracy.
+Limits:     `heads: split` of a head with an exact split sees no `head_dropout`. It trusts every modality: one that
+            looks good in training only, such as features that were fitted to the training labels, costs accuracy.
 """
 
 from __future__ import annotations
