@@ -347,6 +347,16 @@ def test_cosine_of_the_hand_computed_case():
     torch.testing.assert_close(sum(parts.values()), logits)
 
 
+@pytest.mark.parametrize(("classes", "probability"), [(4, 0.9), (6, 0.99), (31, 0.999)])
+def test_the_scale_that_a_cosine_needs_for_a_probability(classes, probability):
+    """Of two modalities; class weights are a simplex, with cosines of -1 / (C - 1), and features point to one."""
+    scale = (classes - 1) / (2 * classes) * math.log((classes - 1) * probability / (1 - probability))
+    simplex = torch.eye(classes, dtype=torch.float64) - 1 / classes
+    found = (2 * scale * cosines(simplex[:1], simplex)).softmax(1)[0, 0].item()
+    ceiling = 1 / (1 + (classes - 1) * math.exp(-2 * scale * (1 + 1 / (classes - 1))))
+    assert found == pytest.approx(probability) and ceiling == pytest.approx(probability)
+
+
 def test_cosine_does_not_see_lengths_and_an_absent_modality_adds_nothing():
     head, features = cosine_by_hand()
     before = head(features)
@@ -404,6 +414,9 @@ def test_shared_entropy_weighs_the_modalities_in_evaluation_alone():
     logits = torch.tensor([[[3.0, 0.0]], [[0.0, 0.0]]])
     weights = entropy_weights(logits, torch.ones(2, 1, 1, dtype=torch.bool))
     torch.testing.assert_close(weights.flatten(), torch.tensor([0.622996, 0.377004]), atol=1e-6, rtol=0)
+    entropies = torch.distributions.Categorical(logits=logits).entropy().flatten()
+    torch.testing.assert_close(entropies, torch.tensor([0.190865, 0.693147]), atol=1e-6, rtol=0)
+    torch.testing.assert_close((-entropies).softmax(0), weights.flatten())
     head = shared_pair(shared_prediction="entropy").eval()
     set_linear(head.classifier[-1], [[3.0], [0.0]], [0.0, 0.0])
     features = {"audio": torch.tensor([[1.0], [0.0]]), "visual": torch.tensor([[1e-30], [1.0]])}

@@ -25,7 +25,21 @@ def test_confidences_by_hand():
     assert max(0, only_first - both) == pytest.approx(0.149738, abs=1e-6)
     assert max(0, only_second - both) == pytest.approx(0, abs=1e-6)
     assert_close(confidences(first + 100.0), confidences(first))
-    assert_close(confidences(torch.stack([first, second], 1)), torch.tensor([(0.880797 + 0.731059) / 2]))
+    assert_close(confidences(torch.stack([first, second], 1)), torch.tensor([[0.880797, 0.731059]]))
+
+
+@pytest.mark.parametrize(("fewer", "rise"), [([2.0, 0.0], 0.149738), ([-1.0, 0.0], 0.0), ([0.5, 0.0], 0.0)])
+def test_the_hinge_of_the_loss(fewer, rise):
+    """T-N4; without a violation the loss is the mean cross-entropy, exactly."""
+    joint, fewer, label = torch.tensor([[1.0, 0.0]]), torch.tensor([fewer]), torch.tensor([0])
+    batch = MicroBatch({}, label, output={"logits": joint}, scratch={"cml": [(fewer, torch.tensor([True]))]})
+    losses = {"joint": cross_entropy(joint, label), "cml_1": cross_entropy(fewer, label) / 2}
+    method = CML(weight=1.0)
+    method.bind(("audio", "visual"))
+    found = method.modulate_losses(losses, batch, Step(("audio", "visual")))
+    assert found["cml"].item() == (pytest.approx(rise, abs=1e-6) if rise else 0)
+    mean = (losses["joint"] + 2 * losses["cml_1"]) / 2
+    assert sum(found.values()) >= mean and (rise or sum(found.values()) == mean)
 
 
 def test_modalities_are_removed_in_the_order_and_only_those_that_a_sample_has():

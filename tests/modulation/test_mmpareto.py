@@ -11,7 +11,7 @@ from torch.testing import assert_close
 from hf_bml.modulation import MicroBatch, MMPareto, ModulationStack, MultiLoss, Step
 from hf_bml.modulation.mmpareto import pareto_gradients
 from hf_bml.testing import PROPERTIES, TWO_PROCESSES, check
-from hf_bml.testing.training import Setting, Subject, train
+from hf_bml.testing.training import NEVER, Setting, Subject, build_trainer, full_weights, train, use_gradient_scaler
 
 close = partial(assert_close, atol=1e-6, rtol=0)
 
@@ -101,6 +101,25 @@ def test_encoders_that_never_conflict_train_as_with_multi_loss():
     found = train(Subject(MMPareto, {"heads": "split", "gamma": 1.0}), setting).weights
     for name, value in expected.items():
         assert_close(found[name], value, atol=1e-12, rtol=0)
+
+
+def test_without_a_conflict_gamma_1_is_an_auxiliary_loss_of_weight_1(tmp_path):
+    setting = Setting(steps=1)
+    found = train(Subject(MMPareto, {"gamma": 1.0}), setting)
+    assert all(found.logs[f"mmpareto/joint_weight_{name}"] == 0.5 for name in ("audio", "visual"))
+    trainer = build_trainer(Subject(MMPareto, NEVER), setting, str(tmp_path))
+    trainer.model.config.auxiliary_loss_weight = 1.0
+    trainer.train()
+    for name, value in full_weights(trainer.model).items():
+        assert_close(found.weights[name], value, atol=1e-12, rtol=0)
+
+
+def test_under_a_gradient_scaler_it_is_the_same(tmp_path):
+    scaled = build_trainer(Subject(MMPareto), Setting(steps=3, arguments=(("fp16", True),)), str(tmp_path))
+    use_gradient_scaler(scaled, 2.0**12, autocast=False).train()
+    expected = train(Subject(MMPareto), Setting(steps=3))
+    for name, value in full_weights(scaled.model).items():
+        assert_close(value, expected.weights[name], rtol=0, atol=1e-10)
 
 
 def test_gamma_scales_the_encoders_alone():

@@ -63,7 +63,8 @@ def test_the_gradient_reaches_features_of_the_modality_behind_only_and_is_finite
 
 def test_weights():
     both = torch.tensor([True, True])
-    behind, ahead = rebalancing_weights(torch.tensor([1.608859, 0.725121]), both)
+    assert (SCORES[0, 0] / SCORES[0, 1]).item() == pytest.approx(2.218746, abs=1e-5)
+    behind, ahead = rebalancing_weights(SCORES[0], both)
     assert (behind.tolist(), ahead.tolist()) == ([0, 1], [1, 0])  # rho = 2.218746, clipped
     for scores in torch.rand(20, 2):
         rho = scores[0] / scores[1]
@@ -147,6 +148,16 @@ def test_online(property):
     assert check(PMR, property, prototypes="online") is None
 
 
+def test_equal_scores_leave_the_loss_as_it_is():
+    found = loss_of(with_state(scores=torch.tensor([[1.2, 1.2], [2.0, 2.0]])), batch_of())
+    assert found["pmr"].item() == 0
+
+
+def test_prototypes_have_no_gradient():
+    sums = class_sums(torch.eye(2, requires_grad=True), torch.tensor([0, 1]), 2)
+    assert not sums.requires_grad and not moved_prototypes(None, sums, 0.2).requires_grad
+
+
 def test_what_counts_in_epochs():
     assert PMR(prototypes="online").options_in_epochs == ["prototypes=online", "entropy_epochs=5"]
     assert PMR(mu=0, end=3).options_in_epochs == ["end=3", "prototypes=epoch"]
@@ -173,6 +184,8 @@ def test_an_interaction_is_refused(training_args):
     ("options", "message"),
     [
         ({"alpha": -1}, "alpha must be"),
+        ({"alpha": float("inf")}, "alpha must be"),
+        ({"mu": float("inf")}, "mu must be"),
         ({"mu": -1}, "mu must be"),
         ({"weights": "soft"}, "weights must be one of"),
         ({"prototypes": "batch"}, "prototypes must be one of"),

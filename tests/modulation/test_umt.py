@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from teachers import NAMES, loaded, save_teachers, taught_trainer
 from tiny_images import tiny_image_model
+from torch.utils._pytree import tree_leaves
 
 from hf_bml import MultimodalConfig, MultimodalForClassification
 from hf_bml.modulation import UMT
@@ -65,6 +67,15 @@ def test_a_model_is_evaluated_without_its_teachers(training_args):
     assert trainer.evaluate(trainer.train_dataset)["eval_loss"] > 0
     with pytest.raises(ValueError, match=r"\['umt'\] learn from a model of each modality .* trained_alone names none"):
         trainer.train()
+
+
+def test_evaluation_is_that_of_the_model_alone(training_args, tmp_path):
+    folders, model = save_teachers(tmp_path), tiny_image_model()
+    taught = taught_trainer(model, training_args(modulations={"umt": {}}), folders)
+    plain = taught_trainer(model, training_args(), None)
+    rows = taught.train_dataset
+    first, second = (trainer.predict(rows).predictions for trainer in (taught, plain))
+    assert all(map(np.array_equal, tree_leaves(first), tree_leaves(second)))
 
 
 def test_what_is_refused(training_args, tmp_path):
