@@ -12,7 +12,8 @@ Values:     weight and unimodal_weight 1; the authors set them for each data set
             split.
             `game: greedy` (k = -1, the others resist), `independent` (0) or `collaborative` (1).
 Relations:  CE^m is of the modality's own classifier where the model trains such (auxiliary_loss_weight), else of the
-            joint head's share, as in multi_loss, which it contains and excludes. Drops act on CE alone.
+            joint head's share, as in multi_loss, which it contains and excludes; it takes the place of that loss, if
+            unimodal_weight is not 0. Drops act on CE alone.
 Cost:       2 M passes of the head a micro-batch, in the model's own mode.
 Limits:     the exchange stays within a micro-batch of one process, so accumulation makes another, smaller game; a
             micro-batch of one sample has none. The authors' contrastive and CEB terms are left out.
@@ -35,7 +36,7 @@ from .base import Modulation, Title
 from .config import ModulationConfig, option
 from .divergence import jensen_shannon
 from .ogm import GradientScale
-from .step import MicroBatch, Needs, Step
+from .step import AUXILIARY, MicroBatch, Needs, Step
 
 GAMES = {"greedy": -1.0, "independent": 0.0, "collaborative": 1.0}
 
@@ -110,6 +111,11 @@ class MCR(Modulation):
             self.means.add({"mcr/divergence": divergences.detach() / batch.weight})
             found[self.name] = -config.weight * divergences.sum()
         return found
+
+    def modulate_losses(self, losses: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
+        if not self.config.unimodal_weight:
+            return losses
+        return {name: loss for name, loss in losses.items() if name != AUXILIARY}  # which are CE^m
 
     def _divergence(self, exchanged: str, batch: MicroBatch, step: Step) -> Tensor:
         """The mean divergence of the labelled samples that have the modality, 0-d, with the micro-batch's weight."""

@@ -93,12 +93,21 @@ def test_samples_that_lack_the_modality_do_not_count():
     assert logs["mcr/divergence_visual"].item() > 1e-3
 
 
+@pytest.mark.parametrize("has_audio", [[True, False], [False, False]])
+def test_gradients_are_finite_where_one_sample_or_none_has_a_modality(has_audio):
+    features = {name: torch.eye(2, requires_grad=True) for name in TWO}
+    loss, _ = divergence_of(features, mask=torch.tensor([[audio, True] for audio in has_audio]))
+    loss.backward()
+    assert all(feature.grad.isfinite().all() for feature in features.values())
+
+
 def losses_of(model, method):
     names = tuple(model.encoders)
     stack = ModulationStack([method], names)
     stack.begin_step(Step(names))
     stack.begin_micro_batch(MicroBatch({}, LABELS))
-    return model.train()(**{name: INPUTS[name] for name in names}, labels=LABELS, modulation=stack).losses
+    output = model.train()(**{name: INPUTS[name] for name in names}, labels=LABELS, modulation=stack)
+    return stack.modulate_losses(dict(output.losses), output)
 
 
 @pytest.mark.parametrize("options", [{}, {"auxiliary_loss_weight": 0.0}])
@@ -108,6 +117,12 @@ def test_the_modalities_own_losses(options):
     expected = losses_of(model, MultiLoss(heads="own" if options else "split", weight=0.5))
     for name in TWO:
         torch.testing.assert_close(own[name], expected[name])
+
+
+def test_classifiers_of_single_modalities_that_the_model_trains_count_once():
+    model = tiny_model(auxiliary_loss_weight=1.0)
+    assert list(losses_of(model, MCR())) == ["joint", *TWO, "mcr"]
+    assert list(losses_of(model, MCR(unimodal_weight=0.0))) == ["joint", "auxiliary", "mcr"]
 
 
 def test_one_modality_has_its_own_loss_and_no_game():
