@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 
 import pytest
-from proof_methods import PROOF_METHODS
+from proof_methods import PROOF_METHODS, RegulatesAtOnce
 from refused_methods import REFUSED
 
 from hf_bml import MODULATIONS
 from hf_bml.testing import PROPERTIES, TWO_PROCESSES, check, launch
 
-METHODS = {**MODULATIONS, **PROOF_METHODS}
+METHODS = {**MODULATIONS, **PROOF_METHODS, "inforeg": RegulatesAtOnce}
 CHANGES_NOTHING = {
     "ogm": {"alpha": 0},
     "ogm_star": {"alpha": 0},
