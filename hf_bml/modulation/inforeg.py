@@ -11,14 +11,16 @@ Algorithm 1. Per modality m, with s^m the mean log-likelihood of its own predict
 where the window is open and Delta^m > 0: the encoder is drawn back to where the epoch began.
 
 Usage:      `modulations: {inforeg: {}}`; with the modalities' own losses: `{inforeg: {}, multi_loss: {}}`
-Values:     threshold 0.05 (the authors' code); beta 1 is ours, search 0.5...2. strength 1, 0 is plain training.
+Values:     threshold 0.05 (the authors' code; 0.04 in another of its commits); beta 1 is ours, search 0.5...2.
+            strength 1, 0 is plain training.
 Relations:  Eq. 8 prints -log, which would regulate the weakest modality; as the text asks, it is the log-likelihood
             here, by the task's own loss.
-Limits:     a copy of the encoders in memory and in checkpoints, a second one with fp16. It needs the whole model on
-            every process.
+Limits:     three epochs at least, counted from `start`, and no streams. A copy of the encoders' trained weights in
+            memory and in checkpoints. It needs the whole model on every process.
 
 The authors' code lets the audio trace decide for both modalities, averages traces over ten epochs, of weights alone
-and with the penalty in them, and sums the scores; there is no preset for it.
+and with the penalty in them, takes sums of probabilities for scores, multiplies the regulation by 0.95 (audio) or 0.1
+(visual), opens the window in the first epoch, and always adds the modalities' own losses; there is no preset for it.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from torch import Tensor
 from ..ground.task import at_least_float32
 from .base import Modulation, Title
 from .config import ModulationConfig, option
-from .discrepancy import loss_totals
+from .discrepancy import loss_totals, snapped
 from .step import Gradients, MicroBatch, Needs, Step
 
 
@@ -56,7 +58,7 @@ def score_leads(scores: Tensor, observed: Tensor | None = None) -> Tensor:
     """`Delta^m`, `(modalities,)`: the mean of `s^m - s^j` over the modalities with a smaller score; 0 if none has.
 
     Args:
-        scores: s, `(modalities,)`.
+        scores: s, `(modalities,)`; those that differ by rounding only are equal.
         observed: optional bool `(modalities,)`; others have no lead and give none.
 
     Example:
@@ -64,7 +66,8 @@ def score_leads(scores: Tensor, observed: Tensor | None = None) -> Tensor:
         >>> score_leads(torch.tensor([-0.2, -0.5, -1.1]))
         tensor([0.6000, 0.6000, 0.0000])
     """
-    differences = scores[:, None] - scores
+    largest = scores.abs().amax().clamp_min(1)  # a logarithm near 0 is rounded as its probability, near 1
+    differences = snapped(scores[:, None] - scores, 0.0, largest)
     weaker = differences > 0
     if observed is not None:
         weaker = weaker & observed & observed[:, None]
@@ -95,10 +98,11 @@ def regulation(leads: Tensor, window: Tensor, beta: float, strength: float = 1.0
     return torch.where(window & (leads > 0), strength * torch.exp(beta * torch.tanh(leads)), 0.0)
 
 
-def squared_norm(parameters: Sequence[Tensor]) -> Tensor:
-    """`|g|^2` of the parameters' gradients, 0-d, float32 or better; 0 where there are none."""
+def squared_norm(parameters: Sequence[Tensor], like: Tensor) -> Tensor:
+    """`|g|^2` of the parameters' gradients, summed in float32 or better, 0-d, in dtype and device as `like`; 0 where
+    there are none."""
     norms = [at_least_float32(p.grad).square().sum() for p in parameters if p.grad is not None]
-    return torch.stack(norms).sum() if norms else parameters[0].new_zeros(())
+    return torch.stack(norms).sum().to(like) if norms else like.new_zeros(())
 
 
 class InfoReg(Modulation):
@@ -122,9 +126,17 @@ class InfoReg(Modulation):
     def needs(self, modalities: Sequence[str]) -> Needs:
         return Needs(gradients=True, separate_encoders=True, whole_model=True, current_logits=True)
 
+    @property
+    def first_epoch(self) -> float:
+        return 2 + (self.config.start // 1 if self.config.unit == "epochs" else 0)
+
+    @property
+    def options_in_epochs(self) -> list[str]:
+        return [*super().options_in_epochs, f"threshold={self.config.threshold:g}"]
+
     def forget(self) -> None:
         self._epoch = -1
-        self._beginning: dict[str, list[Tensor]] = {}  # the encoders' parameters
+        self._beginning: dict[str, list[Tensor | None]] = {}  # the encoders' parameters, None for frozen ones
         self._traces: list[Tensor] = []  # of the last two whole epochs
         self._sum: Tensor | None = None  # of this epoch's squared norms
         self._steps = 0
@@ -142,7 +154,7 @@ class InfoReg(Modulation):
         sums, counts = step.total(self.name)
         leads = score_leads(-sums / counts.clamp_min(1), counts > 0)
         scale = 1.0 if step.gradient_scale is None else step.gradient_scale
-        norms = torch.stack([squared_norm(own).to(sums.dtype) for own in parameters.values()]) / scale**2
+        norms = torch.stack([squared_norm(own, sums) for own in parameters.values()]) / scale**2
         self._sum, self._steps = norms if self._sum is None else self._sum + norms, self._steps + 1
         window = torch.zeros_like(leads, dtype=torch.bool)
         if len(self._traces) == 2:
@@ -151,7 +163,7 @@ class InfoReg(Modulation):
         self.means.add({"inforeg/regulation": factors, "inforeg/trace": norms})
         for (name, own), factor in zip(parameters.items(), (factors * scale).unbind(), strict=True):
             for parameter, beginning in zip(own, self._beginning[name], strict=True):
-                if parameter.grad is not None:
+                if parameter.grad is not None and beginning is not None:
                     parameter.grad.add_((parameter - beginning) * factor.to(parameter.dtype))
 
     def _begin(self, epoch: int, parameters: Mapping[str, Sequence[Tensor]]) -> None:
@@ -159,4 +171,9 @@ class InfoReg(Modulation):
         if self._sum is not None:
             self._traces = [*self._traces, self._sum / self._steps][-2:]
         self._epoch, self._sum, self._steps = epoch, None, 0
-        self._beginning = {name: [p.detach().clone() for p in own] for name, own in parameters.items()}
+        self._beginning = {
+            name: [p.detach().clone() if p.requires_grad else None for p in own] for name, own in parameters.items()
+        }
+
+    def snapshots(self) -> list[Tensor]:
+        return [value for values in self._beginning.values() for value in values if value is not None]

@@ -238,5 +238,5 @@ def check_streamed_training(args: TrainingArguments, stack: ModulationStack) -> 
         if options := modulation.options_in_epochs:
             raise ValueError(
                 f"{modulation.name} counts in epochs ({', '.join(options)}), but a streamed training split has no "
-                "known length. Use unit: steps, or 0 for the beginning, or load the data without streaming."
+                "known length. Use unit: steps, or 0 for the beginning; or load the data without streaming."
             )

@@ -4,11 +4,13 @@ import math
 
 import pytest
 import torch
+from proof_methods import RegulatesAtOnce
 from tiny import hand_computed_case
 from torch import nn
 
 from hf_bml.modulation import Gradients, InfoReg, MicroBatch, Step
 from hf_bml.modulation.inforeg import growth, regulation, score_leads
+from hf_bml.testing.samples import MODALITIES
 from hf_bml.testing.training import Setting, Subject, train
 
 TWO = ("audio", "visual")
@@ -67,6 +69,12 @@ def test_leads():
     near(score_leads(torch.tensor([-0.2, -0.5, -1.1])), 0.6, 0.6, 0)
     near(score_leads(torch.tensor([-0.2, -0.5, 0.0]), torch.tensor([True, True, False])), 0.3, 0, 0)
     near(score_leads(torch.tensor([-0.7])), 0)
+    near(score_leads(torch.tensor([-0.7, -0.7 - 6e-8, -1.1])), 0.4, 0.4, 0)
+
+
+def test_scores_that_differ_by_rounding_give_no_lead():
+    assert not score_leads(torch.tensor([-0.7, -0.7 - 6e-8])).any()
+    assert not score_leads(torch.tensor([-1e-7, -2e-7])).any()  # of probabilities that are 1 but for rounding
 
 
 def test_the_growth_opens_the_window_and_the_lead_sets_the_factor():
@@ -94,6 +102,40 @@ def test_a_resumed_run_knows_the_beginning_of_its_epoch():
     run.step(2.0, theta=1.2, gradient=5.0)
     other.method.load_state_dict(run.method.state_dict())
     assert torch.equal(*(each.step(2.5, theta=1.5, gradient=5.0) for each in (other, run)))
+
+
+def test_what_is_frozen_has_no_beginning():
+    run = Run()
+    run.parameters["visual"][1].requires_grad_(False)
+    run.two_epochs()
+    beginning = run.method.state_dict()["beginning"]
+    assert [each is None for own in beginning.values() for each in own] == [False, False, False, True]
+    kept = {id(value) for own in beginning.values() for value in own if value is not None}
+    assert {id(value) for value in run.method.snapshots()} == kept
+
+
+def test_an_encoder_without_parameters_has_no_trace():
+    method, (logits, labels), step = InfoReg(), hand_computed_case(), Step(TWO)
+    method.bind(TWO)
+    audio = nn.Parameter(torch.ones(1))
+    audio.grad = torch.ones(1)
+    method.modulate_losses({}, MicroBatch(logits, labels), step)
+    method.modulate_gradients(Gradients({"audio": [audio], "visual": []}), step)
+    assert [value.item() for key, value in method.logs().items() if "trace" in key] == [1, 0]
+
+
+def test_a_training_must_last_three_epochs():
+    with pytest.warns(UserWarning, match="inforeg waits for 2 epochs"):
+        InfoReg().warn_if_idle(dict.fromkeys(TWO), epochs=2, steps=8)
+    InfoReg().warn_if_idle(dict.fromkeys(TWO), epochs=3, steps=12)
+    assert InfoReg(start=1.5).first_epoch == 3  # an epoch that it has seen in part counts
+    assert InfoReg(start=9, unit="steps").first_epoch == 2
+
+
+def test_the_method_of_the_property_suite_regulates_from_the_second_step():
+    setting = Setting(modalities=MODALITIES[:3], missing=0.0, steps=2, dtype=torch.float32)
+    logs = train(Subject(RegulatesAtOnce), setting).logs
+    assert sum(logs[f"inforeg/regulation_{name}"] > 0 for name in MODALITIES[:3]) >= 1
 
 
 def test_in_a_training_of_three_epochs():

@@ -180,6 +180,7 @@ def test_evaluation_equals_that_of_the_rows_in_memory(training_args):
         ({}, {"opm": {"end": 3}}, r"opm counts in epochs \(end=3\).*Use unit: steps"),
         ({}, {"opm": {"preset": "released"}}, r"opm counts in epochs \(start=6"),
         ({}, {"greedy": {}}, r"greedy counts in epochs \(starting_epoch=2\)"),
+        ({}, {"inforeg": {}}, r"inforeg counts in epochs \(threshold=0.05\).*or load the data without streaming"),
     ],
 )
 def test_what_a_stream_cannot_do(training_args, options, modulations, message):
