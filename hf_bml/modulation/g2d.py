@@ -13,7 +13,7 @@ Relations:  `prioritise` is the schedule without teachers, `umt` the features wi
 Limits:     late fusion, and features as large as the teachers'. A step costs a forward of all encoders more.
 
 Preset `released` follows the authors' code: gradients of convolution weights are set to zero, by the scores of the
-step itself.
+step itself. Their model averages the modalities' logits, which is an option of the model: `fusion: average_logits`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,6 @@ class G2D(Prioritise):
     name = "g2d"
     config_class = G2DConfig
     config: G2DConfig
-    phase = "add_losses"
     compares_modalities = False
     kept = ("scores",)
     titles: ClassVar = {

@@ -5,8 +5,9 @@ import torch
 from teachers import NAMES, loaded, save_teachers, taught_trainer
 from tiny import hand_computed_case
 from tiny_images import tiny_image_model
+from torch import nn
 
-from hf_bml.modulation import G2D
+from hf_bml.modulation import G2D, OGM, Gradients, InfoReg, ModulationStack, Step
 from hf_bml.modulation.teachers import divergence
 
 TAUGHT = torch.tensor([[0.9, 0.1]]).log()
@@ -54,6 +55,24 @@ def test_the_encoder_with_the_better_teacher_is_frozen(training_args, tmp_path, 
     assert [entry["g2d/frozen_visual"] for entry in logs] == [first, 1, 1, 1, 0, 0, 0, 0]
     assert all(entry[f"g2d/divergence_{name}"] > 0 for entry in logs for name in NAMES)
     assert set(loaded(trainer)) == set(NAMES)
+
+
+@pytest.mark.parametrize(("taken", "frozen"), [(0, ["audio", "text"]), (30, ["audio"]), (60, [])])
+def test_three_modalities_are_ordered_by_their_teachers(taken, frozen):
+    """By the students' own scores the last one would be the best. Two stages of 25 steps each."""
+    names = (*NAMES, "text")
+    method, step = G2D(freeze="gradient"), Step(names, step=taken, max_steps=100, scores=torch.tensor([1.0, 2.0, 3.0]))
+    method.bind(names)
+    step.add("g2d/scores", torch.tensor([[3.0, 1.0, 2.0], [4.0, 4.0, 4.0]]))
+    parameters = {name: nn.Parameter(torch.zeros(2)) for name in names}
+    for parameter in parameters.values():
+        parameter.grad = torch.ones(2)
+    method.modulate_gradients(Gradients({name: [parameter] for name, parameter in parameters.items()}), step)
+    assert [name for name, parameter in parameters.items() if not parameter.grad.any()] == frozen
+
+
+def test_it_freezes_what_others_have_scaled_and_penalised():
+    assert [method.name for method in ModulationStack([G2D(), InfoReg(), OGM()], NAMES)] == ["ogm", "inforeg", "g2d"]
 
 
 def test_what_is_minimised(training_args, tmp_path):
