@@ -372,6 +372,9 @@ class Gradients:
 class EpochPlan:
     """Which samples an epoch trains on, and with which modalities; one entry for each row of the training split.
 
+    Where the window of the method that planned it ends inside the epoch, the rows stay to the epoch's end; `keep` does
+    not.
+
     Attributes:
         rows: int64 `(entries,)`, numbers of samples; one may occur several times, or not at all.
         keep: bool `(entries, modalities)`, the modalities that the joint prediction of the entry sees; None for all.

@@ -198,6 +198,8 @@ class MultimodalBalancedTrainer(
         if "labels" not in inputs:
             raise ValueError(f"A training batch needs `labels`, found {sorted(inputs)}.")
         labels, keep = inputs["labels"], inputs.pop(KEEP, None)
+        if not any(planner in self.modulation.active for planner in self.modulation.planners):
+            keep = None  # the window of the method that planned the epoch has ended inside it
         weights, names = inputs.get(SAMPLE_WEIGHT), self.modulation.who("class_numbers")
         if names and labels.is_floating_point():
             raise ValueError(NO_CLASS_NUMBERS.format(names=names, found="probabilities of the classes"))

@@ -94,6 +94,33 @@ def test_a_plan_may_fix_the_order(training_args):
     assert read == [*range(19, -1, -1)] * 2
 
 
+class KeepsAudio(Modulation):
+    name = "keeps_audio"
+    phase = "data"
+
+    def plan_epoch(self, epoch):
+        return EpochPlan(torch.arange(20), torch.tensor([[True, False]] * 20))
+
+
+class SeesMasks(Modulation):
+    name = "sees_masks"
+    phase = "drop"
+
+    def forget(self):
+        self.seen = []
+
+    def keep_modalities(self, batch, keep_mask, step):
+        self.seen.append(None if keep_mask is None else keep_mask.any(0).tolist())
+        return keep_mask
+
+
+def test_a_plan_drops_modalities_in_the_methods_window_only(training_args):
+    masks, args = SeesMasks(), training_args(per_device_train_batch_size=4, max_steps=5)
+    methods = [KeepsAudio(unit="steps", end=2), masks]
+    MultimodalBalancedTrainer(tiny_model(), args, methods, train_dataset=tiny_dataset(samples=20)).train()
+    assert masks.seen == [[True, False]] * 2 + [None] * 3
+
+
 @pytest.mark.parametrize(("split_batches", "samples"), [(True, 8), (False, 16)])
 def test_the_smallest_split_that_can_be_repeated(training_args, split_batches, samples, monkeypatch):
     """Of two processes, which share a batch of 4 or read one each; two batches a step."""
