@@ -12,7 +12,8 @@ Usage:      `modulations: {data_remixing: {}}`; `{assignment: batch}` needs no p
 Values:     `warmup: 10` and `weight: 0.5` are the authors' code's.
 Cost:       a pass over the training split before every epoch after the warm-up; none with `assignment: batch`, which
             assigns by the current predictions of a batch and leaves its samples together.
-Relations:  it adds a loss per modality, as multi_loss does, so the two exclude each other.
+Relations:  it adds a loss per modality, as multi_loss does, so the two exclude each other. Classifiers of single
+            modalities that the model trains (auxiliary_loss_weight) see all samples, after the warm-up, too.
 
 Preset `released` follows the order of the authors' code, in which all batches of one modality come before those of the
 next (here in the model's order); by default they alternate at random. Our reading: windows of an optimizer step are of

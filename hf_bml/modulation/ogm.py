@@ -23,7 +23,9 @@ others' mean score over its own, `x^m = mean_j S^j / S^m` (for more than two mod
 
     k^m = 1 + tanh(alpha (x^m - 1)) where x^m <= 1,   else 1 + (beta_max - 1) tanh(alpha (x^m - 1))
 
-Here it scales the encoders; MLB scales each modality's own classifier, too.
+alpha is 0.8 in the authors' configuration for CREMA-D, and with the default `beta_max: 2` both sides are the same
+`1 + tanh`, as in their code unless it is told otherwise. Here it scales the encoders; MLB scales each modality's own
+classifier, too.
 """
 
 from __future__ import annotations

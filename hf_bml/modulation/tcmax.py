@@ -24,8 +24,9 @@ Limits:     without `shuffles`, the joint logits must be a sum of unimodal ones 
             the encoders, runs once more for each, and all of it is kept for the backward pass; what is no feature (an
             attention mask, a question) stays that of the place. The combinations are those of a micro-batch of one
             process: accumulation and several processes give other losses than the big batch, and a micro-batch of one
-            sample gives the plain loss. Predictions are the usual softmax, which assumes classes that are equally
-            frequent.
+            sample gives the plain loss. Weights of samples and of classes (`sample_weight`, `class_weights`) count in
+            that loss alone, not in the two normalisers. Predictions are the usual softmax, which assumes classes that
+            are equally frequent.
 
 A sample that lacks a modality, or has it dropped, counts in no A^m, B being the number of those that have it; in the
 first term the head predicts without it, a linear one with its share of the bias. What is drawn stands in the places of

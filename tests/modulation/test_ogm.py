@@ -280,6 +280,19 @@ def test_two_sided_coefficients(beta_max, raised):
     assert [p[0].grad.flatten()[0].item() for p in parameters.values()] == pytest.approx([0.724919, raised], abs=1e-6)
 
 
+def test_two_sided_coefficients_of_three_modalities():
+    """Scores (1.8, 1.2, 0.8): the others' means over them are 1 / 1.8, 1.3 / 1.2 and 1.5 / 0.8. The head is left."""
+    names, ogm = ("audio", "visual", "text"), OGM(preset="mlb")
+    parameters = {name: [nn.Parameter(torch.zeros(1))] for name in (*names, "shared", "head")}
+    for [parameter] in parameters.values():
+        parameter.grad = torch.ones(1)
+    ogm.bind(names)
+    ogm.modulate_gradients(Gradients(parameters), Step(names, scores=torch.tensor([1.8, 1.2, 0.8])))
+    assert [own[0].grad.item() for own in parameters.values()] == pytest.approx(
+        [0.658707, 1.066568, 1.604368, 1, 1], abs=1e-6
+    )
+
+
 def test_two_sided_is_the_identity_where_there_is_nothing_to_balance():
     assert inverse_ratios(torch.tensor([0.7])).tolist() == [1]
     assert inverse_ratios(torch.tensor([3.0, 0.0]), torch.tensor([True, False])).tolist() == [1, 1]
