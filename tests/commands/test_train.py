@@ -172,7 +172,7 @@ def test_a_disk_that_refuses_is_one_line(own, tmp_path, capsys, monkeypatch, fun
         (["--modalities", '{"sound": {"type": "conv"}}'], "sound"),
         (["--modalities.audio.in_channels", "3"], "in_channels=3, but the processor gives num_channels=1"),
         (["--modulations.opm.q_base", "1.5"], "q_base must be a number in (0, 1), found 1.5"),
-        (["--modulations.ogm.alpha", "-1"], "alpha must be a number in [0, inf], found -1"),
+        (["--modulations.ogm.alpha", "-1"], "alpha must be a number in [0, inf), found -1"),
         (["--dataset_options.snr", "3"], "snr_db"),
         (["--fusion", "conact"], "Did you mean 'concat'"),
         (["--processors.audio.type", "log_spectogram"], "log_spectrogram"),

@@ -74,7 +74,9 @@ def test_rows_without_a_label_change_no_loss(name):
     def losses(rows, factor=1.0):
         given = {key: torch.cat([value[:4], factor * value[4:rows]]) for key, value in inputs.items()}
         stack = ModulationStack([MODULATIONS[name]()], names)
-        stack.begin_step(Step(names, step=8, max_steps=10, epoch=8.0))  # reconboost agrees from its second stage on
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        # reconboost agrees from its second stage on
+        stack.begin_step(Step(names, step=8, max_steps=10, epoch=8.0, optimizer=optimizer))
         stack.begin_micro_batch(MicroBatch({}, labels[:rows]))
         output = model(**given, labels=labels[:rows], modulation=stack)
         return stack.modulate_losses(named_losses(output.loss, output), output)

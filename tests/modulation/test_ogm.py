@@ -320,7 +320,7 @@ def test_presets():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"alpha": -0.1}, r"alpha must be a number in \[0, inf\], found -0.1"),
+        ({"alpha": -0.1}, r"alpha must be a number in \[0, inf\), found -0.1"),
         ({"noise": "gaussian"}, "noise must be one of"),
         ({"parameters": "bias"}, "parameters must be one of"),
         ({"start": 5, "end": 5}, "end must lie after start"),

@@ -83,7 +83,7 @@ def test_released_preset():
     ("options", "message"),
     [
         ({"mode": "fixed"}, "mode must be one of"),
-        ({"constant": 0.5}, r"constant .* \[1, inf\]"),
+        ({"constant": 0.5}, r"constant .* \[1, inf\)"),
         ({"preset": "mlb"}, "preset must be one of"),
         ({"coefficient": "two_sided"}, "coefficient must be one of"),
     ],
