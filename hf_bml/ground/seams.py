@@ -12,10 +12,10 @@ from importlib.metadata import version
 from typing import Any, NamedTuple
 
 RELEASES = {  # as in pyproject.toml
-    "accelerate": ">=1.7",
-    "datasets": ">=5.0",
+    "accelerate": ">=1.13",
+    "datasets": ">=5.1",
     "evaluate": ">=0.4.3",
-    "transformers": ">=5.20,<6",
+    "transformers": ">=5.23,<6",
 }
 
 

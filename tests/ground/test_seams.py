@@ -90,7 +90,7 @@ def test_releases_are_those_of_the_project():
 def test_a_missing_or_changed_name_is_one_clear_error(monkeypatch):
     monkeypatch.delattr(Trainer, "_save_rng_state")
     message = (
-        r"Expected transformers.trainer.Trainer._save_rng_state\(output_dir\), found no such function in .*>=5.20,<6"
+        r"Expected transformers.trainer.Trainer._save_rng_state\(output_dir\), found no such function in .*>=5.23,<6"
     )
     with pytest.raises(ImportError, match=message):
         check_seams("training")
