@@ -139,7 +139,8 @@ def ablations(folder: Path = FOLDER / "ablation", records: Path = ROBUSTNESS) ->
     ]
     if len(sets) > 1:
         labels = dict.fromkeys(row.label for _, *changed in sets.values() for row in changed)
-        lines = [pooled_line(f"`{label}`", pairs_of(sets, label, CANDIDATE)) for label in labels]
+        pairs = {label: pairs_of(sets, label, CANDIDATE) for label in labels}
+        lines = [pooled_line(f"`{label}`", own) for label, own in pairs.items() if len(own) > 1]
         parts.insert(0, f"Pooled:\n\n{markdown_table(header, lines)}")
     return "\n\n".join(parts) or "No records."
 
