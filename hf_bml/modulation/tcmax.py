@@ -160,12 +160,7 @@ class TCMax(Modulation):
         return found.logsumexp(0) - (shuffles * counts.sum() * predictions.shape[1]).log()
 
     def modulate_losses(self, losses: dict[str, Tensor], batch: MicroBatch, step: Step) -> dict[str, Tensor]:
-        samples = len(batch.labels)
-        normaliser = at_least_float32(batch.output["logits"]).logsumexp(-1).view(samples, -1)  # one, or one a segment
-        counts = batch.task.counts(batch.labels)
-        counts = torch.ones_like(normaliser) if counts is None else counts.view(samples, -1).to(normaliser.dtype)
-        normaliser = (normaliser * counts).sum(1) / counts.sum(1).clamp_min(1)  # as in the loss
-        joint = losses[JOINT] - batch.mean(normaliser, batch.task.labelled(batch.labels))
+        joint = losses[JOINT] - batch.mean(at_least_float32(batch.output["logits"]).logsumexp(-1))  # as in the loss
         logged = {"tcmax/normaliser": losses[self.name], "tcmax/loss": joint + losses[self.name]}
         self.means.add({name: value.detach() / batch.weight for name, value in logged.items()})
         return {**losses, JOINT: joint}
